@@ -1,0 +1,213 @@
+"""Every knob, flat. Edit a value here, or override it for one command:
+
+python src/Lightning_trainer.py --epochs 3        a flag
+python src/Lightning_trainer.py @recipes/x.args   a file of flags
+SEG_EPOCHS=3 python src/Lightning_trainer.py      the environment
+
+`python src/Lightning_trainer.py --help` lists them all. Only scripts import this file.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import overrides
+
+# ======== Where things are ========
+# The competition's files; a relative path starts at the repository root.
+INPUT: Path = Path("input")
+# Folds, predictions, reports, submissions.
+OUTPUT: Path = Path("output")
+# Training runs: checkpoints, metrics, TensorBoard events.
+LOGS: Path = Path("lightning_logs")
+# The competition's slug on Kaggle; inside a kernel it finds INPUT by itself.
+COMPETITION: str = ""
+# Name of the experiment; the same name resumes, another name starts anew.
+RUN: str = "baseline"
+# Training images, under INPUT.
+TRAIN_PATH: Path = Path("train_hq")
+# Mask files or instance folders, under INPUT; unused when masks are run lengths in TRAIN_CSV.
+MASK_PATH: Path = Path("train_masks")
+# Test images, under INPUT.
+TEST_PATH: Path = Path("test_hq")
+# Table of training images, under INPUT; without such a file TRAIN_PATH is listed.
+TRAIN_CSV: Path = Path("train_masks.csv")
+# The sample submission, under INPUT: rules ids, order and columns of submission.csv.
+TEST_CSV: Path = Path("sample_submission.csv")
+
+# ======== The competition's tables ========
+# Column with image ids, here and in TEST_CSV; auto = the first.
+ID_COLUMN: str = "auto"
+# Column with run lengths; auto = a name with rle, encoded or pixels, else the last.
+RLE_COLUMN: str = "auto"
+# Column with the class of a row; auto = a name with class or label, if there is one.
+CLASS_COLUMN: str = "auto"
+# The number that class 0 has in CLASS_COLUMN: 1 when the competition counts from one.
+CLASS_BASE: int = 0
+# Order in which pixels are numbered: Carvana goes row by row, most others column by column.
+RLE_ORDER: Literal["row", "column"] = "row"
+# Number of the first pixel, 0 or 1.
+RLE_BASE: int = 1
+# What stands for an empty mask in a submission: nothing, "-1", "1 0"...
+RLE_EMPTY: str = ""
+# A submission's rows: auto = class when the sample has a class column, else image.
+SUBMISSION_ROWS: Literal["auto", "image", "class", "instance"] = "auto"
+
+# ======== Images and masks ========
+# binary: one foreground class; multiclass: ids 0...K-1; multilabel: K masks that may overlap.
+TASK: Literal["binary", "multiclass", "multilabel"] = "binary"
+# Output channels K: 1 for binary, else the number of classes with the background.
+CLASSES: int = 1
+# Names for logs and reports, one a class; empty = numbers.
+CLASS_NAMES: tuple[str, ...] = ()
+# Channels of an image as the network sees it; grey is repeated, alpha is dropped.
+CHANNELS: int = 3
+# Bits of a channel, 8 or 16; 16 keeps the precision of 16-bit files.
+IMAGE_BITS: int = 8
+# Mean of the encoder's training images, one a channel, of values scaled to 0...1.
+MODEL_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
+# Their standard deviation.
+MODEL_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
+# Only files that end so count as images; auto = every image format.
+IMAGE_SUFFIX: str = "auto"
+# An image's mask file is its id plus this.
+MASK_SUFFIX: str = "_mask.gif"
+# Where masks come from; auto = files when MASK_PATH exists, else run lengths in TRAIN_CSV.
+MASK_FORMAT: Literal["auto", "image", "rle", "instances"] = "auto"
+# Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1}; none = 0/1, 0/255 or ids.
+MASK_VALUES: dict | None = None
+# Grey level from which a mask pixel is foreground; none = 128 for JPEG, exact values elsewhere.
+MASK_THRESHOLD: int | None = None
+# Mask value that is neither trained on nor scored (void, unlabelled); none = there is none.
+IGNORE_INDEX: int | None = None
+
+# ======== Folds ========
+# group keeps GROUP together; column takes SPLIT_COLUMN as it is; an existing kfold column wins.
+SPLIT: Literal["group", "kfold", "stratified", "stratified_group", "column"] = "group"
+# Number of folds, 2 or more.
+N_FOLDS: int = 5
+# Folds to train, test and ensemble; none = all.
+TRAIN_FOLDS: tuple[int, ...] | None = None
+# Column that names an image's group (patient, place, video); empty = GROUP_PATTERN on the id.
+GROUP_COLUMN: str = ""
+# Regular expression whose first bracket is the group; the default takes car from car_07.
+GROUP_PATTERN: str = r"(.+)_\d+"
+# Column to balance over folds; empty = the share of foreground in five bins.
+STRATIFY_COLUMN: str = ""
+# Column with train/val words or fold numbers, for SPLIT=column.
+SPLIT_COLUMN: str = "split"
+# Seed of folds, weights, batches and augmentation.
+SEED: int = 42
+
+# ======== Geometry and augmentation ========
+# Side in pixels, or H,W, of what the network trains on.
+CROP_SIZE: int | tuple[int, int] = 512
+# stretch: whole image squeezed; pad: aspect kept; crop: random crops of the full resolution.
+RESIZE_MODE: Literal["stretch", "pad", "crop"] = "stretch"
+# A row of AUGMENTATIONS: none, flips, original, light, scenes, cells...
+AUGMENTATION: str = "light"
+
+# ======== Model ========
+# A row of MODELS, or any smp_<architecture>_<encoder>.
+MODEL_NAME: str = "smp_unet_resnet34"
+# imagenet downloads; none starts from noise; or a local .safetensors or .pth file.
+ENCODER_WEIGHTS: str | None = "imagenet"
+
+# ======== Training ========
+# Rows of LOSSES joined by +, with weights if wanted: bce+dice, 0.5*ce+dice.
+LOSS: str = "bce+dice"
+# The row of METRICS that best.ckpt follows: the competition's own.
+METRIC: str = "dice"
+# Passes over the training images; more while the validation score still rises.
+EPOCHS: int = 20
+# Peak learning rate of the decoder, after warm-up.
+LR: float = 1e-3
+# The encoder's rate as a share of LR; 1 when it starts from noise.
+ENCODER_LR_FACTOR: float = 0.3
+# Decoupled weight decay of AdamW.
+WEIGHT_DECAY: float = 1e-2
+# Share of all steps in which the rate climbs to LR before the cosine, 0...1.
+WARMUP: float = 0.05
+# Images a step and device; the largest that fits, then ACCUMULATE_GRAD_BATCHES.
+TRAIN_BATCH_SIZE: int = 8
+# Images a step of validation and test.
+VAL_BATCH_SIZE: int = 8
+# Batches whose gradients add up to one optimiser step.
+ACCUMULATE_GRAD_BATCHES: int = 1
+# Largest gradient norm; 0 = no clipping.
+GRAD_CLIP: float = 1.0
+# Share kept by the moving average of weights at each step; 0 = no averaging.
+EMA_DECAY: float = 0.99
+# Epochs between validations; the last epoch is always validated.
+VAL_EVERY: int = 1
+# auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32; or Lightning's own names.
+PRECISION: str = "auto"
+# Channels-last memory: faster for most convolutional encoders.
+CHANNELS_LAST: bool = True
+
+# ======== Machine ========
+# Lightning's accelerator: auto, cpu, gpu, mps, tpu.
+ACCELERATOR: str = "auto"
+# Number of devices; -1 = all.
+DEVICES: int = 1
+# Lightning's strategy: auto, ddp, ddp_spawn...
+STRATEGY: str = "auto"
+# Data-loading processes; -1 = by the machine: up to 8 for a GPU, 1 for a CPU.
+NUM_WORKERS: int = -1
+
+# ======== After training ========
+# Probability from which a pixel is foreground (binary, multilabel).
+THRESHOLD: float = 0.5
+# Objects of fewer pixels are dropped from a submission.
+MIN_AREA: int = 0
+
+# The rest follows from the knobs.
+_problems = overrides.apply_environment(globals())
+_here = overrides.kaggle_roots(COMPETITION)
+ROOT = overrides.ROOT
+INPUT = _here.get("INPUT", ROOT / INPUT) if Path("input") == INPUT else ROOT / INPUT
+OUTPUT = _here.get("OUTPUT", ROOT / OUTPUT) if Path("output") == OUTPUT else ROOT / OUTPUT
+LOGS = _here.get("LOGS", ROOT / LOGS) if Path("lightning_logs") == LOGS else ROOT / LOGS
+TRAIN_PATH, MASK_PATH, TEST_PATH = INPUT / TRAIN_PATH, INPUT / MASK_PATH, INPUT / TEST_PATH
+TRAIN_CSV, TEST_CSV = INPUT / TRAIN_CSV, INPUT / TEST_CSV
+FOLDS_CSV = OUTPUT / "train_folds.csv"
+RUN_PATH, RUN_OUTPUT = LOGS / RUN, OUTPUT / RUN
+SIZE = (CROP_SIZE, CROP_SIZE) if isinstance(CROP_SIZE, int) else CROP_SIZE
+INPUT_SHAPE = (CHANNELS, *SIZE)
+
+overrides.check(
+    globals(),
+    _problems,
+    [
+        ("RUN", bool(RUN) and "/" not in RUN and not RUN.startswith("."), "a folder name"),
+        ("CLASSES", TASK != "binary" or CLASSES == 1, "1 for TASK=binary"),
+        ("CLASSES", TASK != "multiclass" or CLASSES >= 2, "2 or more for TASK=multiclass"),
+        ("CLASSES", 1 <= CLASSES <= 254, "1...254"),
+        ("CLASS_NAMES", len(CLASS_NAMES) in (0, CLASSES), "one name a class, or none"),
+        ("CHANNELS", CHANNELS >= 1, "1 or more"),
+        ("IMAGE_BITS", IMAGE_BITS in (8, 16), "8 or 16"),
+        ("MODEL_MEAN", len(MODEL_MEAN) == CHANNELS, "one value a channel"),
+        (
+            "MODEL_STD",
+            len(MODEL_STD) == CHANNELS and min(MODEL_STD) > 0,
+            "one value above 0 a channel",
+        ),
+        ("RLE_BASE", RLE_BASE in (0, 1), "0 or 1"),
+        ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
+        ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
+        ("EPOCHS", EPOCHS >= 1, "1 or more"),
+        ("LR", LR > 0, "a rate above 0"),
+        ("ENCODER_LR_FACTOR", ENCODER_LR_FACTOR >= 0, "0 or more"),
+        ("WEIGHT_DECAY", WEIGHT_DECAY >= 0, "0 or more"),
+        ("WARMUP", 0 <= WARMUP < 1, "a share, 0 or more and below 1"),
+        ("TRAIN_BATCH_SIZE", TRAIN_BATCH_SIZE >= 1, "1 or more"),
+        ("VAL_BATCH_SIZE", VAL_BATCH_SIZE >= 1, "1 or more"),
+        ("ACCUMULATE_GRAD_BATCHES", ACCUMULATE_GRAD_BATCHES >= 1, "1 or more"),
+        ("GRAD_CLIP", GRAD_CLIP >= 0, "0 or more"),
+        ("EMA_DECAY", 0 <= EMA_DECAY < 1, "0 or more and below 1"),
+        ("VAL_EVERY", VAL_EVERY >= 1, "1 or more"),
+        ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),
+        ("NUM_WORKERS", NUM_WORKERS >= -1, "0 or more, or -1 for auto"),
+        ("THRESHOLD", 0 < THRESHOLD < 1, "a probability between 0 and 1"),
+        ("MIN_AREA", MIN_AREA >= 0, "0 or more pixels"),
+    ],
+)
