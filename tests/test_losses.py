@@ -1,0 +1,304 @@
+"""Every row of LOSSES against a NumPy twin of its formula, and the contracts all rows keep."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+
+from errors import UserError
+from losses import LOSSES, build_loss
+
+CLASSES = {"binary": 1, "multiclass": 3, "multilabel": 2}
+ROWS = [row for row in product(LOSSES, CLASSES) if row != ("bce", "multiclass")]
+TVERSKY = {
+    "iou": (1, 1, 1, 1),
+    "dice": (0.5, 0.5, 0.5, 1),
+    "tversky": (0.3, 0.7, 1, 1),
+    "focal_tversky": (0.3, 0.7, 1, 0.75),
+    "asym": (4 / 13, 9 / 13, 1, 1),
+}
+rows = pytest.mark.parametrize(("name", "task"), ROWS)
+
+
+def make(name, task, **kwargs):
+    return build_loss(name, task=task, classes=CLASSES[task], **kwargs)
+
+
+def truth(task, shape=(3, 9, 7), seed=0):
+    """A random target whose foreground is the minority, with ignored pixels when multiclass."""
+    rng = np.random.default_rng(seed)
+    batch, height, width = shape
+    if task == "multiclass":
+        ids = rng.choice([0, 1, 2, 255], p=[0.5, 0.2, 0.1, 0.2], size=shape)
+        return torch.from_numpy(ids.astype(np.int64))
+    masks = rng.random((batch, CLASSES[task], height, width)) < 0.3
+    return torch.from_numpy(masks.astype(np.uint8))
+
+
+def noise(task, shape=(3, 9, 7), seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randn(shape[0], CLASSES[task], *shape[1:], generator=generator)
+
+
+def perfect(target, task, strength=20.0):
+    """Logits as sure as `strength` of the target, negative for as sure of its opposite."""
+    if task == "multiclass":
+        ids = target.where(target != 255, 0)
+        return strength * F.one_hot(ids, CLASSES[task]).movedim(-1, 1).float()
+    return strength * (2 * target.float() - 1)
+
+
+def constant(value, task, side=8):
+    """A target of one value: an empty (0) or a full (1) mask."""
+    if task == "multiclass":
+        return torch.full((2, side, side), value)
+    return torch.full((2, CLASSES[task], side, side), value, dtype=torch.uint8)
+
+
+def class_columns(logits, target, task):
+    """Probabilities and truth of each class over the pixels that count: two (K, P) arrays."""
+    logits, target = logits.double().numpy(), target.numpy().astype(int)
+    columns = np.moveaxis(logits, 1, 0).reshape(logits.shape[1], -1)
+    if task != "multiclass":
+        return 1 / (1 + np.exp(-columns)), np.moveaxis(target, 1, 0).reshape(columns.shape)
+    valid = target.ravel() != 255
+    columns = np.exp(columns[:, valid])
+    ids = target.ravel()[valid]
+    return columns / columns.sum(0), np.stack([ids == k for k in range(len(columns))]).astype(int)
+
+
+def jaccard_loss(wrong, truth):
+    """1 - IoU of the prediction whose set of wrong pixels is given."""
+    return wrong.sum() / (truth.astype(bool) | wrong).sum() if wrong.any() else 0.0
+
+
+def lovasz_twin(errors, truth):
+    """The Lovász extension by its definition: the set loss of the growing set of worst pixels."""
+    order = np.argsort(-errors, kind="stable")
+    wrong, total, before = np.zeros(len(errors), bool), 0.0, 0.0
+    for pixel in order:
+        wrong[pixel] = True
+        now = jaccard_loss(wrong, truth)
+        total, before = total + errors[pixel] * (now - before), now
+    return total
+
+
+def twin(name, logits, target, task):
+    probs, masks = class_columns(logits, target, task)
+    if name in TVERSKY:
+        alpha, beta, smooth, gamma = TVERSKY[name]
+        tp = (probs * masks).sum(1)
+        fp, fn = (probs * (1 - masks)).sum(1), ((1 - probs) * masks).sum(1)
+        return (1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth)).mean() ** gamma
+    if name == "lovasz":
+        if task == "multiclass":
+            pairs = [(np.abs(y - p), y) for p, y in zip(probs, masks, strict=True) if y.any()]
+        else:
+            margins = np.maximum(1 - np.log(probs / (1 - probs)) * (2 * masks - 1), 0)
+            pairs = list(zip(margins, masks, strict=True))
+        return np.mean([lovasz_twin(errors, y) for errors, y in pairs])
+    gamma = 2 if name == "focal" else 0
+    sure = np.where(masks, probs, 1 - probs)
+    if task == "multiclass":
+        sure = (probs * masks).sum(0)
+    return (-((1 - sure) ** gamma) * np.log(sure)).mean()
+
+
+@rows
+def test_value_equals_numpy_twin(name, task):
+    logits, target = noise(task), truth(task)
+    value = make(name, task)(logits, target)
+    assert value.shape == ()
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(twin(name, logits, target, task), rel=1e-5)
+
+
+@rows
+def test_gradient_reaches_every_channel(name, task):
+    logits = noise(task).requires_grad_()
+    make(name, task)(logits, truth(task)).backward()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad.abs().amax((0, 2, 3)) > 0).all()
+
+
+@rows
+def test_better_predictions_lose_less(name, task):
+    loss, target = make(name, task), truth(task)
+    values = [loss(perfect(target, task, s), target).item() for s in (20, 2, 0, -2, -20)]
+    assert values == sorted(values)
+    assert values[0] == pytest.approx(0, abs=1e-4)
+    assert values[-1] > 0.5
+
+
+@rows
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [0, 1])
+@pytest.mark.parametrize("strength", [-1000.0, 0.0, 1000.0])
+def test_half_precision_stays_finite(name, task, dtype, value, strength):
+    target = constant(value, task, side=64)
+    logits = perfect(target, task, strength).to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = make(name, task)(logits, target)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+@rows
+def test_perfect_prediction_has_a_finite_gradient(name, task):
+    target = truth(task)
+    logits = perfect(target, task, 200.0).requires_grad_()
+    make(name, task)(logits, target).backward()
+    assert logits.grad.isfinite().all()
+
+
+@rows
+def test_empty_batch_punishes_false_positives(name, task):
+    logits = torch.zeros(2, CLASSES[task], 8, 8, requires_grad=True)
+    make(name, task)(logits, constant(0, task)).backward()
+    foreground = logits.grad if task != "multiclass" else logits.grad[:, 1:]
+    assert foreground.max() >= 1e-5
+    assert foreground.min() >= 0
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "bce"])
+def test_ignored_pixels_are_inert(name):
+    target, logits = truth("multiclass"), noise("multiclass")
+    ignored = (target == 255).unsqueeze(1).expand_as(logits)
+    other = torch.where(ignored, -7 * logits, logits)
+    results = []
+    for given in (logits, other):
+        given = given.clone().requires_grad_()
+        loss = make(name, "multiclass")(given, target)
+        loss.backward()
+        results.append((loss.item(), given.grad))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+    assert (results[0][1][ignored] == 0).all()
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "bce"])
+def test_batch_of_ignored_pixels_only_is_finite(name):
+    logits = noise("multiclass").requires_grad_()
+    loss = make(name, "multiclass")(logits, torch.full((3, 9, 7), 255))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-4)
+    assert (logits.grad == 0).all()
+
+
+@rows
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float16])
+def test_dtype_of_the_target_does_not_matter(name, task, dtype):
+    loss, target = make(name, task), truth(task)
+    assert loss(noise(task), target.to(dtype)) == loss(noise(task), target)
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_values_equal_the_libraries(task):
+    logits, target = noise(task), truth(task)
+    given = target if task == "multiclass" else target.float()
+    ignore = {"ignore_index": 255} if task == "multiclass" else {}
+    others = {
+        "iou": smp.losses.JaccardLoss(task, smooth=1) if task != "multiclass" else None,
+        "tversky": smp.losses.TverskyLoss(task, smooth=1, alpha=0.3, beta=0.7, **ignore),
+        "focal_tversky": smp.losses.TverskyLoss(
+            task, smooth=1, alpha=0.3, beta=0.7, gamma=0.75, **ignore
+        ),
+        "ce": torch.nn.CrossEntropyLoss(ignore_index=255)
+        if task == "multiclass"
+        else smp.losses.SoftBCEWithLogitsLoss(),
+        "focal": smp.losses.FocalLoss(task) if task != "multiclass" else None,
+        "lovasz": smp.losses.LovaszLoss(task, **ignore) if task != "multilabel" else None,
+    }
+    for name, other in others.items():
+        if other is not None:
+            value, expected = make(name, task)(logits, target).item(), other(logits, given).item()
+            assert value == pytest.approx(expected, rel=1e-5), name
+
+
+def test_class_weights_are_cross_entropys_own():
+    logits, target = noise("multiclass"), truth("multiclass")
+    weights = [0.2, 1.0, 3.0]
+    value = make("ce", "multiclass", class_weights=weights)(logits, target)
+    expected = F.cross_entropy(logits, target, weight=torch.tensor(weights), ignore_index=255)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["iou", "bce", "focal", "lovasz"])
+def test_class_weight_zero_leaves_the_class_out(name):
+    logits, target = noise("multilabel"), truth("multilabel")
+    value = make(name, "multilabel", class_weights=[0.0, 2.0])(logits, target)
+    alone = build_loss(name, task="binary", classes=1)(logits[:, 1:], target[:, 1:])
+    assert value.item() == pytest.approx(alone.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("bce+dice", {"bce": 1, "dice": 1}),
+        ("0.5*bce+1.5*dice", {"bce": 0.5, "dice": 1.5}),
+        (" 2 * iou + lovasz ", {"iou": 2, "lovasz": 1}),
+        ("1e-1*focal", {"focal": 0.1}),
+    ],
+)
+def test_text_adds_losses(text, weights):
+    logits, target = noise("binary"), truth("binary")
+    parts = [w * make(name, "binary")(logits, target).item() for name, w in weights.items()]
+    assert make(text, "binary")(logits, target).item() == pytest.approx(sum(parts), rel=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "bce+", "x*bce", "1*2*bce", "-1*bce", "0*bce", "inf*bce"])
+def test_text_that_does_not_read_is_a_users_error(text):
+    with pytest.raises(UserError, match="cannot read"):
+        make(text, "binary")
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(UserError, match=r"unknown loss 'dise'.*dice.*lovasz"):
+        make("bce+dise", "binary")
+
+
+def test_bce_on_exclusive_classes_points_to_ce():
+    with pytest.raises(UserError, match="use 'ce'"):
+        make("bce", "multiclass")
+
+
+@pytest.mark.parametrize(
+    ("task", "weights"),
+    [
+        ("binary", [2.0]),
+        ("multiclass", [1.0, 2.0]),
+        ("multiclass", [1.0, -1.0, 1.0]),
+        ("multilabel", [0.0, 0.0]),
+        ("multilabel", [1.0, float("nan")]),
+    ],
+)
+def test_class_weights_that_do_not_fit_are_refused(task, weights):
+    with pytest.raises(UserError, match="class weights"):
+        make("iou", task, class_weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("task", "shape"),
+    [("binary", (2, 8, 8)), ("multilabel", (2, 1, 8, 8)), ("multiclass", (2, 1, 8, 8))],
+)
+def test_masks_of_another_rank_are_refused(task, shape):
+    with pytest.raises(ValueError, match="target has shape"):
+        make("iou", task)(torch.zeros(2, CLASSES[task], 8, 8), torch.zeros(shape))
+
+
+def test_logits_of_other_classes_are_refused():
+    with pytest.raises(ValueError, match=r"need \(B, 3, H, W\)"):
+        make("ce", "multiclass")(torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8))
+
+
+def test_an_unmapped_id_is_an_error_not_background():
+    target = truth("multiclass")
+    target[0, 0, 0] = 11
+    for name in ("iou", "ce", "lovasz"):
+        with pytest.raises((RuntimeError, IndexError)):
+            make(name, "multiclass")(noise("multiclass"), target)
