@@ -1,0 +1,182 @@
+"""Folds, datasets and loaders: everything between train_folds.csv and a batch."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytorch_lightning as pl
+import torch
+from images import image_size
+from masks import MaskSource
+from torch.utils.data import DataLoader, Sampler
+
+from dataset import DataSpec, Row, SegmentationDataset
+from errors import UserError
+
+
+@dataclass(frozen=True)
+class LoaderSpec:
+    """How batches are made; workers -1 lets the machine decide."""
+
+    train_batch: int = 8
+    val_batch: int = 8
+    workers: int = -1
+    seed: int = 42
+    augmentation: str = "light"
+    instances: bool = False
+
+
+def rows_in(table: Any, folds: Sequence[int] | None = None) -> list[Row]:
+    """Rows of a folds table (a DataFrame) whose `kfold` is one of `folds`; None takes all."""
+    chosen = table if folds is None else table[table["kfold"].isin(list(folds))]
+    return chosen.to_dict("records")
+
+
+def split_rows(table: Any, fold: int) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows of one fold; kfold -1 is always trained on.
+
+    Raises:
+        UserError: either side is empty.
+    """
+    train, val = table[table["kfold"] != fold], table[table["kfold"] == fold]
+    if not len(val) or not len(train):
+        side, known = ("validation" if len(train) else "training"), sorted(set(table["kfold"]))
+        raise UserError(
+            f"fold {fold} has no {side} images. Folds in train_folds.csv: {known}. "
+            "Choose among them with --folds, or run folds.py again"
+        )
+    return rows_in(train), rows_in(val)
+
+
+class EpochSampler(Sampler):
+    """(index, epoch) pairs, shuffled by both: a resumed run sees what an unbroken one saw.
+
+    Each rank takes its share; shares are of one length, so the last may repeat a few images.
+    """
+
+    def __init__(self, length: int, *, seed: int, epoch: int = 0, rank: int = 0, world: int = 1):
+        self.length, self.seed, self.epoch = length, seed, epoch
+        self.rank, self.world = rank, world
+
+    def __len__(self) -> int:
+        return -(-self.length // self.world)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
+        order = torch.randperm(self.length, generator=generator).tolist()
+        order += order[: len(self) * self.world - self.length]
+        return ((index, self.epoch) for index in order[self.rank :: self.world])
+
+
+class SizeBatches(Sampler):
+    """Batches of images of one size, every image once; ranks take batches in turn, none twice."""
+
+    def __init__(self, sizes: Sequence[Any], batch: int, *, rank: int = 0, world: int = 1):
+        order = sorted(range(len(sizes)), key=lambda index: (sizes[index], index))
+        runs = [list(run) for _, run in groupby(order, key=lambda index: sizes[index])]
+        batches = [run[i : i + batch] for run in runs for i in range(0, len(run), batch)]
+        self.batches = batches[rank::world]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+class SegmentationDataModule(pl.LightningDataModule):
+    """Loaders of one fold, from rows; usable with any module, trainer or none.
+
+    Args:
+        train_rows, val_rows: rows of train_folds.csv (see `split_rows`).
+        root: folder that their paths start from.
+        masks: where masks come from.
+        spec: what the network sees.
+        loader: batch sizes, workers, augmentation, seed.
+    """
+
+    def __init__(
+        self,
+        train_rows: Sequence[Row],
+        val_rows: Sequence[Row],
+        *,
+        root: Path,
+        masks: MaskSource,
+        spec: DataSpec,
+        loader: LoaderSpec,
+    ):
+        super().__init__()
+        self.rows = {"train": train_rows, "val": val_rows}
+        self.root, self.masks, self.spec, self.loader = root, masks, spec, loader
+
+    def dataset(self, stage: str) -> SegmentationDataset:
+        """The dataset of "train" (augmented) or "val" (as it is)."""
+        training = stage == "train"
+        return SegmentationDataset(
+            self.rows[stage],
+            self.root,
+            spec=self.spec,
+            masks=self.masks,
+            augment=self.loader.augmentation if training else None,
+            seed=self.loader.seed,
+            instances=self.loader.instances and not training,
+        )
+
+    def _rank(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {}
+        return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled; a last batch too small for batch statistics is left out of the epoch."""
+        dataset = self.dataset("train")
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        sampler = EpochSampler(len(dataset), seed=self.loader.seed, epoch=epoch, **self._rank())
+        batch = min(self.loader.train_batch, len(sampler))
+        return build_loader(dataset, self.loader, sampler=sampler, batch_size=batch, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Every image once, never augmented; images of one size share a batch."""
+        dataset = self.dataset("val")
+        sizes: list[Any] = [self.spec.size] * len(dataset)
+        if self.spec.resize_mode == "crop":
+            sizes = [image_size(self.root / row["image"]) for row in dataset.rows]
+        batches = SizeBatches(sizes, self.loader.val_batch, **self._rank())
+        return build_loader(dataset, self.loader, batch_sampler=batches)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+
+def build_loader(dataset: SegmentationDataset, loader: LoaderSpec, **sampling: Any) -> DataLoader:
+    """A DataLoader with workers, pinned memory for a GPU, and one OpenCV thread a worker."""
+    workers = choose_workers(loader.workers)
+    more = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+        **sampling,
+        **more,
+    )
+
+
+def choose_workers(workers: int) -> int:
+    """The number asked for; -1: up to 8 for a GPU; on a CPU, which the network needs, 1."""
+    if workers >= 0:
+        return workers
+    return min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 1
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,203 @@
+"""The LightningModule: model, loss, metric and optimiser of one fold, and one shared step."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from dataset import DataSpec
+from errors import UserError
+from losses import build_loss
+from metrics import build_metric, decide
+from model_dispatcher import build_model, encoder_of
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; rates, shares and names as in config.py."""
+
+    loss: str = "bce+dice"
+    metric: str = "dice"
+    lr: float = 1e-3
+    encoder_lr_factor: float = 0.3
+    weight_decay: float = 1e-2
+    warmup: float = 0.05
+    threshold: float = 0.5
+
+
+class SegmentationModule(pl.LightningModule):
+    """A segmentation network with its training; `.model` is the plain network.
+
+    Args:
+        model_name: a row of MODELS or smp_<architecture>_<encoder>.
+        data: DataSpec as plain values: task, classes, channels, mean, std, size...
+        recipe: Recipe as plain values; not needed to predict.
+        encoder_weights: imagenet, None or a file; never kept in a checkpoint, so that loading
+            one downloads nothing.
+        notes: anything plain that the checkpoint should carry (run, fold, config).
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        data: Mapping[str, Any],
+        *,
+        recipe: Mapping[str, Any] | None = None,
+        encoder_weights: str | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.save_hyperparameters(ignore=["encoder_weights"])
+        self.spec = DataSpec.from_dict(data)
+        self.recipe = Recipe(**(recipe or {}))
+        self.configure_model_and_loss(model_name, encoder_weights)
+        self.configure_metrics()
+        shape = (1, self.spec.channels, 1, 1)
+        self.register_buffer("mean", torch.tensor(self.spec.mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(self.spec.std).view(shape), persistent=False)
+
+    def configure_model_and_loss(self, model_name: str, encoder_weights: str | None) -> None:
+        """Builds the network and the loss; override to use your own."""
+        self.model = build_model(
+            model_name,
+            weights=encoder_weights,
+            channels=self.spec.channels,
+            classes=self.spec.classes,
+        )
+        self.loss: nn.Module = build_loss(
+            self.recipe.loss, task=self.spec.task, classes=self.spec.classes
+        )
+
+    def configure_metrics(self) -> None:
+        """Builds the competition's metric; override to log more."""
+        names = self.spec.class_names
+        self.metric = build_metric(
+            self.recipe.metric, task=self.spec.task, classes=self.spec.classes, class_names=names
+        )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, the encoder at its own rate; linear warm-up, then a cosine to zero, by step."""
+        encoder = {id(p) for p in encoder_of(self.model).parameters()}
+        own = [p for p in self.parameters() if id(p) not in encoder]
+        groups: list[dict[str, Any]] = [
+            {"params": own, "lr": self.recipe.lr},
+            {
+                "params": [p for p in self.parameters() if id(p) in encoder],
+                "lr": self.recipe.lr * self.recipe.encoder_lr_factor,
+            },
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=True
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_at(step, steps, self.recipe.warmup)
+        )
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) image as the loader ships it to raw logits (B, K, H, W)."""
+        scaled = image.float() / (2**self.spec.bits - 1)
+        return self.model((scaled - self.mean) / self.std)
+
+    def probs(self, logits: torch.Tensor) -> torch.Tensor:
+        """Logits to probabilities (B, K, H, W) in float32."""
+        logits = logits.float()
+        return logits.softmax(1) if self.spec.task == "multiclass" else logits.sigmoid()
+
+    def _step(self, batch: Mapping[str, Any], stage: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and logits of a batch; logs the loss, and feeds the metric outside training."""
+        logits = self(batch["image"])
+        loss = self.loss(logits, batch["mask"])
+        training = stage == "train"
+        self.log(
+            f"{stage}_loss",
+            loss.detach(),
+            on_step=training,
+            on_epoch=not training,
+            prog_bar=training,
+            batch_size=len(logits),
+            sync_dist=not training,
+        )
+        if not training:
+            mask = decide(self.probs(logits), task=self.spec.task, threshold=self.recipe.threshold)
+            self.metric.update(mask, batch[self.metric.needs])
+            self.log(f"{stage}_{self.recipe.metric}", self.metric, on_epoch=True, prog_bar=True)
+        return loss, logits
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> torch.Tensor:
+        loss, _ = self._step(batch, "train")
+        return loss * self._window_scale(batch_idx)
+
+    def _window_scale(self, batch_idx: int) -> float:
+        """Lightning divides by the whole accumulation window, also in an epoch's short last one."""
+        window, batches = (
+            self.trainer.accumulate_grad_batches,
+            int(self.trainer.num_training_batches),
+        )
+        rest = batches % window
+        return window / rest if rest and batch_idx >= batches - rest else 1.0
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> torch.Tensor:
+        """Logs loss and metric; returns probabilities (B, K, h, w)."""
+        return self.probs(self._step(batch, "test")[1])
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> torch.Tensor:
+        """Probabilities (B, K, h, w) at the network's size."""
+        return self.probs(self(batch["image"]))
+
+
+def rate_at(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate at a step: a line up over `warmup` of all steps, a cosine down."""
+    climb = max(1, round(warmup * steps))
+    if step < climb:
+        return (step + 1) / climb
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - climb) / max(1, steps - climb))))
+
+
+def build_module(
+    model_name: str,
+    spec: DataSpec,
+    *,
+    recipe: Recipe,
+    encoder_weights: str | None,
+    notes: Mapping[str, Any] | None = None,
+) -> SegmentationModule:
+    """A fresh module whose hyperparameters are plain values."""
+    return SegmentationModule(
+        model_name,
+        spec.to_dict(),
+        recipe=asdict(recipe),
+        encoder_weights=encoder_weights,
+        notes=dict(notes or {}),
+    )
+
+
+def load_module(path: Path) -> SegmentationModule:
+    """A module from a checkpoint alone: no config, no download, ready to predict.
+
+    Raises:
+        UserError: no such file, or not a checkpoint of this project.
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}. Train this fold first: src/Lightning_trainer.py")
+    try:
+        module = SegmentationModule.load_from_checkpoint(
+            path, map_location="cpu", weights_only=True
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} does not load: {reason}. It must be a best.ckpt or last.ckpt of this project, "
+            "whole and unchanged"
+        ) from error
+    return module.eval()

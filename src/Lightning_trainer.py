@@ -1,0 +1,261 @@
+"""Trains one network a fold; stop it at any time, the same command goes on where it was.
+
+lightning_logs/<RUN>/fold_<k>/ receives checkpoints/best.ckpt and last.ckpt, metrics.csv,
+TensorBoard events and finished.json.
+"""
+
+import argparse
+import gc
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from errors import script
+from experiment import (
+    chosen_folds,
+    data_spec,
+    fold_path,
+    load_folds,
+    loader_spec,
+    open_run,
+    recipe,
+    write_json,
+)
+from overrides import knob_values, load_config
+
+
+def choose_precision(asked: str, *, cuda: bool, cpu_bf16: bool) -> str:
+    """Lightning's precision name: auto is fp16 on CUDA, bf16 on a CPU that has it, else fp32.
+
+    fp16 asked on a CPU is the wrong type there: it becomes what auto chooses.
+    """
+    if asked != "auto" and (cuda or asked != "16-mixed"):
+        return asked
+    if cuda:
+        return "16-mixed"
+    return "bf16-mixed" if cpu_bf16 else "32-true"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16, AMX or Arm's)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
+
+
+def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
+    """Best and last checkpoint, timing, learning rate, moving average, progress bar."""
+    from pytorch_lightning.callbacks import (
+        LearningRateMonitor,
+        ModelCheckpoint,
+        Timer,
+        TQDMProgressBar,
+        WeightAveraging,
+    )
+    from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+    checkpoints = folder / "checkpoints"
+    best = ModelCheckpoint(
+        checkpoints,
+        filename="best",
+        monitor=f"val_{config.METRIC}",
+        mode=mode,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(
+        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    bar = TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50)
+    callbacks = [best, LearningRateMonitor("step"), Timer(), bar]
+    if config.EMA_DECAY:
+        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.EMA_DECAY)))
+    return [*callbacks, last]
+
+
+def build_trainer(config: Any, folder: Path, mode: str) -> Any:
+    """The Trainer of one fold."""
+    import pytorch_lightning as pl
+    import torch
+    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+    cuda = torch.cuda.is_available() and config.ACCELERATOR in ("auto", "gpu", "cuda")
+    return pl.Trainer(
+        accelerator=config.ACCELERATOR,
+        devices=config.DEVICES,
+        strategy=config.STRATEGY,
+        precision=choose_precision(config.PRECISION, cuda=cuda, cpu_bf16=cpu_has_bf16()),
+        max_epochs=config.EPOCHS,
+        accumulate_grad_batches=config.ACCUMULATE_GRAD_BATCHES,
+        gradient_clip_val=config.GRAD_CLIP or None,
+        check_val_every_n_epoch=config.VAL_EVERY,
+        callbacks=build_callbacks(config, folder, mode),
+        logger=[
+            CSVLogger(folder.parent, name=folder.name, version=""),
+            TensorBoardLogger(folder.parent, name=folder.name, version=""),
+        ],
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the samplers share images among ranks, none twice
+        benchmark=config.RESIZE_MODE != "crop",
+        default_root_dir=folder,
+    )
+
+
+def set_aside_metrics(folder: Path) -> None:
+    """Keeps the rows of an interrupted run: Lightning's CSV logger deletes them when it starts."""
+    import pandas as pd
+
+    now, earlier = folder / "metrics.csv", folder / "metrics_earlier.csv"
+    tables = [
+        pd.read_csv(path) for path in (earlier, now) if path.is_file() and path.stat().st_size
+    ]
+    if tables:
+        part = folder / "metrics_earlier.part"
+        pd.concat(tables).to_csv(part, index=False)
+        part.replace(earlier)
+        now.unlink(missing_ok=True)
+
+
+def join_metrics(folder: Path) -> None:
+    """One metrics.csv of all sessions: a row a step, the later session's value where both have one."""
+    import pandas as pd
+
+    earlier = folder / "metrics_earlier.csv"
+    if earlier.is_file():
+        table = pd.concat([pd.read_csv(earlier), pd.read_csv(folder / "metrics.csv")])
+        table.groupby(["epoch", "step"], as_index=False).last().to_csv(
+            folder / "metrics.part", index=False
+        )
+        (folder / "metrics.part").replace(folder / "metrics.csv")
+        earlier.unlink()
+
+
+def slim_checkpoint(path: Path) -> None:
+    """Drops optimiser and raw weights from best.ckpt: what stays predicts, in a fifth of the size."""
+    import torch
+
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    kept = ("state_dict", "hyper_parameters", "hparams_name", "epoch", "global_step", "loops")
+    kept = (*kept, "pytorch-lightning_version")
+    part = path.with_suffix(".part")
+    torch.save({key: value for key, value in checkpoint.items() if key in kept}, part)
+    part.replace(path)
+
+
+def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
+    """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
+    import pytorch_lightning as pl
+    import torch
+
+    from competition import mask_source
+    from Lightning_datamodule import SegmentationDataModule, split_rows
+    from Lightning_module import build_module
+
+    folder = fold_path(config, fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    pl.seed_everything(config.SEED + fold, workers=True, verbose=False)
+    train, val = split_rows(table, fold)
+    data = SegmentationDataModule(
+        train, val, root=config.INPUT, masks=mask_source(config), spec=data_spec(config),
+        loader=loader_spec(config),
+    )  # fmt: skip
+    module = build_module(
+        config.MODEL_NAME,
+        data_spec(config),
+        recipe=recipe(config),
+        encoder_weights=None if last.is_file() else config.ENCODER_WEIGHTS,
+        notes={"run": config.RUN, "fold": fold, "config": knob_values(config)},
+    )
+    if config.CHANNELS_LAST:
+        module.model.to(memory_format=torch.channels_last)
+    set_aside_metrics(folder)
+    write_json(folder / "config.json", knob_values(config))
+    trainer = build_trainer(config, folder, "max" if module.metric.higher_is_better else "min")
+    print(f"fold {fold}: {len(train)} training and {len(val)} validation images, "
+          f"{config.EPOCHS} epochs, {trainer.precision}", flush=True)  # fmt: skip
+    trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
+    return close_fold(trainer, folder, fold)
+
+
+def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
+    """Leaves the fold's folder as the next stage wants it; finished.json is written last."""
+    best = trainer.checkpoint_callbacks[0]
+    summary = {
+        "fold": fold,
+        "monitor": best.monitor,
+        "score": float(best.best_model_score),
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seconds": round(next(c for c in trainer.callbacks if hasattr(c, "time_elapsed")).time_elapsed("train"), 1),
+        "checkpoint": "checkpoints/best.ckpt",
+    }  # fmt: skip
+    if trainer.is_global_zero:
+        join_metrics(folder)
+        slim_checkpoint(folder / "checkpoints" / "best.ckpt")
+        write_json(folder / "finished.json", summary)
+    return summary
+
+
+def train_folds(config: Any, folds: Sequence[int], table: Any) -> list[dict[str, Any]]:
+    """Trains the folds that are not finished; nothing of one fold stays in memory for the next."""
+    import json
+
+    import torch
+
+    summaries = []
+    for fold in folds:
+        finished = fold_path(config, fold) / "finished.json"
+        if finished.is_file():
+            summaries.append(json.loads(finished.read_text()))
+            print(f"fold {fold}: finished before, kept")
+            continue
+        summaries.append(train_fold(config, table, fold))
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return summaries
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="delete the run and start anew")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    table = load_folds(config)
+    folds = chosen_folds(config, table)
+    main_process = os.environ.get("LOCAL_RANK", "0") == "0"
+    open_run(config, overwrite=args.overwrite, main_process=main_process)
+
+    from competition import mask_source
+    from data_check import check_data
+    from Lightning_datamodule import rows_in
+
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    checked = check_data(
+        rows_in(table), config.INPUT, spec=data_spec(config), masks=mask_source(config),
+        stamp=config.OUTPUT / "data_check.json",
+    )  # fmt: skip
+    if checked:
+        print(f"checked {checked} images with their masks")
+    summaries = train_folds(config, folds, table)
+    scores = [summary["score"] for summary in summaries]
+    spread = f"{min(scores):.4f} to {max(scores):.4f}"
+    print(
+        f"trained {len(folds)} folds in {sum(s['seconds'] for s in summaries) / 60:.1f} min, "
+        f"{summaries[0]['monitor']} {sum(scores) / len(scores):.4f} ({spread}): {config.RUN_PATH}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

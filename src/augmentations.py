@@ -1,0 +1,166 @@
+"""Training augmentation: a table of policies, one warp for the geometry, then pixel changes.
+
+Every draw comes from a generator that the caller seeds, so workers never repeat each other
+(albumentations 2.0.8 does) and the number of workers changes nothing.
+"""
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from errors import UserError, pick
+from geometry import Size, warp
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What may happen to a training image.
+
+    Attributes:
+        hflip, vflip, turn: chances of a left-right flip, an up-down flip, a quarter turn.
+        shift: largest move, as a share of the side.
+        scale: smallest and largest zoom factor, drawn evenly in its logarithm.
+        rotate: largest angle, degrees.
+        p: chance of shift, scale and rotation together.
+        pixels: albumentations transforms applied after the warp, to image and mask.
+    """
+
+    hflip: float = 0.0
+    vflip: float = 0.0
+    turn: float = 0.0
+    shift: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    rotate: float = 0.0
+    p: float = 1.0
+    pixels: tuple[Any, ...] = ()
+
+
+def _light() -> Policy:
+    import albumentations as A
+
+    pixels = (A.RandomBrightnessContrast(0.2, 0.2, p=0.5),)
+    return Policy(hflip=0.5, shift=0.0625, scale=(0.9, 1.1), rotate=15, p=0.9, pixels=pixels)
+
+
+def _scenes() -> Policy:
+    import albumentations as A
+
+    pixels = (
+        A.ColorJitter(
+            brightness=(0.7, 1.3),
+            contrast=(0.7, 1.3),
+            saturation=(0.7, 1.3),
+            hue=(-0.04, 0.04),
+            p=0.7,
+        ),
+        A.GaussianBlur(blur_limit=(3, 5), p=0.1),
+    )
+    return Policy(hflip=0.5, scale=(0.7, 1.6), rotate=6, pixels=pixels)
+
+
+def _cells() -> Policy:
+    import albumentations as A
+
+    pixels = (
+        A.InvertImg(p=0.1),
+        A.ToGray(p=0.15),
+        A.HueSaturationValue(15, 25, 15, p=0.4),
+        A.RandomBrightnessContrast(0.25, 0.3, p=0.5),
+        A.GaussNoise(std_range=(0.01, 0.05), p=0.15),
+        A.GaussianBlur(blur_limit=(3, 5), p=0.1),
+    )
+    return Policy(0.5, 0.5, 0.5, scale=(0.6, 1.6), rotate=20, pixels=pixels)
+
+
+AUGMENTATIONS: dict[str, Callable[[], Policy]] = {
+    "none": lambda: Policy(),
+    "flips": lambda: Policy(hflip=0.5, vflip=0.5, turn=0.5),
+    "original": lambda: Policy(shift=0.0625, scale=(0.9, 1.1), rotate=15, p=0.9),
+    "light": _light,
+    "scenes": _scenes,
+    "cells": _cells,
+}
+
+
+class Augment:
+    """Calls as augment(image, mask, rng) -> image (H, W, C), mask (H, W) or (H, W, K) at `size`.
+
+    Args:
+        name: a row of AUGMENTATIONS.
+        size: (H, W) of what comes out.
+        crop: a random window at the image's own scale instead of the whole image.
+    """
+
+    def __init__(self, name: str, size: Size, *, crop: bool = False):
+        self.policy = build_policy(name)
+        self.size = size
+        self.crop = crop
+        self.pixels = None
+        if self.policy.pixels:
+            import albumentations as A
+
+            self.pixels = A.Compose(list(self.policy.pixels))
+
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        matrix = self._matrix((image.shape[0], image.shape[1]), rng)
+        if not np.array_equal(matrix, np.eye(2, 3)) or image.shape[:2] != self.size:
+            image = warp(image, matrix, self.size, nearest=False)
+            mask = warp(mask, matrix, self.size, nearest=True)
+        if self.pixels is not None:
+            self.pixels.set_random_seed(int(rng.integers(2**31)))
+            changed = self.pixels(image=image, mask=mask)
+            image, mask = changed["image"], changed["mask"]
+        return image, mask
+
+    def _matrix(self, native: Size, rng: np.random.Generator) -> np.ndarray:
+        """One 2x3 matrix from source to target pixels: window, flips, turn, zoom, rotation, shift."""
+        policy, (height, width) = self.policy, self.size
+        flips = np.diag([-1.0 if rng.random() < p else 1.0 for p in (policy.hflip, policy.vflip)])
+        linear = flips @ ([[0, 1], [1, 0]] if rng.random() < policy.turn else np.eye(2))
+        zoom, angle, shift = 1.0, 0.0, np.zeros(2)
+        if rng.random() < policy.p:
+            zoom = math.exp(rng.uniform(*map(math.log, policy.scale)))
+            angle = math.radians(rng.uniform(-policy.rotate, policy.rotate))
+            shift = rng.uniform(-policy.shift, policy.shift, 2) * (width, height)
+        cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
+        linear = np.array([[cosine, -sine], [sine, cosine]]) @ linear
+        centre = self._centre(native, zoom, rng)
+        offset = np.array([width - 1, height - 1]) / 2 + shift - linear @ centre
+        return np.column_stack([linear, offset])
+
+    def _centre(self, native: Size, zoom: float, rng: np.random.Generator) -> np.ndarray:
+        """Source pixel (x, y) that lands in the middle: the image's, or a random window's."""
+        middle = np.array([native[1] - 1, native[0] - 1]) / 2
+        if not self.crop:
+            return middle
+        room = np.array([native[1] - self.size[1] / zoom, native[0] - self.size[0] / zoom])
+        return middle + rng.uniform(-0.5, 0.5, 2) * np.maximum(room, 0)
+
+
+def build_policy(name: str) -> Policy:
+    """The policy of a row of AUGMENTATIONS.
+
+    Raises:
+        UserError: an unknown row, or an argument that albumentations would silently drop.
+    """
+    builder = pick(AUGMENTATIONS, name, "augmentation")
+    cv2.setNumThreads(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            return builder()
+        except UserWarning as warning:
+            raise UserError(
+                f"augmentation {name!r}: {warning}. albumentations drops what it does not know: "
+                "mend the row in augmentations.py"
+            ) from None

@@ -1,0 +1,65 @@
+"""One pass over every image and mask before training: all bad files in one message."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from dataset import DataSpec, Row
+from errors import UserError, raise_all
+from images import read_image
+from masks import MaskSource
+
+
+def check_data(
+    rows: Sequence[Row], root: Path, *, spec: DataSpec, masks: MaskSource, stamp: Path
+) -> int:
+    """Reads every pair once; returns how many were read, 0 when they are known to be good.
+
+    Args:
+        rows: rows of train_folds.csv.
+        root: folder that their paths start from.
+        stamp: JSON file that remembers which files were good, by path, size and time.
+
+    Raises:
+        UserError: lists each file that is missing, unreadable, truncated, of another size than
+            its image, or with undeclared values.
+    """
+    from tqdm import tqdm
+
+    key = _fingerprint(rows, root, spec, masks)
+    if stamp.is_file() and json.loads(stamp.read_text())["key"] == key:
+        return 0
+
+    def problem_of(row: Row) -> str | None:
+        try:
+            image = read_image(root / row["image"], channels=spec.channels, bits=spec.bits)
+            mask = root / row["mask"] if row.get("mask") else None
+            masks.read(row["img"], mask, (image.shape[0], image.shape[1]))
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(problem_of, rows)
+        problems = [p for p in tqdm(done, "checking data", len(rows), leave=False) if p]
+    raise_all(problems, f"{len(problems)} of {len(rows)} training pairs cannot be used:")
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    part = stamp.with_suffix(".part")
+    part.write_text(json.dumps({"key": key, "images": len(rows)}))
+    part.replace(stamp)
+    return len(rows)
+
+
+def _fingerprint(rows: Sequence[Row], root: Path, spec: DataSpec, masks: MaskSource) -> str:
+    digest = hashlib.sha256(f"{spec.channels} {spec.bits} {masks!r}".encode())
+    for row in rows:
+        digest.update(row["img"].encode())
+        for name in (row["image"], row.get("mask")):
+            path = root / name if name else None
+            if path is not None and path.exists():
+                state = path.stat()
+                digest.update(f"{name} {state.st_size} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()

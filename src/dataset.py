@@ -1,0 +1,130 @@
+"""The dataset: rows of train_folds.csv in, uint8 samples out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from images import read_image
+from masks import IGNORE, MaskSource
+from torch.utils.data import Dataset
+
+from augmentations import Augment
+from geometry import Size, fit_image, fit_mask
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a network must know of its data; a checkpoint carries it as plain values."""
+
+    task: str = "binary"
+    classes: int = 1
+    class_names: tuple[str, ...] = ()
+    channels: int = 3
+    bits: int = 8
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    size: Size = (512, 512)
+    resize_mode: str = "stretch"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: tuples as lists, so that a checkpoint loads with weights_only=True."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
+        """The inverse of `to_dict`."""
+        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+
+
+class SegmentationDataset(Dataset):
+    """Samples {"image", "mask", "img", "size"} of the given rows.
+
+    image is uint8 (uint16 for 16-bit data) (C, H, W); mask (H, W) ids for multiclass with 255 =
+    ignored, else (K, H, W) of {0, 1}; size the image's own (H, W). Normalisation happens later,
+    on the device. Without `masks` samples have no mask. An index may be (i, epoch): the draw of
+    augmentation then depends on seed, epoch and i alone.
+
+    Args:
+        rows: mappings with `img`, `image`, `mask`, such as `table.to_dict("records")`.
+        root: folder that relative paths start from.
+        spec: size, channels, task.
+        masks: where masks come from.
+        augment: a row of AUGMENTATIONS for training; None for validation and prediction.
+        seed: seed of the augmentation.
+        instances: samples also carry "instances", int32 (H, W).
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        root: Path,
+        *,
+        spec: DataSpec,
+        masks: MaskSource | None = None,
+        augment: str | None = None,
+        seed: int = 0,
+        instances: bool = False,
+    ):
+        self.rows = list(rows)
+        self.root = root
+        self.spec = spec
+        self.masks = masks
+        self.seed = seed
+        self.instances = instances
+        crop = spec.resize_mode == "crop"
+        self.augment = Augment(augment, spec.size, crop=crop) if augment else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
+        index, epoch = index if isinstance(index, tuple) else (index, int(torch.randint(2**31, ())))
+        row, spec = self.rows[index], self.spec
+        image = read_image(self.root / row["image"], channels=spec.channels, bits=spec.bits)
+        native = (image.shape[0], image.shape[1])
+        sample = {"img": row["img"], "size": torch.tensor(native)}
+        image = fit_image(image, spec.size, spec.resize_mode)
+        if self.masks is not None:
+            mask = self._read_mask(row, native)
+            if self.augment is not None:
+                rng = np.random.default_rng((self.seed, epoch, index))
+                image, mask = self.augment(image, mask, rng)
+            sample["mask"] = _to_tensor(mask)
+            if self.instances:
+                sample["instances"] = self._read_instances(row, native)
+        sample["image"] = _to_tensor(image)
+        return sample
+
+    def _read_mask(self, row: Row, native: Size) -> np.ndarray:
+        """The mask as (H, W) ids, or (H, W, K) so that it moves like an image."""
+        assert self.masks is not None
+        mask = self.masks.read(row["img"], _mask_path(self.root, row), native)
+        fill = IGNORE if self.spec.task == "multiclass" else 0
+        if self.spec.task == "binary":
+            mask = mask[..., None]
+        elif self.spec.task == "multilabel":
+            mask = np.ascontiguousarray(mask.transpose(1, 2, 0))
+        return fit_mask(mask, self.spec.size, self.spec.resize_mode, fill=fill)
+
+    def _read_instances(self, row: Row, native: Size) -> torch.Tensor:
+        assert self.masks is not None
+        labels = self.masks.instances(row["img"], _mask_path(self.root, row), native)
+        assert labels is not None, "the metric needs instances, the mask source has none"
+        # Nearest-exact resize knows int16; no image holds more than 32,767 objects.
+        labels = fit_mask(labels.astype(np.int16), self.spec.size, self.spec.resize_mode)
+        return torch.from_numpy(labels.astype(np.int32))
+
+
+def _mask_path(root: Path, row: Row) -> Path | None:
+    return root / row["mask"] if row.get("mask") else None
+
+
+def _to_tensor(array: np.ndarray) -> torch.Tensor:
+    """(H, W, C) as a (C, H, W) view, (H, W) as it is."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.permute(2, 0, 1) if tensor.ndim == 3 else tensor

@@ -1,0 +1,164 @@
+"""What the configuration says, as the objects the rest of the house takes.
+
+Scripts hand their config over; nothing here imports it.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from errors import UserError, raise_all
+from overrides import knob_values, read_knobs
+
+# Knobs that may differ between two sessions of one run: they change where and how fast, not what.
+FREE_SECTIONS = ("Where things are", "Machine", "After training")
+FREE_KNOBS = ("TRAIN_FOLDS", "VAL_BATCH_SIZE", "SUBMISSION_ROWS", "RLE_EMPTY")
+
+
+def data_spec(config: Any) -> Any:
+    """DataSpec of the configuration."""
+    from dataset import DataSpec
+
+    return DataSpec(
+        task=config.TASK,
+        classes=config.CLASSES,
+        class_names=config.CLASS_NAMES,
+        channels=config.CHANNELS,
+        bits=config.IMAGE_BITS,
+        mean=config.MODEL_MEAN,
+        std=config.MODEL_STD,
+        size=config.SIZE,
+        resize_mode=config.RESIZE_MODE,
+    )
+
+
+def recipe(config: Any) -> Any:
+    """Recipe of the configuration."""
+    from Lightning_module import Recipe
+
+    return Recipe(
+        loss=config.LOSS,
+        metric=config.METRIC,
+        lr=config.LR,
+        encoder_lr_factor=config.ENCODER_LR_FACTOR,
+        weight_decay=config.WEIGHT_DECAY,
+        warmup=config.WARMUP,
+        threshold=config.THRESHOLD,
+    )
+
+
+def loader_spec(config: Any) -> Any:
+    """LoaderSpec of the configuration."""
+    from Lightning_datamodule import LoaderSpec
+    from metrics import METRICS, build_metric
+
+    metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
+    assert config.METRIC in METRICS
+    return LoaderSpec(
+        train_batch=config.TRAIN_BATCH_SIZE,
+        val_batch=config.VAL_BATCH_SIZE,
+        workers=config.NUM_WORKERS,
+        seed=config.SEED,
+        augmentation=config.AUGMENTATION,
+        instances=metric.needs == "instances",
+    )
+
+
+def load_folds(config: Any) -> Any:
+    """The table that folds.py wrote, every column as text but `kfold`.
+
+    Raises:
+        UserError: there is none, or it lacks a column.
+    """
+    import pandas as pd
+
+    path = config.FOLDS_CSV
+    if not path.is_file():
+        raise UserError(f"no folds in {path}. Make them first: python src/folds.py")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
+    raise_all([f"{path.name}: no column {name}" for name in missing], "run src/folds.py again:")
+    table["kfold"] = table["kfold"].astype(int)
+    return table
+
+
+def chosen_folds(config: Any, table: Any) -> list[int]:
+    """The folds of TRAIN_FOLDS, or all that have validation images.
+
+    Raises:
+        UserError: a fold that train_folds.csv does not hold.
+    """
+    known = sorted({int(fold) for fold in table["kfold"]} - {-1})
+    chosen = known if config.TRAIN_FOLDS is None else list(config.TRAIN_FOLDS)
+    unknown = [fold for fold in chosen if fold not in known]
+    if unknown or not chosen:
+        raise UserError(f"TRAIN_FOLDS: no images in folds {unknown}, train_folds.csv has {known}")
+    return chosen
+
+
+def fold_path(config: Any, fold: int) -> Path:
+    """Folder of one fold of the run."""
+    return config.RUN_PATH / f"fold_{fold}"
+
+
+def defining_knobs(config: Any) -> dict[str, Any]:
+    """Knobs that make a run what it is, as JSON holds them."""
+    free = {
+        name
+        for section, name, _, _ in read_knobs(Path(__file__).with_name("config.py"))
+        if section in FREE_SECTIONS
+    }
+    values = knob_values(config)
+    kept = {name: values[name] for name in values if name not in free | set(FREE_KNOBS)}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True) -> None:
+    """Starts the run's folder, or makes sure that the one there is of the same configuration.
+
+    Raises:
+        UserError: it was begun with other knobs or folds; lists what differs.
+    """
+    path: Path = config.RUN_PATH / "run.json"
+    digest = hashlib.sha256(config.FOLDS_CSV.read_bytes()).hexdigest()
+    now = {"folds": digest, "knobs": defining_knobs(config)}
+    if overwrite and main_process:
+        shutil.rmtree(config.RUN_PATH, ignore_errors=True)
+        shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
+    if path.is_file():
+        raise_all(
+            differences(json.loads(path.read_text()), now),
+            f"run {config.RUN!r} was begun with another configuration. Choose another --run, "
+            "or --overwrite to lose it:",
+        )
+    elif main_process:
+        write_json(path, now)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """A line for each knob (and the folds) that is not the same in two run.json."""
+    old, new = before["knobs"], now["knobs"]
+    lines = [
+        f"{name}: the run has {old.get(name)!r}, now {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    if before["folds"] != now["folds"]:
+        lines.append("train_folds.csv: it has changed since the run began")
+    return lines
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file whole or not at all; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(json.dumps(values, indent=1, default=str) + "\n")
+    part.replace(path)
+
+
+def finished_folds(config: Any, folds: Sequence[int]) -> list[int]:
+    """Those of `folds` whose training has ended."""
+    return [fold for fold in folds if (fold_path(config, fold) / "finished.json").is_file()]
