@@ -102,7 +102,7 @@ def need_enough(count: int, n_folds: int, what: str) -> None:
         )
 
 
-def check_groups(folds: np.ndarray, groups: np.ndarray) -> int:
+def count_leaks(folds: np.ndarray, groups: np.ndarray) -> int:
     """How many groups lie in more than one fold."""
     pairs = np.unique(np.stack([groups, folds], axis=1), axis=0)
     return int((np.bincount(pairs[:, 0]) > 1).sum())

@@ -1,0 +1,282 @@
+"""Splits the training images into folds: output/train_folds.csv, one row an image.
+
+python src/folds.py                                    groups of GROUP_PATTERN (cars) stay whole
+python src/folds.py --split stratified --n-folds 10
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from errors import UserError, nearest, raise_all, script
+from overrides import load_config
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from training_images import TrainingImages
+
+ALWAYS_TRAINED = -1
+WORDS = {
+    **dict.fromkeys(("val", "valid", "validation", "true"), 0),
+    **dict.fromkeys(("train", "trn", "training", "false"), ALWAYS_TRAINED),
+}
+FLAGS = {"0": ALWAYS_TRAINED, "1": 0}
+GROUPED = ("group", "stratified_group")
+MANY_VALUES = 20
+SHOWN_CLASSES = 12
+PROBED = 16
+
+
+def column_of(table: "pd.DataFrame", name: str, knob: str) -> "pd.Series":
+    """A column of the training table.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name in table:
+        return table[name]
+    known = [str(c) for c in table.columns]
+    raise UserError(
+        f"{knob}: no column {name!r} that is the same in all rows of an image."
+        f"{nearest(name, known)} There are: {', '.join(known)}"
+    )
+
+
+def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[str]) -> "pd.Series":
+    """Group of each image as text: a column, else the pattern's first bracket, else the id.
+
+    Raises:
+        UserError: no such column, empty cells in it, or a pattern without exactly one bracket.
+    """
+    import pandas as pd
+
+    if column or "group" in table:
+        groups = column_of(table, column or "group", "GROUP_COLUMN")
+        empty = table["img"][groups.str.strip() == ""]
+        raise_all(list(empty), f"GROUP_COLUMN {column or 'group'} is empty for these images:")
+        return groups
+    try:
+        rule = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"GROUP_PATTERN {pattern!r} is no regular expression: {error}") from None
+    if rule.groups != 1:
+        raise UserError(
+            f"GROUP_PATTERN {pattern!r} has {rule.groups} capturing groups, need one, around what "
+            "names the group; (?:...) groups without capturing"
+        )
+    matches = [rule.match(img) for img in table["img"]]
+    alone = sum(match is None or match[1] is None for match in matches)
+    if alone == len(matches):
+        notes.append(f"GROUP_PATTERN {pattern!r} fits no id: each image is its own group")
+    elif alone:
+        notes.append(f"{alone} ids do not fit GROUP_PATTERN {pattern!r}: each is its own group")
+    named = zip(table["img"], matches, strict=True)
+    found = [m[1] if m and m[1] is not None else img for img, m in named]
+    return pd.Series(found, index=table.index, dtype=object)
+
+
+def find_strata(data: "TrainingImages", column: str, config: Any) -> np.ndarray:
+    """Stratum codes of the images, int64 (N,): a column's values, else bins of foreground share.
+
+    A column of many different numbers is cut into five equally full bins.
+    """
+    import pandas as pd
+
+    from splitters import BINS, area_bins
+
+    if not column:
+        return area_bins(foreground(data, config))
+    values = column_of(data.table, column, "STRATIFY_COLUMN")
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().all() and values.nunique() > MANY_VALUES:
+        ranks = numbers.rank(method="dense").to_numpy()
+        return np.asarray(pd.qcut(ranks, BINS, labels=False, duplicates="drop"), np.int64)
+    return pd.factorize(values, sort=True)[0]
+
+
+def foreground(data: "TrainingImages", config: Any) -> np.ndarray:
+    """Foreground share of each image, float64 (N,): from run lengths, else from decoded masks."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from competition import mask_source
+    from images import image_size
+
+    table = data.table
+    if data.areas is not None:
+        shares = cheap_shares(data, config.INPUT)
+        if shares is not None:
+            return shares
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        sizes = list(pool.map(lambda image: image_size(config.INPUT / image), table["image"]))
+        if data.areas is not None:
+            return data.areas / np.array([height * width for height, width in sizes])
+        source = mask_source(config)
+
+        def share(img: str, mask: str, size: tuple[int, int]) -> float:
+            pixels = source.read(img, config.INPUT / mask if mask else None, size)
+            inside = (pixels > 0) & (pixels < 255)
+            return float(inside.any(axis=0).mean() if pixels.ndim == 3 else inside.mean())
+
+        return np.array(list(pool.map(share, table["img"], table["mask"], sizes)), np.float64)
+
+
+def cheap_shares(data: "TrainingImages", root: Path) -> np.ndarray | None:
+    """Foreground shares from run lengths when a few images, evenly picked, are of one size."""
+    from images import image_size
+
+    if data.areas is None:
+        return None
+    step = max(1, len(data.table) // PROBED)
+    sizes = {image_size(root / image) for image in data.table["image"][::step]}
+    if len(sizes) > 1:
+        return None
+    height, width = sizes.pop()
+    return data.areas / (height * width)
+
+
+def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
+    """Fold numbers written in a column, int64 (N,); -1 is always trained, never validated.
+
+    With `words`, val (valid, validation, true) is fold 0 and train (trn, training, false) is -1;
+    a column of nothing but 0 and 1 says "is validation": 1 is fold 0, 0 is -1.
+
+    Raises:
+        UserError: other words, numbers below -1, or no image to validate.
+    """
+    cells = values.str.strip().str.lower()
+    known: dict[str, int] = {}
+    bad: list[str] = []
+    flags = words and set(cells) == set(FLAGS)
+    for cell in dict.fromkeys(cells):
+        if words and (cell in WORDS or flags):
+            known[cell] = FLAGS[cell] if flags else WORDS[cell]
+        elif re.fullmatch(r"-1|\d+(\.0+)?", cell):
+            known[cell] = int(float(cell))
+        else:
+            bad.append(f"{cell!r} in {int((cells == cell).sum())} rows")
+    wanted = "train, val or fold numbers" if words else "whole numbers, 0 and up or -1"
+    raise_all(bad, f"column {name} must hold {wanted}; drop rows that are not for training:")
+    folds = cells.map(known).to_numpy(np.int64)
+    if folds.max() < 0:
+        raise UserError(f"column {name} leaves no image to validate: mark some as val or fold 0")
+    return folds
+
+
+def make_folds(
+    data: "TrainingImages", groups: np.ndarray, config: Any, notes: list[str]
+) -> np.ndarray:
+    """Fold of each image, int64 (N,), by an existing kfold column, else by SPLIT.
+
+    Raises:
+        UserError: a column is missing or wrong, or there is too little for N_FOLDS.
+    """
+    import splitters
+
+    table, split = data.table, config.SPLIT
+    if "kfold" in table:
+        notes.append(f"kept the column kfold of {config.TRAIN_CSV.name}; SPLIT has no say")
+        return read_folds(table["kfold"], "kfold", words=False)
+    if split == "column":
+        values = column_of(table, config.SPLIT_COLUMN, "SPLIT_COLUMN")
+        return read_folds(values, config.SPLIT_COLUMN, words=True)
+    if split == "kfold":
+        return splitters.split_images(len(table), config.N_FOLDS, config.SEED)
+    if split == "group":
+        return splitters.split_groups(groups, config.N_FOLDS, config.SEED)
+    strata = find_strata(data, config.STRATIFY_COLUMN, config)
+    if split == "stratified":
+        return splitters.split_strata(strata, config.N_FOLDS, config.SEED)
+    return splitters.split_group_strata(groups, strata, config.N_FOLDS, config.SEED)
+
+
+def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: list[str]) -> None:
+    """Notes groups that lie in two folds of the user's own split.
+
+    Raises:
+        RuntimeError: our own split did it, which is a bug.
+    """
+    from splitters import count_leaks
+
+    leaks = count_leaks(folds, groups)
+    if leaks and ours:
+        raise RuntimeError(f"{leaks} groups lie in two folds: this is a bug of folds.py")
+    if leaks:
+        notes.append(f"{leaks} groups lie in more than one fold: near-duplicates may leak")
+
+
+def summary(data: "TrainingImages", table: "pd.DataFrame", config: Any) -> list[str]:
+    """A line a fold: images, groups, mean foreground, images with each class."""
+    shares = cheap_shares(data, config.INPUT)
+    unit = "{:.1%} foreground"
+    values = shares
+    if shares is None and data.areas is not None:
+        unit, values = "{:.0f} px foreground", data.areas.astype(np.float64)
+    classes = data.classes
+    if classes is not None:
+        classes = classes.assign(kfold=classes["img"].map(table.set_index("img")["kfold"]))
+        if classes["class"].nunique() > SHOWN_CLASSES:
+            classes = None
+    lines = []
+    for fold in np.unique(table["kfold"].to_numpy()):
+        inside = (table["kfold"] == fold).to_numpy()
+        name = "always trained" if fold == ALWAYS_TRAINED else f"fold {fold}"
+        parts = [f"{inside.sum()} images", f"{table['group'][inside].nunique()} groups"]
+        if values is not None:
+            parts.append(unit.format(values[inside].mean()))
+        if classes is not None:
+            counts = classes["class"][classes["kfold"] == fold].value_counts().sort_index()
+            parts.append("class " + " ".join(f"{key}:{count}" for key, count in counts.items()))
+        lines.append(f"{name}: {', '.join(parts)}")
+    return lines
+
+
+def write_folds(table: "pd.DataFrame", path: Path) -> None:
+    """Writes the table under a temporary name and renames it; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes config.FOLDS_CSV."""
+    config, _ = load_config(argv, description=__doc__)
+    import pandas as pd
+
+    from training_images import collect_images
+
+    data = collect_images(config)
+    table, notes = data.table, list(data.notes)
+    # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
+    groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)
+    codes = pd.factorize(groups)[0]
+    folds = make_folds(data, codes, config, notes)
+    if "kfold" in table or config.SPLIT == "column" or config.SPLIT in GROUPED:
+        ours = "kfold" not in table and config.SPLIT in GROUPED
+        check_leaks(folds, codes, ours=ours, notes=notes)
+    for at, (column, values) in enumerate((("group", groups), ("kfold", folds)), start=3):
+        table = table.drop(columns=column, errors="ignore")
+        table.insert(at, column, values)
+    lines = summary(data, table, config)
+    write_folds(table, config.FOLDS_CSV)
+    print("\n".join([*(f"note: {note}" for note in notes), *lines]))
+    count = len(set(folds.tolist()) - {ALWAYS_TRAINED})
+    print(
+        f"wrote {len(table)} images of {len(set(codes.tolist()))} groups "
+        f"in {count} folds: {config.FOLDS_CSV}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
