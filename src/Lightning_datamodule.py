@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from images import image_size
 from masks import MaskSource
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataset import DataSpec, Row, SegmentationDataset
 from errors import UserError
@@ -156,10 +156,10 @@ class SegmentationDataModule(pl.LightningDataModule):
     predict_dataloader = val_dataloader
 
 
-def build_loader(dataset: SegmentationDataset, loader: LoaderSpec, **sampling: Any) -> DataLoader:
+def build_loader(dataset: Dataset, loader: LoaderSpec, **sampling: Any) -> DataLoader:
     """A DataLoader with workers, pinned memory for a GPU, and one OpenCV thread a worker."""
     workers = choose_workers(loader.workers)
-    more = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
+    more: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
     return DataLoader(
         dataset,
         num_workers=workers,

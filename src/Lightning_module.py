@@ -92,14 +92,28 @@ class SegmentationModule(pl.LightningModule):
             },
         ]
         groups = [group for group in groups if group["params"]]
+        # A fused step unscales fp16 gradients inside itself, after they would have been clipped.
+        fused = self.trainer.precision != "16-mixed" or not self.trainer.gradient_clip_val
         optimizer = torch.optim.AdamW(
-            groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=True
+            groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=fused
         )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_at(step, steps, self.recipe.warmup)
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm; Lightning refuses to with a fused optimiser, also where nothing scales."""
+        if optimizer.defaults.get("fused") and gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) image as the loader ships it to raw logits (B, K, H, W)."""
@@ -127,7 +141,7 @@ class SegmentationModule(pl.LightningModule):
         )
         if not training:
             mask = decide(self.probs(logits), task=self.spec.task, threshold=self.recipe.threshold)
-            self.metric.update(mask, batch[self.metric.needs])
+            self.metric.update(mask, batch[str(self.metric.needs)])
             self.log(f"{stage}_{self.recipe.metric}", self.metric, on_epoch=True, prog_bar=True)
         return loss, logits
 

@@ -27,7 +27,7 @@ from experiment import (
 from overrides import knob_values, load_config
 
 
-def choose_precision(asked: str, *, cuda: bool, cpu_bf16: bool) -> str:
+def choose_precision(asked: str, *, cuda: bool, cpu_bf16: bool) -> Any:
     """Lightning's precision name: auto is fp16 on CUDA, bf16 on a CPU that has it, else fp32.
 
     fp16 asked on a CPU is the wrong type there: it becomes what auto chooses.
@@ -141,8 +141,7 @@ def slim_checkpoint(path: Path) -> None:
     import torch
 
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    kept = ("state_dict", "hyper_parameters", "hparams_name", "epoch", "global_step", "loops")
-    kept = (*kept, "pytorch-lightning_version")
+    kept = {"state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version"}
     part = path.with_suffix(".part")
     torch.save({key: value for key, value in checkpoint.items() if key in kept}, part)
     part.replace(path)

@@ -129,7 +129,8 @@ class Augment:
         linear = flips @ ([[0, 1], [1, 0]] if rng.random() < policy.turn else np.eye(2))
         zoom, angle, shift = 1.0, 0.0, np.zeros(2)
         if rng.random() < policy.p:
-            zoom = math.exp(rng.uniform(*map(math.log, policy.scale)))
+            low, high = np.log(policy.scale)
+            zoom = math.exp(rng.uniform(low, high))
             angle = math.radians(rng.uniform(-policy.rotate, policy.rotate))
             shift = rng.uniform(-policy.shift, policy.shift, 2) * (width, height)
         cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)

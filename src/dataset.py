@@ -38,7 +38,8 @@ class DataSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
         """The inverse of `to_dict`."""
-        return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+        plain: dict[str, Any] = dict(values)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
 
 
 class SegmentationDataset(Dataset):

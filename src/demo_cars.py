@@ -116,14 +116,13 @@ def glass_faces(profile: np.ndarray, width: float, height: float, glass: tuple) 
         normal = np.array([-dz, 0.0, dx]) / np.hypot(dx, dz)
         faces.append(Face(strip, normal, glass, layer=1, visible_outside=False))
     base, front, rear, tail = (profile[i] for i in (3, 4, 5, 6))
-    low = np.array([0.0, 0.07 * height])
-    top = np.array([0.0, -0.07 * height])
+    up, down = np.array([0.0, 0.07 * height]), np.array([0.0, -0.07 * height])
     mid = 0.5 * (front[0] + rear[0])
     gap = np.array([0.05, 0.0])
     sill, roof = np.array([mid, base[1]]), np.array([mid, rear[1]])
     panes = [
-        [base + (0.28, 0) + low, front + (0.1, 0) + top, roof - gap + top, sill - gap + low],
-        [sill + gap + low, roof + gap + top, rear + (-0.1, 0) + top, tail + (-0.28, 0) + low],
+        [base + (0.28, 0) + up, front + (0.1, 0) + down, roof - gap + down, sill - gap + up],
+        [sill + gap + up, roof + gap + down, rear + (-0.1, 0) + down, tail + (-0.28, 0) + up],
     ]
     for sign in (-1, 1):
         for pane in panes:
@@ -168,11 +167,12 @@ def trim_faces(profile: np.ndarray, width: float, height: float, paint: tuple) -
         for index, colour in ((1, (225, 235, 235)), (8, (40, 35, 190))):
             ax, az = profile[index]
             low, wide = az - 0.02 * height, width / 2
-            lamp = np.array([(ax, sign * wide * 0.95, low), (ax, sign * wide * 0.6, low),
-                             (ax, sign * wide * 0.6, low + 0.1), (ax, sign * wide * 0.95, low + 0.1)])  # fmt: skip
+            outer, inner = sign * wide * 0.95, sign * wide * 0.6
+            lamp = np.array([(ax, outer, low), (ax, inner, low), (ax, inner, low + 0.1),
+                             (ax, outer, low + 0.1)])  # fmt: skip
             normal = np.array([-1.0 if index == 1 else 1.0, 0.0, 0.0])
             faces.append(Face(lamp, normal, colour, layer=1, visible_outside=False))
-        door = np.array([(0.02, 0.24), (0.04, 0.24), (0.04, 0.58), (0.02, 0.58)])
+        door = np.array([(0.02, 0.2), (0.026, 0.2), (0.026, 0.62), (0.02, 0.62)])
         seam = side(door * (length_of(profile), height), width, height, sign)
         dark = tuple(0.6 * v for v in paint)
         normal = np.array([0.0, float(sign), 0.0])

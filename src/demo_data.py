@@ -178,8 +178,8 @@ def written_before(folder: Path) -> dict:
 
 
 def replace_content(folder: Path, part: Path, marker: dict) -> None:
-    """Moves the finished part into place; the marker goes first, so that a cut-off run can rerun."""
-    old = {name: count for name, count in count_files(folder).items()}
+    """Moves the finished part into place; the marker first, for a rerun after a cut."""
+    old = count_files(folder)
     files = marker["files"]
     both = {name: max(old.get(name, 0), files.get(name, 0)) for name in {*old, *files}}
     write_marker(folder, {**marker, "files": both})

@@ -96,7 +96,8 @@ def draw_studio(
     if style.random() < 0.5:
         draw_tiles(image[:horizon], wall, int(columns / style.uniform(6, 14)))
     clutter(image, rng, car, horizon)
-    ramp = np.linspace(*style.uniform(-22, 22, 2), columns, dtype=np.float32)[None]
+    left, right = style.uniform(-22, 22, 2).tolist()
+    ramp = np.linspace(left, right, columns, dtype=np.float32)[None]
     small = (rows // 4, columns // 4)
     texture = 7 * blotches(rng, small, 24) + 5 * blotches(rng, small, 90)
     shade = cv2.resize(texture, (columns, rows)) + ramp

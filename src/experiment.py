@@ -53,10 +53,9 @@ def recipe(config: Any) -> Any:
 def loader_spec(config: Any) -> Any:
     """LoaderSpec of the configuration."""
     from Lightning_datamodule import LoaderSpec
-    from metrics import METRICS, build_metric
+    from metrics import build_metric
 
     metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
-    assert config.METRIC in METRICS
     return LoaderSpec(
         train_batch=config.TRAIN_BATCH_SIZE,
         val_batch=config.VAL_BATCH_SIZE,

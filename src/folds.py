@@ -264,9 +264,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "kfold" in table or config.SPLIT == "column" or config.SPLIT in GROUPED:
         ours = "kfold" not in table and config.SPLIT in GROUPED
         check_leaks(folds, codes, ours=ours, notes=notes)
-    for at, (column, values) in enumerate((("group", groups), ("kfold", folds)), start=3):
-        table = table.drop(columns=column, errors="ignore")
-        table.insert(at, column, values)
+    table = table.drop(columns=["group", "kfold"], errors="ignore")
+    table.insert(3, "group", groups)
+    table.insert(4, "kfold", folds)
     lines = summary(data, table, config)
     write_folds(table, config.FOLDS_CSV)
     print("\n".join([*(f"note: {note}" for note in notes), *lines]))

@@ -67,7 +67,13 @@ def collect_images(config: Any) -> TrainingImages:
         _refuse_duplicates(ids, config.TRAIN_CSV.name, kind)
     table = one_row_an_image(raw, ids, columns, keep_class=rows == "image")
     notes = _attach(table, config, kind, raw_ids=raw[columns.id].groupby(ids, sort=False).first())
-    areas = sum_areas(ids, raw[columns.rle]) if columns.rle else None
+    areas = None
+    if columns.rle:
+        texts = raw[columns.rle]
+        if columns.cls and config.TASK == "multiclass":
+            # Class 0 is background there, as in RleMasks.areas.
+            texts = texts.where(raw[columns.cls].str.strip() != str(config.CLASS_BASE), "")
+        areas = sum_areas(ids, texts)
     return TrainingImages(table, areas, _class_rows(raw, ids, columns), notes)
 
 

@@ -1,0 +1,323 @@
+"""Scores a run on the images its folds never saw: honest out-of-fold results.
+
+Each fold's best network predicts its own validation images at their own size. output/<RUN>/
+receives oof/*.png (probabilities), oof.csv (a row an image), report.json (scores, checkpoints,
+threshold: what ensemble.py and kernel.py read) and cases.png (the worst and the best).
+--image PATH draws the prediction over one picture instead.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from errors import UserError, script
+from experiment import (
+    chosen_folds,
+    data_spec,
+    fold_path,
+    load_folds,
+    loader_spec,
+    recipe,
+    write_json,
+)
+from overrides import load_config
+
+CASES = 8
+
+
+def build_oof_writer(config: Any, fold: int, scores: Mapping[str, Any], data: Any) -> Any:
+    """A callback that brings each test batch to native size, stores it and scores it."""
+    import pandas as pd
+    import pytorch_lightning as pl
+    import torch
+
+    from geometry import restore_probs
+    from masks import mask_to_instances
+    from metrics import decide
+    from probs import write_probs
+
+    folder = config.RUN_OUTPUT / "oof"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows_of = {row["img"]: row for row in data.rows["val"]}
+
+    class OofWriter(pl.Callback):
+        def __init__(self) -> None:
+            self.rows: list[dict[str, Any]] = []
+
+        def on_test_batch_end(
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, *args: Any
+        ) -> None:
+            for probs, img, native in zip(
+                outputs, batch["img"], batch["size"].tolist(), strict=True
+            ):
+                probs = restore_probs(probs, (native[0], native[1]), module.spec.resize_mode)
+                write_probs(folder / f"{img}.png", probs)
+                self.score(img, probs.cpu(), (native[0], native[1]), module.spec.task)
+
+        def score(self, img: str, probs: Any, size: tuple[int, int], task: str) -> None:
+            row = rows_of[img]
+            path = config.INPUT / row["mask"] if row["mask"] else None
+            truth = data.masks.read(img, path, size)
+            target = torch.from_numpy(truth)[None]
+            target = target[:, None] if task == "binary" else target
+            mask = decide(probs[None], task=task, threshold=config.THRESHOLD)
+            entry: dict[str, Any] = {"img": img, "fold": fold}
+            for name, metric in scores.items():
+                against: Any = target
+                if metric.needs == "instances":
+                    labels = data.masks.instances(img, path, size)
+                    against = mask_to_instances(truth)[None] if labels is None else labels[None]
+                entry[name] = float(metric.per_image(mask, against)[0])
+                metric.update(mask, against)
+            self.rows.append(entry)
+
+        def table(self) -> Any:
+            return pd.DataFrame(self.rows).sort_values("img")
+
+    return OofWriter()
+
+
+def build_scores(config: Any, masks: Any) -> dict[str, Any]:
+    """The metrics of the report: the competition's first, instances where the data tells them."""
+    from metrics import METRICS, build_metric
+
+    names = [config.METRIC, *(name for name in METRICS if name != config.METRIC)]
+    instances = config.METRIC == "map" or getattr(masks, "has_instances", False)
+    instances = instances or type(masks).__name__ == "InstanceFolderMasks"
+    return {
+        name: build_metric(
+            name, task=config.TASK, classes=config.CLASSES, class_names=config.CLASS_NAMES or None
+        )
+        for name in names
+        if name != "map" or instances
+    }
+
+
+def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]:
+    """Predicts and scores one fold; returns its record, kept in oof/fold_<k>.json."""
+    import pytorch_lightning as pl
+    import torch
+
+    from Lightning_datamodule import SegmentationDataModule, split_rows
+    from Lightning_module import load_module
+    from Lightning_trainer import choose_precision, cpu_has_bf16
+
+    checkpoint = fold_path(config, fold) / "checkpoints" / "best.ckpt"
+    record_path = config.RUN_OUTPUT / "oof" / f"fold_{fold}.json"
+    known = _known_record(record_path, checkpoint, config)
+    if known:
+        return known
+    module = load_module(checkpoint)
+    _check_same_data(module.spec, data_spec(config), checkpoint)
+    module.model.to(memory_format=torch.channels_last)
+    train, val = split_rows(table, fold)
+    data = SegmentationDataModule(
+        train, val, root=config.INPUT, masks=masks, spec=module.spec, loader=loader_spec(config)
+    )
+    scores = build_scores(config, masks)
+    writer = build_oof_writer(config, fold, scores, data)
+    cuda = torch.cuda.is_available() and config.ACCELERATOR in ("auto", "gpu", "cuda")
+    trainer = pl.Trainer(
+        accelerator=config.ACCELERATOR,
+        devices=1,
+        precision=choose_precision(config.PRECISION, cuda=cuda, cpu_bf16=cpu_has_bf16()),
+        callbacks=[writer],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.test(module, data, verbose=False)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    print(
+        f"fold {fold}: {len(val)} images, " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
+    )
+    record = {
+        "fold": fold,
+        "checkpoint": checkpoint.relative_to(config.LOGS).as_posix(),
+        "state": _state_of(checkpoint, config),
+        "images": len(val),
+        "at_network_size": metrics,
+        "scores": {name: float(metric.compute()) for name, metric in scores.items()},
+        "sums": {name: _sums(metric) for name, metric in scores.items()},
+        "rows": writer.table().to_dict("records"),
+    }
+    write_json(record_path, record)
+    return record
+
+
+def _state_of(checkpoint: Path, config: Any) -> list[Any]:
+    file = checkpoint.stat()
+    return [file.st_size, file.st_mtime_ns, config.THRESHOLD, config.METRIC]
+
+
+def _known_record(path: Path, checkpoint: Path, config: Any) -> dict[str, Any] | None:
+    if not path.is_file() or not checkpoint.is_file():
+        return None
+    record = json.loads(path.read_text())
+    return record if record["state"] == _state_of(checkpoint, config) else None
+
+
+def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
+    problems = [
+        f"{name.upper()}: the checkpoint has {getattr(spec, name)}, config has {getattr(now, name)}"
+        for name in ("task", "classes", "channels", "bits")
+        if getattr(spec, name) != getattr(now, name)
+    ]
+    if problems:
+        raise UserError(
+            f"{checkpoint} is a network for other data. " + "; ".join(problems)
+            + ". Choose its run with --run, or set these knobs as they were"
+        )  # fmt: skip
+
+
+def _sums(metric: Any) -> dict[str, Any]:
+    """The sum states of a metric, so that folds can be pooled without predicting again."""
+    return {name: value.tolist() for name, value in metric.metric_state.items()}
+
+
+def pool_scores(config: Any, masks: Any, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The metrics over the images of all folds together, from the sums of each."""
+    import torch
+
+    scores = build_scores(config, masks)
+    for name, metric in scores.items():
+        for state in metric.metric_state:
+            values = [torch.tensor(record["sums"][name][state]) for record in records]
+            setattr(metric, state, torch.stack(values).sum(0))
+        metric._update_count = len(records)
+    return scores
+
+
+def write_report(config: Any, masks: Any, records: Sequence[dict[str, Any]], *, worst: bool) -> Any:
+    """Writes oof.csv and report.json; returns the table of images, worst first."""
+    import pandas as pd
+
+    pooled = pool_scores(config, masks, records)
+    table = pd.DataFrame([row for record in records for row in record["rows"]])
+    ranked = table.sort_values([config.METRIC, "img"])
+    part = config.RUN_OUTPUT / "oof.part"
+    (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
+    part.replace(config.RUN_OUTPUT / "oof.csv")
+    dropped = ("rows", "sums", "state")
+    main_score = pooled[config.METRIC]
+    write_json(
+        config.RUN_OUTPUT / "report.json",
+        {
+            "run": config.RUN,
+            "metric": config.METRIC,
+            "score": float(main_score.compute()),
+            "scores": {name: float(metric.compute()) for name, metric in pooled.items()},
+            "per_class": main_score.per_class() if hasattr(main_score, "per_class") else {},
+            "images": len(table),
+            "threshold": config.THRESHOLD,
+            "min_area": config.MIN_AREA,
+            "spec": data_spec(config).to_dict(),
+            "recipe": vars(recipe(config)),
+            "folds": [{k: v for k, v in r.items() if k not in dropped} for r in records],
+        },
+    )
+    return ranked
+
+
+def draw_cases(config: Any, masks: Any, ranked: Any, table: Any) -> Path:
+    """cases.png: the worst images, then the best, truth in green and prediction in red."""
+    import numpy as np
+    import torch
+
+    from images import read_image
+    from metrics import decide
+    from pictures import PREDICTION, TRUTH, draw_contours, tile, to_rgb, write_sheet
+    from probs import read_probs
+
+    count = min(CASES, len(ranked))
+    cases = list(ranked.head(count).itertuples()) + list(ranked.tail(count)[::-1].itertuples())
+    rows = {row["img"]: row for row in table.to_dict("records")}
+    tiles = []
+    for case in cases:
+        row, score = rows[case.img], getattr(case, config.METRIC)
+        image = read_image(
+            config.INPUT / row["image"], channels=config.CHANNELS, bits=config.IMAGE_BITS
+        )
+        path = config.INPUT / row["mask"] if row["mask"] else None
+        truth = masks.read(case.img, path, image.shape[:2])
+        probs = read_probs(config.RUN_OUTPUT / "oof" / f"{case.img}.png", config.CLASSES)
+        mask = decide(
+            torch.from_numpy(probs / np.float32(255))[None],
+            task=config.TASK,
+            threshold=config.THRESHOLD,
+        )[0].numpy()
+        drawn = draw_contours(draw_contours(to_rgb(image), truth, TRUTH), mask, PREDICTION)
+        tiles.append(tile(drawn, f"{score:.3f} {case.img}"))
+    path = config.RUN_OUTPUT / "cases.png"
+    write_sheet(path, tiles)
+    return path
+
+
+def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
+    """The mean prediction of the folds over one picture; returns the file written."""
+    import torch
+
+    from images import read_image
+    from Lightning_trainer import choose_precision, cpu_has_bf16
+    from metrics import decide
+    from pictures import PREDICTION, draw_contours, to_rgb, write_picture
+    from predictor import build_stream, choose_device, load_teams, predict_batch
+
+    device = choose_device(config.ACCELERATOR)
+    checkpoints = [fold_path(config, fold) / "checkpoints" / "best.ckpt" for fold in folds]
+    teams = load_teams([checkpoints], device)
+    batch = next(iter(build_stream([(path.stem, path)], teams, loader_spec(config))))
+    precision = choose_precision(
+        config.PRECISION, cuda=device.type == "cuda", cpu_bf16=cpu_has_bf16()
+    )
+    _, _, probs = next(predict_batch(batch, teams, device, precision=precision))
+    spec = teams[0].spec
+    mask = decide(probs[None], task=spec.task, threshold=config.THRESHOLD)[0]
+    image = read_image(path, channels=spec.channels, bits=spec.bits)
+    target = config.RUN_OUTPUT / f"overlay_{path.stem}.png"
+    drawn = draw_contours(to_rgb(image), mask.to(torch.uint8).cpu().numpy(), PREDICTION)
+    write_picture(target, drawn)
+    share = float((mask > 0).float().mean())
+    print(f"drew {path.name}, {share:.1%} foreground: {target}")
+    return target
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--image", type=Path, help="draw the prediction over this picture only")
+    parser.add_argument("--worst-first", action="store_true", help="order oof.csv by score")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    table = load_folds(config)
+    folds = chosen_folds(config, table)
+    if args.image:
+        draw_image(config, args.image, folds)
+        return 0
+
+    from competition import mask_source
+
+    masks = mask_source(config)
+    missing = [
+        k for k in folds if not (fold_path(config, k) / "checkpoints" / "best.ckpt").is_file()
+    ]
+    present = [fold for fold in folds if fold not in missing]
+    if not present:
+        raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")
+    if missing:
+        print(f"folds {missing} are not trained: scoring {present}")
+    records = [score_fold(config, table, fold, masks) for fold in present]
+    ranked = write_report(config, masks, records, worst=args.worst_first)
+    draw_cases(config, masks, ranked, table)
+    scores = pool_scores(config, masks, records)
+    best = ", ".join(f"{name} {float(metric.compute()):.4f}" for name, metric in scores.items())
+    print(f"out of fold, {len(ranked)} images at native size: {best}: {config.RUN_OUTPUT}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,165 @@
+"""Predicts the test images with every fold of one or several runs and writes submission.csv.
+
+Images stream through: nothing but the rows is kept. A killed run goes on where it was.
+--runs a,b averages several runs; --shard 0/2 and --shard 1/2 share the images between two
+processes, and the one that ends last writes the submission.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from competition import find_images
+from errors import UserError, script
+from experiment import loader_spec
+from overrides import load_config
+from submission import (
+    Format,
+    PartFile,
+    Plan,
+    assemble,
+    choose_rows,
+    fingerprint,
+    mask_to_rles,
+    match_images,
+    read_plan,
+)
+
+
+def read_report(config: Any, run: str) -> dict[str, Any]:
+    """The report.json of a run.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = config.OUTPUT / run / "report.json"
+    if not path.is_file():
+        raise UserError(
+            f"no report {path}. Score the run first: src/Lightning_tester.py --run {run}"
+        )
+    return json.loads(path.read_text())
+
+
+def checkpoints_of(config: Any, report: dict[str, Any]) -> list[Path]:
+    """Checkpoints of the report's folds that TRAIN_FOLDS asks for.
+
+    Raises:
+        UserError: none is left.
+    """
+    wanted = config.TRAIN_FOLDS
+    chosen = [fold for fold in report["folds"] if wanted is None or fold["fold"] in wanted]
+    if not chosen:
+        known = [fold["fold"] for fold in report["folds"]]
+        raise UserError(f"run {report['run']!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
+    return [config.LOGS / fold["checkpoint"] for fold in chosen]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(index, count) of "index/count".
+
+    Raises:
+        UserError: anything but 0/1, 0/2, 1/2...
+    """
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise UserError(f"--shard: got {text!r}, need index/count such as 0/2")
+    return int(index), int(count)
+
+
+def part_path(folder: Path, index: int, count: int) -> Path:
+    """The file of a shard's finished images."""
+    return folder / f"submission.{index}of{count}.part.jsonl"
+
+
+def predict_images(
+    config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
+    part: PartFile, form: Format, threshold: float,
+) -> None:  # fmt: skip
+    """Predicts images and appends each one's rows to the part."""
+    import torch
+    from tqdm import tqdm
+
+    from Lightning_trainer import choose_precision, cpu_has_bf16
+    from metrics import decide
+    from predictor import build_stream, choose_device, load_teams, predict_batch
+
+    device = choose_device(config.ACCELERATOR)
+    precision = choose_precision(
+        config.PRECISION, cuda=device.type == "cuda", cpu_bf16=cpu_has_bf16()
+    )
+    teams = load_teams(checkpoints, device)
+    stream = build_stream(images, teams, loader_spec(config))
+    with tqdm(total=len(images), desc="predicting", unit="image") as bar:
+        for batch in stream:
+            for img, _, probs in predict_batch(batch, teams, device, precision=precision):
+                mask = decide(probs[None], task=form.task, threshold=threshold)[0]
+                part.write(img, mask_to_rles(mask.to(torch.uint8).cpu().numpy(), form))
+                bar.update()
+            part.sync()
+
+
+def write_submission(
+    config: Any, plan: Plan, form: Format, *, key: str, folder: Path, count: int
+) -> int | None:
+    """Joins the shards when all of them are complete; returns the rows, or None."""
+    paths = [part_path(folder, index, count) for index in range(count)]
+    if not all(path.is_file() for path in paths):
+        return None
+    parts = [PartFile(path, key) for path in paths]
+    if sum(len(part.done) for part in parts) < len(plan.images):
+        return None
+    return assemble(folder / "submission.csv", plan, parts, form)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", default="", help="runs to average, with commas; default: RUN")
+    parser.add_argument("--shard", default="0/1", help="index/count: this process's images")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    runs = [name for name in args.runs.split(",") if name] or [config.RUN]
+    index, count = parse_shard(args.shard)
+    reports = [read_report(config, run) for run in runs]
+    checkpoints = [checkpoints_of(config, report) for report in reports]
+    plan = read_plan(config)
+    found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
+    match_images(plan, found, config.TEST_PATH)
+    first = reports[0]
+    form = Format(
+        rows=choose_rows(config.SUBMISSION_ROWS, plan),
+        task=first["spec"]["task"],
+        classes=first["spec"]["classes"],
+        order=config.RLE_ORDER,
+        base=config.RLE_BASE,
+        empty=config.RLE_EMPTY,
+        min_area=first["min_area"],
+    )
+    folder = config.OUTPUT / "+".join(runs)
+    key = fingerprint(
+        reports, vars(form), [str(p) for run in checkpoints for p in run], config.TEST_CSV
+    )
+    mine = plan.images[index::count]
+    with PartFile(part_path(folder, index, count), key) as part:
+        todo = [(img, found[img]) for img in mine if img not in part.done]
+        if todo:
+            print(
+                f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
+                f"threshold {first['threshold']}; {len(mine) - len(todo)} images were done before"
+            )
+            predict_images(
+                config, todo, checkpoints, part=part, form=form, threshold=first["threshold"]
+            )
+    rows = write_submission(config, plan, form, key=key, folder=folder, count=count)
+    if rows is None:
+        print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
+    else:
+        print(f"wrote {rows} rows for {len(plan.images)} images: {folder / 'submission.csv'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,337 @@
+"""Metrics by name: scores of decisions over the whole data set, never means of batch means.
+
+A metric takes the decided mask, not probabilities. Masks and targets are class ids (B, H, W) for
+`multiclass`, where target 255 is ignored, and {0, 1} (B, K, H, W) for `binary` and `multilabel`;
+`map` takes instance label images. States are sums, so ranks and uneven batches agree.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from errors import UserError, pick
+
+IGNORE = 255
+Score = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def decide(probs: Tensor, *, task: str, threshold: float | Sequence[float] = 0.5) -> Tensor:
+    """The mask that probabilities (B, K, H, W) decide on.
+
+    Args:
+        probs: after sigmoid or softmax.
+        task: "binary", "multiclass" or "multilabel".
+        threshold: for all channels or one each, 0-1; a pixel is foreground above it. Not read for
+            multiclass.
+
+    Returns:
+        multiclass: the likeliest ids (B, H, W) int64; else {0, 1} (B, K, H, W) uint8.
+    """
+    if task == "multiclass":
+        return probs.argmax(1)
+    limits = torch.as_tensor(threshold, dtype=probs.dtype, device=probs.device)
+    return (probs > limits.view(-1, 1, 1)).to(torch.uint8)
+
+
+def confusion(mask: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Pixels (B, K, K) int64 of each target id (rows) and decided id (columns), 255 left out.
+
+    Raises:
+        ValueError: an id that is neither a class nor 255.
+    """
+    batch, cells = len(target), classes * classes
+    mask, target = mask.long().flatten(1), target.long().flatten(1)
+    valid = target != IGNORE
+    highest = int(torch.maximum(mask.max(), target.where(valid, 0).max()))
+    if highest >= classes:
+        raise ValueError(f"class id {highest} in a mask, need 0 to {classes - 1}, or {IGNORE}")
+    cell = target * classes + mask + cells * torch.arange(batch, device=target.device)[:, None]
+    # Boolean indexing copies; one spare bin for the ignored pixels is several times faster.
+    counts = torch.bincount(cell.where(valid, batch * cells).flatten(), minlength=batch * cells + 1)
+    return counts[:-1].view(batch, classes, classes)
+
+
+def count(mask: Tensor, target: Tensor, *, task: str, classes: int) -> Tensor:
+    """True positive, false positive and false negative pixels of each image and class.
+
+    Returns:
+        (B, K, 3) int64.
+
+    Raises:
+        ValueError: shapes that differ or do not fit the task, ids out of range.
+    """
+    shape = tuple(mask.shape)
+    fits = mask.ndim == 3 if task == "multiclass" else shape[1:2] == (classes,) and mask.ndim == 4
+    if not fits or shape != tuple(target.shape):
+        need = "(B, H, W)" if task == "multiclass" else f"(B, {classes}, H, W)"
+        got = f"mask {shape} and target {tuple(target.shape)}"
+        raise ValueError(f"{task} metric got {got}, need {need} twice")
+    if task == "multiclass":
+        table = confusion(mask, target, classes)
+        tp, decided, true = table.diagonal(dim1=1, dim2=2), table.sum(1), table.sum(2)
+    else:
+        positive, truth = mask.bool().flatten(2), target.bool().flatten(2)
+        tp, decided, true = (positive & truth).sum(2), positive.sum(2), truth.sum(2)
+    return torch.stack([tp, decided - tp, true - tp], dim=-1)
+
+
+def dice(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+    """2 tp / (2 tp + fp + fn); nan where a class is in neither mask."""
+    return 2 * tp / (2 * tp + fp + fn)
+
+
+def iou(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+    """tp / (tp + fp + fn); nan where a class is in neither mask."""
+    return tp / (tp + fp + fn)
+
+
+def precision(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+    """tp / (tp + fp); 0 where a class is only in the target, nan where it is in neither mask."""
+    return (tp / (tp + fp)).where((tp + fp > 0) | (fn == 0), 0.0)
+
+
+def recall(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+    """tp / (tp + fn); 0 where a class is only in the decision, nan where it is in neither mask."""
+    return (tp / (tp + fn)).where((tp + fn > 0) | (fp == 0), 0.0)
+
+
+class MaskMetric(Metric):
+    """What the pixel metrics share: counts of a batch, class names.
+
+    Args:
+        task: "binary", "multiclass" or "multilabel".
+        classes: K.
+        class_names: K names for `per_class`; None or no name numbers them.
+        score: (tp, fp, fn) to score.
+
+    Raises:
+        UserError: another number of names than classes, or a name twice.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    needs = "mask"
+
+    def __init__(
+        self, task: str, classes: int, class_names: Sequence[str] | None = None, *, score: Score
+    ) -> None:
+        super().__init__()
+        names = list(class_names or map(str, range(classes)))
+        if len(set(names)) != classes or len(names) != classes:
+            raise UserError(f"got class names {names}, need {classes} different ones")
+        self.task, self.classes, self.class_names, self.score = task, classes, names, score
+
+    def class_scores(self, mask: Tensor, target: Tensor) -> Tensor:
+        """(B, K) scores of each image and class; nan where undefined."""
+        counts = count(mask, target, task=self.task, classes=self.classes)
+        return self.score(*counts.unbind(-1))
+
+    def per_image(self, mask: Tensor, target: Tensor) -> Tensor:
+        """(B,) mean of an image's class scores; nan when none is defined."""
+        return self.class_scores(mask, target).nanmean(1)
+
+    def per_class(self) -> dict[str, float]:
+        """Score of each class over the data set; nan for a class that is absent everywhere."""
+        return dict(zip(self.class_names, self.class_means().tolist(), strict=True))
+
+    def class_means(self) -> Tensor:
+        """(K,) scores over the data set so far."""
+        raise NotImplementedError
+
+
+class ImageMetric(MaskMetric):
+    """Mean over images of the score of each.
+
+    Binary and multilabel: an empty decision on an empty mask is 1, and the mean is over all pairs
+    of image and class. Multiclass: an image's score is the mean over the classes in its mask or
+    decision; an image that is ignored as a whole counts for nothing.
+    """
+
+    image_sum: Tensor
+    images: Tensor
+    class_sum: Tensor
+    class_images: Tensor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, size in (("image", ()), ("class", (self.classes,))):
+            self.add_state(f"{name}_sum", torch.zeros(size), dist_reduce_fx="sum")
+            states = "images" if name == "image" else "class_images"
+            self.add_state(states, torch.zeros(size, dtype=torch.long), dist_reduce_fx="sum")
+
+    def class_scores(self, mask: Tensor, target: Tensor) -> Tensor:
+        scores = super().class_scores(mask, target)
+        return scores if self.task == "multiclass" else scores.nan_to_num(nan=1.0)
+
+    def update(self, mask: Tensor, target: Tensor) -> None:
+        scores = self.class_scores(mask, target)
+        images = scores.nanmean(1)
+        self.image_sum += images.nansum()
+        self.images += (~images.isnan()).sum()
+        self.class_sum += scores.nansum(0)
+        self.class_images += (~scores.isnan()).sum(0)
+
+    def compute(self) -> Tensor:
+        """Scalar 0-1; nan before any image has a score."""
+        return self.image_sum / self.images
+
+    def class_means(self) -> Tensor:
+        return self.class_sum / self.class_images
+
+
+class DatasetMetric(MaskMetric):
+    """The score of all pixels pooled over the data set for each class, then the mean of classes.
+
+    A class absent from all masks and all decisions is nan and left out of the mean.
+    """
+
+    counts: Tensor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        zeros = torch.zeros(self.classes, 3, dtype=torch.long)
+        self.add_state("counts", zeros, dist_reduce_fx="sum")
+
+    def update(self, mask: Tensor, target: Tensor) -> None:
+        self.counts += count(mask, target, task=self.task, classes=self.classes).sum(0)
+
+    def compute(self) -> Tensor:
+        """Scalar 0-1; nan when every class is absent."""
+        return self.class_means().nanmean()
+
+    def class_means(self) -> Tensor:
+        return self.score(*self.counts.unbind(-1))
+
+
+def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
+    """Mean of tp / (tp + fp + fn) over the IoU thresholds 0.5, 0.55 … 0.95 for one image, 0-1.
+
+    An object is found at a threshold when its IoU with a predicted one is above it. No objects in
+    either image is 1, in only one of them 0.
+
+    Args:
+        pred_labels: (H, W) integers, 0 is background; ids need not be consecutive.
+        true_labels: likewise.
+
+    Raises:
+        ValueError: shapes that differ, ids that are negative or no integers.
+
+    Source: https://www.kaggle.com/competitions/data-science-bowl-2018/overview/evaluation
+    """
+    if pred_labels.shape != true_labels.shape:
+        raise ValueError(f"predicted labels are {pred_labels.shape}, true {true_labels.shape}")
+    pred, true = _compact(pred_labels), _compact(true_labels)
+    pred_area, true_area = np.bincount(pred)[1:], np.bincount(true)[1:]
+    objects = len(pred_area) + len(true_area)
+    if objects == 0:
+        return 1.0
+    # Only pairs that touch are kept: a table of all would not fit when a raw network gives specks.
+    both = (pred > 0) & (true > 0)
+    codes = (pred[both] - 1) * len(true_area) + true[both] - 1
+    pairs, overlap = np.unique(codes, return_counts=True)
+    row, column = np.divmod(pairs, max(len(true_area), 1))
+    union = pred_area[row] + true_area[column] - overlap
+    # In twentieths, as whole numbers: 0.6 and 0.7 have no exact float to be strictly above. Above
+    # one half an object overlaps with one other at most, so a count of pairs is enough.
+    tp = (20 * overlap > np.arange(10, 20)[:, None] * union).sum(1)
+    return float((tp / (objects - tp)).mean())
+
+
+class InstanceMetric(Metric):
+    """Mean over images of `instance_map`, the score of Data Science Bowl 2018.
+
+    Takes label images: (H, W), (B, H, W) or a list of (H, W) of any sizes, tensors or arrays. A
+    decision (B, 1, H, W) is split into its connected parts first.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    needs = "instances"
+    total: Tensor
+    images: Tensor
+
+    def __init__(self, task: str, classes: int, class_names: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def per_image(self, mask: Any, target: Any) -> Tensor:
+        """(B,) scores of the images.
+
+        Raises:
+            ValueError: another number of images in `mask` than in `target`, or shapes that differ.
+        """
+        pairs = zip(_label_images(mask), _label_images(target), strict=True)
+        scores = [instance_map(pred, true) for pred, true in pairs]
+        return torch.tensor(scores, device=self.total.device)
+
+    def update(self, mask: Any, target: Any) -> None:
+        scores = self.per_image(mask, target)
+        self.total += scores.sum()
+        self.images += len(scores)
+
+    def compute(self) -> Tensor:
+        """Scalar 0-1; nan before the first image."""
+        return self.total / self.images
+
+
+def _compact(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Flat ids 0…n, 0 kept as background, every other id in use."""
+    if labels.dtype.kind not in "biu" or labels.min(initial=0) < 0:
+        raise ValueError(f"instance labels are {labels.dtype} or negative, need integers from 0")
+    labels = labels.reshape(-1).astype(np.int64)
+    top = int(labels.max(initial=0))
+    if top < 4 * labels.size:
+        used = np.bincount(labels, minlength=top + 1) > 0
+        used[0] = False
+        return np.cumsum(used)[labels] * used[labels]
+    # A table up to the largest id would not fit in memory: sort instead, which is slower.
+    return np.unique(np.append(labels, 0), return_inverse=True)[1][:-1]
+
+
+def _label_images(images: Any) -> list[NDArray[Any]]:
+    if isinstance(images, list | tuple):
+        return [np.asarray(torch.as_tensor(image).cpu()) for image in images]
+    array = np.asarray(torch.as_tensor(images).cpu())
+    if array.ndim == 4 and array.shape[1] == 1:
+        parts = array[:, 0].astype(np.uint8)
+        return [cv2.connectedComponents(part, connectivity=8)[1] for part in parts]
+    if array.ndim not in (2, 3):
+        raise ValueError(
+            f"instance labels have shape {array.shape}, need (B, H, W) or (B, 1, H, W)"
+        )
+    return list(array.reshape(-1, *array.shape[-2:]))
+
+
+Builder = Callable[[str, int, Sequence[str] | None], Metric]
+
+# Each row is called with (task, classes, class_names).
+METRICS: dict[str, Builder] = {
+    "dice": partial(ImageMetric, score=dice),
+    "iou": partial(ImageMetric, score=iou),
+    "dataset_dice": partial(DatasetMetric, score=dice),
+    "dataset_iou": partial(DatasetMetric, score=iou),
+    # The name of the same score where classes exclude each other.
+    "miou": partial(DatasetMetric, score=iou),
+    "precision": partial(DatasetMetric, score=precision),
+    "recall": partial(DatasetMetric, score=recall),
+    "map": InstanceMetric,
+}
+
+
+def build_metric(
+    name: str, *, task: str, classes: int, class_names: Sequence[str] | None = None
+) -> Metric:
+    """A fresh metric, the row `name` of METRICS.
+
+    Raises:
+        UserError: an unknown name, or class names that do not fit.
+    """
+    return pick(METRICS, name, "metric")(task, classes, class_names)

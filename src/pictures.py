@@ -1,0 +1,57 @@
+"""Pictures for people: contours over images, sheets of the worst and best cases."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+TRUTH, PREDICTION = (40, 220, 60), (255, 60, 60)
+
+
+def draw_contours(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """A copy of an RGB image with the outline of each class of a mask.
+
+    Args:
+        image: uint8 (H, W, 3).
+        mask: (H, W) ids or (K, H, W) of {0, 1}.
+    """
+    planes = mask if mask.ndim == 3 else [mask == k for k in np.unique(mask) if k not in (0, 255)]
+    width = max(1, round(max(image.shape) / 400))
+    drawn = np.ascontiguousarray(image).copy()
+    for plane in planes:
+        lines, _ = cv2.findContours(
+            np.ascontiguousarray(plane, np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+        )
+        cv2.drawContours(drawn, lines, -1, colour, width)
+    return drawn
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Any image (H, W, C) as uint8 (H, W, 3): 16 bits scaled down, the first or only band shown."""
+    image = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
+    return image[..., :3] if image.shape[2] >= 3 else np.repeat(image[..., :1], 3, axis=2)
+
+
+def tile(picture: np.ndarray, title: str, side: int = 420) -> np.ndarray:
+    """A picture fitted into a square of `side` with a line of text above it."""
+    scale = side / max(picture.shape[:2])
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    card = np.full((side + 28, side + 8, 3), 255, np.uint8)
+    card[26 : 26 + small.shape[0], 4 : 4 + small.shape[1]] = small
+    shown = title if len(title) <= 46 else title[:22] + "..." + title[-21:]
+    cv2.putText(card, shown, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (20, 20, 20), 1, cv2.LINE_AA)
+    return card
+
+
+def write_sheet(path: Path, tiles: list[np.ndarray], columns: int = 4) -> None:
+    """Writes tiles of one size, row by row, as one PNG."""
+    blank = np.full_like(tiles[0], 255)
+    tiles = tiles + [blank] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    write_picture(path, np.vstack(rows))
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes an RGB picture; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

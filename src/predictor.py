@@ -1,0 +1,113 @@
+"""Probabilities of several networks for a stream of images, each image read once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from dataset import DataSpec
+from errors import UserError
+from geometry import Size, fit_image, restore_probs
+from images import image_size, read_image
+from Lightning_datamodule import LoaderSpec, SizeBatches, build_loader
+from Lightning_module import SegmentationModule, load_module
+
+
+@dataclass(frozen=True)
+class Team:
+    """Networks that see the same input: the folds of a run."""
+
+    spec: DataSpec
+    modules: list[SegmentationModule]
+
+
+def load_teams(runs: Sequence[Sequence[Path]], device: torch.device) -> list[Team]:
+    """The networks of each run's checkpoints, on the device, ready to predict.
+
+    Raises:
+        UserError: a checkpoint that does not load, or runs of different tasks or classes.
+    """
+    teams = []
+    for paths in runs:
+        modules = [load_module(path).to(device) for path in paths]
+        for module in modules:
+            module.model.to(memory_format=torch.channels_last)
+        specs = {module.spec for module in modules}
+        teams += [Team(spec, [m for m in modules if m.spec == spec]) for spec in specs]
+    tasks = {(team.spec.task, team.spec.classes) for team in teams}
+    if len(tasks) > 1:
+        raise UserError(f"the runs are of different tasks and classes, {sorted(tasks)}: need one")
+    return teams
+
+
+class ImageStream(Dataset):
+    """{"img", "size", "image_0", "image_1", ...}: an image as each team wants it."""
+
+    def __init__(self, images: Sequence[tuple[str, Path]], specs: Sequence[DataSpec]):
+        self.images, self.specs = list(images), list(specs)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        img, path = self.images[index]
+        read = {
+            (spec.channels, spec.bits): read_image(path, channels=spec.channels, bits=spec.bits)
+            for spec in self.specs
+        }
+        native = next(iter(read.values())).shape[:2]
+        sample: dict[str, Any] = {"img": img, "size": torch.tensor(native)}
+        for at, spec in enumerate(self.specs):
+            image = fit_image(read[spec.channels, spec.bits], spec.size, spec.resize_mode)
+            sample[f"image_{at}"] = torch.from_numpy(image).permute(2, 0, 1)
+        return sample
+
+
+def build_stream(
+    images: Sequence[tuple[str, Path]], teams: Sequence[Team], loader: LoaderSpec
+) -> Any:
+    """A loader over images in their order; images of one size share a batch where teams need it."""
+    stream = ImageStream(images, [team.spec for team in teams])
+    cropped = any(team.spec.resize_mode == "crop" for team in teams)
+    sizes: list[Any] = [image_size(path) if cropped else 0 for _, path in images]
+    return build_loader(stream, loader, batch_sampler=SizeBatches(sizes, loader.val_batch))
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """The GPU when there is one and the accelerator allows it, else the CPU."""
+    wants_gpu = accelerator in ("auto", "gpu", "cuda")
+    return torch.device("cuda" if wants_gpu and torch.cuda.is_available() else "cpu")
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Mixed precision as Lightning's name says: 16-mixed, bf16-mixed, or none."""
+    kinds = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+    return torch.autocast(device.type, dtype=kinds.get(precision), enabled=precision in kinds)
+
+
+@torch.inference_mode()
+def predict_batch(
+    batch: dict[str, Any], teams: Sequence[Team], device: torch.device, *, precision: str
+) -> Iterator[tuple[str, Size, torch.Tensor]]:
+    """(img, native size, mean probabilities (K, H, W) at native size) for each image of a batch.
+
+    Every network weighs the same, whatever its run.
+    """
+    total = sum(len(team.modules) for team in teams)
+    sums = []
+    for at, team in enumerate(teams):
+        image = batch[f"image_{at}"].to(device, non_blocking=True)
+        with autocast(device, precision):
+            each = [module.predict_step({"image": image}) for module in team.modules]
+            sums.append(torch.stack(each).sum(0))
+    for row, (img, native) in enumerate(zip(batch["img"], batch["size"].tolist(), strict=True)):
+        size = (native[0], native[1])
+        shares = [
+            restore_probs(probs[row], size, team.spec.resize_mode)
+            for probs, team in zip(sums, teams, strict=True)
+        ]
+        yield img, size, torch.stack(shares).sum(0) / total

@@ -1,0 +1,31 @@
+"""Probabilities on disk: 8-bit PNG, classes below each other in one picture."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from errors import UserError
+
+
+def write_probs(path: Path, probs: torch.Tensor) -> None:
+    """Writes (K, H, W) probabilities as a grey PNG of (K * H, W), 0...255 for 0...1, rounded."""
+    grey = (probs * 255).round().to(torch.uint8).flatten(0, 1).cpu().numpy()
+    done, data = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    assert done, path
+    part = path.with_suffix(".part")
+    part.write_bytes(data.tobytes())
+    part.replace(path)
+
+
+def read_probs(path: Path, classes: int) -> np.ndarray:
+    """uint8 (K, H, W), 0...255 for probabilities 0...1.
+
+    Raises:
+        UserError: no such file, unreadable, or of another number of classes.
+    """
+    grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    if grey is None or grey.ndim != 2 or grey.shape[0] % classes:
+        raise UserError(f"{path}: no probabilities of {classes} classes. Run Lightning_tester.py")
+    return grey.reshape(classes, -1, grey.shape[1])
