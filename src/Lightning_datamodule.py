@@ -10,12 +10,12 @@ from typing import Any
 import cv2
 import pytorch_lightning as pl
 import torch
-from images import image_size
-from masks import MaskSource
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataset import DataSpec, Row, SegmentationDataset
 from errors import UserError
+from images import image_size
+from masks import MaskSource
 
 
 @dataclass(frozen=True)

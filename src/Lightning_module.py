@@ -109,7 +109,7 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the norm; Lightning refuses to with a fused optimiser, also where nothing scales."""
+        """Clips the norm; Lightning refuses with a fused optimiser even where nothing scales."""
         if optimizer.defaults.get("fused") and gradient_clip_val:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
         else:

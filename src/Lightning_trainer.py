@@ -123,7 +123,7 @@ def set_aside_metrics(folder: Path) -> None:
 
 
 def join_metrics(folder: Path) -> None:
-    """One metrics.csv of all sessions: a row a step, the later session's value where both have one."""
+    """One metrics.csv of all sessions: a row a step, the later session's value of two."""
     import pandas as pd
 
     earlier = folder / "metrics_earlier.csv"
@@ -137,7 +137,7 @@ def join_metrics(folder: Path) -> None:
 
 
 def slim_checkpoint(path: Path) -> None:
-    """Drops optimiser and raw weights from best.ckpt: what stays predicts, in a fifth of the size."""
+    """Drops optimiser and raw weights from best.ckpt, four fifths of it: the rest predicts."""
     import torch
 
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -186,15 +186,16 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
 def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
     """Leaves the fold's folder as the next stage wants it; finished.json is written last."""
     best = trainer.checkpoint_callbacks[0]
+    timer = next(callback for callback in trainer.callbacks if hasattr(callback, "time_elapsed"))
     summary = {
         "fold": fold,
         "monitor": best.monitor,
         "score": float(best.best_model_score),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "seconds": round(next(c for c in trainer.callbacks if hasattr(c, "time_elapsed")).time_elapsed("train"), 1),
+        "seconds": round(timer.time_elapsed("train"), 1),
         "checkpoint": "checkpoints/best.ckpt",
-    }  # fmt: skip
+    }
     if trainer.is_global_zero:
         join_metrics(folder)
         slim_checkpoint(folder / "checkpoints" / "best.ckpt")

@@ -123,7 +123,7 @@ class Augment:
         return image, mask
 
     def _matrix(self, native: Size, rng: np.random.Generator) -> np.ndarray:
-        """One 2x3 matrix from source to target pixels: window, flips, turn, zoom, rotation, shift."""
+        """One 2x3 matrix from source to target pixels: window, flips, turn, zoom, angle, shift."""
         policy, (height, width) = self.policy, self.size
         flips = np.diag([-1.0 if rng.random() < p else 1.0 for p in (policy.hflip, policy.vflip)])
         linear = flips @ ([[0, 1], [1, 0]] if rng.random() < policy.turn else np.eye(2))

@@ -165,7 +165,10 @@ def _looks_like_rle(cells: "pd.Series") -> bool:
     filled = cells[cells != ""].head(20)
     texts = [text if len(text) <= PEEK else text[:PEEK].rpartition(" ")[0] for text in filled]
     pairs = [t if len(t.split()) % 2 == 0 else t.rpartition(" ")[0] for t in texts]
-    return bool(pairs) and all(RLE_TEXT.fullmatch(t) or is_empty_rle(t) for t in pairs)
+    return any(pairs) and all(
+        RLE_TEXT.fullmatch(pair) or is_empty_rle(text)
+        for pair, text in zip(pairs, texts, strict=True)
+    )
 
 
 def table_rows(ids: Iterable[str], classes: Iterable[str] | None = None) -> Rows:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from images import read_image
-from masks import IGNORE, MaskSource
 from torch.utils.data import Dataset
 
 from augmentations import Augment
 from geometry import Size, fit_image, fit_mask
+from images import read_image
+from masks import IGNORE, MaskSource
 
 Row = Mapping[str, Any]
 
@@ -38,8 +38,10 @@ class DataSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
         """The inverse of `to_dict`."""
-        plain: dict[str, Any] = dict(values)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        plain: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+        }
+        return cls(**plain)
 
 
 class SegmentationDataset(Dataset):
