@@ -170,7 +170,8 @@ def _attach(
         f"IMAGE_SUFFIX, MASK_SUFFIX:{_hint(lacking, table, config)}",
     )
     for at, (column, paths) in enumerate((("image", image), ("mask", mask)), start=1):
-        table.drop(columns=column, errors="ignore", inplace=True)
+        if column in table:
+            table.pop(column)
         table.insert(at, column, paths)
     return notes
 

@@ -1,0 +1,476 @@
+"""Folds: every image once, no group in two folds, and clear words for messy data."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import folds
+import splitters
+from competition import image_id, mask_source, read_table, sample_columns, table_columns, table_rows
+from errors import UserError
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+class Tree:
+    """A competition in a temporary folder."""
+
+    def __init__(self, root: Path):
+        self.input, self.output = root / "input", root / "output"
+        self.input.mkdir()
+
+    def images(self, names: list[str], folder: str = "train_hq", size: int = 8) -> None:
+        (self.input / folder).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            Image.new("L", (size, size)).save(self.input / folder / name)
+
+    def masks(self, ids: list[str], suffix: str = "_mask.gif", folder: str = "train_masks") -> None:
+        self.images([f"{img}{suffix}" for img in ids], folder)
+
+    def csv(self, text: str, name: str = "train_masks.csv") -> None:
+        (self.input / name).write_text(text)
+
+    def run(self, *flags: str) -> int:
+        return folds.main(["--input", str(self.input), "--output", str(self.output), *flags])
+
+    def table(self) -> pd.DataFrame:
+        table = pd.read_csv(self.output / "train_folds.csv", dtype=str, keep_default_na=False)
+        return table.assign(kfold=table["kfold"].astype(int))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def cars(count: int, views: int = 4) -> list[str]:
+    return [f"car{c:02d}_{v:02d}" for c in range(count) for v in range(1, views + 1)]
+
+
+def carvana(tree: Tree, count: int = 10, extra: str = "") -> list[str]:
+    ids = cars(count)
+    tree.images([f"{img}.jpg" for img in ids])
+    tree.masks(ids)
+    tree.csv("img,rle_mask\n" + "".join(f"{img}.jpg,1 4\n" for img in ids))
+    return ids
+
+
+def test_carvana_by_default_keeps_cars_whole(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = carvana(tree)
+    assert tree.run() == 0
+    table = tree.table()
+    assert list(table.columns) == ["img", "image", "mask", "group", "kfold"]
+    assert sorted(table["img"]) == ids
+    assert table["image"][0] == "train_hq/car00_01.jpg"
+    assert table["mask"][0] == "train_masks/car00_01_mask.gif"
+    assert (table.groupby("group")["kfold"].nunique() == 1).all()
+    assert set(table["group"]) == {f"car{c:02d}" for c in range(10)}
+    assert table["kfold"].value_counts().tolist() == [8] * 5
+    out = capsys.readouterr().out
+    assert "fold 0: 8 images, 2 groups, 6.2% foreground" in out
+    assert "wrote 40 images of 10 groups in 5 folds" in out
+
+
+def test_rerun_is_byte_identical_and_seed_matters(tree: Tree) -> None:
+    carvana(tree)
+    path = tree.output / "train_folds.csv"
+    tree.run()
+    first = path.read_bytes()
+    tree.run()
+    assert path.read_bytes() == first
+    tree.run("--seed", "1")
+    assert path.read_bytes() != first
+    assert [p.name for p in tree.output.iterdir()] == ["train_folds.csv"]
+
+
+def test_kfold_sizes_differ_by_one_at_most(tree: Tree) -> None:
+    carvana(tree, 3)
+    tree.run("--split", "kfold")
+    assert sorted(tree.table()["kfold"].value_counts()) == [2, 2, 2, 3, 3]
+
+
+def test_ids_lose_folder_and_extension_and_columns_survive(tree: Tree) -> None:
+    tree.images([f"x{i}.jpg" for i in range(6)])
+    tree.csv("name,where,code\n" + "".join(f"a/b/x{i}.jpg,0{i},NA\n" for i in range(6)))
+    tree.masks([f"x{i}" for i in range(6)])
+    assert tree.run("--split", "kfold", "--n-folds", "2") == 0
+    table = tree.table()
+    assert table["img"].tolist() == [f"x{i}" for i in range(6)]
+    assert table["where"].tolist() == [f"0{i}" for i in range(6)], "text stays as it was written"
+    assert set(table["code"]) == {"NA"}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("a/b/x.jpg", "x"),
+        ("x.JPG", "x"),
+        ("v1.2", "v1.2"),
+        ("x.tar.png", "x.tar"),
+        ("a\\b\\x.tif", "x"),
+        ("0001", "0001"),
+        (".png", ".png"),
+    ],
+)
+def test_image_id(name: str, wanted: str) -> None:
+    assert image_id(name) == wanted
+
+
+def test_all_missing_files_are_listed(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    carvana(tree)
+    (tree.input / "train_hq" / "car00_01.jpg").unlink()
+    (tree.input / "train_hq" / "car03_02.jpg").unlink()
+    (tree.input / "train_masks" / "car05_04_mask.gif").unlink()
+    assert tree.run() == 2
+    error = capsys.readouterr().err
+    for name in ("car00_01: no image", "car03_02: no image", "car05_04_mask.gif: no mask"):
+        assert name in error
+    assert "Traceback" not in error
+    assert not tree.output.exists()
+
+
+def test_wrong_mask_suffix_says_what_is_there(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carvana(tree)
+    assert tree.run("--mask-suffix", ".png") == 2
+    assert "no mask ends in '.png'; train_masks holds ['car00_01_mask.gif'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_duplicates_are_refused_when_masks_are_files(
+    tree: Tree, capsys: pytest.CaptureFixture[str]
+) -> None:
+    carvana(tree)
+    with (tree.input / "train_masks.csv").open("a") as stream:
+        stream.write("car01_01.jpg,1 2\ncar02_03.jpg,1 2\n")
+    assert tree.run() == 2
+    error = capsys.readouterr().err
+    assert "car01_01: 2 rows" in error
+    assert "car02_03: 2 rows" in error
+    assert "MASK_FORMAT=rle" in error
+    assert tree.run("--mask-format", "rle") == 0
+    assert len(tree.table()) == 40
+
+
+def test_instance_rows_become_one_row_an_image(tree: Tree) -> None:
+    tree.images([f"n{i}.png" for i in range(4)])
+    rows = [f"n{i},{1 + 9 * k} 3,lab{i},{k}" for i in range(4) for k in range(3)]
+    tree.csv("ImageId,EncodedPixels,lab,cell\n" + "\n".join(rows))
+    assert tree.run("--n-folds", "2", "--split", "stratified") == 0
+    table = tree.table()
+    assert list(table.columns) == ["img", "image", "mask", "group", "kfold", "lab"]
+    assert table["lab"].tolist() == [f"lab{i}" for i in range(4)]
+    assert set(table["mask"]) == {""}
+
+
+def test_class_rows_report_class_balance(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    tree.images([f"s{i}.png" for i in range(8)])
+    rows = [f"s{i},{k},{'1 4' if (i + k) % 2 else ''}" for i in range(8) for k in (1, 2)]
+    tree.csv("ImageId,ClassId,EncodedPixels\n" + "\n".join(rows))
+    assert tree.run("--n-folds", "2", "--split", "kfold") == 0
+    assert len(tree.table()) == 8
+    assert "ClassId" not in tree.table()
+    assert "class 1:" in capsys.readouterr().out
+
+
+def test_no_csv_lists_the_folder(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = cars(5)
+    tree.images([f"{img}.jpg" for img in ids])
+    tree.masks(ids)
+    assert tree.run() == 0
+    assert tree.table()["img"].tolist() == ids
+    assert "no table" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not a CSV"),
+        ("img,rle_mask\n", "no rows"),
+        ("img,rle_mask\n,1 2\n", "no img"),
+        ("img,where\na,b\n", "no masks"),
+        ("img\na\n", "no masks"),
+    ],
+)
+def test_broken_tables(
+    tree: Tree, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    tree.images(["a.png"])
+    tree.csv(text)
+    assert tree.run() == 2
+    assert said in capsys.readouterr().err
+
+
+def test_missing_table_and_columns_name_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("image_id,rle\na,1 2\n")
+    with pytest.raises(UserError, match=r"trian\.csv.*Did you mean train\.csv"):
+        read_table(tmp_path / "trian.csv")
+    with pytest.raises(UserError, match=r"'image_ids'.*Did you mean image_id\?"):
+        read_table(tmp_path / "train.csv", "image_ids")
+    with pytest.raises(UserError, match="no folder"):
+        read_table(tmp_path / "nowhere" / "train.csv")
+
+
+def test_nothing_at_all(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tree.run() == 2
+    assert "demo_data.py" in capsys.readouterr().err
+
+
+def test_existing_kfold_is_honoured(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = carvana(tree, 2)
+    wanted = [0, 1, 2, 0, -1, -1, 2, 1]
+    rows = "".join(f"{img},{fold}\n" for img, fold in zip(ids, wanted, strict=True))
+    tree.csv("img,kfold\n" + rows)
+    assert tree.run() == 0
+    assert tree.table()["kfold"].tolist() == wanted
+    out = capsys.readouterr().out
+    assert "kept the column kfold" in out
+    assert "2 groups lie in more than one fold" in out
+    tree.csv("img,kfold\n" + rows.replace("car00_02,1", "car00_02,one"))
+    assert tree.run() == 2
+    assert "'one' in 1 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cells", "wanted"),
+    [
+        (["train", "Val", "valid", "trn"], [-1, 0, 0, -1]),
+        (["0", "1", "0", "0"], [-1, 0, -1, -1]),
+        (["2", "1", "0", "-1"], [2, 1, 0, -1]),
+        (["True", "False", "True", "False"], [0, -1, 0, -1]),
+    ],
+)
+def test_split_column(cells: list[str], wanted: list[int]) -> None:
+    assert folds.read_folds(pd.Series(cells), "split", words=True).tolist() == wanted
+
+
+@pytest.mark.parametrize("cells", [["train", "test"], ["train", "train"], ["", "val"]])
+def test_split_column_refuses(cells: list[str]) -> None:
+    with pytest.raises(UserError, match="column split"):
+        folds.read_folds(pd.Series(cells), "split", words=True)
+
+
+def test_given_paths_are_honoured(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    for part in ("trn", "val"):
+        tree.images([f"{part}{i}.png" for i in range(2)], f"{part}/rgb")
+        tree.images([f"{part}{i}.png" for i in range(2)], f"{part}/seg")
+    rows = [
+        f"{p}/rgb/{p}{i}.png;{p}/seg/{p}{i}.png;{0 if p == 'val' else -1}"
+        for p in ("trn", "val")
+        for i in range(2)
+    ]
+    tree.csv("image;mask;kfold\n" + "\n".join(rows))
+    assert tree.run() == 0
+    table = tree.table()
+    assert table["img"].tolist() == ["trn0", "trn1", "val0", "val1"]
+    assert table["image"][0] == "trn/rgb/trn0.png"
+    assert table["mask"][3] == "val/seg/val1.png"
+    assert table["kfold"].tolist() == [-1, -1, 0, 0]
+    (tree.input / "val" / "seg" / "val1.png").unlink()
+    assert tree.run() == 2
+    assert "val/seg/val1.png: no mask" in capsys.readouterr().err
+
+
+def test_paths_outside_input_are_absolute(tree: Tree, tmp_path: Path) -> None:
+    carvana(tree)
+    (tmp_path / "elsewhere").mkdir()
+    (tree.input / "train_hq").rename(tmp_path / "elsewhere" / "hq")
+    assert tree.run("--train-path", str(tmp_path / "elsewhere" / "hq")) == 0
+    assert tree.table()["image"][0] == (tmp_path / "elsewhere/hq/car00_01.jpg").as_posix()
+
+
+def test_group_column_and_pattern(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = carvana(tree)
+    lots = [f"lot{int(img[3:5]) % 6}" for img in ids]
+    tree.csv("img,lot\n" + "".join(f"{i},{lot}\n" for i, lot in zip(ids, lots, strict=True)))
+    assert tree.run("--group-column", "lot", "--n-folds", "3") == 0
+    table = tree.table()
+    assert table["group"].tolist() == lots
+    assert (table.groupby("lot")["kfold"].nunique() == 1).all()
+    for flags, said in (
+        (["--group-column", "lto"], "Did you mean lot?"),
+        (["--group-pattern", "car.._"], "0 capturing groups"),
+        (["--group-pattern", "(car"], "no regular expression"),
+        (["--group-column", "lot", "--n-folds", "7"], "6 groups cannot fill 7 folds"),
+    ):
+        assert tree.run(*flags) == 2
+        assert said in capsys.readouterr().err
+    assert tree.run("--group-pattern", "(car0.)_") == 0
+    assert tree.run("--group-pattern", "(bus)") == 0
+    assert "fits no id" in capsys.readouterr().out
+    assert tree.run("--group-pattern", "(car0[0-4])_") == 0
+    assert "20 ids do not fit" in capsys.readouterr().out
+
+
+def test_stratified_by_decoded_masks(tree: Tree) -> None:
+    ids = [f"p{i:02d}" for i in range(20)]
+    tree.images([f"{img}.png" for img in ids])
+    (tree.input / "train_masks").mkdir()
+    for i, img in enumerate(ids):
+        mask = np.zeros((8, 8), np.uint8)
+        mask[: i % 2 * 4] = 255
+        Image.fromarray(mask).save(tree.input / "train_masks" / f"{img}.png")
+    assert tree.run("--split", "stratified", "--mask-suffix", ".png", "--n-folds", "5") == 0
+    table = tree.table()
+    filled = table["img"].str[1:].astype(int) % 2
+    assert filled.groupby(table["kfold"]).sum().tolist() == [2] * 5
+
+
+def test_stratify_column(tree: Tree) -> None:
+    ids = carvana(tree)
+    rows = "".join(f"{img},{'rare' if i % 8 == 0 else 'common'}\n" for i, img in enumerate(ids))
+    tree.csv("img,kind\n" + rows)
+    assert tree.run("--split", "stratified", "--stratify-column", "kind") == 0
+    table = tree.table()
+    assert table[table["kind"] == "rare"]["kfold"].value_counts().tolist() == [1] * 5
+
+
+def share_spread(found: np.ndarray, strata: np.ndarray, n_folds: int) -> float:
+    """Mean over strata of the standard deviation of their shares over folds."""
+    table = np.zeros((n_folds, strata.max() + 1))
+    np.add.at(table, (found, strata), 1)
+    return float((table / table.sum(axis=0)).std(axis=0).mean())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_stratified_groups_against_sklearn(seed: int) -> None:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(60), rng.integers(1, 20, 60))
+    taste = rng.dirichlet(np.full(4, 0.5), 60)
+    strata = np.array([rng.choice(4, p=taste[group]) for group in groups])
+    ours = splitters.split_group_strata(groups, strata, 5, seed)
+    theirs = np.empty_like(ours)
+    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+    for fold, (_, val) in enumerate(splitter.split(groups, strata, groups)):
+        theirs[val] = fold
+    assert splitters.count_leaks(ours, groups) == splitters.count_leaks(theirs, groups) == 0
+    assert set(ours) == set(range(5))
+    assert share_spread(ours, strata, 5) <= share_spread(theirs, strata, 5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_are_as_even_as_sklearns(seed: int) -> None:
+    from sklearn.model_selection import GroupKFold
+
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(40), rng.integers(1, 50, 40))
+    rng.shuffle(groups)
+    ours = splitters.split_groups(groups, 5, seed)
+    sizes = [len(val) for _, val in GroupKFold(5).split(groups, groups=groups)]
+    assert splitters.count_leaks(ours, groups) == 0
+    assert np.ptp(np.bincount(ours)) <= np.ptp(sizes)
+
+
+def test_strata_are_as_even_as_can_be() -> None:
+    strata = np.random.default_rng(0).integers(0, 7, 501)
+    found = splitters.split_strata(strata, 4, 42)
+    assert np.ptp(np.bincount(found)) <= 1
+    assert all(np.ptp(np.bincount(found[strata == s], minlength=4)) <= 1 for s in range(7))
+
+
+def test_as_many_folds_as_groups_leaves_none_empty() -> None:
+    groups = np.repeat(np.arange(5), [50, 1, 1, 1, 1])
+    strata = np.zeros(54, np.int64)
+    assert len(set(splitters.split_group_strata(groups, strata, 5, 0))) == 5
+    assert len(set(splitters.split_groups(groups, 5, 0))) == 5
+
+
+def test_area_bins() -> None:
+    shares = np.array([0, 0.5, 0.1, 0, 0.2, 0.3, 0.4])
+    assert splitters.area_bins(shares).tolist() == [0, 5, 1, 0, 2, 3, 4]
+
+
+def test_leak_check_finds_leaks() -> None:
+    assert splitters.count_leaks(np.array([0, 1, 1]), np.array([0, 0, 1])) == 1
+    with pytest.raises(RuntimeError, match="bug"):
+        folds.check_leaks(np.array([0, 1]), np.array([0, 0]), ours=True, notes=[])
+
+
+def test_columns_by_their_names_and_cells() -> None:
+    dsb = pd.DataFrame({"ImageId": ["a", "a"], "EncodedPixels": ["1 2", "5 1"]})
+    assert table_columns(dsb) == ("ImageId", "EncodedPixels", None)
+    steel = pd.DataFrame({"Id": ["a", "a"], "ClassId": ["1", "2"], "RLE": ["", "5 1"]})
+    assert table_columns(steel) == ("Id", "RLE", "ClassId")
+    split = pd.DataFrame({"ImageId": ["a", "b"], "split": ["train", "val"]})
+    assert table_columns(split) == ("ImageId", None, None)
+    bare = pd.DataFrame({"id": ["a", "b"], "where": ["x", "y"], "target": ["1 2 3 4", "-1"]})
+    assert table_columns(bare) == ("id", "target", None)
+    sample = pd.DataFrame({"id": ["a", "a"], "kind": ["1", "2"], "predicted": ["", ""]})
+    assert sample_columns(sample) == ("id", "predicted", "kind")
+    with pytest.raises(UserError, match="one column"):
+        sample_columns(pd.DataFrame({"id": ["a"]}))
+    assert table_rows(["a", "b"]) == "image"
+    assert table_rows(["a", "a"], ["1", "2"]) == "class"
+    assert table_rows(["a", "a"], ["1", "1"]) == table_rows(["a", "a"]) == "instance"
+
+
+def test_row_numbers_in_front_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\ufeff,img,rle\n0,a,1 2\n1,b,\n", encoding="utf-8")
+    table = read_table(path)
+    assert list(table.columns) == ["img", "rle"]
+    assert table["rle"].tolist() == ["1 2", ""]
+
+
+def config_of(tree: Tree, **changes: object) -> SimpleNamespace:
+    """The names of config that a mask source reads."""
+    values = {
+        "INPUT": tree.input, "TRAIN_CSV": tree.input / "train_masks.csv",
+        "MASK_PATH": tree.input / "train_masks", "MASK_FORMAT": "auto", "MASK_THRESHOLD": None,
+        "MASK_VALUES": None, "IGNORE_INDEX": None, "TASK": "binary", "CLASSES": 1,
+        "CLASS_NAMES": (), "CLASS_BASE": 0, "ID_COLUMN": "auto", "RLE_COLUMN": "auto",
+        "CLASS_COLUMN": "auto", "RLE_ORDER": "row", "RLE_BASE": 1,
+    }  # fmt: skip
+    return SimpleNamespace(**{**values, **changes})
+
+
+def test_mask_source_by_format(tree: Tree) -> None:
+    tree.csv("img,ClassId,rle\na.png,1,1 2\na.png,2,4 1\n")
+    with_classes = config_of(tree, TASK="multilabel", CLASSES=2, CLASS_BASE=1)
+    mask = mask_source(with_classes).read("a", None, (2, 2))
+    assert mask.tolist() == [[[1, 1], [0, 0]], [[0, 0], [0, 1]]]
+    assert mask_source(config_of(tree)).read("a", None, (2, 2)).tolist() == [[1, 1], [0, 1]]
+    tree.masks(["a"])
+    source = mask_source(config_of(tree))
+    assert source.read("a", "train_masks/a_mask.gif", (8, 8)).sum() == 0
+
+
+def test_class_names_in_the_class_column(tree: Tree) -> None:
+    tree.csv("img,class,rle\na,cat,1 2\na,dog,4 1\n")
+    named = config_of(tree, TASK="multilabel", CLASSES=2, CLASS_NAMES=("cat", "dog"))
+    assert mask_source(named).read("a", None, (2, 2)).sum(axis=(1, 2)).tolist() == [2, 1]
+    with pytest.raises(UserError, match="cat"):
+        mask_source(config_of(tree, TASK="multilabel", CLASSES=2))
+
+
+@pytest.mark.skipif(not (DATA / "dsb2018").is_dir(), reason="the shared competition data is absent")
+def test_dsb2018(tmp_path: Path) -> None:
+    flags = ["--train-path", "stage1_train", "--train-csv", "stage1_train_labels.csv"]
+    flags += ["--split", "stratified", "--input", str(DATA / "dsb2018"), "--output", str(tmp_path)]
+    assert folds.main(flags) == 0
+    table = pd.read_csv(tmp_path / "train_folds.csv")
+    assert len(table) == table["img"].nunique() == 554
+    assert np.ptp(table["kfold"].value_counts()) <= 1
+
+
+@pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason="the shared competition data is absent")
+def test_camvid_by_its_own_split(tmp_path: Path) -> None:
+    flags = ["--train-csv", "train.csv", "--mask-suffix", ".png", "--split", "column"]
+    names = sorted(path.name for path in (DATA / "camvid").iterdir() if path.is_dir())
+    images = next(name for name in names if name.startswith("train") and "mask" not in name)
+    flags += ["--train-path", images, "--input", str(DATA / "camvid"), "--output", str(tmp_path)]
+    assert folds.main(flags) == 0
+    table = pd.read_csv(tmp_path / "train_folds.csv")
+    assert len(table) == 468
+    assert (table["kfold"] == 0).sum() == (table["split"] == "val").sum() > 0
+    assert set(table["kfold"]) == {0, -1}
