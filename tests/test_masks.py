@@ -1,0 +1,389 @@
+"""Mask files and sources, against what was written and against SciPy."""
+
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from errors import UserError
+from masks import (
+    IGNORE,
+    FileMasks,
+    InstanceFolderMasks,
+    MaskRules,
+    RleMasks,
+    mask_to_instances,
+    read_mask_file,
+    rle_decode,
+    rle_encode,
+)
+from test_images import write_bands
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+RNG = np.random.default_rng(0)
+BLOB = (cv2.GaussianBlur(RNG.random((40, 60)), (0, 0), 3) > 0.5).astype(np.uint8)
+IDS = RNG.integers(0, 5, (30, 20), np.uint8)
+BINARY = MaskRules("binary")
+
+
+def _write(path: Path, pixels: np.ndarray | Image.Image, **options: object) -> Path:
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    picture.save(path, **options)
+    return path
+
+
+def _palette(indices: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(indices).convert("P")
+    picture.putdata(indices.ravel().tolist())
+    picture.putpalette([200, 10, 10, 10, 200, 10, 10, 10, 200, 0, 0, 0, 9, 9, 9])
+    return picture
+
+
+# ---------------------------------------------------------------- binary files
+
+
+@pytest.mark.parametrize("top", [1, 255])
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp", ".tif"])
+def test_binary_values(tmp_path: Path, suffix: str, top: int) -> None:
+    mask = read_mask_file(_write(tmp_path / f"m{suffix}", BLOB * top), BINARY)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, BLOB)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp", ".tif"])
+def test_palette_keeps_its_index(tmp_path: Path, suffix: str) -> None:
+    path = _write(tmp_path / f"m{suffix}", _palette(BLOB))
+    np.testing.assert_array_equal(read_mask_file(path, BINARY), BLOB)
+    path = _write(tmp_path / f"k{suffix}", _palette(IDS))
+    np.testing.assert_array_equal(read_mask_file(path, MaskRules("multiclass", 5)), IDS)
+
+
+@pytest.mark.parametrize("mode", ["1", "RGB", "RGBA", "LA"])
+def test_binary_modes(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(BLOB * 255).convert(mode)
+    np.testing.assert_array_equal(read_mask_file(_write(tmp_path / "m.png", picture), BINARY), BLOB)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (1, 1), (255, 1)])
+def test_constant_masks(tmp_path: Path, value: int, expected: int) -> None:
+    path = _write(tmp_path / "m.png", np.full((4, 5), value, np.uint8))
+    assert (read_mask_file(path, BINARY) == expected).all()
+
+
+@pytest.mark.parametrize("values", [[0, 3], [0, 1, 255], [0, 254, 255], [0, 128]])
+def test_undeclared_values_are_listed(tmp_path: Path, values: list[int]) -> None:
+    path = _write(tmp_path / "m.png", np.array([values], np.uint8))
+    told = ", ".join(map(str, values))
+    with pytest.raises(UserError, match=rf"m.png: .*values {told}, .*MASK_THRESHOLD.*MASK_VALUES"):
+        read_mask_file(path, BINARY)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_jpeg_noise_is_cut_at_the_middle(tmp_path: Path, colour: bool) -> None:
+    picture = Image.fromarray(BLOB * 255).convert("RGB" if colour else "L")
+    path = _write(tmp_path / "m.jpg", picture, quality=75)
+    np.testing.assert_array_equal(read_mask_file(path, BINARY), BLOB)
+
+
+def test_coloured_jpeg_is_not_guessed(tmp_path: Path) -> None:
+    red = np.dstack([BLOB * 255, BLOB * 0, BLOB * 0])
+    with pytest.raises(UserError, match="MASK_VALUES"):
+        read_mask_file(_write(tmp_path / "m.jpg", red), BINARY)
+
+
+def test_threshold(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.png", np.array([[0, 99, 100, 255]], np.uint8))
+    assert read_mask_file(path, MaskRules("binary", threshold=100)).tolist() == [[0, 0, 1, 1]]
+
+
+def test_truncated_and_missing(tmp_path: Path) -> None:
+    for suffix in (".png", ".gif", ".tif"):
+        noise = RNG.integers(0, 2, (99, 99), np.uint8)
+        path = _write(tmp_path / f"car_01_mask{suffix}", noise)
+        path.write_bytes(path.read_bytes()[:-60])
+        with pytest.raises(UserError, match=f"car_01_mask{suffix}: "):
+            read_mask_file(path, BINARY)
+    with pytest.raises(UserError, match=r"absent\.gif: No such file"):
+        read_mask_file(tmp_path / "absent.gif", BINARY)
+
+
+# ------------------------------------------------------- classes and colours
+
+
+def test_ids_and_ignore(tmp_path: Path) -> None:
+    ids = IDS.copy()
+    ids[0, :3] = 11
+    path = _write(tmp_path / "m.png", ids)
+    expected = np.where(ids == 11, IGNORE, ids)
+    rules = MaskRules("multiclass", 5, ignore=11)
+    np.testing.assert_array_equal(read_mask_file(path, rules), expected)
+    with pytest.raises(UserError, match=r"values 11, need ids 0 to 4: .*IGNORE_INDEX"):
+        read_mask_file(path, MaskRules("multiclass", 5))
+
+
+@pytest.mark.parametrize("shift", [0, 1000])
+def test_sixteen_bit_ids(tmp_path: Path, shift: int) -> None:
+    path = _write(tmp_path / "m.png", IDS.astype(np.uint16) + np.uint16(shift))
+    values = {i + shift: i for i in range(5)} if shift else None
+    np.testing.assert_array_equal(read_mask_file(path, MaskRules("multiclass", 5, values)), IDS)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_ids_of_few_bits_are_not_stretched(tmp_path: Path, bits: int) -> None:
+    ids = RNG.integers(0, 1 << bits, (9, 7), np.uint8)
+    flag = [cv2.IMWRITE_PNG_BILEVEL, 1] if bits == 1 else []
+    path = tmp_path / "m.png"
+    if bits == 1:
+        assert cv2.imwrite(str(path), ids * 255, flag)
+    else:
+        _write_grey_png(path, ids, bits)
+    rules = MaskRules("multiclass", 1 << bits)
+    np.testing.assert_array_equal(read_mask_file(path, rules), ids)
+
+
+def _write_grey_png(path: Path, ids: np.ndarray, bits: int) -> None:
+    """A grey PNG of 2 or 4 bits, by the specification: no library here writes one."""
+    import struct
+    import zlib
+
+    rows = b""
+    for row in ids:
+        text = "".join(f"{v:0{bits}b}" for v in row)
+        text += "0" * (-len(text) % 8)
+        rows += b"\0" + bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        crc = zlib.crc32(kind + body)
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", crc)
+
+    head = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
+    data = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+
+
+def test_colours(tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 254], [7, 8, 9]], np.uint8)
+    path = _write(tmp_path / "m.png", colours[IDS])
+    values = {tuple(map(int, c)): i for i, c in enumerate(colours)}
+    np.testing.assert_array_equal(read_mask_file(path, MaskRules("multiclass", 5, values)), IDS)
+    with pytest.raises(UserError, match=r"in colours \(0, 0, 0\), .*MASK_VALUES"):
+        read_mask_file(path, MaskRules("multiclass", 5))
+    del values[(7, 8, 9)]
+    with pytest.raises(UserError, match=r"values \(7, 8, 9\), need what MASK_VALUES declares"):
+        read_mask_file(path, MaskRules("multiclass", 5, values))
+    rest = MaskRules("binary", 1, {(255, 0, 0): 1, None: 0})
+    np.testing.assert_array_equal(read_mask_file(path, rest), IDS == 1)
+
+
+def test_colours_meet_a_mask_without_colour(tmp_path: Path) -> None:
+    """An image of black only is stored or collapses to grey, its colour table still holds."""
+    rules = MaskRules("multiclass", 2, {(0, 0, 0): 0, (255, 0, 0): 1})
+    path = _write(tmp_path / "m.png", np.zeros((3, 4, 3), np.uint8))
+    assert not read_mask_file(path, rules).any()
+
+
+def test_grey_values_and_their_ignore(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.png", np.array([[0, 100, 200, 9, 50]], np.uint8))
+    rules = MaskRules("multiclass", 3, {0: 0, 100: 1, 200: 2, 50: 255}, ignore=9)
+    assert read_mask_file(path, rules).tolist() == [[0, 1, 2, IGNORE, IGNORE]]
+
+
+def test_rules_are_checked() -> None:
+    with pytest.raises(UserError, match=r"class ids \[3\], need 0 to 2"):
+        MaskRules("multiclass", 3, {7: 3})
+    with pytest.raises(UserError, match="need 1 to 254"):
+        MaskRules("multiclass", 255)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 4])
+@pytest.mark.parametrize("top", [1, 255])
+def test_multilabel_channels(tmp_path: Path, classes: int, top: int) -> None:
+    planes = RNG.integers(0, 2, (9, 8, classes), np.uint8) * np.uint8(top)
+    path = _write(tmp_path / "m.png", planes[:, :, 0] if classes == 1 else planes)
+    mask = read_mask_file(path, MaskRules("multilabel", classes))
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, np.moveaxis(planes > 0, 2, 0))
+
+
+def test_multilabel_bands_and_wrong_count(tmp_path: Path) -> None:
+    planes = RNG.integers(0, 2, (9, 8, 6), np.uint8)
+    (tmp_path / "m.tif").write_bytes(write_bands(planes))
+    mask = read_mask_file(tmp_path / "m.tif", MaskRules("multilabel", 6))
+    np.testing.assert_array_equal(mask, np.moveaxis(planes, 2, 0))
+    with pytest.raises(UserError, match="has 6 channels, CLASSES is 5"):
+        read_mask_file(tmp_path / "m.tif", MaskRules("multilabel", 5))
+
+
+# -------------------------------------------------------------------- sources
+
+
+def test_file_masks(tmp_path: Path) -> None:
+    _write(tmp_path / "car_01.gif", BLOB)
+    source = pickle.loads(pickle.dumps(FileMasks(BINARY, tmp_path)))
+    np.testing.assert_array_equal(source.read("car_01", "car_01.gif", BLOB.shape), BLOB)
+    np.testing.assert_array_equal(source.read("car_01", tmp_path / "car_01.gif", (40, 60)), BLOB)
+    assert source.areas() is None
+    assert source.instances("car_01", "car_01.gif", BLOB.shape) is None
+    with pytest.raises(UserError) as error:
+        source.read("car_01", "car_01.gif", (1280, 1918))
+    assert str(error.value) == (
+        "car_01.gif: mask is (40, 60), image is (1280, 1918). They must match: export the mask "
+        "again or drop car_01 from train_masks.csv"
+    )
+    for nothing in (None, "", float("nan")):
+        with pytest.raises(UserError, match="car_01: has no mask file"):
+            source.read("car_01", nothing, (40, 60))
+
+
+def _table(*rows: tuple, columns: str = "img rle class") -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=columns.split()[: len(rows[0])])
+
+
+@pytest.mark.parametrize("order", ["row", "column"])
+@pytest.mark.parametrize("base", [0, 1])
+def test_one_row_an_image(order, base: int) -> None:
+    text = rle_encode(BLOB, order=order, base=base)
+    table = _table(("a", text), ("b", ""), ("c", float("nan")))
+    source = pickle.loads(pickle.dumps(RleMasks(table, task="binary", order=order, base=base)))
+    np.testing.assert_array_equal(source.read("a", None, BLOB.shape), BLOB)
+    assert not source.read("b", None, BLOB.shape).any()
+    assert source.areas() == {"a": int(BLOB.sum()), "b": 0, "c": 0}
+    assert source.instances("a", None, BLOB.shape) is None
+    with pytest.raises(UserError, match=r"a, row 1 of 1: run .* ends after the last pixel"):
+        source.read("a", None, (9, 9))
+
+
+def test_an_image_without_row() -> None:
+    table = _table(("a", "1 2"))
+    with pytest.raises(UserError, match=r"b: has no row in train.csv"):
+        RleMasks(table, task="binary", name="train.csv").read("b", None, (3, 4))
+    assert not RleMasks(table, task="binary", absent_is_empty=True).read("b", None, (3, 4)).any()
+
+
+def test_one_row_an_instance() -> None:
+    table = _table(("a", "1 2"), ("b", "5 1"), ("a", ""), ("a", "4 3"), ("a", "9 1"))
+    source = RleMasks(table, task="binary")
+    labels = source.instances("a", None, (3, 4))
+    assert labels is not None
+    assert labels.dtype == np.int32
+    expected = np.array([1, 1, 0, 2, 2, 2, 0, 0, 3, 0, 0, 0]).reshape(4, 3).T
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(source.read("a", None, (3, 4)), expected > 0)
+    assert source.instances("b", None, (3, 4)).max() == 1
+    assert source.areas() == {"a": 6, "b": 1}
+
+
+def test_overlapping_instances() -> None:
+    source = RleMasks(_table(("a", "1 2"), ("a", "6 2"), ("a", "2 3")), task="binary")
+    assert source.read("a", None, (3, 4)).sum() == 6
+    with pytest.raises(UserError, match=r"a: rows 1 and 3 .* overlap"):
+        source.instances("a", None, (3, 4))
+
+
+def test_classes_that_cover_all_leave_void() -> None:
+    ids = np.where(RNG.random(IDS.shape) < 0.2, IGNORE, IDS).astype(np.uint8)
+    rows = [("a", rle_encode(ids == k), k) for k in range(5)]
+    source = RleMasks(_table(*rows), task="multiclass", classes=5)
+    np.testing.assert_array_equal(source.read("a", None, ids.shape), ids)
+    assert source.areas() == {"a": int(((ids > 0) & (ids < 5)).sum())}
+    assert source.instances("a", None, ids.shape) is None
+    background = RleMasks(_table(*rows), task="multiclass", classes=5, first_class=1)
+    expected = np.where(ids == IGNORE, 0, ids)
+    np.testing.assert_array_equal(background.read("a", None, ids.shape), expected)
+
+
+def test_classes_above_a_background() -> None:
+    rows = [("a", rle_encode(k == IDS), k) for k in (3, 1, 4, 2)]
+    source = RleMasks(_table(*rows), task="multiclass", classes=5)
+    np.testing.assert_array_equal(source.read("a", None, IDS.shape), IDS)
+
+
+def test_most_classes_fit_into_a_byte() -> None:
+    rows = [("a", f"{k + 1} 1", k) for k in range(254)]
+    mask = RleMasks(_table(*rows), task="multiclass", classes=254).read("a", None, (255, 1))
+    assert mask[:, 0].tolist() == [*range(254), IGNORE]
+
+
+def test_overlapping_classes() -> None:
+    table = _table(("a", "1 4", 1), ("a", "3 4", 0))
+    with pytest.raises(UserError, match=r'overlap: set TASK="multilabel"'):
+        RleMasks(table, task="multiclass", classes=2).read("a", None, (3, 4))
+    mask = RleMasks(table, task="multilabel", classes=2).read("a", None, (3, 4))
+    np.testing.assert_array_equal(mask[1], rle_decode("1 4", (3, 4)))
+    np.testing.assert_array_equal(mask[0], rle_decode("3 4", (3, 4)))
+
+
+def test_broken_tables() -> None:
+    with pytest.raises(UserError, match=r"no column \['rle'\]"):
+        RleMasks(_table(("a",), columns="img"), task="binary")
+    with pytest.raises(UserError, match=r"no column \['class'\]"):
+        RleMasks(_table(("a", "1 1")), task="multiclass", classes=3)
+    table = _table(("a", "", 3), ("a", "", 3), ("a", "", "x"), ("a", "", 0))
+    with pytest.raises(UserError, match=r"0 to 2 .*\n.*class '3' in 2 rows\n.*class 'x' in 1 row"):
+        RleMasks(table, task="multiclass", classes=3)
+
+
+def test_instance_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "a[1]" / "masks"
+    folder.mkdir(parents=True)
+    labels = ndimage.label(BLOB)[0]
+    for k in range(1, labels.max() + 1):
+        _write(folder / f"{k:03}.png", (labels == k).astype(np.uint8) * 255)
+    source = pickle.loads(pickle.dumps(InstanceFolderMasks(tmp_path)))
+    np.testing.assert_array_equal(source.read("a[1]", None, BLOB.shape), BLOB)
+    np.testing.assert_array_equal(source.instances("a[1]", None, BLOB.shape), labels)
+    assert source.areas() is None
+    with pytest.raises(UserError, match=r"001\.png: mask is \(40, 60\), image is \(4, 6\)"):
+        source.read("a[1]", None, (4, 6))
+    with pytest.raises(UserError, match="no such folder of instance masks"):
+        source.read("b", None, BLOB.shape)
+    _write(folder / "zzz.png", BLOB)
+    with pytest.raises(UserError, match=r"instances 001\.png and zzz\.png overlap"):
+        source.instances("a[1]", None, BLOB.shape)
+
+
+def test_mask_to_instances_against_scipy() -> None:
+    for density in (0.0, 0.2, 0.5, 1.0):
+        mask = (RNG.random((33, 47)) < density).astype(np.uint8)
+        labels = mask_to_instances(mask)
+        assert labels.dtype == np.int32
+        expected, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        assert labels.max() == count
+        pairs = np.unique(np.stack([labels.ravel(), expected.ravel()]), axis=1)
+        assert pairs.shape[1] == len(np.unique(expected))
+        assert ((labels > 0) == (mask > 0)).all()
+    assert mask_to_instances(np.array([[1, 0], [0, 1]], np.uint8)).max() == 1
+    assert mask_to_instances(np.array([[IGNORE, 1]], np.uint8)).tolist() == [[0, 1]]
+
+
+# ------------------------------------------------------------------ real data
+
+
+@pytest.mark.skipif(not (DATA / "dsb2018").is_dir(), reason="DSB2018 is not on this machine")
+def test_dsb2018_rows() -> None:
+    table = pd.read_csv(DATA / "dsb2018" / "stage1_train_labels.csv", dtype=str)
+    table.columns = ["img", "rle"]
+    source = RleMasks(table, task="binary")
+    areas = source.areas()
+    for img in list(source.rows)[::60]:
+        with Image.open(DATA / "dsb2018" / "stage1_train" / f"{img}.png") as picture:
+            size = picture.size[::-1]
+        mask = source.read(img, None, size)
+        labels = source.instances(img, None, size)
+        np.testing.assert_array_equal(labels > 0, mask > 0)
+        assert labels.max() == (table["img"] == img).sum()
+        assert mask.sum() == areas[img]
+
+
+@pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason="CamVid is not on this machine")
+def test_camvid_files() -> None:
+    source = FileMasks(MaskRules("multiclass", 11, ignore=11), DATA / "camvid" / "train_masks")
+    for path in sorted(source.root.iterdir())[::80]:
+        mask = source.read(path.stem, path.name, (360, 480))
+        stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(mask, np.where(stored == 11, IGNORE, stored))
