@@ -28,6 +28,7 @@ class Recipe:
     weight_decay: float = 1e-2
     warmup: float = 0.05
     threshold: float = 0.5
+    class_weights: tuple[float, ...] = ()
 
 
 class SegmentationModule(pl.LightningModule):
@@ -70,7 +71,10 @@ class SegmentationModule(pl.LightningModule):
             classes=self.spec.classes,
         )
         self.loss: nn.Module = build_loss(
-            self.recipe.loss, task=self.spec.task, classes=self.spec.classes
+            self.recipe.loss,
+            task=self.spec.task,
+            classes=self.spec.classes,
+            class_weights=list(self.recipe.class_weights) or None,
         )
 
     def configure_metrics(self) -> None:
@@ -190,7 +194,7 @@ def build_module(
     return SegmentationModule(
         model_name,
         spec.to_dict(),
-        recipe=asdict(recipe),
+        recipe={key: list(v) if isinstance(v, tuple) else v for key, v in asdict(recipe).items()},
         encoder_weights=encoder_weights,
         notes=dict(notes or {}),
     )

@@ -35,7 +35,7 @@ def build_oof_writer(config: Any, fold: int, scores: Mapping[str, Any], data: An
 
     from geometry import restore_probs
     from masks import mask_to_instances
-    from metrics import decide
+    from metrics import count, decide
     from probs import write_probs
 
     folder = config.RUN_OUTPUT / "oof"
@@ -64,13 +64,16 @@ def build_oof_writer(config: Any, fold: int, scores: Mapping[str, Any], data: An
             target = target[:, None] if task == "binary" else target
             mask = decide(probs[None], task=task, threshold=config.THRESHOLD)
             entry: dict[str, Any] = {"img": img, "fold": fold}
+            counts = count(mask, target, task=task, classes=config.CLASSES)
             for name, metric in scores.items():
-                against: Any = target
-                if metric.needs == "instances":
-                    labels = data.masks.instances(img, path, size)
-                    against = mask_to_instances(truth)[None] if labels is None else labels[None]
-                entry[name] = float(metric.per_image(mask, against)[0])
-                metric.update(mask, against)
+                if metric.needs == "mask":
+                    entry[name] = float(metric.image_scores(counts)[0])
+                    metric.add_counts(counts)
+                    continue
+                labels = data.masks.instances(img, path, size)
+                labels = (mask_to_instances(truth) if labels is None else labels)[None]
+                entry[name] = float(metric.per_image(mask, labels)[0])
+                metric.update(mask, labels)
             self.rows.append(entry)
 
         def table(self) -> Any:

@@ -115,6 +115,8 @@ ENCODER_WEIGHTS: str | None = "imagenet"
 # ======== Training ========
 # Rows of LOSSES joined by +, with weights if wanted: bce+dice, 0.5*ce+dice.
 LOSS: str = "bce+dice"
+# Weight of each class in the loss; empty = all alike.
+CLASS_WEIGHTS: tuple[float, ...] = ()
 # The row of METRICS that best.ckpt follows: the competition's own.
 METRIC: str = "dice"
 # Passes over the training images; more while the validation score still rises.
@@ -155,7 +157,7 @@ STRATEGY: str = "auto"
 NUM_WORKERS: int = -1
 
 # ======== After training ========
-# Probability from which a pixel is foreground (binary, multilabel).
+# Probability above which a pixel is foreground (binary, multilabel).
 THRESHOLD: float = 0.5
 # Objects of fewer pixels are dropped from a submission.
 MIN_AREA: int = 0
@@ -183,6 +185,7 @@ overrides.check(
         ("CLASSES", TASK != "multiclass" or CLASSES >= 2, "2 or more for TASK=multiclass"),
         ("CLASSES", 1 <= CLASSES <= 254, "1...254"),
         ("CLASS_NAMES", len(CLASS_NAMES) in (0, CLASSES), "one name a class, or none"),
+        ("CLASS_WEIGHTS", len(CLASS_WEIGHTS) in (0, CLASSES), "one weight a class, or none"),
         ("CHANNELS", CHANNELS >= 1, "1 or more"),
         ("IMAGE_BITS", IMAGE_BITS in (8, 16), "8 or 16"),
         ("MODEL_MEAN", len(MODEL_MEAN) == CHANNELS, "one value a channel"),

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from augmentations import Augment
 from geometry import Size, fit_image, fit_mask
 from images import read_image
-from masks import IGNORE, MaskSource
+from masks import IGNORE, MaskSource, mask_to_instances
 
 Row = Mapping[str, Any]
 
@@ -116,8 +116,10 @@ class SegmentationDataset(Dataset):
 
     def _read_instances(self, row: Row, native: Size) -> torch.Tensor:
         assert self.masks is not None
-        labels = self.masks.instances(row["img"], _mask_path(self.root, row), native)
-        assert labels is not None, "the metric needs instances, the mask source has none"
+        path = _mask_path(self.root, row)
+        labels = self.masks.instances(row["img"], path, native)
+        if labels is None:
+            labels = mask_to_instances(self.masks.read(row["img"], path, native))
         # Nearest-exact resize knows int16; no image holds more than 32,767 objects.
         labels = fit_mask(labels.astype(np.int16), self.spec.size, self.spec.resize_mode)
         return torch.from_numpy(labels.astype(np.int32))

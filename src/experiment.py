@@ -47,6 +47,7 @@ def recipe(config: Any) -> Any:
         weight_decay=config.WEIGHT_DECAY,
         warmup=config.WARMUP,
         threshold=config.THRESHOLD,
+        class_weights=config.CLASS_WEIGHTS,
     )
 
 

@@ -128,14 +128,28 @@ class MaskMetric(Metric):
             raise UserError(f"got class names {names}, need {classes} different ones")
         self.task, self.classes, self.class_names, self.score = task, classes, names, score
 
-    def class_scores(self, mask: Tensor, target: Tensor) -> Tensor:
+    def count(self, mask: Tensor, target: Tensor) -> Tensor:
+        """(B, K, 3) pixels of each image and class: what every pixel metric is made of."""
+        return count(mask, target, task=self.task, classes=self.classes)
+
+    def update(self, mask: Tensor, target: Tensor) -> None:
+        self.add_counts(self.count(mask, target))
+
+    def add_counts(self, counts: Tensor) -> None:
+        """`update` from counts (B, K, 3), so that several metrics count once."""
+        raise NotImplementedError
+
+    def class_scores(self, counts: Tensor) -> Tensor:
         """(B, K) scores of each image and class; nan where undefined."""
-        counts = count(mask, target, task=self.task, classes=self.classes)
         return self.score(*counts.unbind(-1))
 
-    def per_image(self, mask: Tensor, target: Tensor) -> Tensor:
+    def image_scores(self, counts: Tensor) -> Tensor:
         """(B,) mean of an image's class scores; nan when none is defined."""
-        return self.class_scores(mask, target).nanmean(1)
+        return self.class_scores(counts).nanmean(1)
+
+    def per_image(self, mask: Tensor, target: Tensor) -> Tensor:
+        """`image_scores` of masks (see `decide`) and targets."""
+        return self.image_scores(self.count(mask, target))
 
     def per_class(self) -> dict[str, float]:
         """Score of each class over the data set; nan for a class that is absent everywhere."""
@@ -166,12 +180,12 @@ class ImageMetric(MaskMetric):
             states = "images" if name == "image" else "class_images"
             self.add_state(states, torch.zeros(size, dtype=torch.long), dist_reduce_fx="sum")
 
-    def class_scores(self, mask: Tensor, target: Tensor) -> Tensor:
-        scores = super().class_scores(mask, target)
+    def class_scores(self, counts: Tensor) -> Tensor:
+        scores = super().class_scores(counts)
         return scores if self.task == "multiclass" else scores.nan_to_num(nan=1.0)
 
-    def update(self, mask: Tensor, target: Tensor) -> None:
-        scores = self.class_scores(mask, target)
+    def add_counts(self, counts: Tensor) -> None:
+        scores = self.class_scores(counts)
         images = scores.nanmean(1)
         self.image_sum += images.nansum()
         self.images += (~images.isnan()).sum()
@@ -199,8 +213,8 @@ class DatasetMetric(MaskMetric):
         zeros = torch.zeros(self.classes, 3, dtype=torch.long)
         self.add_state("counts", zeros, dist_reduce_fx="sum")
 
-    def update(self, mask: Tensor, target: Tensor) -> None:
-        self.counts += count(mask, target, task=self.task, classes=self.classes).sum(0)
+    def add_counts(self, counts: Tensor) -> None:
+        self.counts += counts.sum(0)
 
     def compute(self) -> Tensor:
         """Scalar 0-1; nan when every class is absent."""
