@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,8 @@ class RleMasks:
         classes: K; 1 for binary.
         absent_is_empty: an image without any row is empty, as in competitions that list only
             positives. Otherwise it is an error, as a wrong id looks the same.
+        overlap: pixels of two instances are an error, or go to the first of them. Annotators slip
+            by a pixel: 5 of DSB2018's 554 images share 1 or 2.
         name: of the CSV, for messages.
 
     Raises:
@@ -43,10 +46,11 @@ class RleMasks:
         base: int = 1,
         first_class: int | None = None,
         absent_is_empty: bool = False,
+        overlap: Literal["error", "first"] = "error",
         name: str = "train_masks.csv",
     ):
         self.task, self.classes, self.order, self.base = task, classes, order, base
-        self.absent_is_empty, self.name = absent_is_empty, name
+        self.absent_is_empty, self.overlap, self.name = absent_is_empty, overlap, name
         ids = _class_column(table, task, classes, name)
         self.rows = _group_rows(table, ids)
         first = (0 if 0 in ids else 1) if first_class is None else first_class
@@ -81,12 +85,15 @@ class RleMasks:
         None when the table has at most one row an image (and class), or may overlap (multilabel).
 
         Raises:
-            UserError: as `read`, or two instances overlap.
+            UserError: as `read`, or two instances overlap and `overlap` is "error".
         """
         if not self.has_instances:
             return None
         rows = self._rows_of(img)
-        return self._paint(img, rows, range(1, len(rows) + 1), size, np.int32, apart=True)
+        labels = range(1, len(rows) + 1)
+        if self.overlap == "first":  # later runs win in painting, so the first comes last
+            return self._paint(img, rows[::-1], labels[::-1], size, np.int32)
+        return self._paint(img, rows, labels, size, np.int32, apart=True)
 
     def areas(self) -> dict[str, int] | None:
         """Foreground pixels of each image: the sum of its rows, class 0 of multiclass left out.

@@ -279,10 +279,13 @@ def test_one_row_an_instance() -> None:
 
 
 def test_overlapping_instances() -> None:
-    source = RleMasks(_table(("a", "1 2"), ("a", "6 2"), ("a", "2 3")), task="binary")
+    table = _table(("a", "1 2"), ("a", "6 2"), ("a", "2 3"))
+    source = RleMasks(table, task="binary")
     assert source.read("a", None, (3, 4)).sum() == 6
     with pytest.raises(UserError, match=r"a: rows 1 and 3 .* overlap"):
         source.instances("a", None, (3, 4))
+    first = RleMasks(table, task="binary", overlap="first").instances("a", None, (3, 4))
+    assert first.T.ravel().tolist() == [1, 1, 3, 3, 0, 2, 2, 0, 0, 0, 0, 0]
 
 
 def test_classes_that_cover_all_leave_void() -> None:
