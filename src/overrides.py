@@ -7,10 +7,12 @@ and every process started later (data-loading workers, ranks) sees the same valu
 import argparse
 import ast
 import importlib
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -50,10 +52,7 @@ def parse(text: str, kind: Any) -> Any:
     if origin is tuple:
         return _parse_tuple(text, arms)
     if kind is dict or origin is dict:
-        value = ast.literal_eval(text)
-        if not isinstance(value, dict):
-            raise ValueError("a dict such as {0: 0, 255: 1}")
-        return value
+        return _parse_dict(text)
     if kind is NoneType:
         if text.lower() not in ("none", "null", ""):
             raise ValueError("none")
@@ -61,7 +60,20 @@ def parse(text: str, kind: Any) -> Any:
     if kind is bool:
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         return words[text.lower()]
-    return kind(text)
+    value = kind(text)
+    if kind is float and not math.isfinite(value):
+        raise ValueError("a finite number")
+    return value
+
+
+def _parse_dict(text: str) -> dict[Any, Any]:
+    try:
+        value = ast.literal_eval(text)
+    except TypeError as error:  # a list as key
+        raise ValueError(str(error)) from None
+    if not isinstance(value, dict):
+        raise ValueError("a dict such as {0: 0, 255: 1}")
+    return value
 
 
 def _parse_union(text: str, arms: tuple[Any, ...]) -> Any:
@@ -169,7 +181,10 @@ class _Parser(argparse.ArgumentParser):
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         import shlex
 
-        return shlex.split(arg_line, comments=True)
+        try:
+            return shlex.split(arg_line, comments=True)
+        except ValueError as error:
+            return self.error(f"flag file line {arg_line!r}: {error}")
 
     def error(self, message: str) -> Any:
         raise UserError(f"{self.prog}: {message}")
@@ -214,6 +229,17 @@ def _find_flag_files(argv: Sequence[str]) -> list[str]:
     return found
 
 
+def _unknown_words(unknown: Sequence[str], known: Sequence[str]) -> list[str]:
+    """A line a word that no flag takes; the value of an unknown flag is told with the flag."""
+    return [
+        f"{word}: no such flag.{nearest(word.split('=')[0], known)}"
+        if word.startswith("-")
+        else f"{word}: not a flag; lists are written with commas: --folds 0,2"
+        for before, word in pairwise(["", *unknown])
+        if word.startswith("-") or not before.startswith("-")
+    ]
+
+
 def _restore_environment() -> None:
     for variable, text in _before_flags.items():
         if text is None:
@@ -244,12 +270,7 @@ def load_config(
     words = _find_flag_files(sys.argv[1:] if argv is None else argv)
     args, unknown = parser.parse_known_args(words)
     known = [option for action in parser._actions for option in action.option_strings]
-    problems = [
-        f"{word}: no such flag.{nearest(word.split('=')[0], known)}"
-        if word.startswith("-")
-        else f"{word}: not a flag; lists are written with commas: --folds 0,2"
-        for word in unknown
-    ]
+    problems = _unknown_words(unknown, known)
     _restore_environment()
     for name, text in vars(args).items():
         if name.isupper():
