@@ -1,0 +1,304 @@
+"""Overrides: who wins, what is told, and that every process sees the same values."""
+# ruff: noqa: SIM300  (config.INPUT is no constant here)
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from conftest import SRC, Competition, run_python
+from errors import UserError
+from overrides import load_config, read_knobs
+
+# The names that competitors know from the original template.
+ORIGINAL_NAMES = [
+    "CROP_SIZE", "CHANNELS", "CLASSES", "EPOCHS", "LR", "INPUT_SHAPE", "MODEL_NAME", "INPUT",
+    "OUTPUT", "TRAIN_PATH", "MASK_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV", "MODEL_MEAN",
+    "MODEL_STD", "TRAIN_FOLDS", "TRAIN_BATCH_SIZE", "VAL_BATCH_SIZE",
+]  # fmt: skip
+KNOBS = read_knobs(SRC / "config.py")
+
+
+def config_of(*argv: str) -> ModuleType:
+    return load_config(argv)[0]
+
+
+def problems_of(*argv: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(argv)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------- precedence
+
+
+def test_flag_beats_environment_beats_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = config_of().EPOCHS
+    monkeypatch.setenv("SEG_EPOCHS", str(written + 1))
+    assert config_of().EPOCHS == written + 1
+    assert config_of("--epochs", str(written + 2)).EPOCHS == written + 2
+
+
+def test_next_call_does_not_see_earlier_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEG_LR", "0.5")
+    before = dict(os.environ)
+    config = config_of("--epochs", "3", "--lr", "0.25", "--run", "first")
+    assert (config.EPOCHS, config.LR, config.RUN) == (3, 0.25, "first")
+    config = config_of()
+    assert (config.EPOCHS, config.LR, config.RUN) == (20, 0.5, "baseline")
+    assert dict(os.environ) == before
+
+
+def test_a_failed_call_leaves_nothing_behind() -> None:
+    before = dict(os.environ)
+    problems_of("--epochs", "0", "--lr", "0.25")
+    assert dict(os.environ) == before
+    assert config_of().LR != 0.25
+
+
+def test_flag_file_with_comments(tmp_path: Path) -> None:
+    path = tmp_path / "x.args"
+    path.write_text(
+        "# the winners' size, don't change\n"
+        "--crop-size 256,320   # height, width\n"
+        "\n"
+        '--mask-values "{(255, 0, 0): 1, (0, 0, 0): 0}"\n'
+        "--rle-empty '1 0'\n"
+        "--epochs 5\n"
+    )
+    config = config_of(f"@{path}")
+    assert config.CROP_SIZE == (256, 320)
+    assert config.MASK_VALUES == {(255, 0, 0): 1, (0, 0, 0): 0}
+    assert (config.RLE_EMPTY, config.EPOCHS) == ("1 0", 5)
+    assert config_of(f"@{path}", "--epochs", "6").EPOCHS == 6
+
+
+def test_flag_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    assert "none.args" in problems_of(f"@{tmp_path / 'none.args'}")
+    quote = tmp_path / "quote.args"
+    quote.write_text("--class-names it's\n")
+    assert "quot" in problems_of(f"@{quote}")
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["--crop-size", "96"], "CROP_SIZE", 96),
+        (["--crop-size", "[96, 128]"], "CROP_SIZE", (96, 128)),
+        (["--folds", "0,2"], "TRAIN_FOLDS", (0, 2)),
+        (["--folds", "[0]"], "TRAIN_FOLDS", (0,)),
+        (["--fold", "3"], "TRAIN_FOLDS", (3,)),
+        (["--train-folds", "none"], "TRAIN_FOLDS", None),
+        (["--encoder-weights", "none"], "ENCODER_WEIGHTS", None),
+        (["--encoder-weights", "w/net.pth"], "ENCODER_WEIGHTS", "w/net.pth"),
+        (["--channels-last", "false"], "CHANNELS_LAST", False),
+        (["--channels-last"], "CHANNELS_LAST", True),
+        (["--num-workers", "-1"], "NUM_WORKERS", -1),
+        (["--rle-empty", "-1"], "RLE_EMPTY", "-1"),
+        (["--mask-threshold", "none"], "MASK_THRESHOLD", None),
+        (["--ignore-index=11"], "IGNORE_INDEX", 11),
+        (["--class-names", "road, car"], "CLASS_NAMES", ("road", "car")),
+        (["--lr", "1e-4"], "LR", 1e-4),
+    ],
+)
+def test_texts_become_what_the_annotation_says(words: list[str], name: str, value: object) -> None:
+    more = ["--task", "multiclass", "--classes", "2"] if name == "CLASS_NAMES" else []
+    got = getattr(config_of(*words, *more), name)
+    assert got == value
+    assert type(got) is type(value)
+
+
+# ---------------------------------------------------------------- problems
+
+
+def test_all_problems_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEG_EPOCH", "3")
+    monkeypatch.setenv("SEG_CLASSES", "many")
+    words = "--lerning-rate 1 --model-nam x --task multyclass --lr 0"
+    told = problems_of(*words.split())
+    for part in (
+        "SEG_EPOCH", "Did you mean EPOCHS", "CLASSES", "'many'", "int", "--lerning-rate",
+        "--model-nam", "Did you mean --model-name", "TASK", "'multyclass'",
+        "Did you mean multiclass", "LR: got 0.0",
+    ):  # fmt: skip
+        assert part in told
+
+
+def test_value_of_an_unknown_flag_is_not_another_problem() -> None:
+    told = problems_of("--epoch", "3", "--lr", "0.5")
+    assert told.count("no such flag") == 1
+    assert "lists are written" not in told
+
+
+def test_space_separated_list_is_told_the_comma() -> None:
+    assert "--folds 0,2" in problems_of("--folds", "0", "2")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--epochs", "0"], "EPOCHS"),
+        (["--epochs", "2.5"], "EPOCHS"),
+        (["--epochs"], "EPOCHS"),
+        (["--lr", "nan"], "LR"),
+        (["--lr", "inf"], "LR"),
+        (["--classes", "3"], "CLASSES"),
+        (["--task", "multiclass"], "CLASSES"),
+        (["--channels", "4"], "MODEL_MEAN"),
+        (["--model-std", "0,0,0"], "MODEL_STD"),
+        (["--model-std", ""], "MODEL_STD"),
+        (["--model-mean", "a,b,c"], "MODEL_MEAN"),
+        (["--crop-size", "16"], "CROP_SIZE"),
+        (["--crop-size", "1,2,3"], "CROP_SIZE"),
+        (["--channels-last", "maybe"], "CHANNELS_LAST"),
+        (["--mask-values", "{[1]: 2}"], "MASK_VALUES"),
+        (["--mask-values", "{1"], "MASK_VALUES"),
+        (["--run", "../elsewhere"], "RUN"),
+    ],
+)
+def test_bad_values_are_one_line_that_names_the_knob(words: list[str], named: str) -> None:
+    told = problems_of(*words)
+    assert any(line.strip().startswith(f"{named}: got") for line in told.splitlines())
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def test_original_names_are_there() -> None:
+    config = config_of()
+    assert [name for name in ORIGINAL_NAMES if not hasattr(config, name)] == []
+    assert config.INPUT_SHAPE == (config.CHANNELS, *config.SIZE)
+
+
+def test_knobs_read_from_the_text_are_the_annotated_ones() -> None:
+    assert [name for _, name, _, _ in KNOBS] == list(config_of().__annotations__)
+    assert [name for _, name, _, comment in KNOBS if not comment] == []
+
+
+def test_derived_paths_follow_an_overridden_root(tmp_path: Path) -> None:
+    config = config_of(
+        "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"),
+        "--logs", str(tmp_path / "logs"), "--run", "mine", "--train-csv", "a/b.csv",
+    )  # fmt: skip
+    assert config.TRAIN_PATH == tmp_path / "in" / "train_hq"
+    assert config.TEST_CSV == tmp_path / "in" / "sample_submission.csv"
+    assert config.TRAIN_CSV == tmp_path / "in" / "a" / "b.csv"
+    assert config.FOLDS_CSV == tmp_path / "out" / "train_folds.csv"
+    assert config.RUN_OUTPUT == tmp_path / "out" / "mine"
+    assert config.RUN_PATH == tmp_path / "logs" / "mine"
+
+
+def test_paths_start_at_the_repository_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config_of().INPUT == SRC.parent / "input"
+    assert config_of("--input", "other").TRAIN_PATH == SRC.parent / "other" / "train_hq"
+
+
+@pytest.mark.parametrize("layout", ["competitions/carvana", "carvana"])
+def test_roots_switch_on_kaggle(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "input" / layout / "train_hq").mkdir(parents=True)
+    monkeypatch.setenv("KAGGLE_ROOT", str(tmp_path))
+    config = config_of("--competition", "carvana")
+    assert config.INPUT == tmp_path / "input" / layout
+    assert config.OUTPUT == tmp_path / "working" / "output"
+    assert config.LOGS == tmp_path / "working" / "lightning_logs"
+    assert config_of("--competition", "carvana", "--input", "/data").INPUT == Path("/data")
+
+
+# ---------------------------------------------------------------- processes
+
+
+def test_help_lists_every_knob_without_torch() -> None:
+    probe = (
+        "import sys; sys.argv = ['Lightning_trainer.py', '--help']\n"
+        "import Lightning_trainer\n"
+        "try: Lightning_trainer.main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(f'code {code} heavy', [m for m in ('torch', 'cv2', 'pandas') if m in sys.modules])"
+    )
+    done = run_python("-c", probe, PYTHONPATH=str(SRC))
+    told = done.stdout.split()
+    flags = ["--" + name.lower().replace("_", "-") for _, name, _, _ in KNOBS]
+    assert [flag for flag in flags if flag not in told] == []
+    assert done.stdout.strip().endswith("code 0 heavy []")
+
+
+def test_every_script_has_the_same_help() -> None:
+    for script in sorted(SRC.glob("*.py")):
+        if "__main__" not in script.read_text():
+            continue
+        done = run_python(str(script), "--help")
+        assert (script.name, done.returncode, done.stderr) == (script.name, 0, "")
+        assert "--train-batch-size" in done.stdout
+
+
+def test_importing_config_does_nothing_else(tmp_path: Path) -> None:
+    probe = (
+        "import sys; before = set(sys.modules); sys.argv = ['x', '--no-such-flag']\n"
+        "import config\n"
+        "new = set(sys.modules) - before\n"
+        "print(sorted(m for m in new if m in ('torch', 'numpy', 'pandas', 'cv2', 'PIL', 'socket')))"
+    )
+    env = {"PYTHONPATH": str(SRC), "SEG_OUTPUT": str(tmp_path / "o"), "SEG_LOGS": str(tmp_path)}
+    done = run_python("-c", probe, cwd=tmp_path, **env)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_mistake_is_a_line_and_exit_code_2(tmp_path: Path) -> None:
+    script = str(SRC / "Lightning_trainer.py")
+    done = run_python(script, "--epoch", "3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "Did you mean --epochs?" in done.stderr
+    done = run_python(script, "--output", str(tmp_path), "--logs", str(tmp_path))
+    assert done.returncode == 2
+    assert str(tmp_path / "train_folds.csv") in done.stderr
+    assert "folds.py" in done.stderr
+
+
+def _config_in_child(queue: "multiprocessing.Queue[tuple[int, str]]") -> None:
+    import config
+
+    queue.put((config.EPOCHS, str(config.TRAIN_PATH)))
+
+
+def test_a_spawned_process_sees_overrides() -> None:
+    config_of("--epochs", "7", "--input", "/elsewhere")
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[tuple[int, str]] = context.Queue()
+    process = context.Process(target=_config_in_child, args=(queue,))
+    process.start()
+    assert queue.get(timeout=60) == (7, "/elsewhere/train_hq")
+    process.join()
+
+
+def test_only_scripts_import_config() -> None:
+    importers: Sequence[str] = [
+        path.name
+        for path in sorted(SRC.glob("*.py"))
+        if any(line.split()[:2] in (["import", "config"], ["from", "config"])
+               for line in path.read_text().splitlines())
+        and "__main__" not in path.read_text()
+    ]  # fmt: skip
+    assert importers == []
+
+
+def test_two_ranks_train_with_the_flags(competition: Competition) -> None:
+    flags = competition.flags("--strategy", "ddp", "--devices", "2", "--fold", "0", "--epochs", "1")
+    done = run_python(str(Path(__file__).parent / "tiny_net.py"), *flags, cwd=competition.root)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = competition.logs / "baseline" / "fold_0"
+    finished = json.loads((folder / "finished.json").read_text())
+    # Six training images, two ranks of batches of two: one step with a full batch each.
+    assert (finished["epochs"], finished["steps"]) == (1, 1)
+    assert sys.platform != "linux" or (folder / "checkpoints" / "best.ckpt").is_file()

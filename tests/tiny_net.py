@@ -1,0 +1,34 @@
+"""A network of a few hundred weights; run as a script it is Lightning_trainer with that network.
+
+python tests/tiny_net.py --model-name tiny ...    for tests that need processes of their own
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class TinyNet(nn.Module):
+    """(B, C, H, W) to logits (B, K, H, W) for even sides: an encoder, a head, no pretraining."""
+
+    def __init__(self, *, weights: Any = None, channels: int = 3, classes: int = 1):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(channels, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU()
+        )
+        self.head = nn.Sequential(nn.Conv2d(8, classes, 3, padding=1), nn.Upsample(scale_factor=2))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(image))
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+    from Lightning_trainer import main
+    from model_dispatcher import MODELS
+
+    MODELS["tiny"] = TinyNet
+    raise SystemExit(main())
