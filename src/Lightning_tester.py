@@ -23,6 +23,7 @@ from experiment import (
     write_json,
 )
 from overrides import load_config
+from precision import precision_here
 
 CASES = 8
 
@@ -105,7 +106,6 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
 
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import load_module
-    from Lightning_trainer import choose_precision, cpu_has_bf16
 
     checkpoint = fold_path(config, fold) / "checkpoints" / "best.ckpt"
     record_path = config.RUN_OUTPUT / "oof" / f"fold_{fold}.json"
@@ -121,11 +121,10 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     )
     scores = build_scores(config, masks)
     writer = build_oof_writer(config, fold, scores, data)
-    cuda = torch.cuda.is_available() and config.ACCELERATOR in ("auto", "gpu", "cuda")
     trainer = pl.Trainer(
         accelerator=config.ACCELERATOR,
         devices=1,
-        precision=choose_precision(config.PRECISION, cuda=cuda, cpu_bf16=cpu_has_bf16()),
+        precision=precision_here(config.PRECISION, config.ACCELERATOR),
         callbacks=[writer],
         logger=False,
         enable_checkpointing=False,
@@ -264,7 +263,6 @@ def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
     import torch
 
     from images import read_image
-    from Lightning_trainer import choose_precision, cpu_has_bf16
     from metrics import decide
     from pictures import PREDICTION, draw_contours, to_rgb, write_picture
     from predictor import build_stream, choose_device, load_teams, predict_batch
@@ -273,9 +271,7 @@ def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
     checkpoints = [fold_path(config, fold) / "checkpoints" / "best.ckpt" for fold in folds]
     teams = load_teams([checkpoints], device)
     batch = next(iter(build_stream([(path.stem, path)], teams, loader_spec(config))))
-    precision = choose_precision(
-        config.PRECISION, cuda=device.type == "cuda", cpu_bf16=cpu_has_bf16()
-    )
+    precision = precision_here(config.PRECISION, config.ACCELERATOR)
     _, _, probs = next(predict_batch(batch, teams, device, precision=precision))
     spec = teams[0].spec
     mask = decide(probs[None], task=spec.task, threshold=config.THRESHOLD)[0]

@@ -25,27 +25,7 @@ from experiment import (
     write_json,
 )
 from overrides import knob_values, load_config
-
-
-def choose_precision(asked: str, *, cuda: bool, cpu_bf16: bool) -> Any:
-    """Lightning's precision name: auto is fp16 on CUDA, bf16 on a CPU that has it, else fp32.
-
-    fp16 asked on a CPU is the wrong type there: it becomes what auto chooses.
-    """
-    if asked != "auto" and (cuda or asked != "16-mixed"):
-        return asked
-    if cuda:
-        return "16-mixed"
-    return "bf16-mixed" if cpu_bf16 else "32-true"
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware (AVX512-BF16, AMX or Arm's)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", " bf16"))
+from precision import precision_here
 
 
 def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
@@ -80,15 +60,13 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
 def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     """The Trainer of one fold."""
     import pytorch_lightning as pl
-    import torch
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-    cuda = torch.cuda.is_available() and config.ACCELERATOR in ("auto", "gpu", "cuda")
     return pl.Trainer(
         accelerator=config.ACCELERATOR,
         devices=config.DEVICES,
         strategy=config.STRATEGY,
-        precision=choose_precision(config.PRECISION, cuda=cuda, cpu_bf16=cpu_has_bf16()),
+        precision=precision_here(config.PRECISION, config.ACCELERATOR),
         max_epochs=config.EPOCHS,
         accumulate_grad_batches=config.ACCUMULATE_GRAD_BATCHES,
         gradient_clip_val=config.GRAD_CLIP or None,

@@ -15,6 +15,7 @@ from competition import find_images
 from errors import UserError, script
 from experiment import loader_spec
 from overrides import load_config
+from precision import precision_here
 from submission import (
     Format,
     PartFile,
@@ -81,14 +82,11 @@ def predict_images(
     import torch
     from tqdm import tqdm
 
-    from Lightning_trainer import choose_precision, cpu_has_bf16
     from metrics import decide
     from predictor import build_stream, choose_device, load_teams, predict_batch
 
     device = choose_device(config.ACCELERATOR)
-    precision = choose_precision(
-        config.PRECISION, cuda=device.type == "cuda", cpu_bf16=cpu_has_bf16()
-    )
+    precision = precision_here(config.PRECISION, config.ACCELERATOR)
     teams = load_teams(checkpoints, device)
     stream = build_stream(images, teams, loader_spec(config))
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:

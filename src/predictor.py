@@ -15,6 +15,7 @@ from geometry import Size, fit_image, restore_probs
 from images import image_size, read_image
 from Lightning_datamodule import LoaderSpec, SizeBatches, build_loader
 from Lightning_module import SegmentationModule, load_module
+from precision import uses_cuda
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ def build_stream(
 
 def choose_device(accelerator: str) -> torch.device:
     """The GPU when there is one and the accelerator allows it, else the CPU."""
-    wants_gpu = accelerator in ("auto", "gpu", "cuda")
-    return torch.device("cuda" if wants_gpu and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if uses_cuda(accelerator) else "cpu")
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

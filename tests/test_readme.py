@@ -1,0 +1,47 @@
+"""The README tells the truth: its tree is src/, its commands are those that CI runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_tree_equals_src():
+    tree = README.split("src/", 1)[1]
+    block = next(b for b in re.findall(r"```\n(.*?)```", README, re.S) if "config.py" in b)
+    named = set(re.findall(r"\b([A-Za-z_]+\.py)\b", block))
+    assert tree
+    assert named == {path.name for path in (ROOT / "src").glob("*.py")}
+
+
+def test_every_script_and_recipe_named_exists():
+    for name in re.findall(r"python src/(\w+\.py)", README):
+        assert (ROOT / "src" / name).is_file(), name
+    for name in re.findall(r"@recipes/(\w+\.args)", README):
+        assert name == "mine.args" or (ROOT / "recipes" / name).is_file(), name
+
+
+def test_every_constant_named_is_a_knob():
+    from overrides import read_knobs
+
+    knobs = {name for _, name, _, _ in read_knobs(ROOT / "src" / "config.py")}
+    table = {"MODELS", "LOSSES", "METRICS", "AUGMENTATIONS"}
+    named = set(re.findall(r"`([A-Z][A-Z0-9]*_[A-Z0-9_]+)`", README))
+    assert named - table <= knobs
+
+
+@pytest.mark.parametrize("command", ["make demo", "make test"])
+def test_ci_calls_the_commands_of_the_readme(command):
+    assert command in README
+    assert command in (ROOT / ".ci" / "run").read_text()
+
+
+def test_recipes_hold_known_flags():
+    from overrides import build_parser
+
+    for recipe in sorted((ROOT / "recipes").glob("*.args")):
+        _, unknown = build_parser("").parse_known_args([f"@{recipe}"])
+        assert unknown == [], recipe.name
