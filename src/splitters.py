@@ -1,107 +1,69 @@
-"""Fold numbers for images: shuffled, balanced over strata, never a group in two folds.
+"""Fold numbers for images, by scikit-learn: balanced over strata, never a group in two folds."""
 
-Own code and not scikit-learn's: its import costs more than a second, its GroupKFold shuffles only
-since 1.6 and then ignores group sizes, and its StratifiedGroupKFold takes 10 s for 100,000 groups.
-"""
-
-import heapq
+import warnings
+from typing import Any
 
 import numpy as np
 
 from errors import UserError
 
 BINS = 5
-# Greedy filling depends on the order of equals: small tables can afford a few orders.
-TRIES = 8
-FEW_GROUPS = 10_000
 
 
 def split_images(count: int, n_folds: int, seed: int) -> np.ndarray:
     """Fold of each of `count` images, int64 (N,); fold sizes differ by at most 1."""
-    return split_strata(np.zeros(count, np.int64), n_folds, seed)
+    from sklearn.model_selection import KFold
+
+    need_enough(count, n_folds, "images")
+    return _folds(KFold(n_folds, shuffle=True, random_state=seed), np.zeros(count, np.int64))
 
 
 def split_strata(strata: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """Fold of each image, int64 (N,), strata (N,) balanced.
+    """Fold of each image, int64 (N,), strata (N,) balanced."""
+    from sklearn.model_selection import StratifiedKFold
 
-    Images of one stratum, and images in all, differ by at most 1 between folds.
-    """
     need_enough(len(strata), n_folds, "images")
-    shuffled = np.random.default_rng(seed).permutation(len(strata))
-    order = shuffled[np.argsort(strata[shuffled], kind="stable")]
-    folds = np.empty(len(strata), np.int64)
-    folds[order] = np.arange(len(strata)) % n_folds
-    return folds
+    if np.bincount(strata).max() < n_folds:  # too few of each kind to spread
+        return split_images(len(strata), n_folds, seed)
+    return _folds(StratifiedKFold(n_folds, shuffle=True, random_state=seed), strata)
 
 
 def split_groups(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
-    """Fold of each image, int64 (N,); group codes (N,) stay whole, the lightest fold takes next.
+    """Fold of each image, int64 (N,); group codes (N,) stay whole, fold sizes come out close."""
+    from sklearn.model_selection import GroupKFold
 
-    Large groups go first, equal ones in random order, so that fold sizes come out close.
-    """
-    sizes = np.bincount(groups)
-    need_enough(len(sizes), n_folds, "groups")
-    heap = [(0, fold) for fold in range(n_folds)]
-    fold_of = np.empty(len(sizes), np.int64)
-    for group in largest_first(sizes, seed):
-        size, fold = heap[0]
-        fold_of[group] = fold
-        heapq.heapreplace(heap, (size + int(sizes[group]), fold))
-    return fold_of[groups]
+    count = int(groups.max()) + 1
+    need_enough(count, n_folds, "groups")
+    # GroupKFold's own shuffle forgets sizes; shuffled codes only change the order of equals.
+    codes = np.random.default_rng(seed).permutation(count)[groups]
+    return _folds(GroupKFold(n_folds), groups, codes)
 
 
 def split_group_strata(
     groups: np.ndarray, strata: np.ndarray, n_folds: int, seed: int
 ) -> np.ndarray:
-    """Fold of each image, int64 (N,): groups (N,) stay whole, strata (N,) balanced as they allow.
+    """Fold of each image, int64 (N,): groups (N,) stay whole, strata (N,) as even as can be."""
+    from sklearn.model_selection import StratifiedGroupKFold
 
-    Greedy on the variance of each stratum's share over folds. Putting group g into fold f
-    adds sum_c w_c (2 n_fc g_c + g_c^2); only the first term depends on f, so that a group
-    costs one small product. An empty fold costs least, hence no fold stays empty.
-    """
-    n_groups, n_strata = int(groups.max()) + 1, int(strata.max()) + 1
-    need_enough(n_groups, n_folds, "groups")
-    table = np.bincount(groups * n_strata + strata, minlength=n_groups * n_strata)
-    table = table.reshape(n_groups, n_strata).astype(np.float64)
-    # Last column: the size of a fold counts like one more stratum.
-    table = np.column_stack([table, table.sum(axis=1)])
-    weights = 1.0 / np.maximum(table.sum(axis=0), 1) ** 2
-    spread = (table[:, :-1] ** 2 * weights[:-1]).sum(axis=1)
-    tries = TRIES if n_groups <= FEW_GROUPS else 1
-    found = [
-        fill_folds(table, weights, largest_first(order, at), n_folds)
-        for at in range(seed, seed + tries)
-        for order in ((spread,) if tries == 1 else (spread, table[:, -1]))
-    ]
-    best = min(found, key=lambda pair: pair[0])
-    return best[1][groups]
+    need_enough(int(groups.max()) + 1, n_folds, "groups")
+    if np.bincount(strata).max() < n_folds:
+        return split_groups(groups, n_folds, seed)
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    return _folds(splitter, strata, groups)
 
 
-def fill_folds(
-    table: np.ndarray, weights: np.ndarray, order: list[int], n_folds: int
-) -> tuple[float, np.ndarray]:
-    """Mean spread of the strata's shares over folds, and the fold of each group, int64 (G,).
-
-    Args:
-        table: images of each group and stratum, last column the group's size (G, S + 1).
-        weights: 1 / total^2 of each column (S + 1,).
-        order: groups as they are handed out.
-        n_folds: number of folds.
-    """
-    held = np.zeros((n_folds, table.shape[1]))
-    fold_of = np.empty(len(table), np.int64)
-    weighted = table * weights
-    for group in order:
-        fold = int((held @ weighted[group]).argmin())
-        fold_of[group] = fold
-        held[fold] += table[group]
-    return float((held * np.sqrt(weights))[:, :-1].std(axis=0).mean()), fold_of
-
-
-def largest_first(sizes: np.ndarray, seed: int) -> list[int]:
-    """Positions by falling size, equal sizes shuffled."""
-    shuffled = np.random.default_rng(seed).permutation(len(sizes))
-    return shuffled[np.argsort(-sizes[shuffled], kind="stable")].tolist()
+def _folds(splitter: Any, strata: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    folds = np.empty(len(strata), np.int64)
+    with warnings.catch_warnings():
+        # A stratum with fewer images than folds is spread as far as it goes.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            for fold, (_, held_out) in enumerate(splitter.split(strata, strata, groups)):
+                folds[held_out] = fold
+        except ValueError as error:
+            raise UserError(f"these images cannot be split so: {error}") from error
+    need_enough(len(np.unique(folds)), splitter.get_n_splits(), "folds with images")
+    return folds
 
 
 def area_bins(shares: np.ndarray, bins: int = BINS) -> np.ndarray:
