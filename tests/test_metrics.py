@@ -9,7 +9,8 @@ import torch
 from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, recall_score
 
 from errors import UserError
-from metrics import METRICS, build_metric, confusion, decide, instance_map
+from instance_metrics import instance_map
+from metrics import METRICS, build_metric, confusion, decide
 
 CLASSES = {"binary": 1, "multiclass": 4, "multilabel": 3}
 PIXEL_ROWS = [name for name in METRICS if name != "map"]
