@@ -36,13 +36,13 @@ def rows_in(table: Any, folds: Sequence[int] | None = None) -> list[Row]:
     return chosen.to_dict("records")
 
 
-def split_rows(table: Any, fold: int) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows of one fold; kfold -1 is always trained on.
+def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[list[Row], list[Row]]:
+    """Training and validation rows of one fold; kfold -1 is always trained on, `holdout` never.
 
     Raises:
         UserError: either side is empty.
     """
-    train, val = table[table["kfold"] != fold], table[table["kfold"] == fold]
+    train, val = table[~table["kfold"].isin([fold, holdout])], table[table["kfold"] == fold]
     if not len(val) or not len(train):
         side, known = ("validation" if len(train) else "training"), sorted(set(table["kfold"]))
         raise UserError(

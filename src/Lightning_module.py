@@ -13,7 +13,7 @@ from torch import nn
 from dataset import DataSpec
 from errors import UserError
 from losses import build_loss
-from metrics import build_metric, decide
+from metrics import build_metric, count, decide
 from model_dispatcher import build_model, encoder_of
 
 
@@ -78,11 +78,24 @@ class SegmentationModule(pl.LightningModule):
         )
 
     def configure_metrics(self) -> None:
-        """Builds the competition's metric; override to log more."""
-        names = self.spec.class_names
-        self.metric = build_metric(
-            self.recipe.metric, task=self.spec.task, classes=self.spec.classes, class_names=names
+        """Builds the competition's metric, and Dice and IoU beside it; override to log more."""
+        names = dict.fromkeys([self.recipe.metric, "dice", "iou"])
+        self.metrics = nn.ModuleDict(
+            {
+                name: build_metric(
+                    name,
+                    task=self.spec.task,
+                    classes=self.spec.classes,
+                    class_names=self.spec.class_names,
+                )
+                for name in names
+            }
         )
+
+    @property
+    def metric(self) -> Any:
+        """The competition's own metric, which best.ckpt follows."""
+        return self.metrics[self.recipe.metric]
 
     def configure_optimizers(self) -> Any:
         """AdamW, the encoder at its own rate; linear warm-up, then a cosine to zero, by step."""
@@ -144,10 +157,27 @@ class SegmentationModule(pl.LightningModule):
             sync_dist=not training,
         )
         if not training:
-            mask = decide(self.probs(logits), task=self.spec.task, threshold=self.recipe.threshold)
-            self.metric.update(mask, batch[str(self.metric.needs)])
-            self.log(f"{stage}_{self.recipe.metric}", self.metric, on_epoch=True, prog_bar=True)
+            self._update_metrics(logits, batch, stage)
         return loss, logits
+
+    def _update_metrics(self, logits: torch.Tensor, batch: Mapping[str, Any], stage: str) -> None:
+        mask = decide(self.probs(logits), task=self.spec.task, threshold=self.recipe.threshold)
+        counts = count(mask, batch["mask"], task=self.spec.task, classes=self.spec.classes)
+        for name, metric in self.metrics.items():
+            if metric.needs == "instances":
+                metric.update(mask, batch["instances"])
+            else:
+                metric.update(counts=counts)
+            shown = name == self.recipe.metric
+            self.log(f"{stage}_{name}", metric, on_epoch=True, on_step=False, prog_bar=shown)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the score of each class by name; nan where a class is absent everywhere."""
+        if self.spec.classes > 1 and hasattr(self.metric, "per_class"):
+            with self.metric.sync_context():
+                values = self.metric.per_class()
+            for name, value in values.items():
+                self.log(f"val_{self.recipe.metric}_{name}", value, rank_zero_only=True)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> torch.Tensor:
         loss, _ = self._step(batch, "train")

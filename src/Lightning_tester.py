@@ -69,7 +69,7 @@ def build_oof_writer(config: Any, fold: int, scores: Mapping[str, Any], data: An
             for name, metric in scores.items():
                 if metric.needs == "mask":
                     entry[name] = float(metric.image_scores(counts)[0])
-                    metric.add_counts(counts)
+                    metric.update(counts=counts)
                     continue
                 labels = data.masks.instances(img, path, size)
                 labels = (mask_to_instances(truth) if labels is None else labels)[None]
@@ -115,7 +115,7 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     module = load_module(checkpoint)
     _check_same_data(module.spec, data_spec(config), checkpoint)
     module.model.to(memory_format=torch.channels_last)
-    train, val = split_rows(table, fold)
+    train, val = split_rows(table, fold, holdout=config.HOLDOUT)
     data = SegmentationDataModule(
         train, val, root=config.INPUT, masks=masks, spec=module.spec, loader=loader_spec(config)
     )

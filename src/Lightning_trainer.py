@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import script
+from errors import UserError, script
 from experiment import (
     chosen_folds,
     data_spec,
@@ -125,6 +125,27 @@ def slim_checkpoint(path: Path) -> None:
     part.replace(path)
 
 
+def check_resumable(path: Path, module: Any) -> None:
+    """Makes sure that a checkpoint goes on with this module.
+
+    Raises:
+        UserError: it is cut off, or of another network.
+    """
+    import torch
+
+    remedy = "Delete it to train this fold from its start"
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, name = checkpoint["state_dict"], checkpoint["hyper_parameters"]["model_name"]
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {error}. {remedy}") from error
+    ours = {key: value.shape for key, value in module.state_dict().items()}
+    if {key: value.shape for key, value in state.items()} != ours:
+        raise UserError(
+            f"{path} holds {name}, this run trains {module.hparams.model_name}. {remedy}"
+        )
+
+
 def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
     """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
     import pytorch_lightning as pl
@@ -138,7 +159,7 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     pl.seed_everything(config.SEED + fold, workers=True, verbose=False)
-    train, val = split_rows(table, fold)
+    train, val = split_rows(table, fold, holdout=config.HOLDOUT)
     data = SegmentationDataModule(
         train, val, root=config.INPUT, masks=mask_source(config), spec=data_spec(config),
         loader=loader_spec(config),
@@ -150,6 +171,8 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
         encoder_weights=None if last.is_file() else config.ENCODER_WEIGHTS,
         notes={"run": config.RUN, "fold": fold, "config": knob_values(config)},
     )
+    if last.is_file():
+        check_resumable(last, module)
     if config.CHANNELS_LAST:
         module.model.to(memory_format=torch.channels_last)
     set_aside_metrics(folder)

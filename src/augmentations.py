@@ -4,10 +4,11 @@ Every draw comes from a generator that the caller seeds, so workers never repeat
 (albumentations 2.0.8 does) and the number of workers changes nothing.
 """
 
+import copy
 import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,9 +98,12 @@ class Augment:
         name: a row of AUGMENTATIONS.
         size: (H, W) of what comes out.
         crop: a random window at the image's own scale instead of the whole image.
+        channels, bits: of the images, to refuse at once what cannot take them.
     """
 
-    def __init__(self, name: str, size: Size, *, crop: bool = False):
+    def __init__(
+        self, name: str, size: Size, *, crop: bool = False, channels: int = 3, bits: int = 8
+    ):
         self.policy = build_policy(name)
         self.size = size
         self.crop = crop
@@ -107,6 +111,7 @@ class Augment:
         if self.policy.pixels:
             import albumentations as A
 
+            check_pixels(name, self.policy.pixels, channels=channels, bits=bits)
             self.pixels = A.Compose(list(self.policy.pixels))
 
     def __call__(
@@ -126,26 +131,30 @@ class Augment:
         """One 2x3 matrix from source to target pixels: window, flips, turn, zoom, angle, shift."""
         policy, (height, width) = self.policy, self.size
         flips = np.diag([-1.0 if rng.random() < p else 1.0 for p in (policy.hflip, policy.vflip)])
-        linear = flips @ ([[0, 1], [1, 0]] if rng.random() < policy.turn else np.eye(2))
+        turned = rng.random() < policy.turn
+        linear = flips @ ([[0, 1], [1, 0]] if turned else np.eye(2))
         zoom, angle, shift = 1.0, 0.0, np.zeros(2)
         if rng.random() < policy.p:
-            low, high = np.log(policy.scale)
-            zoom = math.exp(rng.uniform(low, high))
+            zoom = math.exp(rng.uniform(*map(math.log, policy.scale)))
             angle = math.radians(rng.uniform(-policy.rotate, policy.rotate))
             shift = rng.uniform(-policy.shift, policy.shift, 2) * (width, height)
         cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
         linear = np.array([[cosine, -sine], [sine, cosine]]) @ linear
-        centre = self._centre(native, zoom, rng)
+        window = np.array((height, width) if turned else (width, height)) / zoom
+        centre = self._centre(np.array(native[::-1]), window, rng)
         offset = np.array([width - 1, height - 1]) / 2 + shift - linear @ centre
         return np.column_stack([linear, offset])
 
-    def _centre(self, native: Size, zoom: float, rng: np.random.Generator) -> np.ndarray:
+    def _centre(
+        self, native: np.ndarray, window: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """Source pixel (x, y) that lands in the middle: the image's, or a random window's."""
-        middle = np.array([native[1] - 1, native[0] - 1]) / 2
         if not self.crop:
-            return middle
-        room = np.array([native[1] - self.size[1] / zoom, native[0] - self.size[0] / zoom])
-        return middle + rng.uniform(-0.5, 0.5, 2) * np.maximum(room, 0)
+            return (native - 1) / 2
+        room = np.floor(native - window)
+        # Whole pixels: a window of an image that is not zoomed or turned is a copy, not a blur.
+        start = np.where(room > 0, np.floor(rng.random(2) * (room + 1)), np.floor(room / 2))
+        return start + (window - 1) / 2
 
 
 def build_policy(name: str) -> Policy:
@@ -165,3 +174,33 @@ def build_policy(name: str) -> Policy:
                 f"augmentation {name!r}: {warning}. albumentations drops what it does not know: "
                 "mend the row in augmentations.py"
             ) from None
+
+
+def check_pixels(name: str, transforms: Sequence[Any], *, channels: int, bits: int) -> None:
+    """Makes sure that every transform takes such images, before one does not in mid-training.
+
+    Raises:
+        UserError: lists the transforms that fail or give another type.
+    """
+    import albumentations as A
+
+    image = np.zeros((32, 32, channels), np.uint8 if bits == 8 else np.uint16)
+    image[::2] = 200
+
+    def works(transform: Any) -> bool:
+        always = copy.deepcopy(transform)
+        always.p = 1.0
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                changed = A.Compose([always])(image=image)["image"]
+        except Exception:
+            return False
+        return changed.dtype == image.dtype and changed.shape == image.shape
+
+    refused = [type(t).__name__ for t in transforms if not works(t)]
+    if refused:
+        raise UserError(
+            f"augmentation {name!r}: {', '.join(refused)} cannot take images of {channels} "
+            f"channels and {bits} bits. Choose another row (flips, original and light take all), "
+            "or mend this one in augmentations.py"
+        )

@@ -87,6 +87,8 @@ SPLIT: Literal["group", "kfold", "stratified", "stratified_group", "column"] = "
 N_FOLDS: int = 5
 # Folds to train, test and ensemble; none = all.
 TRAIN_FOLDS: tuple[int, ...] | None = None
+# Fold that no network trains on, scored by all of them together; none = every fold is used.
+HOLDOUT: int | None = None
 # Column that names an image's group (patient, place, video); empty = GROUP_PATTERN on the id.
 GROUP_COLUMN: str = ""
 # Regular expression whose first bracket is the group; the default takes car from car_07.

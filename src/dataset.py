@@ -79,8 +79,11 @@ class SegmentationDataset(Dataset):
         self.masks = masks
         self.seed = seed
         self.instances = instances
-        crop = spec.resize_mode == "crop"
-        self.augment = Augment(augment, spec.size, crop=crop) if augment else None
+        self.augment = None
+        if augment:
+            kind = {"channels": spec.channels, "bits": spec.bits}
+            crop = spec.resize_mode == "crop"
+            self.augment = Augment(augment, spec.size, crop=crop, **kind)
 
     def __len__(self) -> int:
         return len(self.rows)

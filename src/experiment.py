@@ -91,7 +91,7 @@ def chosen_folds(config: Any, table: Any) -> list[int]:
     Raises:
         UserError: a fold that train_folds.csv does not hold.
     """
-    known = sorted({int(fold) for fold in table["kfold"]} - {-1})
+    known = sorted({int(fold) for fold in table["kfold"]} - {-1, config.HOLDOUT})
     chosen = known if config.TRAIN_FOLDS is None else list(config.TRAIN_FOLDS)
     unknown = [fold for fold in chosen if fold not in known]
     if unknown or not chosen:

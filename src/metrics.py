@@ -130,11 +130,22 @@ class MaskMetric(Metric):
         """(B, K, 3) pixels of each image and class: what every pixel metric is made of."""
         return count(mask, target, task=self.task, classes=self.classes)
 
-    def update(self, mask: Tensor, target: Tensor) -> None:
-        self.add_counts(self.count(mask, target))
+    def update(
+        self,
+        mask: Tensor | None = None,
+        target: Tensor | None = None,
+        *,
+        counts: Tensor | None = None,
+    ) -> None:
+        """Adds a batch: masks and targets, or their `count`, so that several metrics count once."""
+        if counts is None:
+            assert mask is not None, "update needs masks and targets, or counts"
+            assert target is not None, "update needs masks and targets, or counts"
+            counts = self.count(mask, target)
+        self.add_counts(counts)
 
     def add_counts(self, counts: Tensor) -> None:
-        """`update` from counts (B, K, 3), so that several metrics count once."""
+        """Adds counts (B, K, 3) to the states."""
         raise NotImplementedError
 
     def class_scores(self, counts: Tensor) -> Tensor:
