@@ -163,6 +163,7 @@ class SegmentationModule(pl.LightningModule):
     def _update_metrics(self, logits: torch.Tensor, batch: Mapping[str, Any], stage: str) -> None:
         mask = decide(self.probs(logits), task=self.spec.task, threshold=self.recipe.threshold)
         counts = count(mask, batch["mask"], task=self.spec.task, classes=self.spec.classes)
+        metric: Any
         for name, metric in self.metrics.items():
             if metric.needs == "instances":
                 metric.update(mask, batch["instances"])

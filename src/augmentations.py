@@ -135,7 +135,7 @@ class Augment:
         linear = flips @ ([[0, 1], [1, 0]] if turned else np.eye(2))
         zoom, angle, shift = 1.0, 0.0, np.zeros(2)
         if rng.random() < policy.p:
-            zoom = math.exp(rng.uniform(*map(math.log, policy.scale)))
+            zoom = math.exp(rng.uniform(math.log(policy.scale[0]), math.log(policy.scale[1])))
             angle = math.radians(rng.uniform(-policy.rotate, policy.rotate))
             shift = rng.uniform(-policy.shift, policy.shift, 2) * (width, height)
         cosine, sine = zoom * math.cos(angle), zoom * math.sin(angle)
