@@ -1,0 +1,263 @@
+"""Augmentation: what moves, what stays, and that no draw repeats across workers and epochs."""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from augmentations import AUGMENTATIONS, Augment, Policy, build_policy
+from conftest import SRC, Competition, run_python
+from dataset import DataSpec, SegmentationDataset
+from errors import UserError
+from Lightning_datamodule import EpochSampler, LoaderSpec, build_loader
+from masks import FileMasks, MaskRules
+
+RNG = np.random.default_rng(0)
+SIZE = (64, 64)
+BLOBS = (ndimage.gaussian_filter(RNG.random(SIZE), 5) > 0.5).astype(np.uint8)
+NOISE = RNG.integers(0, 255, (*SIZE, 3)).astype(np.uint8)
+SQUARE = [np.rot90(side, turns) for side in (BLOBS, BLOBS.T) for turns in range(4)]
+
+
+@pytest.fixture
+def row(monkeypatch: pytest.MonkeyPatch) -> Callable[[Policy], str]:
+    def put(policy: Policy) -> str:
+        monkeypatch.setitem(AUGMENTATIONS, "mine", lambda: policy)
+        return "mine"
+
+    return put
+
+
+def draws(augment: Augment, image: np.ndarray, mask: np.ndarray, count: int) -> list:
+    return [augment(image, mask, np.random.default_rng(seed)) for seed in range(count)]
+
+
+# ---------------------------------------------------------------- geometry
+
+
+def test_none_leaves_pixels_alone() -> None:
+    image, mask = Augment("none", SIZE)(NOISE, BLOBS, np.random.default_rng(0))
+    np.testing.assert_array_equal(image, NOISE)
+    np.testing.assert_array_equal(mask, BLOBS)
+
+
+@pytest.mark.parametrize(("policy", "axis"), [(Policy(hflip=1), 1), (Policy(vflip=1), 0)])
+@pytest.mark.parametrize("size", [(64, 64), (33, 64), (40, 41)])
+def test_flips_are_numpys(
+    size: tuple[int, int], policy: Policy, axis: int, row: Callable[[Policy], str]
+) -> None:
+    image = RNG.integers(0, 255, (*size, 6)).astype(np.uint8)
+    mask = RNG.integers(0, 255, size).astype(np.uint8)
+    moved = Augment(row(policy), size)(image, mask, np.random.default_rng(0))
+    np.testing.assert_array_equal(moved[0], np.flip(image, axis))
+    np.testing.assert_array_equal(moved[1], np.flip(mask, axis))
+
+
+def test_flips_row_reaches_the_eight_views_of_a_square_and_no_other() -> None:
+    seen = set()
+    for image, mask in draws(Augment("flips", SIZE), BLOBS[..., None] * np.uint8(9), BLOBS, 80):
+        np.testing.assert_array_equal(image[..., 0], mask * 9)
+        seen.add(next(at for at, view in enumerate(SQUARE) if np.array_equal(view, mask)))
+    assert seen == set(range(8))
+
+
+def test_original_row_stays_within_its_ranges() -> None:
+    y, x = np.mgrid[:101, :121].astype(np.uint16) * 100
+    image = np.dstack([x, y, x + y])
+    mask = np.zeros((101, 121), np.uint8)
+    zooms, angles, shifts, same = [], [], [], 0
+    for moved, _ in draws(Augment("original", (101, 121)), image, mask, 200):
+        # How the coordinates written into the image run across its middle.
+        ramp = moved[48:53, 58:63, :2].astype(float) / 100
+        across, down = ramp[2, 4] - ramp[2, 0], ramp[4, 2] - ramp[0, 2]
+        zooms.append(4 / math.hypot(*across))
+        angles.append(math.degrees(math.atan2(-across[1], across[0])))
+        step = np.linalg.solve(np.column_stack([across, down]) / 4, ramp[2, 2] - (60, 50))
+        shifts.append(step / (121, 101))
+        same += np.array_equal(moved, image)
+    assert 0.9 - 0.01 < min(zooms) < 0.93 < 1.07 < max(zooms) < 1.1 + 0.01
+    assert -15.5 < min(angles) < -12 < 12 < max(angles) < 15.5
+    assert 0.05 < np.abs(shifts).max() < 0.0625 + 0.005
+    assert 0.03 < same / 200 < 0.2
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("native", [(64, 64), (64, 90), (20, 31)])
+def test_image_and_mask_move_together(native: tuple[int, int], name: str) -> None:
+    augment = Augment(name, SIZE, crop=True)
+    augment.pixels = None
+    mask = (ndimage.gaussian_filter(RNG.random(native), 4) > 0.5).astype(np.uint8)
+    image = np.repeat(mask[..., None] * np.uint8(200), 3, axis=2)
+    away = []
+    for moved, target in draws(augment, image, mask, 40):
+        bright = moved[..., 0] > 100
+        # Linear and nearest cut the same curve: they differ along it, and to both sides.
+        assert (bright != target).mean() < 0.04
+        centres = [ndimage.center_of_mass(one) for one in (bright, target) if one.any()]
+        away += [np.subtract(*centres)] if len(centres) == 2 else []
+    assert np.abs(np.mean(away, 0)).max() < 0.05
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_masks_keep_their_values(name: str) -> None:
+    ids = RNG.choice(np.array([0, 2, 7, 255], np.uint8), SIZE)
+    planes = np.dstack([BLOBS, 1 - BLOBS, BLOBS.T, BLOBS, BLOBS])
+    for mask in (ids, planes, BLOBS[..., None]):
+        for image, moved in draws(Augment(name, SIZE), NOISE, mask, 20):
+            assert (image.dtype, image.shape) == (np.uint8, NOISE.shape)
+            assert (moved.dtype, moved.shape) == (np.uint8, mask.shape)
+            assert set(np.unique(moved)) <= set(np.unique(mask))
+
+
+def test_same_generator_same_draw_and_another_another() -> None:
+    for name in set(AUGMENTATIONS) - {"none"}:
+        augment = Augment(name, SIZE)
+        first, again = (draws(augment, NOISE, BLOBS, 12) for _ in range(2))
+        for one, two in zip(first, again, strict=True):
+            np.testing.assert_array_equal(one[0], two[0])
+            np.testing.assert_array_equal(one[1], two[1])
+        assert len({image.tobytes() for image, _ in first}) > 4
+
+
+# ---------------------------------------------------------------- crops
+
+
+@pytest.mark.parametrize("native", [(100, 151), (64, 64), (65, 300)])
+def test_crops_are_copies_of_windows_everywhere(native: tuple[int, int]) -> None:
+    numbers = np.arange(native[0] * native[1], dtype=np.uint16).reshape(native)
+    corners = []
+    for image, mask in draws(Augment("none", SIZE, crop=True), numbers[..., None], numbers, 200):
+        top, left = divmod(int(mask[0, 0]), native[1])
+        window = numbers[top : top + 64, left : left + 64]
+        np.testing.assert_array_equal(mask, window)
+        np.testing.assert_array_equal(image[..., 0], window)
+        corners.append((top, left))
+    room = np.array(native) - 64
+    assert (np.min(corners, 0) <= room * 0.1).all()
+    assert (np.max(corners, 0) >= room * 0.9).all()
+
+
+def test_small_images_are_centred_in_their_mirror_image() -> None:
+    image = RNG.integers(0, 255, (40, 51, 3)).astype(np.uint8)
+    cropped, _ = Augment("none", SIZE, crop=True)(image, image, np.random.default_rng(0))
+    around = np.pad(image, ((12, 12), (7, 6), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(cropped, around)
+
+
+# ---------------------------------------------------------------- kinds of images
+
+
+@pytest.mark.parametrize("name", ["none", "flips", "original", "light"])
+@pytest.mark.parametrize(("channels", "bits"), [(1, 8), (4, 8), (6, 8), (3, 16), (6, 16)])
+def test_rows_for_every_kind_of_image(channels: int, bits: int, name: str) -> None:
+    dtype = np.uint8 if bits == 8 else np.uint16
+    image = RNG.integers(0, 2**bits, (*SIZE, channels)).astype(dtype)
+    for moved, _ in draws(Augment(name, SIZE, channels=channels, bits=bits), image, BLOBS, 20):
+        assert (moved.dtype, moved.shape) == (dtype, image.shape)
+
+
+def test_light_changes_16_bits_as_it_changes_8() -> None:
+    eight, sixteen = Augment("light", SIZE), Augment("light", SIZE, bits=16)
+    image = np.repeat(BLOBS[..., None] * np.uint8(60) + np.uint8(60), 3, axis=2)
+    for seed in range(20):
+        low, _ = eight(image, BLOBS, np.random.default_rng(seed))
+        deep, _ = sixteen(image * np.uint16(257), BLOBS, np.random.default_rng(seed))
+        np.testing.assert_allclose(deep / 257, low, atol=2)
+
+
+@pytest.mark.parametrize(("channels", "bits"), [(6, 8), (3, 16)])
+@pytest.mark.parametrize("name", ["scenes", "cells"])
+def test_rows_that_cannot_take_an_image_are_refused_at_once(
+    name: str, channels: int, bits: int
+) -> None:
+    with pytest.raises(UserError, match=f"{name}.*{channels} channels and {bits} bits.*light"):
+        Augment(name, SIZE, channels=channels, bits=bits)
+
+
+# ---------------------------------------------------------------- albumentations
+
+
+def test_a_dropped_argument_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import albumentations as A
+
+    monkeypatch.setitem(
+        AUGMENTATIONS, "old", lambda: Policy(pixels=(A.GaussNoise(var_limit=(10, 50)),))
+    )
+    with pytest.raises(UserError, match=r"'old'.*var_limit"):
+        build_policy("old")
+
+
+def test_unknown_row_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean light"):
+        Augment("ligth", SIZE)
+
+
+def test_import_asks_no_network_and_loads_no_albumentations() -> None:
+    probe = (
+        "import os, sys, augmentations\n"
+        "print(os.environ['NO_ALBUMENTATIONS_UPDATE'], 'albumentations' in sys.modules)"
+    )
+    assert run_python("-c", probe, PYTHONPATH=str(SRC)).stdout.split() == ["1", "False"]
+
+
+# ---------------------------------------------------------------- workers and epochs
+
+
+def epochs_of(folder: Path, rows: list, *, workers: int, epochs: int, method: str | None = None):
+    spec = DataSpec(size=(32, 32))
+    masks = FileMasks(MaskRules("binary"), folder)
+    dataset = SegmentationDataset(rows, folder, spec=spec, masks=masks, augment="light", seed=1)
+    sampler = EpochSampler(len(rows), seed=1)
+    more = {"multiprocessing_context": method} if method else {}
+    loader = build_loader(
+        dataset, LoaderSpec(workers=workers), sampler=sampler, batch_size=4, **more
+    )
+    seen = []
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        batches = list(loader)
+        images = torch.cat([batch["image"] for batch in batches])
+        masks_seen = torch.cat([batch["mask"] for batch in batches])
+        names = [img for batch in batches for img in batch["img"]]
+        seen.append(dict(zip(names, zip(images, masks_seen, strict=True), strict=True)))
+    return seen
+
+
+def same(one: dict, two: dict) -> bool:
+    return list(one) == list(two) and all(
+        torch.equal(a, b) for img in one for a, b in zip(one[img], two[img], strict=True)
+    )
+
+
+def test_workers_change_nothing_and_no_draw_repeats(competition: Competition) -> None:
+    rows = competition.table.to_dict("records")
+    run = partial(epochs_of, competition.input, rows, epochs=3)
+    alone, forked = run(workers=0), run(workers=2)
+    assert all(same(one, two) for one, two in zip(alone, forked, strict=True))
+    for first, second in itertools.combinations(alone, 2):
+        assert list(first) != list(second)
+        assert sorted(first) == sorted(second)
+        assert not any(torch.equal(first[img][0], second[img][0]) for img in first)
+
+
+def test_one_image_many_times_is_never_the_same(competition: Competition) -> None:
+    rows = competition.table.to_dict("records")[:1] * 16
+    spec = DataSpec(size=(32, 32))
+    masks = FileMasks(MaskRules("binary"), competition.input)
+    dataset = SegmentationDataset(rows, competition.input, spec=spec, masks=masks, augment="light")
+    loader = build_loader(dataset, LoaderSpec(workers=2), batch_size=2)
+    images = [image.numpy().tobytes() for batch in loader for image in batch["image"]]
+    # A tenth of the draws of this row leave the geometry alone, half the light.
+    assert len(set(images)) >= 14
+
+
+def test_spawned_workers_see_the_same(competition: Competition) -> None:
+    rows = competition.table.to_dict("records")
+    run = partial(epochs_of, competition.input, rows, epochs=1)
+    assert same(run(workers=0)[0], run(workers=1, method="spawn")[0])
