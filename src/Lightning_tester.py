@@ -14,6 +14,7 @@ from typing import Any
 
 from errors import UserError, script
 from experiment import (
+    check_same_folds,
     chosen_folds,
     data_spec,
     fold_path,
@@ -28,25 +29,32 @@ from precision import precision_here
 CASES = 8
 
 
-def build_oof_writer(config: Any, fold: int, scores: Mapping[str, Any], data: Any) -> Any:
+def build_scorer(config: Any, masks: Any) -> Any:
+    """A Scorer of the configuration."""
+    from scorer import Scorer
+
+    return Scorer(
+        config.INPUT,
+        masks,
+        spec=data_spec(config),
+        metric=config.METRIC,
+        threshold=config.THRESHOLD,
+    )
+
+
+def build_oof_writer(
+    folder: Path, rows: Sequence[Mapping[str, Any]], fold: int, scorer: Any
+) -> Any:
     """A callback that brings each test batch to native size, stores it and scores it."""
-    import pandas as pd
     import pytorch_lightning as pl
-    import torch
 
     from geometry import restore_probs
-    from masks import mask_to_instances
-    from metrics import count, decide
     from probs import write_probs
 
-    folder = config.RUN_OUTPUT / "oof"
     folder.mkdir(parents=True, exist_ok=True)
-    rows_of = {row["img"]: row for row in data.rows["val"]}
+    row_of = {row["img"]: row for row in rows}
 
     class OofWriter(pl.Callback):
-        def __init__(self) -> None:
-            self.rows: list[dict[str, Any]] = []
-
         def on_test_batch_end(
             self, trainer: Any, module: Any, outputs: Any, batch: Any, *args: Any
         ) -> None:
@@ -55,48 +63,9 @@ def build_oof_writer(config: Any, fold: int, scores: Mapping[str, Any], data: An
             ):
                 probs = restore_probs(probs, (native[0], native[1]), module.spec.resize_mode)
                 write_probs(folder / f"{img}.png", probs)
-                self.score(img, probs.cpu(), (native[0], native[1]), module.spec.task)
-
-        def score(self, img: str, probs: Any, size: tuple[int, int], task: str) -> None:
-            row = rows_of[img]
-            path = config.INPUT / row["mask"] if row["mask"] else None
-            truth = data.masks.read(img, path, size)
-            target = torch.from_numpy(truth)[None]
-            target = target[:, None] if task == "binary" else target
-            mask = decide(probs[None], task=task, threshold=config.THRESHOLD)
-            entry: dict[str, Any] = {"img": img, "fold": fold}
-            counts = count(mask, target, task=task, classes=config.CLASSES)
-            for name, metric in scores.items():
-                if metric.needs == "mask":
-                    entry[name] = float(metric.image_scores(counts)[0])
-                    metric.update(counts=counts)
-                    continue
-                labels = data.masks.instances(img, path, size)
-                labels = (mask_to_instances(truth) if labels is None else labels)[None]
-                entry[name] = float(metric.per_image(mask, labels)[0])
-                metric.update(mask, labels)
-            self.rows.append(entry)
-
-        def table(self) -> Any:
-            return pd.DataFrame(self.rows).sort_values("img")
+                scorer.add(row_of[img], probs, fold=fold)
 
     return OofWriter()
-
-
-def build_scores(config: Any, masks: Any) -> dict[str, Any]:
-    """The metrics of the report: the competition's first, instances where the data tells them."""
-    from metrics import METRICS, build_metric
-
-    names = [config.METRIC, *(name for name in METRICS if name != config.METRIC)]
-    instances = config.METRIC == "map" or getattr(masks, "has_instances", False)
-    instances = instances or type(masks).__name__ == "InstanceFolderMasks"
-    return {
-        name: build_metric(
-            name, task=config.TASK, classes=config.CLASSES, class_names=config.CLASS_NAMES or None
-        )
-        for name in names
-        if name != "map" or instances
-    }
 
 
 def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]:
@@ -107,7 +76,7 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import load_module
 
-    checkpoint = fold_path(config, fold) / "checkpoints" / "best.ckpt"
+    checkpoint = best_checkpoint(config, fold)
     record_path = config.RUN_OUTPUT / "oof" / f"fold_{fold}.json"
     known = _known_record(record_path, checkpoint, config)
     if known:
@@ -119,8 +88,8 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     data = SegmentationDataModule(
         train, val, root=config.INPUT, masks=masks, spec=module.spec, loader=loader_spec(config)
     )
-    scores = build_scores(config, masks)
-    writer = build_oof_writer(config, fold, scores, data)
+    scorer = build_scorer(config, masks)
+    writer = build_oof_writer(config.RUN_OUTPUT / "oof", val, fold, scorer)
     trainer = pl.Trainer(
         accelerator=config.ACCELERATOR,
         devices=1,
@@ -133,18 +102,15 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     )
     trainer.test(module, data, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    print(
-        f"fold {fold}: {len(val)} images, " + ", ".join(f"{k} {v:.4f}" for k, v in metrics.items())
-    )
+    print(f"fold {fold}: {len(val)} images, {scores_line(metrics)}")
     record = {
         "fold": fold,
         "checkpoint": checkpoint.relative_to(config.LOGS).as_posix(),
         "state": _state_of(checkpoint, config),
         "images": len(val),
         "at_network_size": metrics,
-        "scores": {name: float(metric.compute()) for name, metric in scores.items()},
-        "sums": {name: _sums(metric) for name, metric in scores.items()},
-        "rows": writer.table().to_dict("records"),
+        "scores": scorer.scores(),
+        **scorer.record(),
     }
     write_json(record_path, record)
     return record
@@ -175,45 +141,66 @@ def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
         )  # fmt: skip
 
 
-def _sums(metric: Any) -> dict[str, Any]:
-    """The sum states of a metric, so that folds can be pooled without predicting again."""
-    return {name: value.tolist() for name, value in metric.metric_state.items()}
+def score_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -> dict[str, Any]:
+    """Scores of the hold-out fold, predicted by the mean of all networks; {} without one."""
+    if config.HOLDOUT is None:
+        return {}
+    from Lightning_datamodule import rows_in
+    from predictor import build_stream, choose_device, load_teams, predict_batch
+
+    rows = {row["img"]: row for row in rows_in(table, [config.HOLDOUT])}
+    if not rows:
+        raise UserError(f"HOLDOUT: got {config.HOLDOUT}, train_folds.csv has no such fold")
+    device = choose_device(config.ACCELERATOR)
+    precision = precision_here(config.PRECISION, config.ACCELERATOR)
+    teams = load_teams([[best_checkpoint(config, fold) for fold in folds]], device)
+    images = [(img, config.INPUT / row["image"]) for img, row in rows.items()]
+    scorer = build_scorer(config, masks)
+    for batch in build_stream(images, teams, loader_spec(config)):
+        for img, _, probs in predict_batch(batch, teams, device, precision=precision):
+            scorer.add(rows[img], probs)
+    print(f"hold-out fold {config.HOLDOUT}: {len(rows)} images, {scores_line(scorer.scores())}")
+    return {"fold": config.HOLDOUT, "images": len(rows), "scores": scorer.scores()}
 
 
-def pool_scores(config: Any, masks: Any, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The metrics over the images of all folds together, from the sums of each."""
-    import torch
-
-    scores = build_scores(config, masks)
-    for name, metric in scores.items():
-        for state in metric.metric_state:
-            values = [torch.tensor(record["sums"][name][state]) for record in records]
-            setattr(metric, state, torch.stack(values).sum(0))
-        metric._update_count = len(records)
-    return scores
+def best_checkpoint(config: Any, fold: int) -> Path:
+    """best.ckpt of one fold."""
+    return fold_path(config, fold) / "checkpoints" / "best.ckpt"
 
 
-def write_report(config: Any, masks: Any, records: Sequence[dict[str, Any]], *, worst: bool) -> Any:
+def scores_line(scores: Mapping[str, float]) -> str:
+    """Scores as a person reads them in one line."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+def write_report(
+    config: Any,
+    scorer: Any,
+    records: Sequence[dict[str, Any]],
+    *,
+    holdout: dict[str, Any],
+    worst: bool,
+) -> Any:
     """Writes oof.csv and report.json; returns the table of images, worst first."""
     import pandas as pd
 
-    pooled = pool_scores(config, masks, records)
-    table = pd.DataFrame([row for record in records for row in record["rows"]])
+    table = pd.DataFrame(scorer.rows)
     ranked = table.sort_values([config.METRIC, "img"])
     part = config.RUN_OUTPUT / "oof.part"
     (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
     part.replace(config.RUN_OUTPUT / "oof.csv")
     dropped = ("rows", "sums", "state")
-    main_score = pooled[config.METRIC]
+    scores = scorer.scores()
     write_json(
         config.RUN_OUTPUT / "report.json",
         {
             "run": config.RUN,
             "metric": config.METRIC,
-            "score": float(main_score.compute()),
-            "scores": {name: float(metric.compute()) for name, metric in pooled.items()},
-            "per_class": main_score.per_class() if hasattr(main_score, "per_class") else {},
+            "score": scores[config.METRIC],
+            "scores": scores,
+            "per_class": scorer.per_class(),
             "images": len(table),
+            "holdout": holdout,
             "threshold": config.THRESHOLD,
             "min_area": config.MIN_AREA,
             "spec": data_spec(config).to_dict(),
@@ -268,7 +255,7 @@ def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
     from predictor import build_stream, choose_device, load_teams, predict_batch
 
     device = choose_device(config.ACCELERATOR)
-    checkpoints = [fold_path(config, fold) / "checkpoints" / "best.ckpt" for fold in folds]
+    checkpoints = [best_checkpoint(config, fold) for fold in folds]
     teams = load_teams([checkpoints], device)
     batch = next(iter(build_stream([(path.stem, path)], teams, loader_spec(config))))
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
@@ -300,21 +287,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from competition import mask_source
 
+    check_same_folds(config)
     masks = mask_source(config)
-    missing = [
-        k for k in folds if not (fold_path(config, k) / "checkpoints" / "best.ckpt").is_file()
-    ]
-    present = [fold for fold in folds if fold not in missing]
+    present = [fold for fold in folds if best_checkpoint(config, fold).is_file()]
     if not present:
         raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")
-    if missing:
-        print(f"folds {missing} are not trained: scoring {present}")
+    if present != folds:
+        print(f"of the folds {folds} only {present} are trained: scoring these")
     records = [score_fold(config, table, fold, masks) for fold in present]
-    ranked = write_report(config, masks, records, worst=args.worst_first)
+    scorer = build_scorer(config, masks)
+    scorer.pool(records)
+    holdout = score_holdout(config, table, masks, present)
+    ranked = write_report(config, scorer, records, holdout=holdout, worst=args.worst_first)
     draw_cases(config, masks, ranked, table)
-    scores = pool_scores(config, masks, records)
-    best = ", ".join(f"{name} {float(metric.compute()):.4f}" for name, metric in scores.items())
-    print(f"out of fold, {len(ranked)} images at native size: {best}: {config.RUN_OUTPUT}")
+    print(
+        f"out of fold, {len(ranked)} images at native size: {scores_line(scorer.scores())}: "
+        f"{config.RUN_OUTPUT}"
+    )
     return 0
 
 

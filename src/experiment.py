@@ -123,8 +123,7 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
         UserError: it was begun with other knobs or folds; lists what differs.
     """
     path: Path = config.RUN_PATH / "run.json"
-    digest = hashlib.sha256(config.FOLDS_CSV.read_bytes()).hexdigest()
-    now = {"folds": digest, "knobs": defining_knobs(config)}
+    now = {"folds": _folds_digest(config), "knobs": defining_knobs(config)}
     if overwrite and main_process:
         shutil.rmtree(config.RUN_PATH, ignore_errors=True)
         shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
@@ -136,6 +135,29 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
         )
     elif main_process:
         write_json(path, now)
+
+
+def _folds_digest(config: Any) -> str:
+    return hashlib.sha256(config.FOLDS_CSV.read_bytes()).hexdigest()
+
+
+def check_same_folds(config: Any) -> None:
+    """Makes sure that a run's networks have not seen what they are about to be scored on.
+
+    Raises:
+        UserError: train_folds.csv or HOLDOUT is not what the run was trained with.
+    """
+    path: Path = config.RUN_PATH / "run.json"
+    if not path.is_file():
+        return
+    run = json.loads(path.read_text())
+    holdout = run["knobs"].get("HOLDOUT")
+    problems = []
+    if run["folds"] != _folds_digest(config):
+        problems.append("train_folds.csv has changed since: restore it, or train again")
+    if holdout != config.HOLDOUT:
+        problems.append(f"HOLDOUT: the run has {holdout}, now {config.HOLDOUT}: set it back")
+    raise_all(problems, f"scores of run {config.RUN!r} would not be honest:")
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -87,6 +87,8 @@ class InstanceFolderMasks:
         threshold: as in MaskRules.
     """
 
+    has_instances = True
+
     def __init__(
         self,
         root: str | Path,
