@@ -20,6 +20,7 @@ from experiment import (
     fold_path,
     load_folds,
     loader_spec,
+    quiet_lightning,
     recipe,
     write_json,
 )
@@ -288,6 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition import mask_source
 
     check_same_folds(config)
+    quiet_lightning()
     masks = mask_source(config)
     present = [fold for fold in folds if best_checkpoint(config, fold).is_file()]
     if not present:

@@ -8,7 +8,6 @@ import argparse
 import gc
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from experiment import (
     load_folds,
     loader_spec,
     open_run,
+    quiet_lightning,
     recipe,
     write_json,
 )
@@ -240,8 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from data_check import check_data
     from Lightning_datamodule import rows_in
 
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    quiet_lightning()
     checked = check_data(
         rows_in(table), config.INPUT, spec=data_spec(config), masks=mask_source(config),
         stamp=config.OUTPUT / "data_check.json",

@@ -18,6 +18,16 @@ FREE_SECTIONS = ("Where things are", "Machine", "After training")
 FREE_KNOBS = ("TRAIN_FOLDS", "VAL_BATCH_SIZE", "SUBMISSION_ROWS", "RLE_EMPTY")
 
 
+def quiet_lightning() -> None:
+    """Leaves Lightning's progress bars and real warnings, hides its hints and advertisements."""
+    import logging
+    import warnings
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for hint in ("does not have many workers", "exists and is not empty", "treespec, LeafSpec"):
+        warnings.filterwarnings("ignore", f".*{hint}.*")
+
+
 def data_spec(config: Any) -> Any:
     """DataSpec of the configuration."""
     from dataset import DataSpec
