@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import cycle, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class EpochSampler(Sampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
         order = torch.randperm(self.length, generator=generator).tolist()
-        order += order[: len(self) * self.world - self.length]
+        order = list(islice(cycle(order), len(self) * self.world))
         return ((index, self.epoch) for index in order[self.rank :: self.world])
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +31,7 @@ def check_data(
     from tqdm import tqdm
 
     key = _fingerprint(rows, root, spec, masks)
-    if stamp.is_file() and json.loads(stamp.read_text())["key"] == key:
+    if _stamped(stamp) == key:
         return 0
 
     def problem_of(row: Row) -> str | None:
@@ -53,8 +54,17 @@ def check_data(
     return len(rows)
 
 
+def _stamped(stamp: Path) -> str | None:
+    try:
+        return json.loads(stamp.read_text())["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _fingerprint(rows: Sequence[Row], root: Path, spec: DataSpec, masks: MaskSource) -> str:
-    digest = hashlib.sha256(f"{spec.channels} {spec.bits} {masks!r}".encode())
+    digest = hashlib.sha256(f"{spec.channels} {spec.bits}".encode())
+    # A source's repr would hold its address, its pickle holds what it reads by.
+    digest.update(pickle.dumps(masks))
     for row in rows:
         digest.update(row["img"].encode())
         for name in (row["image"], row.get("mask")):
