@@ -1,0 +1,215 @@
+"""Folds, samplers and loaders: who sees which image, in which order, on which rank."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+from torch.utils.data import RandomSampler, SequentialSampler
+
+from conftest import Competition
+from dataset import DataSpec
+from errors import UserError
+from Lightning_datamodule import (
+    EpochSampler,
+    LoaderSpec,
+    SegmentationDataModule,
+    SizeBatches,
+    choose_workers,
+    rows_in,
+    split_rows,
+)
+from masks import FileMasks, MaskRules
+
+
+def module_of(
+    competition: Competition, spec: DataSpec | None = None, **loader: object
+) -> SegmentationDataModule:
+    train, val = split_rows(competition.table, 0)
+    return SegmentationDataModule(
+        train, val,
+        root=competition.input,
+        masks=FileMasks(MaskRules("binary"), competition.input),
+        spec=spec or DataSpec(size=(32, 32)),
+        loader=LoaderSpec(**{"train_batch": 4, "val_batch": 4, "workers": 0, **loader}),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- folds
+
+
+def test_split_rows() -> None:
+    table = pd.DataFrame({"img": list("abcdef"), "kfold": [0, 1, 2, -1, 0, 1]})
+    train, val = split_rows(table, 0)
+    assert [row["img"] for row in train] == ["b", "c", "d", "f"]
+    assert [row["img"] for row in val] == ["a", "e"]
+    train, val = split_rows(table, 0, holdout=2)
+    assert [row["img"] for row in train] == ["b", "d", "f"]
+    assert [row["img"] for row in rows_in(table, [2, -1])] == ["c", "d"]
+    assert len(rows_in(table)) == 6
+
+
+@pytest.mark.parametrize(
+    ("kfold", "fold", "side"), [([0, 1, 1], 2, "validation"), ([0, 0, 0], 0, "training")]
+)
+def test_an_empty_side_names_folds_and_remedy(kfold: list[int], fold: int, side: str) -> None:
+    table = pd.DataFrame({"img": list("abc"), "kfold": kfold})
+    with pytest.raises(UserError, match=rf"fold {fold} has no {side}.*--folds.*folds.py"):
+        split_rows(table, fold)
+
+
+# ---------------------------------------------------------------- samplers
+
+
+@pytest.mark.parametrize("length", [1, 5, 16, 17])
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+def test_ranks_share_an_epoch(length: int, world: int) -> None:
+    shares = [
+        [index for index, _ in EpochSampler(length, seed=3, epoch=4, rank=rank, world=world)]
+        for rank in range(world)
+    ]
+    sampler = EpochSampler(length, seed=3, rank=0, world=world)
+    assert {len(share) for share in shares} == {len(sampler)} == {-(-length // world)}
+    seen = Counter(index for share in shares for index in share)
+    assert set(seen) == set(range(length))
+    assert max(seen.values()) - min(seen.values()) <= 1
+
+
+def test_each_epoch_has_an_order_that_seed_and_epoch_decide() -> None:
+    def order(seed: int, epoch: int) -> list[tuple[int, int]]:
+        sampler = EpochSampler(20, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(1, 5) == list(EpochSampler(20, seed=1, epoch=5))
+    orders = {tuple(i for i, _ in order(seed, epoch)) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+    assert {epoch for _, epoch in order(1, 5)} == {5}
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_size_batches_hold_one_size_and_every_image_once(world: int) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(int(rng.integers(1, 4)) * 32, 64) for _ in range(23)]
+    shares = [list(SizeBatches(sizes, 4, rank=rank, world=world)) for rank in range(world)]
+    batches = [batch for share in shares for batch in share]
+    assert sorted(index for batch in batches for index in batch) == list(range(23))
+    assert all(len({sizes[index] for index in batch}) == 1 for batch in batches)
+    assert max(len(batch) for batch in batches) == 4
+    assert [len(SizeBatches(sizes, 4, rank=r, world=world)) for r in range(world)] == [
+        len(share) for share in shares
+    ]
+
+
+# ---------------------------------------------------------------- loaders
+
+
+def test_training_is_shuffled_and_full_validation_is_neither(competition: Competition) -> None:
+    data = module_of(competition)
+    train, val = data.train_dataloader(), data.val_dataloader()
+    # Six images in batches of four: batch statistics of a batch of two are left out.
+    assert [len(batch["img"]) for batch in train] == [4]
+    assert not isinstance(train.sampler, SequentialSampler | RandomSampler)
+    names = [img for batch in val for img in batch["img"]]
+    assert sorted(names) == sorted(row["img"] for row in data.rows["val"])
+    assert [len(batch["img"]) for batch in val] == [4, 2]
+    assert data.dataset("train").augment is not None
+    assert data.dataset("val").augment is None
+
+
+def test_a_batch_larger_than_the_data_takes_all_of_it(competition: Competition) -> None:
+    train = module_of(competition, train_batch=64).train_dataloader()
+    assert [len(batch["img"]) for batch in train] == [6]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
+def test_batches_have_the_crop_size(competition: Competition, size: tuple[int, int]) -> None:
+    data = module_of(competition, DataSpec(size=size))
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        batch = next(iter(loader))
+        assert tuple(batch["image"].shape) == (4, 3, *size)
+        assert batch["image"].dtype == torch.uint8
+
+
+def test_crop_mode_validates_images_of_many_sizes(competition: Competition) -> None:
+    rows = competition.table.to_dict("records")
+    for row in rows[:3]:
+        for path in (row["image"], row["mask"]):
+            with Image.open(competition.input / path) as picture:
+                small = picture.crop((0, 0, 48, 40))
+            small.save(competition.input / path)
+    data = module_of(competition, DataSpec(size=(32, 32), resize_mode="crop"))
+    shapes = Counter(tuple(b["image"].shape[2:]) for b in data.val_dataloader() for _ in b["img"])
+    assert shapes == {(64, 80): 3, (40, 48): 3}
+    assert {tuple(b["image"].shape[2:]) for b in data.train_dataloader()} == {(32, 32)}
+
+
+def test_workers_give_the_same_validation(competition: Competition) -> None:
+    runs = [list(module_of(competition, workers=w).val_dataloader()) for w in (0, 2)]
+    for one, two in zip(*runs, strict=True):
+        assert one["img"] == two["img"]
+        assert torch.equal(one["image"], two["image"])
+        assert torch.equal(one["mask"], two["mask"])
+
+
+def test_a_plain_loop_can_use_it(competition: Competition) -> None:
+    net = torch.nn.Conv2d(3, 1, 3, padding=1)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    losses = []
+    for _ in range(4):
+        for batch in module_of(competition).train_dataloader():
+            logits = net(batch["image"] / 255)
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(
+                logits, batch["mask"].float()
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+class Recorder(pl.LightningModule):
+    """Any other module: writes down what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 1, 1)
+        self.seen: list[list[str]] = []
+
+    def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
+        if batch_idx == 0:
+            self.seen.append([])
+        self.seen[-1] += batch["img"]
+        return self.layer(batch["image"].float()).mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_any_trainer_and_module_get_a_new_order_each_epoch(
+    competition: Competition, tmp_path: Path, workers: int
+) -> None:
+    module = Recorder()
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    data = module_of(competition, train_batch=2, workers=workers)
+    trainer.fit(module, train_dataloaders=data.train_dataloader())
+    assert len({tuple(epoch) for epoch in module.seen}) == 3
+    assert len({frozenset(epoch) for epoch in module.seen}) == 1
+    orders = [EpochSampler(6, seed=42, epoch=epoch) for epoch in range(3)]
+    names = [row["img"] for row in data.rows["train"]]
+    assert module.seen == [[names[index] for index, _ in order] for order in orders]
+
+
+def test_workers_asked_for_are_taken() -> None:
+    assert [choose_workers(workers) for workers in (0, 3)] == [0, 3]
+    assert choose_workers(-1) >= 1
