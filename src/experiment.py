@@ -24,7 +24,12 @@ def quiet_lightning() -> None:
     import warnings
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for hint in ("does not have many workers", "exists and is not empty", "treespec, LeafSpec"):
+    for hint in (
+        "does not have many workers",
+        "exists and is not empty",
+        "treespec, LeafSpec",
+        "logging interval",
+    ):
         warnings.filterwarnings("ignore", f".*{hint}.*")
 
 
