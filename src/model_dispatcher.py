@@ -79,7 +79,11 @@ def build_smp(
 
     build = getattr(smp, ARCHITECTURES[architecture])
     if not encoder.startswith("tu-"):
-        pick(dict.fromkeys(smp.encoders.get_encoder_names()), encoder, "encoder")
+        pick(
+            dict.fromkeys(smp.encoders.get_encoder_names()),
+            encoder,
+            "encoder (timm's are tu-<name>)",
+        )
     if architecture == "dpt":
         dials = {"dynamic_img_size": True, **dials}
     net = functools.partial(
@@ -175,11 +179,12 @@ def load_encoder_weights(encoder: nn.Module, path: Path) -> None:
         UserError: no such file, or tensors that are missing or of another shape.
     """
     target = encoder.state_dict()
-    source = _read_weights(path)
-    renamed = max(
-        (_rename(source, *ways) for ways in _PREFIXES), key=lambda t: len(t.keys() & target)
-    )
-    source = {key: _fit_stem(value, target[key]) for key, value in renamed.items() if key in target}
+    # timm's feature networks write stem_0 where its files have stem.0.
+    names = {key.replace(".", "_"): key for key in target}
+    file = _read_weights(path)
+    renamed = max((_rename(file, *ways) for ways in _PREFIXES), key=lambda t: len(t.keys() & names))
+    known = {names[key]: value for key, value in renamed.items() if key in names}
+    source = {key: _fit_stem(value, target[key]) for key, value in known.items()}
     wrong = [key for key, value in source.items() if value.shape != target[key].shape]
     missing = [k for k in target if k not in source and not k.endswith("num_batches_tracked")]
     if wrong or missing:
@@ -196,7 +201,11 @@ _PREFIXES = [("", ""), ("encoder.", ""), ("module.", ""), ("", "model."), ("mode
 
 
 def _rename(source: Mapping[str, torch.Tensor], cut: str, add: str) -> dict[str, torch.Tensor]:
-    return {add + k.removeprefix(cut): v for k, v in source.items() if k.startswith(cut)}
+    return {
+        (add + key.removeprefix(cut)).replace(".", "_"): value
+        for key, value in source.items()
+        if key.startswith(cut)
+    }
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
