@@ -28,6 +28,21 @@ from overrides import knob_values, load_config
 from precision import precision_here
 
 
+def build_average(decay: float) -> Any:
+    """The moving average of weights, for torch's AveragedModel.
+
+    It starts short and grows to `decay`: the first weights of a run of few steps are noise that a
+    long memory would keep.
+    """
+    from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+    def average(averaged: Any, current: Any, count: Any) -> None:
+        steps = int(count)
+        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(averaged, current, count)
+
+    return average
+
+
 def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     """Best and last checkpoint, timing, learning rate, moving average, progress bar."""
     from pytorch_lightning.callbacks import (
@@ -37,7 +52,6 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
         TQDMProgressBar,
         WeightAveraging,
     )
-    from torch.optim.swa_utils import get_ema_multi_avg_fn
 
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(
@@ -53,7 +67,7 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     bar = TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50)
     callbacks = [best, LearningRateMonitor("step"), Timer(), bar]
     if config.EMA_DECAY:
-        callbacks.append(WeightAveraging(multi_avg_fn=get_ema_multi_avg_fn(config.EMA_DECAY)))
+        callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
     return [*callbacks, last]
 
 

@@ -139,7 +139,7 @@ VAL_BATCH_SIZE: int = 8
 ACCUMULATE_GRAD_BATCHES: int = 1
 # Largest gradient norm; 0 = no clipping.
 GRAD_CLIP: float = 1.0
-# Share kept by the moving average of weights at each step; 0 = no averaging.
+# Share kept by the moving average of weights at each step, shorter at first; 0 = no averaging.
 EMA_DECAY: float = 0.99
 # Epochs between validations; the last epoch is always validated.
 VAL_EVERY: int = 1

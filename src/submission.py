@@ -41,6 +41,7 @@ class Plan:
         images: image ids in the order of their first row.
         rows_of: row numbers of each image.
         class_of: class index of each class text.
+        extras: cells of the columns that are none of the three, which a submission repeats.
     """
 
     columns: Any
@@ -49,6 +50,7 @@ class Plan:
     images: list[str]
     rows_of: dict[str, list[int]]
     class_of: dict[str, int]
+    extras: dict[str, list[str]]
 
 
 def read_plan(config: Any) -> Plan:
@@ -73,7 +75,8 @@ def read_plan(config: Any) -> Plan:
     class_of = {} if columns.cls is None else _class_indices(config, sorted(set(texts)))
     header = [str(name) for name in table.columns]
     rows = list(zip(ids, texts, strict=True))
-    return Plan(columns, header, rows, list(rows_of), rows_of, class_of)
+    extras = {name: table[name].tolist() for name in header if name not in columns}
+    return Plan(columns, header, rows, list(rows_of), rows_of, class_of, extras)
 
 
 def _class_indices(config: Any, texts: Sequence[str]) -> dict[str, int]:
@@ -246,9 +249,9 @@ def assemble(path: Path, plan: Plan, parts: Sequence[PartFile], form: Format) ->
             for row, text in zip(
                 _repeat(rows, texts, form), _choose(rows, texts, plan, form), strict=True
             ):
-                values = {plan.columns.id: plan.rows[row][0], plan.columns.cls: plan.rows[row][1]}
-                values[plan.columns.rle] = text
-                writer.writerow([values.get(name, "") for name in plan.header])
+                values = {name: cells[row] for name, cells in plan.extras.items()}
+                values |= zip(plan.columns, (plan.rows[row][0], text, plan.rows[row][1]))
+                writer.writerow([values[name] for name in plan.header])
                 count += 1
         stream.flush()
         os.fsync(stream.fileno())
