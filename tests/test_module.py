@@ -1,0 +1,406 @@
+"""The LightningModule: gradients, normalisation, scores, schedule, accumulation, checkpoints."""
+
+import copy
+import itertools
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+import Lightning_module
+from dataset import DataSpec
+from errors import UserError
+from Lightning_module import Recipe, SegmentationModule, build_module, load_module, rate_at
+from losses import LOSSES
+from model_dispatcher import encoder_of
+
+pytestmark = pytest.mark.usefixtures("tiny_net")
+
+TASKS = {"binary": 1, "multiclass": 3, "multilabel": 2}
+SIZE = 16
+
+
+def spec_of(task: str = "binary", **more: Any) -> DataSpec:
+    return DataSpec(task=task, classes=TASKS[task], size=(SIZE, SIZE), **more)
+
+
+def samples(task: str, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Noise with a bright left part that is the foreground (class 1, or the first channel)."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for at in range(count):
+        edge = int(torch.randint(4, SIZE - 4, (), generator=generator))
+        inside = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
+        inside[:, :edge] = 1
+        noise = torch.randint(0, 90, (3, SIZE, SIZE), generator=generator)
+        mask = inside if task == "multiclass" else torch.stack([inside, 1 - inside])[: TASKS[task]]
+        image = (noise + 150 * inside).to(torch.uint8)
+        made.append({"image": image, "mask": mask, "img": f"x{at}"})
+    return made
+
+
+def collated(made: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(iter(loader(made, len(made))))
+
+
+def loader(made: list[dict[str, Any]], batch: int, *, shuffle: bool = False) -> DataLoader:
+    return DataLoader(made, batch_size=batch, shuffle=shuffle)
+
+
+def module_of(task: str = "binary", spec: DataSpec | None = None, **recipe: Any) -> Any:
+    torch.manual_seed(0)
+    recipe = {"encoder_lr_factor": 1.0, "loss": "ce" if task == "multiclass" else "bce", **recipe}
+    return build_module(
+        "tiny", spec or spec_of(task), recipe=Recipe(**recipe), encoder_weights=None
+    )
+
+
+def trainer_of(folder: Path, *, epochs: int = 1, callbacks: Sequence[Any] = (), **more: Any) -> Any:
+    options = {"logger": False, "enable_checkpointing": False, "precision": "32-true", **more}
+    return pl.Trainer(
+        accelerator="cpu", max_epochs=epochs, callbacks=list(callbacks), default_root_dir=folder,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options,
+    )  # fmt: skip
+
+
+class Spy(pl.Callback):
+    """What each optimiser step was made with: rates, gradients, their norm after clipping."""
+
+    def __init__(self) -> None:
+        self.rates: list[list[float]] = []
+        self.gradients: list[list[torch.Tensor]] = []
+        self.norms: list[float] = []
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+            self.rates.append([group["lr"] for group in optimizer.param_groups])
+            self.gradients.append([p.grad.clone() for p in module.parameters()])
+            self.norms.append(math.sqrt(sum(float((g**2).sum()) for g in self.gradients[-1])))
+
+        trainer.optimizers[0].register_step_post_hook(look)
+
+
+# ---------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_reaches_encoder_and_head(loss: str, task: str) -> None:
+    if (loss, task) == ("bce", "multiclass"):
+        pytest.skip("refused with a reason: classes exclude each other")
+    module = module_of(task, loss=loss)
+    batch = next(iter(loader(samples(task, 4), 4)))
+    logits = module(batch["image"])
+    assert tuple(logits.shape) == (4, TASKS[task], SIZE, SIZE)
+    module.loss(logits, batch["mask"]).backward()
+    parts = {"encoder": module.model.encoder, "head": module.model.head}
+    for part in parts.values():
+        gradients = [p.grad for p in part.parameters()]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_toy_is_learned(task: str, tmp_path: Path) -> None:
+    module = module_of(task, loss="ce+dice", lr=0.02)
+    made = samples(task, 12)
+    before = module.loss(module(collated(made)["image"]), collated(made)["mask"]).item()
+    trainer = trainer_of(tmp_path, epochs=15)
+    trainer.fit(module, loader(made, 4, shuffle=True))
+    module.eval()
+    with torch.inference_mode():
+        batch = collated(made)
+        logits = module(batch["image"])
+    assert module.loss(logits, batch["mask"]).item() < 0.5 * before
+    mask = logits.argmax(1) if task == "multiclass" else (logits > 0).to(torch.uint8)
+    assert (mask == batch["mask"]).float().mean() > 0.9
+
+
+def test_one_class_does_not_give_a_constant() -> None:
+    # A softmax over one channel: all ones, and no gradient.
+    module = module_of("binary")
+    batch = collated(samples("binary", 4))
+    probs = module.probs(module(batch["image"]))
+    assert probs.std() > 0.01
+    module.loss(module(batch["image"]), batch["mask"]).backward()
+    assert max(float(p.grad.abs().max()) for p in module.parameters()) > 1e-3
+
+
+# ---------------------------------------------------------------- what the network sees
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(8, torch.uint8), (16, torch.uint16)])
+def test_normalisation(bits: int, dtype: torch.dtype) -> None:
+    mean, std = (0.1, 0.2, 0.3, 0.4), (0.5, 0.25, 0.2, 0.1)
+    module = module_of(spec=spec_of(channels=4, bits=bits, mean=mean, std=std))
+    module.model = torch.nn.Identity()
+    for value in (0, 77, 2**bits - 1):
+        image = torch.full((1, 4, 8, 8), value, dtype=torch.int32).to(dtype)
+        seen = module(image)
+        assert seen.dtype == torch.float32
+        expected = (value / (2**bits - 1) - np.array(mean)) / np.array(std)
+        np.testing.assert_allclose(seen[0, :, 3, 3], expected, rtol=1e-5)
+
+
+def test_the_network_is_usable_alone() -> None:
+    module = module_of().eval()
+    batch = collated(samples("binary", 2))
+    scaled = (batch["image"].float() / 255 - module.mean) / module.std
+    with torch.inference_mode():
+        assert torch.equal(module.model(scaled), module(batch["image"]))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_prediction_is_probabilities(task: str, tmp_path: Path) -> None:
+    module = module_of(task)
+    plain = [{"image": one["image"], "img": one["img"]} for one in samples(task, 5)]
+    batches = trainer_of(tmp_path).predict(module, loader(plain, 2))
+    assert [tuple(probs.shape) for probs in batches] == [
+        (count, TASKS[task], SIZE, SIZE) for count in (2, 2, 1)
+    ]
+    probs = torch.cat(batches)
+    assert probs.dtype == torch.float32
+    assert 0 <= probs.min() < probs.max() <= 1
+    if task == "multiclass":
+        assert torch.allclose(probs.sum(1), torch.ones(5, SIZE, SIZE))
+
+
+# ---------------------------------------------------------------- scores
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_logged_scores_are_of_the_data_set(task: str, tmp_path: Path) -> None:
+    module = module_of(task, metric="dataset_iou")
+    # An empty image and a short last batch: means of batch means would differ.
+    made = samples(task, 7)
+    made[2]["mask"] = torch.zeros_like(made[2]["mask"])
+    (logged,) = trainer_of(tmp_path).validate(module, loader(made, 4), verbose=False)
+    batch = collated(made)
+    with torch.inference_mode():
+        logits = module.eval()(batch["image"])
+        losses = [module.loss(logits[i : i + 1], batch["mask"][i : i + 1]) for i in range(7)]
+    assert logged["val_loss"] == pytest.approx(float(sum(losses) / 7), rel=1e-4)
+    assert {"val_dataset_iou", "val_dice", "val_iou"} <= logged.keys()
+    pred = (logits.argmax(1) if task == "multiclass" else logits.sigmoid() > 0.5).numpy()
+    assert logged["val_dataset_iou"] == pytest.approx(pooled_iou(pred, batch["mask"].numpy(), task))
+
+
+def pooled_iou(pred: np.ndarray, mask: np.ndarray, task: str) -> float:
+    if task == "multiclass":
+        pairs = [(pred == k, mask == k) for k in range(TASKS[task])]
+    else:
+        pairs = [(pred[:, k] > 0, mask[:, k] > 0) for k in range(TASKS[task])]
+    return float(np.mean([(a & b).sum() / (a | b).sum() for a, b in pairs if (a | b).any()]))
+
+
+def test_classes_are_scored_by_name_and_absent_ones_are_nan(tmp_path: Path) -> None:
+    spec = spec_of("multiclass", class_names=("road", "car", "ghost"))
+    module = module_of("multiclass", spec, metric="dataset_iou")
+
+    class Never(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            flat = image[:, :1] > 0
+            return torch.cat([~flat, flat, torch.full_like(flat, -1, dtype=torch.float)], 1)
+
+    module.model = Never()
+    (logged,) = trainer_of(tmp_path).validate(
+        module, loader(samples("multiclass", 5), 2), verbose=False
+    )
+    assert 0.5 < logged["val_dataset_iou_car"] <= 1
+    assert 0.5 < logged["val_dataset_iou_road"] <= 1
+    assert math.isnan(logged["val_dataset_iou_ghost"])
+    both = (logged["val_dataset_iou_car"] + logged["val_dataset_iou_road"]) / 2
+    assert logged["val_dataset_iou"] == pytest.approx(both)
+
+
+def test_scores_start_anew_each_epoch(tmp_path: Path) -> None:
+    class Scores(pl.Callback):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_validation_epoch_end(self, trainer: pl.Trainer, module: Any) -> None:
+            self.seen.append(float(module.metric.compute()))
+
+    module, scores = module_of(lr=1e-12), Scores()
+    module.model.encoder[1] = torch.nn.Identity()
+    made = samples("binary", 5)
+    trainer_of(tmp_path, epochs=3, callbacks=[scores]).fit(module, loader(made, 2), loader(made, 2))
+    assert len(scores.seen) == 3
+    assert scores.seen[1:] == [pytest.approx(scores.seen[0])] * 2
+
+
+# ---------------------------------------------------------------- optimiser
+
+
+def test_rate_climbs_to_the_peak_and_falls_to_zero() -> None:
+    rates = [rate_at(step, 100, 0.1) for step in range(100)]
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
+    assert max(rates) == 1.0
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+    np.testing.assert_allclose(rates[55], 0.5, atol=0.02)
+    assert 0 < rates[-1] < 0.01
+    assert 0 <= rate_at(100, 100, 0.1) < 1e-9
+    # A single step, and no warm-up, still train.
+    assert rate_at(0, 1, 0.05) == 1
+    assert rate_at(0, 50, 0.0) == 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_rates_of_a_run_follow_the_schedule_step_by_step(tmp_path: Path, accumulate: int) -> None:
+    spy = Spy()
+    module = module_of(lr=0.01, encoder_lr_factor=0.1, warmup=0.25)
+    trainer = trainer_of(tmp_path, epochs=2, callbacks=[spy], accumulate_grad_batches=accumulate)
+    trainer.fit(module, loader(samples("binary", 9), 2))
+    steps = 2 * math.ceil(5 / accumulate)
+    assert trainer.global_step == len(spy.rates) == steps
+    expected = [0.01 * rate_at(step, steps, 0.25) for step in range(steps)]
+    np.testing.assert_allclose([decoder for decoder, _ in spy.rates], expected)
+    np.testing.assert_allclose([encoder for _, encoder in spy.rates], np.array(expected) / 10)
+
+
+def test_every_parameter_is_in_one_group(tmp_path: Path) -> None:
+    module = module_of(lr=0.01, encoder_lr_factor=0.1)
+    trainer = trainer_of(tmp_path)
+    trainer.fit(module, loader(samples("binary", 2), 2))
+    own, encoder = ({id(p) for p in g["params"]} for g in trainer.optimizers[0].param_groups)
+    assert encoder == {id(p) for p in encoder_of(module.model).parameters()}
+    assert own | encoder == {id(p) for p in module.parameters()}
+    assert not own & encoder
+
+
+@pytest.mark.parametrize(("count", "accumulate"), [(10, 4), (6, 4), (8, 4), (5, 1)])
+def test_each_window_steps_with_the_mean_of_its_batches(
+    tmp_path: Path, count: int, accumulate: int
+) -> None:
+    # Lightning divides a short last window by the full length.
+    module, spy, made = module_of(lr=1e-12, weight_decay=0.0), Spy(), samples("binary", count)
+    reference = copy.deepcopy(module).train()
+    trainer = trainer_of(tmp_path, callbacks=[spy], accumulate_grad_batches=accumulate)
+    trainer.fit(module, loader(made, 1))
+    windows = [made[i : i + accumulate] for i in range(0, count, accumulate)]
+    assert len(spy.gradients) == len(windows)
+    for window, gradients in zip(windows, spy.gradients, strict=True):
+        reference.zero_grad()
+        for one in window:
+            batch = collated([one])
+            loss = reference.loss(reference(batch["image"]), batch["mask"])
+            (loss / len(window)).backward()
+        for ours, theirs in zip(gradients, reference.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip", [1e-3, None])
+def test_gradients_are_clipped_with_the_fused_optimiser(tmp_path: Path, clip: float | None) -> None:
+    module, spy = module_of(), Spy()
+    trainer = trainer_of(tmp_path, epochs=2, callbacks=[spy], gradient_clip_val=clip)
+    trainer.fit(module, loader(samples("binary", 4), 2))
+    assert trainer.optimizers[0].defaults["fused"]
+    if clip:
+        np.testing.assert_allclose(spy.norms, clip, rtol=1e-2)
+    else:
+        assert min(spy.norms) > 2e-3
+
+
+def test_bfloat16_on_a_cpu(tmp_path: Path) -> None:
+    module, spy = module_of(), Spy()
+    made = samples("binary", 6)
+    trainer = trainer_of(tmp_path, precision="bf16-mixed", callbacks=[spy], gradient_clip_val=1.0)
+    trainer.fit(module, loader(made, 2), loader(made, 4))
+    assert math.isfinite(trainer.callback_metrics["val_loss"])
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert max(spy.norms) <= 1.001
+    (probs, *_) = trainer.predict(module, loader(made, 2))
+    assert probs.dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 is for GPUs")
+def test_float16_scales_then_clips(tmp_path: Path) -> None:
+    module, spy = module_of(), Spy()
+    options = {"accelerator": "gpu", "precision": "16-mixed", "gradient_clip_val": 0.01}
+    trainer = pl.Trainer(
+        devices=1, max_epochs=3, callbacks=[spy], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, default_root_dir=tmp_path, **options,
+    )  # fmt: skip
+    trainer.fit(module, loader(samples("binary", 8), 2))
+    path = tmp_path / "a.ckpt"
+    trainer.save_checkpoint(path)
+    assert torch.load(path, weights_only=True)["MixedPrecision"]["scale"] > 1
+    assert max(spy.norms) <= 0.0101
+    assert all(p.isfinite().all() for p in module.parameters())
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Path, SegmentationModule]:
+    spec = spec_of("multiclass", class_names=("a", "b", "c"), mean=(0.1, 0.2, 0.3))
+    module = build_module(
+        "tiny", spec, recipe=Recipe(loss="ce", class_weights=(1.0, 2.0, 3.0)), encoder_weights=None,
+        notes={"run": "r", "fold": 3, "config": {"LR": 1e-3, "FOLDS": [0, 1], "NAME": None}},
+    )  # fmt: skip
+    trainer = trainer_of(tmp_path)
+    trainer.fit(module, loader(samples("multiclass", 4), 2))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    return tmp_path / "x.ckpt", module
+
+
+def test_a_checkpoint_is_enough(
+    saved: tuple[Path, SegmentationModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, module = saved
+    asked: list[Any] = []
+    build = Lightning_module.build_model
+
+    def record(*args: Any, **kwargs: Any) -> torch.nn.Module:
+        asked.append(kwargs["weights"])
+        return build(*args, **kwargs)
+
+    monkeypatch.setattr(Lightning_module, "build_model", record)
+    monkeypatch.setitem(sys.modules, "config", None)  # any import of it fails
+    loaded = load_module(path)
+    assert asked == [None]
+    assert not loaded.training
+    assert loaded.spec == module.spec
+    assert loaded.recipe == module.recipe
+    assert loaded.hparams["notes"]["fold"] == 3
+    batch = collated(samples("multiclass", 3))
+    with torch.inference_mode():
+        assert torch.equal(loaded(batch["image"]), module.eval()(batch["image"]))
+
+
+def test_a_checkpoint_holds_plain_values(saved: tuple[Path, SegmentationModule]) -> None:
+    checkpoint = torch.load(saved[0], weights_only=True)
+    parameters = checkpoint["hyper_parameters"]
+    assert parameters["model_name"] == "tiny"
+    assert "encoder_weights" not in parameters
+    assert parameters["data"]["class_names"] == ["a", "b", "c"]
+    assert parameters["recipe"]["loss"] == "ce"
+
+    def leaves(value: Any) -> set[type]:
+        if isinstance(value, dict):
+            return set().union(*map(leaves, value.values()), map(type, value))
+        if isinstance(value, list | tuple):
+            return set().union(*map(leaves, value))
+        return {type(value)}
+
+    assert leaves(dict(parameters)) <= {str, int, float, bool, type(None)}
+
+
+def test_what_is_no_checkpoint_is_told(
+    saved: tuple[Path, SegmentationModule], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint .*none\.ckpt.*Lightning_trainer"):
+        load_module(tmp_path / "none.ckpt")
+    (tmp_path / "a.ckpt").write_bytes(saved[0].read_bytes()[:5000])
+    torch.save({"state_dict": {}}, tmp_path / "b.ckpt")
+    for name in ("a.ckpt", "b.ckpt"):
+        with pytest.raises(UserError, match=f"{name} does not load"):
+            load_module(tmp_path / name)
