@@ -5,8 +5,8 @@ Scripts hand their config over; nothing here imports it.
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,13 +189,16 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes a JSON file whole or not at all; folders are made."""
+    """Writes a JSON file whole or not at all; folders are made, nan becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(values, indent=1, default=str) + "\n")
+    part.write_text(json.dumps(_without_nan(values), indent=1, default=str) + "\n")
     part.replace(path)
 
 
-def finished_folds(config: Any, folds: Sequence[int]) -> list[int]:
-    """Those of `folds` whose training has ended."""
-    return [fold for fold in folds if (fold_path(config, fold) / "finished.json").is_file()]
+def _without_nan(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {key: _without_nan(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and math.isnan(values) else values
