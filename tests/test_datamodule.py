@@ -156,6 +156,15 @@ def test_workers_give_the_same_validation(competition: Competition) -> None:
         assert torch.equal(one["mask"], two["mask"])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_sixteen_bits_reach_the_batch(competition: Competition, workers: int) -> None:
+    data = module_of(competition, DataSpec(size=(32, 32), bits=16), workers=workers)
+    batch = next(iter(data.val_dataloader()))
+    assert batch["image"].dtype == torch.uint16
+    shallow = next(iter(module_of(competition, workers=0).val_dataloader()))
+    np.testing.assert_allclose(batch["image"].numpy() / 257, shallow["image"].numpy(), atol=1)
+
+
 def test_a_plain_loop_can_use_it(competition: Competition) -> None:
     net = torch.nn.Conv2d(3, 1, 3, padding=1)
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
