@@ -250,7 +250,8 @@ def assemble(path: Path, plan: Plan, parts: Sequence[PartFile], form: Format) ->
                 _repeat(rows, texts, form), _choose(rows, texts, plan, form), strict=True
             ):
                 values = {name: cells[row] for name, cells in plan.extras.items()}
-                values |= zip(plan.columns, (plan.rows[row][0], text, plan.rows[row][1]))
+                values[plan.columns.id], values[plan.columns.cls] = plan.rows[row]
+                values[plan.columns.rle] = text
                 writer.writerow([values[name] for name in plan.header])
                 count += 1
         stream.flush()
