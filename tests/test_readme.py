@@ -43,3 +43,21 @@ def test_recipes_hold_known_flags():
     for recipe in sorted((ROOT / "recipes").glob("*.args")):
         _, unknown = build_parser("").parse_known_args([f"@{recipe}"])
         assert unknown == [], recipe.name
+
+
+def test_the_commands_make_a_submission(competition, tiny_net, monkeypatch):
+    """The README's five commands, word for word; the variables stand for editing config.py."""
+    import importlib
+    import shlex
+
+    words = competition.flags()
+    for flag, text in zip(words[::2], words[1::2], strict=True):
+        monkeypatch.setenv("SEG_" + flag.lstrip("-").upper().replace("-", "_"), text)
+    block = README.split("## Five commands", 1)[1].split("```")[1]
+    scripts = re.findall(r"^python src/(\w+)\.py(.*?)(?:#|$)", block, re.M)
+    assert len(scripts) >= 4
+    for name, flags in scripts:
+        assert importlib.import_module(name).main(shlex.split(flags)) == 0, name
+    written = (competition.output / "baseline" / "submission.csv").read_text().splitlines()
+    sample = (competition.input / "sample_submission.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in written] == [row.split(",")[0] for row in sample]
