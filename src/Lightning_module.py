@@ -244,7 +244,7 @@ def load_module(path: Path) -> SegmentationModule:
             path, map_location="cpu", weights_only=True
         )
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{path} does not load: {reason}. It must be a best.ckpt or last.ckpt of this project, "
             "whole and unchanged"

@@ -126,7 +126,8 @@ def _known_record(path: Path, checkpoint: Path, config: Any) -> dict[str, Any] |
     if not path.is_file() or not checkpoint.is_file():
         return None
     record = json.loads(path.read_text())
-    return record if record["state"] == _state_of(checkpoint, config) else None
+    drawn = all((path.parent / f"{row['img']}.png").is_file() for row in record["rows"])
+    return record if drawn and record["state"] == _state_of(checkpoint, config) else None
 
 
 def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
@@ -282,8 +283,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = load_folds(config)
     folds = chosen_folds(config, table)
+    present = [fold for fold in folds if best_checkpoint(config, fold).is_file()]
+    if not present:
+        raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")
+    if present != folds:
+        print(f"of the folds {folds} only {present} are trained: taking these")
     if args.image:
-        draw_image(config, args.image, folds)
+        draw_image(config, args.image, present)
         return 0
 
     from competition import mask_source
@@ -291,11 +297,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_same_folds(config)
     quiet_lightning()
     masks = mask_source(config)
-    present = [fold for fold in folds if best_checkpoint(config, fold).is_file()]
-    if not present:
-        raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")
-    if present != folds:
-        print(f"of the folds {folds} only {present} are trained: scoring these")
     records = [score_fold(config, table, fold, masks) for fold in present]
     scorer = build_scorer(config, masks)
     scorer.pool(records)
