@@ -81,6 +81,8 @@ class SizeBatches(Sampler):
 
     def __init__(self, sizes: Sequence[Any], batch: int, *, rank: int = 0, world: int = 1):
         order = sorted(range(len(sizes)), key=lambda index: (sizes[index], index))
+        # A rank without any batch would leave the others waiting.
+        batch = min(batch, max(1, len(sizes) // world))
         runs = [list(run) for _, run in groupby(order, key=lambda index: sizes[index])]
         batches = [run[i : i + batch] for run in runs for i in range(0, len(run), batch)]
         self.batches = batches[rank::world]
@@ -116,6 +118,18 @@ class SegmentationDataModule(pl.LightningDataModule):
         super().__init__()
         self.rows = {"train": train_rows, "val": val_rows}
         self.root, self.masks, self.spec, self.loader = root, masks, spec, loader
+        self.first_epoch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch to go on with."""
+        if self.trainer is None:
+            return {"epoch": self.first_epoch}
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return {"epoch": progress.processed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lightning starts the workers of a resumed run before it knows the epoch itself."""
+        self.first_epoch = state["epoch"]
 
     def dataset(self, stage: str) -> SegmentationDataset:
         """The dataset of "train" (augmented) or "val" (as it is)."""
@@ -138,8 +152,9 @@ class SegmentationDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled; a last batch too small for batch statistics is left out of the epoch."""
         dataset = self.dataset("train")
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        sampler = EpochSampler(len(dataset), seed=self.loader.seed, epoch=epoch, **self._rank())
+        sampler = EpochSampler(
+            len(dataset), seed=self.loader.seed, epoch=self.first_epoch, **self._rank()
+        )
         batch = min(self.loader.train_batch, len(sampler))
         return build_loader(dataset, self.loader, sampler=sampler, batch_size=batch, drop_last=True)
 
