@@ -294,5 +294,7 @@ def knob_values(config: ModuleType) -> dict[str, Any]:
         value = getattr(config, name)
         if isinstance(value, Path):
             value = value.as_posix()
+        if isinstance(value, dict):
+            value = {str(key): item for key, item in value.items()}  # a colour is no JSON key
         values[name] = list(value) if isinstance(value, tuple) else value
     return values
