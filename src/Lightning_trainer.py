@@ -43,9 +43,16 @@ def build_average(decay: float) -> Any:
     return average
 
 
+def validate_last_epoch(trainer: Any, module: Any) -> None:
+    """Ends every training with a validation, also when VAL_EVERY does not divide EPOCHS."""
+    if trainer.current_epoch + 1 == trainer.max_epochs:
+        trainer.check_val_every_n_epoch = 1
+
+
 def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     """Best and last checkpoint, timing, learning rate, moving average, progress bar."""
     from pytorch_lightning.callbacks import (
+        LambdaCallback,
         LearningRateMonitor,
         ModelCheckpoint,
         Timer,
@@ -65,7 +72,8 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
         checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     bar = TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50)
-    callbacks = [best, LearningRateMonitor("step"), Timer(), bar]
+    final = LambdaCallback(on_train_epoch_start=validate_last_epoch)
+    callbacks = [best, LearningRateMonitor("step"), Timer(), bar, final]
     if config.EMA_DECAY:
         callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
     return [*callbacks, last]
@@ -90,7 +98,6 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
             CSVLogger(folder.parent, name=folder.name, version=""),
             TensorBoardLogger(folder.parent, name=folder.name, version=""),
         ],
-        log_every_n_steps=10,
         num_sanity_val_steps=0,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the samplers share images among ranks, none twice
@@ -118,13 +125,14 @@ def join_metrics(folder: Path) -> None:
     """One metrics.csv of all sessions: a row a step, the later session's value of two."""
     import pandas as pd
 
-    earlier = folder / "metrics_earlier.csv"
+    earlier, now = folder / "metrics_earlier.csv", folder / "metrics.csv"
     if earlier.is_file():
-        table = pd.concat([pd.read_csv(earlier), pd.read_csv(folder / "metrics.csv")])
-        table.groupby(["epoch", "step"], as_index=False).last().to_csv(
-            folder / "metrics.part", index=False
-        )
-        (folder / "metrics.part").replace(folder / "metrics.csv")
+        table = pd.concat([pd.read_csv(path) for path in (earlier, now) if path.is_file()])
+        # Learning rates have a step and no epoch: they are rows of their own.
+        rows = table.groupby(["epoch", "step"], as_index=False, dropna=False).last()
+        part = folder / "metrics.part"
+        rows.sort_values("step", kind="stable").to_csv(part, index=False)
+        part.replace(now)
         earlier.unlink()
 
 
@@ -160,6 +168,17 @@ def check_resumable(path: Path, module: Any) -> None:
         )
 
 
+def is_main_process() -> bool:
+    """Whether this process is the only one, or the first rank: the one that writes files."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def steps_an_epoch(config: Any, images: int) -> int:
+    """Optimiser steps that one epoch of `images` has at most."""
+    batches = images // (config.TRAIN_BATCH_SIZE * max(1, config.DEVICES))
+    return -(-batches // config.ACCUMULATE_GRAD_BATCHES)
+
+
 def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
     """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
     import pytorch_lightning as pl
@@ -189,9 +208,11 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
         check_resumable(last, module)
     if config.CHANNELS_LAST:
         module.model.to(memory_format=torch.channels_last)
-    set_aside_metrics(folder)
-    write_json(folder / "config.json", knob_values(config))
+    if is_main_process():
+        set_aside_metrics(folder)
+        write_json(folder / "config.json", knob_values(config))
     trainer = build_trainer(config, folder, "max" if module.metric.higher_is_better else "min")
+    trainer.log_every_n_steps = max(1, min(10, steps_an_epoch(config, len(train))))
     print(f"fold {fold}: {len(train)} training and {len(val)} validation images, "
           f"{config.EPOCHS} epochs, {trainer.precision}", flush=True)  # fmt: skip
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
@@ -247,8 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = load_folds(config)
     folds = chosen_folds(config, table)
-    main_process = os.environ.get("LOCAL_RANK", "0") == "0"
-    open_run(config, overwrite=args.overwrite, main_process=main_process)
+    open_run(config, overwrite=args.overwrite, main_process=is_main_process())
 
     from competition import mask_source
     from data_check import check_data
