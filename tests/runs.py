@@ -15,7 +15,7 @@ import pytest
 from torch import nn
 
 import overrides
-from conftest import Competition
+from conftest import Competition, draw_pair, write_competition
 from model_dispatcher import MODELS, PaddedModel
 from tiny_net import TinyNet
 
@@ -178,3 +178,58 @@ def paint(text: str, size: tuple[int, int], order: str) -> np.ndarray:
 
 
 paint_rows, paint_columns = partial(paint, order="row"), partial(paint, order="column")
+
+
+# Names as the sample has them; every kind of picture that a test set mixes.
+TEST_SIZES = {
+    "new0_01.jpg": (64, 80),
+    "new0_02.png": (61, 83),
+    "rgba_01.png": (47, 91),
+    "grey_01.png": (75, 50),
+    "deep_01.png": (64, 64),
+    "tiny_01.png": (33, 34),
+    "new9_01.jpg": (64, 80),
+}
+WIDE = ("--run", "wide", "--model-name", "wide", "--crop-size", "48,96", "--resize-mode", "pad")
+
+
+def write_test_images(folder: Path) -> None:
+    """Fills the folder anew with the pictures of TEST_SIZES."""
+    shutil.rmtree(folder)
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    for name, size in TEST_SIZES.items():
+        picture = draw_pair(rng, size if min(size) > 50 else (64, 80))[0][
+            : size[0], : size[1], ::-1
+        ]
+        picture = cv2.resize(picture, size[::-1])
+        if name.startswith("rgba"):
+            picture = np.dstack([picture, rng.integers(0, 255, size, np.uint8)])
+        elif name.startswith("grey"):
+            picture = picture.mean(2).astype(np.uint8)
+        elif name.startswith("deep"):
+            picture = picture.astype(np.uint16) * 257
+        cv2.imwrite(str(folder / name), picture)
+
+
+def write_two_runs(root: Path) -> Competition:
+    """Two scored runs of two folds, of other networks, sizes and resize modes; mixed test images.
+
+    Their sample names the pictures of TEST_SIZES from the last to the first.
+    """
+    competition = write_competition(root)
+    write_test_images(competition.input / "test_hq")
+    sample = pd.DataFrame({"img": list(TEST_SIZES)[::-1], "rle_mask": "1 1"})
+    sample.to_csv(competition.input / "sample_submission.csv", index=False)
+    train_and_score(competition)
+    return train_and_score(competition, *WIDE)
+
+
+def masks_of(submission: Path) -> dict[str, np.ndarray]:
+    """The masks of a submission for the pictures of TEST_SIZES, in its own order."""
+    table = pd.read_csv(submission, dtype=str, keep_default_na=False)
+    assert table["img"].tolist() == list(TEST_SIZES)[::-1]
+    return {
+        img: paint_rows(text, TEST_SIZES[img])
+        for img, text in zip(table["img"], table["rle_mask"], strict=True)
+    }
