@@ -126,14 +126,14 @@ def join_metrics(folder: Path) -> None:
     import pandas as pd
 
     earlier, now = folder / "metrics_earlier.csv", folder / "metrics.csv"
-    if earlier.is_file():
-        table = pd.concat([pd.read_csv(path) for path in (earlier, now) if path.is_file()])
-        # Learning rates have a step and no epoch: they are rows of their own.
-        rows = table.groupby(["epoch", "step"], as_index=False, dropna=False).last()
-        part = folder / "metrics.part"
-        rows.sort_values("step", kind="stable").to_csv(part, index=False)
-        part.replace(now)
-        earlier.unlink()
+    tables = [pd.read_csv(path) for path in (earlier, now) if path.is_file()]
+    # Lightning writes learning rates, training loss and scores of a step as rows of their own.
+    rows = pd.concat(tables).groupby("step", as_index=False).last()
+    rows.insert(0, "epoch", rows.pop("epoch"))
+    part = folder / "metrics.part"
+    rows.to_csv(part, index=False)
+    part.replace(now)
+    earlier.unlink(missing_ok=True)
 
 
 def slim_checkpoint(path: Path) -> None:
