@@ -144,9 +144,24 @@ def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
 
 
 def score_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -> dict[str, Any]:
-    """Scores of the hold-out fold, predicted by the mean of all networks; {} without one."""
+    """Scores of the hold-out fold by the mean of all networks, kept in oof/holdout.json; or {}."""
     if config.HOLDOUT is None:
         return {}
+    path = config.RUN_OUTPUT / "oof" / "holdout.json"
+    states = [_state_of(best_checkpoint(config, fold), config) for fold in folds]
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    if known.get("states") != states:
+        known = {"states": states, "result": predict_holdout(config, table, masks, folds)}
+        write_json(path, known)
+    return known["result"]
+
+
+def predict_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -> dict[str, Any]:
+    """Predicts and scores the hold-out fold by the mean of all networks.
+
+    Raises:
+        UserError: train_folds.csv has no such fold.
+    """
     from Lightning_datamodule import rows_in
     from predictor import build_stream, choose_device, load_teams, predict_batch
 
