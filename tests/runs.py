@@ -71,6 +71,11 @@ def copy_of(competition: Competition, root: Path) -> Competition:
     return Competition(root, *folders, competition.table)
 
 
+def checkpoint(competition: Competition, fold: int, run: str = "baseline") -> Path:
+    """best.ckpt of a fold."""
+    return competition.logs / run / f"fold_{fold}" / "checkpoints" / "best.ckpt"
+
+
 def errors_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Lines of the one error on stderr, without progress bars; no traceback is among them."""
     text = capsys.readouterr().err

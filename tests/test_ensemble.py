@@ -17,7 +17,7 @@ import torch
 
 import predictor
 from conftest import SRC, TESTS, Competition, draw_pair
-from runs import LEARN, TEST_SIZES, call, copy_of, errors_of, masks_of, write_two_runs
+from runs import LEARN, TEST_SIZES, call, checkpoint, copy_of, errors_of, masks_of, write_two_runs
 
 IMPORTS = f"import sys; sys.path[:0] = [{str(SRC)!r}, {str(TESTS)!r}]\n"
 
@@ -40,10 +40,6 @@ def submit(competition: Competition, *flags: str) -> int:
 
 def submission(competition: Competition, run: str = "baseline") -> Path:
     return competition.output / run / "submission.csv"
-
-
-def checkpoint(competition: Competition, run: str, fold: int) -> Path:
-    return competition.logs / run / f"fold_{fold}" / "checkpoints" / "best.ckpt"
 
 
 def test_some_folds(own: Competition, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,11 +228,11 @@ def test_an_image_that_cannot_be_read(
 
 
 def test_a_checkpoint_that_is_gone(own: Competition, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint(own, "baseline", 1).unlink()
+    checkpoint(own, 1).unlink()
     capsys.readouterr()
     assert submit(own) == 2
     (line,) = errors_of(capsys)
-    assert str(checkpoint(own, "baseline", 1)) in line
+    assert str(checkpoint(own, 1)) in line
     assert not submission(own).exists()
 
 
@@ -244,7 +240,7 @@ def test_runs_of_other_classes_have_no_mean(
     own: Competition, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for fold in (0, 1):
-        path = checkpoint(own, "wide", fold)
+        path = checkpoint(own, fold, "wide")
         content = torch.load(path, weights_only=True)
         content["hyper_parameters"]["data"] |= {"task": "multilabel", "classes": 2}
         content["state_dict"]["model.net.2.weight"] = torch.zeros(2, 6, 1, 1)

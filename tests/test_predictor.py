@@ -14,7 +14,16 @@ from Lightning_datamodule import LoaderSpec
 from Lightning_module import load_module
 from model_dispatcher import MODELS
 from predictor import build_stream, load_teams, predict_batch
-from runs import NETWORKS, TEST_SIZES, call, copy_of, masks_of, train_and_score, write_two_runs
+from runs import (
+    NETWORKS,
+    TEST_SIZES,
+    call,
+    checkpoint,
+    copy_of,
+    masks_of,
+    train_and_score,
+    write_two_runs,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +38,6 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Competition:
 def _networks(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, build in NETWORKS.items():
         monkeypatch.setitem(MODELS, name, build)
-
-
-def checkpoint(competition: Competition, run: str, fold: int) -> Path:
-    return competition.logs / run / f"fold_{fold}" / "checkpoints" / "best.ckpt"
 
 
 def by_hand(path: Path, picture: Path) -> np.ndarray:
@@ -57,7 +62,7 @@ def by_hand(path: Path, picture: Path) -> np.ndarray:
 def test_probabilities_are_the_mean_of_single_networks(
     scored: Competition, runs: list[str]
 ) -> None:
-    paths = [[checkpoint(scored, run, fold) for fold in (0, 1)] for run in runs]
+    paths = [[checkpoint(scored, fold, run) for fold in (0, 1)] for run in runs]
     teams = load_teams(paths, torch.device("cpu"))
     images = [(name, scored.input / "test_hq" / name) for name in TEST_SIZES]
     stream = build_stream(images, teams, LoaderSpec(val_batch=3, workers=0))
@@ -74,8 +79,8 @@ def test_probabilities_are_the_mean_of_single_networks(
 
 
 def test_every_network_weighs_the_same_whatever_its_run(scored: Competition) -> None:
-    paths = [checkpoint(scored, "baseline", 0), checkpoint(scored, "baseline", 1)]
-    wide = checkpoint(scored, "wide", 0)
+    paths = [checkpoint(scored, 0), checkpoint(scored, 1)]
+    wide = checkpoint(scored, 0, "wide")
     teams = load_teams([paths, [wide]], torch.device("cpu"))
     picture = scored.input / "test_hq" / "rgba_01.png"
     batch = next(iter(build_stream([("x", picture)], teams, LoaderSpec(workers=0))))
@@ -94,7 +99,7 @@ def test_the_submission_is_that_mean_above_the_threshold(
         found = masks_of(own.output / "+".join(runs) / "submission.csv")
         for name, mask in found.items():
             picture = own.input / "test_hq" / name
-            each = [by_hand(checkpoint(own, run, k), picture) for run in runs for k in (0, 1)]
+            each = [by_hand(checkpoint(own, k, run), picture) for run in runs for k in (0, 1)]
             sure = np.abs(np.mean(each, axis=0) - 0.5) > 1e-5
             assert np.array_equal(mask[sure], (np.mean(each, axis=0) > 0.5)[sure])
         assert 0 < sum(mask.sum() for mask in found.values()) < sum(m.size for m in found.values())

@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+import predictor
 from conftest import Competition, write_competition
 from images import read_image
 from instance_metrics import instance_map
@@ -23,6 +24,7 @@ from runs import (
     TRAIN,
     VOID,
     call,
+    checkpoint,
     copy_of,
     errors_of,
     paint_columns,
@@ -55,10 +57,6 @@ def report_of(competition: Competition) -> dict:
 
 def score_again(competition: Competition, *flags: str) -> int:
     return call("Lightning_tester", competition.flags(*LEARN, *flags))
-
-
-def checkpoint(competition: Competition, fold: int) -> Path:
-    return competition.logs / "baseline" / f"fold_{fold}" / "checkpoints" / "best.ckpt"
 
 
 def dice_iou(mask: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -278,7 +276,9 @@ def test_a_network_for_other_classes(own: Competition, capsys: pytest.CaptureFix
 
 
 def test_a_fold_that_nobody_trains_on_is_scored_by_all(
-    competition: Competition, capsys: pytest.CaptureFixture[str]
+    competition: Competition,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = competition.table.assign(kfold=competition.table["group"].str[-1].astype(int) % 3)
     table.to_csv(competition.output / "train_folds.csv", index=False)
@@ -288,6 +288,10 @@ def test_a_fold_that_nobody_trains_on_is_scored_by_all(
     assert (report["images"], report["holdout"]["images"]) == (9, 3)
     assert report["holdout"]["scores"]["dice"] > 0.8
     assert "hold-out fold 2: 3 images" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor, "load_teams", None)
+        assert score_again(competition, "--holdout", "2") == 0
+    assert report_of(competition) == report
     assert score_again(competition) == 2
     assert "HOLDOUT: the run has 2, now None" in "".join(errors_of(capsys))
 
