@@ -86,12 +86,15 @@ def test_shards_make_the_same_file(
     assert submit(own) == 0
     whole = submission(own).read_bytes()
     submission(own).unlink()
+    predicted = 0
     for shard in order:
         assert not submission(own).exists()
         capsys.readouterr()
         assert submit(own, "--shard", shard) == 0
-        told = "wrote 7 rows" if shard == order[-1] else "the others are not yet"
-        assert told in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert ("wrote 7 rows" if shard == order[-1] else "the others are not yet") in told
+        predicted += int(told.partition(" images")[0])
+    assert predicted == 7
     assert submission(own).read_bytes() == whole
 
 

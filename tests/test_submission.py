@@ -147,6 +147,7 @@ def test_a_row_an_image(order: str, base: int) -> None:
     assert np.array_equal(decoded, mask)
 
 
+@pytest.mark.filterwarnings("ignore:__array__")
 def test_pycocotools_reads_the_same_mask() -> None:
     mask = blobs(2)
     (text,) = mask_to_rles(mask[None], Format(order="column", base=0))
@@ -252,6 +253,16 @@ def test_a_part_cut_at_any_byte_goes_on(tmp_path: Path) -> None:
         lines = sum(end <= cut for end in ends)
         assert write_part(path) == 3 - max(0, lines - 1)
         assert path.read_bytes() == whole
+
+
+def test_what_was_cut_off_is_gone_whatever_comes_next(tmp_path: Path) -> None:
+    path = tmp_path / "part.jsonl"
+    write_part(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"img": "d", "rle": ["' + b"1 1 " * 100)
+    with PartFile(path, "key") as part:
+        part.write("e", ["7 7"])
+    assert path.read_bytes() == whole + b'{"img": "e", "rle": ["7 7"]}\n'
 
 
 def test_a_part_of_another_key_is_started_anew(tmp_path: Path) -> None:
