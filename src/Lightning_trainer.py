@@ -7,6 +7,7 @@ TensorBoard events and finished.json.
 import argparse
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +80,19 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     return [*callbacks, last]
 
 
+def choose_strategy(asked: str, devices: int) -> str:
+    """Lightning's strategy name; ddp allows for weights without a gradient.
+
+    EfficientNet encoders and others keep layers that no decoder reads: plain ddp stops at them.
+    """
+    import torch
+
+    several = devices > 1 or (devices == -1 and torch.cuda.device_count() > 1)
+    if asked == "ddp" or (asked == "auto" and several):
+        return "ddp_find_unused_parameters_true"
+    return asked
+
+
 def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     """The Trainer of one fold."""
     import pytorch_lightning as pl
@@ -87,7 +101,7 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     return pl.Trainer(
         accelerator=config.ACCELERATOR,
         devices=config.DEVICES,
-        strategy=config.STRATEGY,
+        strategy=choose_strategy(config.STRATEGY, config.DEVICES),
         precision=precision_here(config.PRECISION, config.ACCELERATOR),
         max_epochs=config.EPOCHS,
         accumulate_grad_batches=config.ACCUMULATE_GRAD_BATCHES,
@@ -215,7 +229,11 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
     trainer.log_every_n_steps = max(1, min(10, steps_an_epoch(config, len(train))))
     print(f"fold {fold}: {len(train)} training and {len(val)} validation images, "
           f"{config.EPOCHS} epochs, {trainer.precision}", flush=True)  # fmt: skip
-    trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
+    try:
+        trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
+    except SystemExit as stop:
+        # After SIGTERM Lightning leaves with 0, as if the training had ended.
+        raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
     return close_fold(trainer, folder, fold)
 
 
