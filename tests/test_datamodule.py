@@ -91,16 +91,20 @@ def test_each_epoch_has_an_order_that_seed_and_epoch_decide() -> None:
     assert {epoch for _, epoch in order(1, 5)} == {5}
 
 
+@pytest.mark.parametrize("batch", [4, 64])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_size_batches_hold_one_size_and_every_image_once(world: int) -> None:
+def test_size_batches_hold_one_size_and_every_image_once(world: int, batch: int) -> None:
     rng = np.random.default_rng(0)
     sizes = [(int(rng.integers(1, 4)) * 32, 64) for _ in range(23)]
-    shares = [list(SizeBatches(sizes, 4, rank=rank, world=world)) for rank in range(world)]
-    batches = [batch for share in shares for batch in share]
-    assert sorted(index for batch in batches for index in batch) == list(range(23))
-    assert all(len({sizes[index] for index in batch}) == 1 for batch in batches)
-    assert max(len(batch) for batch in batches) == 4
-    assert [len(SizeBatches(sizes, 4, rank=r, world=world)) for r in range(world)] == [
+    shares = [list(SizeBatches(sizes, batch, rank=rank, world=world)) for rank in range(world)]
+    batches = [indices for share in shares for indices in share]
+    assert sorted(index for indices in batches for index in indices) == list(range(23))
+    assert all(len({sizes[index] for index in indices}) == 1 for indices in batches)
+    assert max(map(len, batches)) <= batch
+    assert max(map(len, batches)) >= 4
+    # A rank without a batch would leave the others waiting.
+    assert all(shares)
+    assert [len(SizeBatches(sizes, batch, rank=r, world=world)) for r in range(world)] == [
         len(share) for share in shares
     ]
 

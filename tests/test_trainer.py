@@ -25,6 +25,7 @@ from Lightning_trainer import main
 from masks import FileMasks, MaskRules
 from model_dispatcher import MODELS
 from precision import choose_precision
+from tiny_net import HeadedNet
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
 
@@ -313,7 +314,7 @@ def test_a_last_checkpoint_that_does_not_fit_is_told(
     assert "Delete it" in told(capsys)
 
 
-EPOCHS = 12
+EPOCHS = 16
 
 
 def start(competition: Competition, run: str) -> "subprocess.Popen[bytes]":
@@ -326,9 +327,12 @@ def start(competition: Competition, run: str) -> "subprocess.Popen[bytes]":
     )
 
 
-def wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 120
-    while not path.is_file():
+def wait_for_change(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    def state() -> int:
+        return path.stat().st_mtime_ns if path.is_file() else 0
+
+    before, deadline = state(), time.monotonic() + 120
+    while state() == before:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -337,15 +341,9 @@ def wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
 def test_a_killed_run_ends_as_an_unbroken_one(competition: Competition) -> None:
     assert start(competition, "whole").wait(180) == 0
     folder = fold_of(competition, "broken")
-    for stop in (signal.SIGKILL, signal.SIGINT):
+    for stop in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         process = start(competition, "broken")
-        wait_for(folder / "checkpoints" / "last.ckpt", process)
-        if stop == signal.SIGINT:
-            # Until it has gone on from where the first was killed.
-            before = (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns
-            while (folder / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before:
-                assert process.poll() is None
-                time.sleep(0.01)
+        wait_for_change(folder / "checkpoints" / "last.ckpt", process)
         process.send_signal(stop)
         assert process.wait(60) != 0
         assert not (folder / "finished.json").exists()
@@ -370,13 +368,13 @@ def test_a_killed_run_ends_as_an_unbroken_one(competition: Competition) -> None:
 # ---------------------------------------------------------------- ranks
 
 
-def test_two_ranks(competition: Competition) -> None:
+def test_two_ranks(competition: Competition, monkeypatch: pytest.MonkeyPatch) -> None:
     # Seven images to train on, five to validate: neither divides by ranks and batches.
     competition.table["kfold"] = [0] * 5 + [1] * 7
     competition.table.to_csv(competition.output / "train_folds.csv", index=False)
-    flags = competition.flags(
-        "--strategy", "ddp", "--devices", "2", "--epochs", "3", "--lr", "0.03"
-    )
+    flags = competition.flags("--strategy", "ddp", "--devices", "2", "--epochs", "3")
+    # One batch would hold all validation images: the other rank needs some as well.
+    flags += ["--lr", "0.03", "--val-batch-size", "8", "--model-name", "headed"]
     done = run_python(str(TESTS / "tiny_net.py"), *flags, cwd=competition.root)
     assert done.returncode == 0, done.stderr[-3000:]
     for fold, steps in ((0, 2), (1, 1)):
@@ -386,6 +384,7 @@ def test_two_ranks(competition: Competition) -> None:
         table = pd.read_csv(fold_of(competition, fold=fold) / "metrics.csv")
         assert table["val_dice"].count() == 3
     # No image counts twice, none is left out.
+    monkeypatch.setitem(MODELS, "headed", HeadedNet)
     module = load_module(fold_of(competition) / "checkpoints" / "best.ckpt")
     assert score_of(competition, module) == pytest.approx(finished(competition)["score"], abs=1e-5)
 
