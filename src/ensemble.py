@@ -127,15 +127,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
     match_images(plan, found, config.TEST_PATH)
     first = reports[0]
+    task, classes = first["spec"]["task"], first["spec"]["classes"]
     form = Format(
-        rows=choose_rows(config.SUBMISSION_ROWS, plan),
-        task=first["spec"]["task"],
-        classes=first["spec"]["classes"],
+        rows=choose_rows(config.SUBMISSION_ROWS, plan, foreground=classes - (task == "multiclass")),
+        task=task,
+        classes=classes,
         order=config.RLE_ORDER,
         base=config.RLE_BASE,
         empty=config.RLE_EMPTY,
         min_area=first["min_area"],
     )
+    for name in ("THRESHOLD", "MIN_AREA"):
+        if getattr(config, name) != first[name.lower()]:
+            print(f"note: {name} is {first[name.lower()]} as when {runs[0]} was scored, not "
+                  f"{getattr(config, name)}: score it again to change it")  # fmt: skip
     folder = config.OUTPUT / "+".join(runs)
     key = fingerprint(
         reports, vars(form), [str(p) for run in checkpoints for p in run], config.TEST_CSV

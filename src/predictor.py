@@ -37,7 +37,7 @@ def load_teams(runs: Sequence[Sequence[Path]], device: torch.device) -> list[Tea
         modules = [load_module(path).to(device) for path in paths]
         for module in modules:
             module.model.to(memory_format=torch.channels_last)
-        specs = {module.spec for module in modules}
+        specs = dict.fromkeys(module.spec for module in modules)
         teams += [Team(spec, [m for m in modules if m.spec == spec]) for spec in specs]
     tasks = {(team.spec.task, team.spec.classes) for team in teams}
     if len(tasks) > 1:

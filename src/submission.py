@@ -96,13 +96,21 @@ def _class_indices(config: Any, texts: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def choose_rows(asked: str, plan: Plan) -> str:
+def choose_rows(asked: str, plan: Plan, *, foreground: int = 1) -> str:
     """image, class or instance: auto takes class when the sample has a class column.
 
+    Args:
+        foreground: number of classes beside the background.
+
     Raises:
-        UserError: the sample's shape does not fit.
+        UserError: the sample's shape does not fit, or its rows cannot tell the classes apart.
     """
     kind = ("class" if plan.columns.cls else "image") if asked == "auto" else asked
+    if kind != "class" and foreground > 1:
+        raise UserError(
+            f"SUBMISSION_ROWS={kind} has room for one class, the networks know {foreground} "
+            "beside the background: set CLASS_COLUMN, or train on TASK=binary"
+        )
     if kind == "class" and not plan.columns.cls:
         raise UserError(
             "SUBMISSION_ROWS=class, but the sample has no class column: set CLASS_COLUMN"
