@@ -60,7 +60,7 @@ def test_some_folds(own: Competition, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_second_run_predicts_nothing_unless_the_report_changed(
-    own: Competition, monkeypatch: pytest.MonkeyPatch
+    own: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert submit(own) == 0
     before = submission(own).read_bytes()
@@ -72,8 +72,14 @@ def test_a_second_run_predicts_nothing_unless_the_report_changed(
         patch.setattr(predictor, "load_teams", refuse)
         assert submit(own) == 0
     assert submission(own).read_bytes() == before
+    assert submit(own, "--threshold", "0.9", "--min-area", "3") == 0
+    assert submission(own).read_bytes() == before
+    told = capsys.readouterr().out
+    assert "note: THRESHOLD is 0.5 as when baseline was scored, not 0.9" in told
+    assert "note: MIN_AREA is 0 as when baseline was scored, not 3" in told
     assert call("Lightning_tester", own.flags(*LEARN, "--threshold", "0.9")) == 0
-    assert submit(own) == 0
+    assert submit(own, "--threshold", "0.9") == 0
+    assert "note" not in capsys.readouterr().out
     area = sum(mask.sum() for mask in masks_of(submission(own)).values())
     submission(own).write_bytes(before)
     assert area < sum(mask.sum() for mask in masks_of(submission(own)).values())

@@ -122,6 +122,10 @@ def test_what_a_row_stands_for(tmp_path: Path) -> None:
         choose_rows("auto", several)
     with pytest.raises(UserError, match="CLASS_COLUMN"):
         choose_rows("class", one)
+    assert choose_rows("auto", classes, foreground=2) == "class"
+    for kind in ("auto", "instance"):
+        with pytest.raises(UserError, match="room for one class, the networks know 2"):
+            choose_rows(kind, one, foreground=2)
 
 
 def test_images_and_sample_must_agree(tmp_path: Path) -> None:
