@@ -1,13 +1,9 @@
-"""Lightning_trainer: what a run leaves behind, how it goes on, and when it refuses to."""
+"""Lightning_trainer: what a run leaves behind, which runs there are, what it refuses."""
 
 import copy
 import gc
 import json
 import math
-import signal
-import subprocess
-import sys
-import time
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,37 +14,14 @@ import pytest
 import torch
 import yaml
 
-from conftest import TESTS, Competition, run_python
-from Lightning_datamodule import LoaderSpec, SegmentationDataModule, split_rows
+from conftest import Competition
 from Lightning_module import load_module
 from Lightning_trainer import main
-from masks import FileMasks, MaskRules
 from model_dispatcher import MODELS
 from precision import choose_precision
-from tiny_net import HeadedNet
+from trained import checkpoint, finished, fold_of, same_weights, score_of, told
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
-
-
-def fold_of(competition: Competition, run: str = "baseline", fold: int = 0) -> Path:
-    return competition.logs / run / f"fold_{fold}"
-
-
-def finished(competition: Competition, run: str = "baseline", fold: int = 0) -> dict[str, Any]:
-    return json.loads((fold_of(competition, run, fold) / "finished.json").read_text())
-
-
-def checkpoint(folder: Path, name: str) -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-
-
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    return captured.out + captured.err
-
-
-def same_weights(one: dict[str, Any], two: dict[str, Any]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
 
 
 # ---------------------------------------------------------------- what a run leaves
@@ -146,23 +119,6 @@ def test_best_is_the_moving_average_and_scores_what_was_written(
     assert score_of(competition, module) == pytest.approx(written, abs=1e-6)
 
 
-def score_of(competition: Competition, module: Any) -> float:
-    """Mean Dice of the validation images of fold 0, by NumPy."""
-    train, val = split_rows(competition.table, 0)
-    data = SegmentationDataModule(
-        train, val, root=competition.input, spec=module.spec,
-        masks=FileMasks(MaskRules("binary"), competition.input),
-        loader=LoaderSpec(val_batch=1, workers=0),
-    )  # fmt: skip
-    scores = []
-    for batch in data.val_dataloader():
-        with torch.inference_mode():
-            pred = (module.eval()(batch["image"]).sigmoid() > 0.5).numpy()
-        mask = batch["mask"].numpy() > 0
-        scores.append(2 * (pred & mask).sum() / (pred.sum() + mask.sum()))
-    return float(np.mean(scores))
-
-
 @pytest.mark.parametrize("accumulate", [1, 2, 64])
 def test_steps_of_an_epoch(competition: Competition, accumulate: int) -> None:
     flags = competition.flags("--fold", "0", "--accumulate-grad-batches", str(accumulate))
@@ -235,158 +191,6 @@ def test_a_hold_out_fold_is_never_seen(competition: Competition) -> None:
     folds = sorted(path.name for path in competition.logs.glob("baseline/fold_*"))
     assert folds == ["fold_0", "fold_1"]
     assert finished(competition)["steps"] == 4
-
-
-# ---------------------------------------------------------------- again
-
-
-def test_finished_folds_are_kept_and_others_added(
-    competition: Competition, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(competition.flags("--fold", "0")) == 0
-    best = fold_of(competition) / "checkpoints" / "best.ckpt"
-    before = best.stat().st_mtime_ns
-    told(capsys)
-    # Where and how fast may change within a run.
-    assert main(competition.flags("--val-batch-size", "3", "--num-workers", "1")) == 0
-    out = told(capsys)
-    assert "fold 0: finished before, kept" in out
-    assert "fold 1: 6 training" in out
-    assert "checked" not in out
-    assert best.stat().st_mtime_ns == before
-    assert finished(competition, fold=1)["epochs"] == 2
-
-
-def test_another_configuration_is_refused_with_what_differs(
-    competition: Competition, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(competition.flags("--fold", "0")) == 0
-    before = finished(competition)
-    told(capsys)
-    assert main(competition.flags("--fold", "0", "--lr", "0.5", "--crop-size", "96")) == 2
-    out = told(capsys)
-    for part in ("'baseline'", "LR: the run has 0.001, now 0.5", "CROP_SIZE", "--overwrite"):
-        assert part in out
-    assert "EPOCHS" not in out
-    assert finished(competition) == before
-
-    table = competition.table.assign(kfold=competition.table["kfold"][::-1].tolist())
-    table.to_csv(competition.output / "train_folds.csv", index=False)
-    assert main(competition.flags("--fold", "0")) == 2
-    assert "train_folds.csv" in told(capsys)
-
-    assert main(competition.flags("--fold", "0", "--lr", "0.5", "--overwrite")) == 0
-    assert finished(competition) != before
-    assert main(competition.flags("--fold", "0", "--lr", "0.5")) == 0
-
-
-def test_a_fold_cut_off_at_its_very_end_is_closed(competition: Competition) -> None:
-    assert main(competition.flags("--fold", "0")) == 0
-    folder = fold_of(competition)
-    first, table = finished(competition), pd.read_csv(folder / "metrics.csv")
-    for _ in range(2):
-        (folder / "finished.json").unlink()
-        assert main(competition.flags("--fold", "0")) == 0
-        again = finished(competition)
-        assert {**again, "seconds": 0} == {**first, "seconds": 0}
-        pd.testing.assert_frame_equal(pd.read_csv(folder / "metrics.csv")[table.columns], table)
-
-
-def test_a_last_checkpoint_that_does_not_fit_is_told(
-    competition: Competition, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(competition.flags("--fold", "0")) == 0
-    folder = fold_of(competition)
-    (folder / "finished.json").unlink()
-    last = folder / "checkpoints" / "last.ckpt"
-    whole = last.read_bytes()
-    told(capsys)
-    for data in (whole[: len(whole) // 2], b"nothing"):
-        last.write_bytes(data)
-        assert main(competition.flags("--fold", "0")) == 2
-        out = told(capsys)
-        assert f"{last} cannot be read" in out
-        assert "Delete it" in out
-    state = torch.load(fold_of(competition) / "checkpoints" / "best.ckpt", weights_only=True)
-    state["state_dict"]["model.head.0.weight"] = torch.zeros(7, 8, 3, 3)
-    torch.save(state, last)
-    assert main(competition.flags("--fold", "0")) == 2
-    assert "Delete it" in told(capsys)
-
-
-EPOCHS = 16
-
-
-def start(competition: Competition, run: str) -> "subprocess.Popen[bytes]":
-    words = competition.flags("--fold", "0", "--run", run, "--epochs", str(EPOCHS))
-    words += ["--num-workers", "1", "--augmentation", "light", "--precision", "bf16-mixed"]
-    return subprocess.Popen(
-        [sys.executable, str(TESTS / "tiny_net.py"), *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-
-def wait_for_change(path: Path, process: "subprocess.Popen[bytes]") -> None:
-    def state() -> int:
-        return path.stat().st_mtime_ns if path.is_file() else 0
-
-    before, deadline = state(), time.monotonic() + 120
-    while state() == before:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_killed_run_ends_as_an_unbroken_one(competition: Competition) -> None:
-    assert start(competition, "whole").wait(180) == 0
-    folder = fold_of(competition, "broken")
-    for stop in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
-        process = start(competition, "broken")
-        wait_for_change(folder / "checkpoints" / "last.ckpt", process)
-        process.send_signal(stop)
-        assert process.wait(60) != 0
-        assert not (folder / "finished.json").exists()
-        assert checkpoint(folder, "last")["epoch"] < EPOCHS - 1
-    assert start(competition, "broken").wait(180) == 0
-
-    whole = fold_of(competition, "whole")
-    one, two = finished(competition, "whole"), finished(competition, "broken")
-    assert {**one, "seconds": 0} == {**two, "seconds": 0}
-    assert (two["epochs"], two["steps"]) == (EPOCHS, 3 * EPOCHS)
-    for name in ("best", "last"):
-        weights = [checkpoint(place, name)["state_dict"] for place in (whole, folder)]
-        assert same_weights(*weights)
-    tables = [pd.read_csv(place / "metrics.csv") for place in (whole, folder)]
-    for columns in (["val_loss", "val_dice"], ["train_loss"], ["lr-AdamW/pg1"]):
-        rows = [table.dropna(subset=columns[0])[["step", *columns]] for table in tables]
-        pd.testing.assert_frame_equal(*(part.reset_index(drop=True) for part in rows))
-    assert tables[1]["val_loss"].count() == EPOCHS
-    assert tables[1]["step"].is_unique
-
-
-# ---------------------------------------------------------------- ranks
-
-
-def test_two_ranks(competition: Competition, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Seven images to train on, five to validate: neither divides by ranks and batches.
-    competition.table["kfold"] = [0] * 5 + [1] * 7
-    competition.table.to_csv(competition.output / "train_folds.csv", index=False)
-    flags = competition.flags("--strategy", "ddp", "--devices", "2", "--epochs", "3")
-    # One batch would hold all validation images: the other rank needs some as well.
-    flags += ["--lr", "0.03", "--val-batch-size", "8", "--model-name", "headed"]
-    done = run_python(str(TESTS / "tiny_net.py"), *flags, cwd=competition.root)
-    assert done.returncode == 0, done.stderr[-3000:]
-    for fold, steps in ((0, 2), (1, 1)):
-        summary = finished(competition, fold=fold)
-        # A rank has four (three) images in full batches of two.
-        assert (summary["epochs"], summary["steps"]) == (3, 3 * steps)
-        table = pd.read_csv(fold_of(competition, fold=fold) / "metrics.csv")
-        assert table["val_dice"].count() == 3
-    # No image counts twice, none is left out.
-    monkeypatch.setitem(MODELS, "headed", HeadedNet)
-    module = load_module(fold_of(competition) / "checkpoints" / "best.ckpt")
-    assert score_of(competition, module) == pytest.approx(finished(competition)["score"], abs=1e-5)
 
 
 def test_inside_kaggle_all_goes_to_the_working_folder(

@@ -1,0 +1,117 @@
+"""How the module steps: rates, accumulation, clipping, half precision."""
+
+import copy
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from Lightning_module import rate_at
+from model_dispatcher import encoder_of
+from toys import Spy, collated, loader, module_of, samples, trainer_of
+
+pytestmark = pytest.mark.usefixtures("tiny_net")
+
+
+# ---------------------------------------------------------------- optimiser
+
+
+def test_rate_climbs_to_the_peak_and_falls_to_zero() -> None:
+    rates = [rate_at(step, 100, 0.1) for step in range(100)]
+    np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
+    assert max(rates) == 1.0
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+    np.testing.assert_allclose(rates[55], 0.5, atol=0.02)
+    assert 0 < rates[-1] < 0.01
+    assert 0 <= rate_at(100, 100, 0.1) < 1e-9
+    # A single step, and no warm-up, still train.
+    assert rate_at(0, 1, 0.05) == 1
+    assert rate_at(0, 50, 0.0) == 1
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_rates_of_a_run_follow_the_schedule_step_by_step(tmp_path: Path, accumulate: int) -> None:
+    spy = Spy()
+    module = module_of(lr=0.01, encoder_lr_factor=0.1, warmup=0.25)
+    trainer = trainer_of(tmp_path, epochs=2, callbacks=[spy], accumulate_grad_batches=accumulate)
+    trainer.fit(module, loader(samples("binary", 9), 2))
+    steps = 2 * math.ceil(5 / accumulate)
+    assert trainer.global_step == len(spy.rates) == steps
+    expected = [0.01 * rate_at(step, steps, 0.25) for step in range(steps)]
+    np.testing.assert_allclose([decoder for decoder, _ in spy.rates], expected)
+    np.testing.assert_allclose([encoder for _, encoder in spy.rates], np.array(expected) / 10)
+
+
+def test_every_parameter_is_in_one_group(tmp_path: Path) -> None:
+    module = module_of(lr=0.01, encoder_lr_factor=0.1)
+    trainer = trainer_of(tmp_path)
+    trainer.fit(module, loader(samples("binary", 2), 2))
+    own, encoder = ({id(p) for p in g["params"]} for g in trainer.optimizers[0].param_groups)
+    assert encoder == {id(p) for p in encoder_of(module.model).parameters()}
+    assert own | encoder == {id(p) for p in module.parameters()}
+    assert not own & encoder
+
+
+@pytest.mark.parametrize(("count", "accumulate"), [(10, 4), (6, 4), (8, 4), (5, 1)])
+def test_each_window_steps_with_the_mean_of_its_batches(
+    tmp_path: Path, count: int, accumulate: int
+) -> None:
+    # Lightning divides a short last window by the full length.
+    module, spy, made = module_of(lr=1e-12, weight_decay=0.0), Spy(), samples("binary", count)
+    reference = copy.deepcopy(module).train()
+    trainer = trainer_of(tmp_path, callbacks=[spy], accumulate_grad_batches=accumulate)
+    trainer.fit(module, loader(made, 1))
+    windows = [made[i : i + accumulate] for i in range(0, count, accumulate)]
+    assert len(spy.gradients) == len(windows)
+    for window, gradients in zip(windows, spy.gradients, strict=True):
+        reference.zero_grad()
+        for one in window:
+            batch = collated([one])
+            loss = reference.loss(reference(batch["image"]), batch["mask"])
+            (loss / len(window)).backward()
+        for ours, theirs in zip(gradients, reference.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip", [1e-3, None])
+def test_gradients_are_clipped_with_the_fused_optimiser(tmp_path: Path, clip: float | None) -> None:
+    module, spy = module_of(), Spy()
+    trainer = trainer_of(tmp_path, epochs=2, callbacks=[spy], gradient_clip_val=clip)
+    trainer.fit(module, loader(samples("binary", 4), 2))
+    assert trainer.optimizers[0].defaults["fused"]
+    if clip:
+        np.testing.assert_allclose(spy.norms, clip, rtol=1e-2)
+    else:
+        assert min(spy.norms) > 2e-3
+
+
+def test_bfloat16_on_a_cpu(tmp_path: Path) -> None:
+    module, spy = module_of(), Spy()
+    made = samples("binary", 6)
+    trainer = trainer_of(tmp_path, precision="bf16-mixed", callbacks=[spy], gradient_clip_val=1.0)
+    trainer.fit(module, loader(made, 2), loader(made, 4))
+    assert math.isfinite(trainer.callback_metrics["val_loss"])
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert max(spy.norms) <= 1.001
+    (probs, *_) = trainer.predict(module, loader(made, 2))
+    assert probs.dtype == torch.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="fp16 is for GPUs")
+def test_float16_scales_then_clips(tmp_path: Path) -> None:
+    module, spy = module_of(), Spy()
+    options = {"accelerator": "gpu", "precision": "16-mixed", "gradient_clip_val": 0.01}
+    trainer = pl.Trainer(
+        devices=1, max_epochs=3, callbacks=[spy], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, default_root_dir=tmp_path, **options,
+    )  # fmt: skip
+    trainer.fit(module, loader(samples("binary", 8), 2))
+    path = tmp_path / "a.ckpt"
+    trainer.save_checkpoint(path)
+    assert torch.load(path, weights_only=True)["MixedPrecision"]["scale"] > 1
+    assert max(spy.norms) <= 0.0101
+    assert all(p.isfinite().all() for p in module.parameters())
