@@ -21,7 +21,6 @@ from experiment import (
     load_folds,
     loader_spec,
     quiet_lightning,
-    recipe,
     write_json,
 )
 from overrides import load_config
@@ -110,6 +109,8 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
         "state": _state_of(checkpoint, config),
         "images": len(val),
         "at_network_size": metrics,
+        "spec": module.spec.to_dict(),
+        "recipe": vars(module.recipe),
         "scores": scorer.scores(),
         **scorer.record(),
     }
@@ -206,7 +207,7 @@ def write_report(
     part = config.RUN_OUTPUT / "oof.part"
     (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
     part.replace(config.RUN_OUTPUT / "oof.csv")
-    dropped = ("rows", "sums", "state")
+    dropped = ("rows", "sums", "state", "spec", "recipe")
     scores = scorer.scores()
     write_json(
         config.RUN_OUTPUT / "report.json",
@@ -220,8 +221,8 @@ def write_report(
             "holdout": holdout,
             "threshold": config.THRESHOLD,
             "min_area": config.MIN_AREA,
-            "spec": data_spec(config).to_dict(),
-            "recipe": vars(recipe(config)),
+            "spec": records[0]["spec"],
+            "recipe": records[0]["recipe"],
             "folds": [{k: v for k, v in r.items() if k not in dropped} for r in records],
         },
     )
@@ -256,7 +257,7 @@ def draw_cases(config: Any, masks: Any, ranked: Any, table: Any) -> Path:
             threshold=config.THRESHOLD,
         )[0].numpy()
         drawn = draw_contours(draw_contours(to_rgb(image), truth, TRUTH), mask, PREDICTION)
-        tiles.append(tile(drawn, f"{score:.3f} {case.img}"))
+        tiles.append(tile(drawn, f"{float(score or 0):.3f} {case.img}"))
     path = config.RUN_OUTPUT / "cases.png"
     write_sheet(path, tiles)
     return path

@@ -98,6 +98,12 @@ def predict_images(
             part.sync()
 
 
+def set_aside(path: Path) -> None:
+    """Renames an earlier submission, so that a run cut off does not leave it as if it were new."""
+    if path.is_file():
+        path.replace(path.with_name("submission.previous.csv"))
+
+
 def write_submission(
     config: Any, plan: Plan, form: Format, *, key: str, folder: Path, count: int
 ) -> int | None:
@@ -149,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with PartFile(part_path(folder, index, count), key) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         if todo:
+            set_aside(folder / "submission.csv")
             print(
                 f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
                 f"threshold {first['threshold']}; {len(mine) - len(todo)} images were done before"

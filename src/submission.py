@@ -1,6 +1,7 @@
 """submission.csv: what the sample asks for, rows of a mask, and a file that survives a kill."""
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
@@ -198,9 +199,22 @@ class PartFile:
                 self._end += len(line)
 
     def __enter__(self) -> "PartFile":
-        """Opens for appending after the last whole line."""
+        """Opens for appending after the last whole line.
+
+        Raises:
+            UserError: another process appends to it.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = self.path.open("r+b" if self._end else "wb")
+        self.path.touch()
+        self._stream = self.path.open("r+b")
+        try:
+            fcntl.lockf(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by workers
+        except OSError:
+            self._stream.close()
+            raise UserError(
+                f"{self.path}: another process is writing it. Wait for it, or share the images "
+                "with --shard 0/2 and --shard 1/2"
+            ) from None
         self._stream.truncate(self._end)
         self._stream.seek(self._end)
         if not self._end:
