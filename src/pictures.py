@@ -33,10 +33,10 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def tile(picture: np.ndarray, title: str, side: int = 420) -> np.ndarray:
-    """A picture fitted into a square of `side` with a line of text above it."""
+    """A picture fitted into a square of `side` with a line of text above it, no taller than it."""
     scale = side / max(picture.shape[:2])
     small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    card = np.full((side + 28, side + 8, 3), 255, np.uint8)
+    card = np.full((small.shape[0] + 32, side + 8, 3), 255, np.uint8)
     card[26 : 26 + small.shape[0], 4 : 4 + small.shape[1]] = small
     shown = title if len(title) <= 46 else title[:22] + "..." + title[-21:]
     cv2.putText(card, shown, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (20, 20, 20), 1, cv2.LINE_AA)
@@ -44,11 +44,16 @@ def tile(picture: np.ndarray, title: str, side: int = 420) -> np.ndarray:
 
 
 def write_sheet(path: Path, tiles: list[np.ndarray], columns: int = 4) -> None:
-    """Writes tiles of one size, row by row, as one PNG."""
-    blank = np.full_like(tiles[0], 255)
-    tiles = tiles + [blank] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    write_picture(path, np.vstack(rows))
+    """Writes tiles of one width, row by row, as one PNG; a row is as tall as its tallest."""
+    tiles = tiles + [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
+    write_picture(path, np.vstack([np.hstack(_same_height(row)) for row in rows]))
+
+
+def _same_height(row: list[np.ndarray]) -> list[np.ndarray]:
+    tallest = max(len(card) for card in row)
+    edges = ((0, 0), (0, 0))
+    return [np.pad(card, ((0, tallest - len(card)), *edges), constant_values=255) for card in row]
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
