@@ -127,7 +127,7 @@ def test_the_trainer_and_the_tester_agree(scored: Competition) -> None:
 
 def test_pictures_of_cases(scored: Competition) -> None:
     sheet = cv2.imread(str(run_of(scored) / "cases.png"))
-    assert sheet.shape == (4 * 448, 4 * 428, 3)
+    assert sheet.shape == (4 * (336 + 32), 4 * 428, 3)  # 64 x 80 pixels, 420 wide, and a title
     assert (sheet == PREDICTION[::-1]).all(2).any()
 
 
