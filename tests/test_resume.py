@@ -97,7 +97,7 @@ def test_a_last_checkpoint_that_does_not_fit_is_told(
     assert "Delete it" in told(capsys)
 
 
-EPOCHS = 16
+EPOCHS = 40  # enough that a signal sent on a busy machine still finds the run alive
 
 
 def start(competition: Competition, run: str) -> "subprocess.Popen[bytes]":
