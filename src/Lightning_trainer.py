@@ -197,6 +197,7 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
     """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
     import pytorch_lightning as pl
     import torch
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from competition import mask_source
     from Lightning_datamodule import SegmentationDataModule, split_rows
@@ -225,7 +226,10 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
     if is_main_process():
         set_aside_metrics(folder)
         write_json(folder / "config.json", knob_values(config))
-    trainer = build_trainer(config, folder, "max" if module.metric.higher_is_better else "min")
+    try:
+        trainer = build_trainer(config, folder, "max" if module.metric.higher_is_better else "min")
+    except (MisconfigurationException, ValueError) as error:
+        raise UserError(f"ACCELERATOR, DEVICES, STRATEGY or PRECISION: {error}") from error
     trainer.log_every_n_steps = max(1, min(10, steps_an_epoch(config, len(train))))
     print(f"fold {fold}: {len(train)} training and {len(val)} validation images, "
           f"{config.EPOCHS} epochs, {trainer.precision}", flush=True)  # fmt: skip

@@ -40,7 +40,10 @@ def read_report(config: Any, run: str) -> dict[str, Any]:
         raise UserError(
             f"no report {path}. Score the run first: src/Lightning_tester.py --run {run}"
         )
-    return json.loads(path.read_text())
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is broken: {error}. Run src/Lightning_tester.py again") from None
 
 
 def checkpoints_of(config: Any, report: dict[str, Any]) -> list[Path]:

@@ -96,6 +96,11 @@ def load_folds(config: Any) -> Any:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
     raise_all([f"{path.name}: no column {name}" for name in missing], "run src/folds.py again:")
+    wrong = table["img"][~table["kfold"].str.fullmatch(r"-1|\d+")]
+    raise_all(
+        [f"{img}: kfold must be a whole number, 0 and up or -1" for img in wrong],
+        f"{path.name} was changed by hand; run src/folds.py again:",
+    )
     table["kfold"] = table["kfold"].astype(int)
     return table
 

@@ -276,3 +276,20 @@ def test_folds_first(competition: Competition, capsys: pytest.CaptureFixture[str
 )
 def test_precision(asked: str, cuda: bool, cpu_bf16: bool, chosen: str) -> None:
     assert choose_precision(asked, cuda=cuda, cpu_bf16=cpu_bf16) == chosen
+
+
+def test_folds_changed_by_hand_are_told(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = competition.table.astype({"kfold": str})
+    table.loc[1, "kfold"] = "x"
+    table.to_csv(competition.output / "train_folds.csv", index=False)
+    assert main(competition.flags()) == 2
+    assert f"{table['img'][1]}: kfold must be a whole number" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_told(
+    competition: Competition, tiny_net: type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(competition.flags("--accelerator", "abacus")) == 2
+    assert "error: ACCELERATOR, DEVICES" in capsys.readouterr().err
