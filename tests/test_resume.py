@@ -107,6 +107,8 @@ def start(competition: Competition, run: str) -> "subprocess.Popen[bytes]":
         [sys.executable, str(TESTS / "tiny_net.py"), *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # Shells start background jobs deaf to SIGINT, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
