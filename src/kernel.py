@@ -16,7 +16,10 @@ from typing import Any
 from errors import UserError, script
 from overrides import PREFIX, load_config
 
-HOST_KNOBS = ("INPUT", "OUTPUT", "LOGS", "RUN", "ENCODER_WEIGHTS", "ACCELERATOR", "NUM_WORKERS")
+HOST_KNOBS = (
+    *("INPUT", "OUTPUT", "LOGS", "RUN", "COMPETITION", "ENCODER_WEIGHTS"),
+    *("ACCELERATOR", "DEVICES", "STRATEGY", "NUM_WORKERS"),
+)
 UNDER_INPUT = ("TRAIN_PATH", "MASK_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV")
 
 
@@ -91,17 +94,14 @@ def build_bundle(
     config: Any, runs: Sequence[str], folder: Path, *, half: bool, wheels: Path | None
 ) -> str:
     """Writes weights, reports, wheels and manifest of runs; returns the bundle's id."""
-    from ensemble import checkpoints_of, read_report
-    from kernel_bundle import add_wheels, export_run, write_manifest
+    from kernel_bundle import add_wheels, write_manifest
+    from kernel_export import export_runs
     from kernel_image import import_closure, missing_distributions
     from kernel_notebook import INFER_ROOTS
 
     src = Path(__file__).parent
     folder.mkdir(parents=True)
-    reports = {}
-    for run in runs:
-        report = read_report(config, run)
-        reports[run] = export_run(report, checkpoints_of(config, report), folder, half=half)
+    reports = export_runs(config, runs, folder, half=half)
     add_wheels(missing_distributions(src, import_closure(src, INFER_ROOTS)), folder, wheels)
     return write_manifest(folder, kind="infer", reports=reports)
 
@@ -170,6 +170,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--wheels", type=Path, help="folder of py3-none-any wheels for the bundle")
     add("--from-kernel", default="", help="infer: owner/slug of a train kernel, no upload")
     add("--train", action="store_true", help="check, run: the train kernel")
+    add("--resume", action="store_true", help="train: attach the kernel's own earlier output")
     add("--hidden", type=int, default=50, help="run: images of the hidden rerun")
     add("--forecast", type=int, default=0, help="run: images to project to; 0 = --hidden")
     add("--gpu-factor", type=float, default=1.0, help="run: how much faster Kaggle's machine is")
@@ -183,9 +184,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     folder = kernel_folder(config, args)
     if args.command == "run":
-        from kernel_run import rehearse
+        from kernel_run import rehearse, rehearse_train
 
-        rehearse(config, args, folder)
+        (rehearse_train if args.train else rehearse)(config, args, folder)
         return 0
     if args.command == "infer":
         build_infer(config, args)

@@ -36,7 +36,8 @@ class Job:
         sample: TEST_CSV, under the competition's folder.
         gpus: GPUs the kernel asked for; 0 = a CPU kernel.
         hours: the competition's limit.
-        knobs: flags for ensemble.py.
+        knobs: flags for the scripts.
+        earlier: owner/slug of a train kernel, whose earlier output it goes on with.
     """
 
     competition: str
@@ -50,6 +51,7 @@ class Job:
     gpus: int = 0
     hours: float = 9.0
     knobs: tuple[str, ...] = ()
+    earlier: str = ""
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,8 @@ def push(folder: Path, *, submit: str = "") -> None:
             _expect(["datasets", "version", *words, "-m", f"bundle {bundle}"], folder, CREATED)
         else:
             _expect(["datasets", "create", *words], folder, CREATED)
+        # At once the answer may be about the version before.
+        time.sleep(POLL)
         _wait(["datasets", "status", dataset], folder, READY)
     text = _expect(["kernels", "push", "-p", "notebook"], folder, PUSHED)
     if "not valid" in text:

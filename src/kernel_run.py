@@ -112,7 +112,10 @@ def play(
         mounted[names[source]] = root / "bundle"
     for source in metadata["kernel_sources"]:
         # What the train kernel's own rehearsal left stands for its output.
-        mounted[names[source]] = folder.parent / TRAIN_FOLDER / "working"
+        left = folder.parent / TRAIN_FOLDER / "working"
+        if not left.is_dir():
+            raise UserError(f"no output of {source} in {left}: rehearse it with run --train first")
+        mounted[names[source]] = left
     more = {"KAGGLE_IS_COMPETITION_RERUN": "1"} if way.hidden else {}
     return run_notebook(
         folder / "notebook" / NOTEBOOK,
@@ -188,6 +191,26 @@ def forecast(
         f"forecast: {1000 * each / factor:.0f} ms an image, {images} images in {projected:.2f} h "
         f"of {hours:g} h, {peak:.1f} GB of {MEMORY} GB: {'fits' if fits else 'DOES NOT FIT'}"
     )
+
+
+def rehearse_train(config: Any, args: Any, folder: Path) -> None:
+    """Runs a train kernel once, prints what it said; keeps its /kaggle/working for --resume and --from-kernel.
+
+    Raises:
+        UserError: the notebook fails.
+    """
+    variables = {} if args.demand_gpu else {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    with tempfile.TemporaryDirectory(prefix="rehearsal_") as name:
+        root = Path(name)
+        working = play(folder, config.INPUT, Rehearsal(), root, variables=variables)
+        left, new = folder / "working", folder / "working.part"
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(working, new)
+    shutil.rmtree(left, ignore_errors=True)
+    new.rename(left)
+    notebook = json.loads((left / "__notebook__.ipynb").read_text())
+    outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+    print("".join("".join(o.get("text", "")) for o in outputs if "text" in o).strip())
 
 
 def rehearse(config: Any, args: Any, folder: Path) -> None:
