@@ -124,6 +124,7 @@ def build_infer(config: Any, args: argparse.Namespace) -> None:
 
     owner, title, dataset = names_of(config, args, "inference")
     runs, folder, src = runs_of(config, args), kernel_folder(config, args), Path(__file__).parent
+    knobs, sample = travelling_knobs(config), sample_of(config)
     source, bundle_id = args.from_kernel, ""
     shutil.rmtree(folder, ignore_errors=True)
     if not source:
@@ -136,10 +137,10 @@ def build_infer(config: Any, args: argparse.Namespace) -> None:
         source=source,
         bundle_id=bundle_id,
         runs=tuple(runs),
-        **sample_of(config),
+        **sample,
         gpus=0 if args.machine == CPU else 2,
         hours=args.hours,
-        knobs=("--unreadable", "empty", *travelling_knobs(config)),
+        knobs=("--unreadable", "empty", *knobs),
     )
     kernel = Kernel(
         owner,

@@ -54,6 +54,8 @@ def check_kernel(folder: Path) -> str:
     size = 0
     if bundle.is_dir():
         problems += dataset_problems(bundle, metadata) + bundle_problems(bundle)
+        # Seconds: only what is otherwise in order is worth loading.
+        problems += [] if problems else load_problems(bundle)
         size = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
     raise_all(problems, f"{folder} would fail on Kaggle:")
     kb = sent_size(notebook) / 1000
@@ -204,7 +206,7 @@ def bundle_problems(bundle: Path) -> list[str]:
         for name, path in there.items()
         if name in told and file_hash(path) != told[name]["sha256"]
     ]
-    return problems or load_problems(bundle)
+    return problems
 
 
 def load_problems(bundle: Path) -> list[str]:

@@ -163,6 +163,7 @@ def push(folder: Path, *, submit: str = "") -> None:
         raise UserError(f"kaggle kernels push: sources are missing in the kernel: {_last(text)}")
     words = text.partition("Kernel version ")[2].split()
     version = words[0] if words else "1"
+    time.sleep(POLL)
     _wait(["kernels", "status", name], folder, COMPLETE)
     _client(["kernels", "output", name, "-p", "fetched"], folder)
     if submit and metadata["competition_sources"]:

@@ -85,6 +85,11 @@ def hidden_modules() -> list[str]:
     return [name.replace("-", "_") for name in names]
 
 
+def left_by_training(folder: Path) -> Path:
+    """/kaggle/working of the train kernel's last rehearsal, beside a kernel's folder."""
+    return folder.parent / TRAIN_FOLDER / "working"
+
+
 def play(
     folder: Path,
     competition: Path,
@@ -112,7 +117,7 @@ def play(
         mounted[names[source]] = root / "bundle"
     for source in metadata["kernel_sources"]:
         # What the train kernel's own rehearsal left stands for its output.
-        left = folder.parent / TRAIN_FOLDER / "working"
+        left = left_by_training(folder)
         if not left.is_dir():
             raise UserError(f"no output of {source} in {left}: rehearse it with run --train first")
         mounted[names[source]] = left
@@ -127,16 +132,21 @@ def play(
     )
 
 
-def reference(config: Any, job: Mapping[str, Any], competition: Path, folder: Path) -> Path:
+def reference(
+    job: Mapping[str, Any], competition: Path, folder: Path, *, output: Path, logs: Path
+) -> Path:
     """The submission that ensemble.py writes here for the same images.
+
+    Args:
+        output, logs: where the runs' reports and checkpoints are.
 
     Raises:
         UserError: it fails.
     """
-    runs, logs = job["runs"], config.LOGS
+    runs = job["runs"]
     for run in runs:
         (folder / run).mkdir(parents=True)
-        shutil.copyfile(config.OUTPUT / run / "report.json", folder / run / "report.json")
+        shutil.copyfile(output / run / "report.json", folder / run / "report.json")
     words = [sys.executable, str(Path(__file__).with_name("ensemble.py")), *job["knobs"]]
     words += ["--runs", ",".join(runs), "--input", str(competition)]
     words += ["--output", str(folder), "--logs", str(logs)]
@@ -225,13 +235,17 @@ def rehearse(config: Any, args: Any, folder: Path) -> None:
     if not namespaces():
         print("no namespaces on this machine: KAGGLE_ROOT stands for /kaggle, mounts are writable")
     variables = {} if args.demand_gpu else {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    left = left_by_training(folder)
+    trained_there = not (folder / "bundle").is_dir()
+    output = left / "output" if trained_there else config.OUTPUT
+    logs = left / "lightning_logs" if trained_there else config.LOGS
     costs = []
     with tempfile.TemporaryDirectory(prefix="rehearsal_") as name:
         scratch = Path(name)
         inputs = {False: config.INPUT, True: scratch / "hidden"}
         write_hidden(config, inputs[True], args.hidden)
         expected = {
-            hidden: reference(config, job, path, scratch / f"reference_{hidden}")
+            hidden: reference(job, path, scratch / f"reference_{hidden}", output=output, logs=logs)
             for hidden, path in inputs.items()
         }
         for at, way in enumerate(MATRIX if args.matrix else USUAL):

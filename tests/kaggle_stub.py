@@ -45,8 +45,11 @@ class Stub:
         return {
             **dict.fromkeys(("HTTP_PROXY", "http_proxy"), proxy),
             **dict.fromkeys(("NO_PROXY", "no_proxy"), ""),
-            **{"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "KAGGLE_USERNAME": "alice"},
-            **{"KAGGLE_KEY": "dummy", "HOME": home, "KAGGLE_CONFIG_DIR": home},
+            "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
+            "KAGGLE_USERNAME": "alice",
+            "KAGGLE_KEY": "dummy",
+            "HOME": home,
+            "KAGGLE_CONFIG_DIR": home,
         }
 
     def named(self, call: str) -> list[dict[str, Any]]:
