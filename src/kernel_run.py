@@ -204,7 +204,9 @@ def forecast(
 
 
 def rehearse_train(config: Any, args: Any, folder: Path) -> None:
-    """Runs a train kernel once, prints what it said; keeps its /kaggle/working for --resume and --from-kernel.
+    """Runs a train kernel once and prints what it said.
+
+    Its /kaggle/working stays, for --resume and --from-kernel.
 
     Raises:
         UserError: the notebook fails.

@@ -28,8 +28,8 @@ from kernel_runs import folder_of
 LAYOUTS = ("new", "old")
 
 
-def job_of(competition: Competition, **changes: Any) -> Job:
-    values = json.loads((folder_of(competition) / "job.json").read_text())
+def job_of(made: Competition, /, **changes: Any) -> Job:
+    values = json.loads((folder_of(made) / "job.json").read_text())
     values.pop("weights")
     lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
     return Job(**{**values, **lists, **changes})
@@ -104,7 +104,7 @@ def test_a_missing_bundle(kernel_made: Competition, tmp_path: Path) -> None:
 
 def test_a_stale_bundle(kernel_made: Competition, tmp_path: Path) -> None:
     mount(kernel_made, tmp_path)
-    with pytest.raises(UserError, match="another version: mounted bundle .* needs 0123"):
+    with pytest.raises(UserError, match=r"another version: mounted bundle .* needs 0123"):
         find_bundle(job_of(kernel_made, bundle_id="0123"))
 
 
@@ -139,7 +139,7 @@ def test_a_competition_that_is_not_attached(kernel_made: Competition, tmp_path: 
 
 def test_a_sample_with_another_column(kernel_made: Competition, tmp_path: Path) -> None:
     mount(kernel_made, tmp_path)
-    with pytest.raises(UserError, match="columns img, rle_mask; when .* it had img, class, rle"):
+    with pytest.raises(UserError, match=r"columns img, rle_mask; when .* it had img, class, rle"):
         check_sample(job_of(kernel_made, columns=("img", "class", "rle")))
 
 

@@ -272,7 +272,7 @@ def test_a_gpu_that_is_demanded_and_missing(kernel_made: Competition, tmp_path: 
 
 def test_the_deadline_and_an_empty_test_folder(kernel_made: Competition, tmp_path: Path) -> None:
     folder = remade(kernel_made, tmp_path, "--hours", "0.0005")
-    with pytest.raises(UserError, match="deadline: .* No submission is written"):
+    with pytest.raises(UserError, match=r"deadline: .* No submission is written"):
         play(folder, kernel_made.input, Rehearsal(), tmp_path / "late", variables=CPU)
     assert not (tmp_path / "late" / "working" / "submission.csv").exists()
     empty = Path(shutil.copytree(kernel_made.input, tmp_path / "empty"))
