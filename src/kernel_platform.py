@@ -10,7 +10,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,30 +114,53 @@ def run_notebook(
     shutil.copyfile(notebook, working / "__notebook__.ipynb")
     words = [sys.executable, "-m", "papermill", "--no-progress-bar", "__notebook__.ipynb"]
     words += ["__notebook__.ipynb"]
-    made = _claim("/kaggle") if unshare else None
-    target = Path("/kaggle") if unshare and Path("/kaggle").is_dir() else root
-    command = _wrapped(unshare, root, target, mounted, words) if unshare else words
-    if not unshare:
+    if unshare:
+        with _mount_point(Path("/kaggle")) as there:
+            target = Path("/kaggle") if there else root
+            command = _wrapped(unshare, root, target, mounted, words)
+            done = _execute(command, working, _environment(root, target, variables or {}))
+    else:
         _link(root, mounted)
-    env = _environment(root, target, variables or {})
-    try:
-        done = subprocess.run(command, cwd=working, env=env, capture_output=True, text=True)
-    finally:
-        if made:
-            made.rmdir()
+        done = _execute(words, working, _environment(root, root, variables or {}))
     (root / "papermill.log").write_text(done.stdout + done.stderr)
     if done.returncode:
         raise UserError(f"the notebook stops: {_error_of(working, done.stderr)}")
     return working
 
 
-def _claim(path: str) -> Path | None:
-    """Makes an empty mount point where there is none and it may be made."""
-    try:
-        Path(path).mkdir()
-    except OSError:
-        return None
-    return Path(path)
+@contextmanager
+def _mount_point(path: Path) -> Iterator[bool]:
+    """Whether an empty folder is there to mount on; made where it may be, removed by the last.
+
+    Removing it would end the mounts of other rehearsals: they hold a lock.
+    """
+    import fcntl  # Unix only, as namespaces are
+
+    lock = Path(tempfile.gettempdir()) / f"rehearsal_{os.getuid()}.lock"
+    with lock.open("a+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        try:
+            path.mkdir()
+            stream.write("made\n")
+            stream.flush()
+        except OSError:
+            pass
+        yield path.is_dir()
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+        stream.seek(0)
+        if stream.read():
+            stream.truncate(0)
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _execute(
+    words: Sequence[str], working: Path, env: Mapping[str, str]
+) -> subprocess.CompletedProcess:
+    return subprocess.run(words, cwd=working, env=dict(env), capture_output=True, text=True)
 
 
 def _wrapped(

@@ -91,7 +91,9 @@ def _client(words: Sequence[str], folder: Path) -> str:
         raise UserError("no kaggle client: pip install kaggle six, and set up its API token")
     print("kaggle " + " ".join(words), flush=True)
     done = subprocess.run([client, *words], cwd=folder, capture_output=True, text=True)
-    text = (done.stdout + done.stderr).strip()
+    # Progress bars are on the other stream than the verdict.
+    parts = (done.stdout, done.stderr) if done.returncode else (done.stderr, done.stdout)
+    text = "\n".join(parts).strip()
     if done.returncode:
         raise UserError(f"kaggle {' '.join(words[:2])} failed: {_last(text)}")
     return text
