@@ -174,7 +174,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                   f"{getattr(config, name)}: score it again to change it")  # fmt: skip
     folder = config.OUTPUT / "+".join(runs)
     key = fingerprint(
-        reports, vars(form), [str(p) for run in checkpoints for p in run], config.TEST_CSV
+        reports,
+        vars(form),
+        [str(p) for run in checkpoints for p in run],
+        config.TEST_CSV,
+        config.UNREADABLE,
     )
     mine = plan.images[index::count]
     with PartFile(part_path(folder, index, count), key) as part:
