@@ -150,7 +150,7 @@ def build_infer(config: Any, args: argparse.Namespace) -> None:
         kernels=(source,) if args.from_kernel else (),
         competitions=(config.COMPETITION,),
     )
-    cells = build_cells(src, INFER_ROOTS, INFER, title=title, job=job)
+    cells = build_cells(src, INFER_ROOTS, INFER, kernel=kernel, job=job)
     write_notebook(folder / "notebook", cells, kernel)
     write_commands(folder, kernel, submit=config.COMPETITION)
     write_json(folder / "job.json", {**vars(job), "weights": args.weights})

@@ -111,11 +111,13 @@ def find_bundle(job: Job, root: Path | None = None) -> Bundle:
     """
     kaggle = root or kaggle_root()
     tried = mounts(kaggle, job.source)
-    places = [path for path in tried if path.is_dir()] or [kaggle / "input"]
+    # A competition's folder may hold a hundred thousand images: it is not walked.
+    others_than = ("competitions", job.competition)
+    mounted = [path for path in sorted((kaggle / "input").glob("*")) if path.is_dir()]
+    places = [path for path in tried if path.is_dir()]
     manifests = [
         path
-        for place in places
-        if place.is_dir()
+        for place in places or [path for path in mounted if path.name not in others_than]
         for path in _walk(place, DEPTH)
         if path.name == MANIFEST and path.is_file()
     ]

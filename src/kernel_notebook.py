@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", HF_HUB_OFFLINE="1", TQDM_MININTERVAL="30")
+os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", HF_HUB_OFFLINE="{offline}", TQDM_MININTERVAL="30")
 WORK = Path(tempfile.gettempdir()) / "segmentation"  # lost after the session: keep outputs clean
 SRC = WORK / "src"
 SRC.mkdir(parents=True, exist_ok=True)
@@ -83,15 +83,21 @@ def show_job(job: Job) -> str:
 
 
 def build_cells(
-    src: Path, roots: Sequence[str], steps: Sequence[tuple[str, str]], *, title: str, job: Job
+    src: Path,
+    roots: Sequence[str],
+    steps: Sequence[tuple[str, str]],
+    *,
+    kernel: Kernel,
+    job: Job,
 ) -> list[dict[str, Any]]:
     """Cells: what this is, environment, the source files, then the steps."""
     modules = import_closure(src, roots)
     about = (
-        f"# {title}\n\nMade by `src/kernel.py`; runs without a network. The files below are the "
+        f"# {kernel.title}\n\nMade by `src/kernel.py`. The files below are the "
         f"repository's own, unchanged: {', '.join(f'`{name}.py`' for name in modules)}."
     )
-    cells = [_cell(0, "markdown", about), _cell(1, "code", ENVIRONMENT)]
+    environment = ENVIRONMENT.replace("{offline}", "0" if kernel.internet else "1")
+    cells = [_cell(0, "markdown", about), _cell(1, "code", environment)]
     for name in modules:
         text = (src / f"{name}.py").read_text(encoding="utf-8")
         cells.append(_cell(len(cells), "code", f"%%writefile {{SRC}}/{name}.py\n{text}"))

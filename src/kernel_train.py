@@ -103,7 +103,7 @@ def build_train(config: Any, args: Any, folder: Path) -> None:
         kernels=(job.earlier,) if args.resume else (),
         competitions=(config.COMPETITION,),
     )
-    cells = build_cells(src, ROOTS, STEPS, title=title, job=job)
+    cells = build_cells(src, ROOTS, STEPS, kernel=kernel, job=job)
     write_notebook(folder / "notebook", cells, kernel)
     write_commands(folder, kernel, submit="")
     write_json(folder / "job.json", {**vars(job), "weights": "fp32"})

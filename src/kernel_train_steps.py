@@ -152,6 +152,8 @@ def finish(
     words = _without_folds(job, bundle)
     target = kaggle_root() / "working" / "bundle"
     _run([str(src / "Lightning_tester.py"), *words, *chosen], paths)
+    # Thousands of pictures are no output that the platform likes.
+    shutil.rmtree(kaggle_root() / "working" / "output" / job.runs[0] / "oof", ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
     _run([str(src / "kernel_export.py"), *words, *chosen, "--target", str(target)], paths)
     manifest = json.loads((target / "manifest.json").read_text())

@@ -136,6 +136,7 @@ def test_downloaded_weights_ask_for_internet(competition: Competition, tmp_path:
     assert kernel("train", *words) == 0
     metadata = json.loads((folder / "notebook" / "kernel-metadata.json").read_text())
     assert metadata["enable_internet"] is True
+    assert 'HF_HUB_OFFLINE=\\"0\\"' in (folder / "notebook" / "kernel.ipynb").read_text()
     (tmp_path / "weights.safetensors").write_bytes(b"x" * 8)
     words += ["--encoder-weights", str(tmp_path / "weights.safetensors"), "--resume"]
     assert kernel("train", *words) == 0
