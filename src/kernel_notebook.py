@@ -40,7 +40,8 @@ INFER = [
     ("Install: wheels of the bundle, no network", "paths = kernel_mount.install(bundle, WORK)\n"),
     (
         "Predict: ensemble.py, one process a GPU",
-        "submission = kernel_predict.predict(JOB, SRC, bundle, paths, processes=processes)\n",
+        "submission = kernel_predict.predict(\n"
+        "    JOB, SRC, bundle, paths, processes=processes, work=WORK\n)\n",
     ),
     (
         "Check: against the mounted sample, then submission.csv",

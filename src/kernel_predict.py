@@ -110,20 +110,27 @@ def stage(job: Job, bundle: Bundle, work: Path) -> tuple[Path, Path]:
     return output, logs
 
 
-def predict(job: Job, src: Path, bundle: Bundle, paths: Sequence[str], *, processes: int) -> Path:
+def predict(
+    job: Job, src: Path, bundle: Bundle, paths: Sequence[str], *, processes: int, work: Path
+) -> Path:
     """Runs ensemble.py, one process a GPU; returns the submission it wrote.
+
+    Args:
+        src: where ensemble.py is.
+        paths: more folders for Python to import from.
+        work: receives staged files and logs.
 
     Raises:
         UserError: it fails, or the deadline comes first.
     """
-    output, logs = stage(job, bundle, src.parent)
+    output, logs = stage(job, bundle, work)
     flags = ["--runs", ",".join(job.runs), "--input", str(find_competition(job))]
     flags += ["--output", str(output), "--logs", str(logs), *job.knobs]
     began = time.monotonic()
     running = []
     for at in range(processes):
         words = [sys.executable, str(src / "ensemble.py"), *flags, "--shard", f"{at}/{processes}"]
-        log = src.parent / f"predict_{at}.log"
+        log = work / f"predict_{at}.log"
         env = dict(os.environ, PYTHONPATH=_python_path(paths))
         if processes > 1:
             env["CUDA_VISIBLE_DEVICES"] = str(at)

@@ -21,7 +21,7 @@ from kernel_mount import (
     kaggle_root,
     verify,
 )
-from kernel_predict import check, gpu_problems, stage, supported
+from kernel_predict import check, gpu_problems, predict, stage, supported
 from kernel_run import MATRIX, Rehearsal, forecast, mount_bundle, mount_names
 from kernel_runs import folder_of
 
@@ -216,6 +216,19 @@ def test_one_mask_for_all_is_refused(kernel_made: Competition, tmp_path: Path) -
     (place / "sample_submission.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError, match="all 30 rows hold the same mask"):
         check(job_of(kernel_made), place / "sample_submission.csv")
+
+
+def test_two_processes_share_the_images(kernel_made: Competition, tmp_path: Path) -> None:
+    job = job_of(kernel_made)
+    job = job_of(kernel_made, knobs=(*job.knobs, "--val-batch-size", "1", "--accelerator", "cpu"))
+    written = []
+    for processes in (1, 2):
+        root = mount(kernel_made, tmp_path / str(processes))
+        bundle = find_bundle(job)
+        place = predict(job, SRC, bundle, [], processes=processes, work=root / "work")
+        written.append(place.read_bytes())
+        assert json.loads((root / "working" / "costs.json").read_text())["images"] == 3
+    assert written[0] == written[1]
 
 
 # ---------------------------------------------------------------- the forecast
