@@ -12,7 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from errors import UserError
+from errors import UserError, raise_all
+from kernel_check import notebook_problems
 from kernel_hidden import write_hidden
 from kernel_image import import_closure, missing_distributions
 from kernel_notebook import METADATA, NOTEBOOK, TRAIN_FOLDER
@@ -234,6 +235,10 @@ def rehearse(config: Any, args: Any, folder: Path) -> None:
     if not (folder / JOB).is_file():
         raise UserError(f"no kernel in {folder}. Make it first: src/kernel.py infer")
     job = json.loads((folder / JOB).read_text())
+    raise_all(
+        notebook_problems(folder / "notebook" / NOTEBOOK, internet=False),
+        f"{folder} would fail on Kaggle:",
+    )
     if not namespaces():
         print("no namespaces on this machine: KAGGLE_ROOT stands for /kaggle, mounts are writable")
     variables = {} if args.demand_gpu else {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": ""}

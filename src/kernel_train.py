@@ -44,6 +44,21 @@ STEPS = [
 ]
 
 
+def pack_encoder(weights: str | None, bundle: Path) -> list[str]:
+    """Puts a local file of encoder weights into the bundle; returns flags for the kernel.
+
+    Raises:
+        UserError: no such file.
+    """
+    if weights in (None, "imagenet"):
+        return ["--encoder-weights", weights or "none"]
+    path = Path(str(weights))
+    if not path.is_file():
+        raise UserError(f"ENCODER_WEIGHTS: no file {path}")
+    shutil.copyfile(path, bundle / f"encoder{path.suffix}")
+    return []
+
+
 def build_train(config: Any, args: Any, folder: Path) -> None:
     """Writes bundle, notebook and COMMANDS.md of a kernel that trains RUN.
 
@@ -67,16 +82,8 @@ def build_train(config: Any, args: Any, folder: Path) -> None:
     bundle = folder / "bundle"
     bundle.mkdir(parents=True)
     shutil.copyfile(config.FOLDS_CSV, bundle / "train_folds.csv")
-    knobs = ["--run", runs[0], *travelling_knobs(config)]
-    encoder = config.ENCODER_WEIGHTS
-    internet = encoder == "imagenet"
-    if encoder and not internet:
-        path = Path(encoder)
-        if not path.is_file():
-            raise UserError(f"ENCODER_WEIGHTS: no file {path}")
-        shutil.copyfile(path, bundle / f"encoder{path.suffix}")
-    elif not encoder:
-        knobs += ["--encoder-weights", "none"]
+    weights = pack_encoder(config.ENCODER_WEIGHTS, bundle)
+    knobs = ["--run", runs[0], *weights, *travelling_knobs(config)]
     lacking = missing_distributions(src, import_closure(src, ROOTS))
     add_wheels(lacking, bundle, args.wheels)
     source = f"{owner}/{slugify(dataset)}"
@@ -97,7 +104,7 @@ def build_train(config: Any, args: Any, folder: Path) -> None:
         owner,
         title,
         machine=args.machine,
-        internet=internet,
+        internet=config.ENCODER_WEIGHTS == "imagenet",
         datasets=(source,),
         # The kernel's own earlier output: not there the first time, so it is asked for by a flag.
         kernels=(job.earlier,) if args.resume else (),
