@@ -153,6 +153,8 @@ def _python_path(paths: Sequence[str]) -> str:
 
 
 def _wait(job: Job, running: list[tuple[Any, Path]], folder: Path) -> None:
+    sample = read_rows(find_competition(job) / job.sample)
+    total = len({row[sample[0].index(job.id_column)] for row in sample[1:]})
     deadline, told = _BEGAN + job.hours * 3600 * USABLE, time.monotonic()
     while any(process.poll() is None for process, _ in running):
         if time.monotonic() > deadline:
@@ -162,7 +164,7 @@ def _wait(job: Job, running: list[tuple[Any, Path]], folder: Path) -> None:
             )
         if time.monotonic() - told > 60:
             told = time.monotonic()
-            print(f"{_done(folder)} images in {(told - _BEGAN) / 60:.0f} min", flush=True)
+            print(progress(_done(folder), total, told - _BEGAN, job.hours * 3600), flush=True)
         if any(process.poll() for process, _ in running):
             break
         time.sleep(POLL)
@@ -171,6 +173,16 @@ def _wait(job: Job, running: list[tuple[Any, Path]], folder: Path) -> None:
             raise UserError(f"ensemble.py stopped: {_reason(log)}")
         lines = log.read_text(errors="replace").replace("\r", "\n").splitlines()
         print("\n".join(line for line in lines if line and not line.startswith("predicting")))
+
+
+def progress(done: int, total: int, seconds: float, limit: float) -> str:
+    """How far prediction is, and whether it will be in time at this pace."""
+    text = f"{done} of {total} images in {seconds / 60:.0f} min"
+    if not done:
+        return text
+    whole = seconds * total / done
+    late = ", LATER THAN THE LIMIT" if whole > limit else ""
+    return f"{text}, about {whole / 60:.0f} min in all of {limit / 60:.0f}{late}"
 
 
 def _reason(log: Path) -> str:

@@ -21,7 +21,7 @@ from kernel_mount import (
     kaggle_root,
     verify,
 )
-from kernel_predict import check, gpu_problems, predict, stage, supported
+from kernel_predict import check, gpu_problems, predict, progress, stage, supported
 from kernel_run import MATRIX, Rehearsal, forecast, mount_bundle, mount_names
 from kernel_runs import folder_of
 
@@ -243,6 +243,12 @@ def test_the_forecast_leaves_the_start_out() -> None:
     assert "500 ms an image" in text
     assert "in 5.00 h of 9 h, 2.0 GB of 29 GB: fits" in text
     assert "DOES NOT FIT" in forecast(costs, images=36_000, factor=1.0, hours=9.0)
+
+
+def test_progress_tells_when_it_will_be_late() -> None:
+    assert progress(0, 100, 60, 3600) == "0 of 100 images in 1 min"
+    assert progress(10, 100, 120, 3600).endswith("about 20 min in all of 60")
+    assert progress(10, 100, 600, 3600).endswith("100 min in all of 60, LATER THAN THE LIMIT")
 
 
 def test_the_matrix_is_whole() -> None:
