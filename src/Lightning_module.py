@@ -1,5 +1,6 @@
 """The LightningModule: model, loss, metric and optimiser of one fold, and one shared step."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -234,12 +235,16 @@ def build_module(
 def load_module(path: Path) -> SegmentationModule:
     """A module from a checkpoint alone: no config, no download, ready to predict.
 
+    A .safetensors file is one that kernel.py exported, with its .json beside it.
+
     Raises:
         UserError: no such file, or not a checkpoint of this project.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}. Train this fold first: src/Lightning_trainer.py")
     try:
+        if path.suffix == ".safetensors":
+            return _load_exported(path)
         module = SegmentationModule.load_from_checkpoint(
             path, map_location="cpu", weights_only=True
         )
@@ -247,6 +252,15 @@ def load_module(path: Path) -> SegmentationModule:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{path} does not load: {reason}. It must be a best.ckpt or last.ckpt of this project, "
-            "whole and unchanged"
+            "or an export of kernel.py, whole and unchanged"
         ) from error
+    return module.eval()
+
+
+def _load_exported(path: Path) -> SegmentationModule:
+    from safetensors.torch import load_file
+
+    described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    module = SegmentationModule(**described["module"])
+    module.load_state_dict(load_file(path), strict=True)
     return module.eval()

@@ -163,6 +163,8 @@ NUM_WORKERS: int = -1
 THRESHOLD: float = 0.5
 # Objects of fewer pixels are dropped from a submission.
 MIN_AREA: int = 0
+# A test image that cannot be read: stop with an error, or submit an empty mask for it.
+UNREADABLE: Literal["stop", "empty"] = "stop"
 
 # The rest follows from the knobs.
 _problems = overrides.apply_environment(globals())

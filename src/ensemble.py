@@ -28,6 +28,9 @@ from submission import (
     read_plan,
 )
 
+# Share of images that may be lost before a submission is no longer worth writing.
+LOST_SHARE = 0.05
+
 
 def read_report(config: Any, run: str) -> dict[str, Any]:
     """The report.json of a run.
@@ -91,14 +94,36 @@ def predict_images(
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     teams = load_teams(checkpoints, device)
-    stream = build_stream(images, teams, loader_spec(config))
+    skip = config.UNREADABLE == "empty"
+    stream = build_stream(images, teams, loader_spec(config), skip=skip)
+    empty = [form.empty] * (form.classes if form.rows == "class" else 1)
+    lost: list[str] = []
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:
         for batch in stream:
+            unreadable = dict(zip(batch["img"], batch["unreadable"].tolist(), strict=True))
             for img, _, probs in predict_batch(batch, teams, device, precision=precision):
                 mask = decide(probs[None], task=form.task, threshold=threshold)[0]
-                part.write(img, mask_to_rles(mask.to(torch.uint8).cpu().numpy(), form))
+                rles = mask_to_rles(mask.to(torch.uint8).cpu().numpy(), form)
+                part.write(img, empty if unreadable[img] else rles)
                 bar.update()
             part.sync()
+            lost += [img for img in unreadable if unreadable[img]]
+            check_lost(lost, len(images))
+    if lost:
+        print(f"{len(lost)} images cannot be read, their masks are empty: {', '.join(lost)}")
+
+
+def check_lost(lost: Sequence[str], count: int) -> None:
+    """Says which images could not be read, and stops when they are too many to be accidents.
+
+    Raises:
+        UserError: more than LOST_SHARE of all images.
+    """
+    if len(lost) > max(1, LOST_SHARE * count):
+        raise UserError(
+            f"{len(lost)} of {count} images cannot be read ({', '.join(lost[:5])}...): that is no "
+            "accident. See why with --unreadable stop"
+        )
 
 
 def set_aside(path: Path) -> None:
@@ -152,7 +177,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                   f"{getattr(config, name)}: score it again to change it")  # fmt: skip
     folder = config.OUTPUT / "+".join(runs)
     key = fingerprint(
-        reports, vars(form), [str(p) for run in checkpoints for p in run], config.TEST_CSV
+        reports,
+        vars(form),
+        [str(p) for run in checkpoints for p in run],
+        config.TEST_CSV,
+        config.UNREADABLE,
     )
     mine = plan.images[index::count]
     with PartFile(part_path(folder, index, count), key) as part:

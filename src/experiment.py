@@ -182,7 +182,7 @@ def check_same_folds(config: Any) -> None:
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """A line for each knob (and the folds) that is not the same in two run.json."""
-    old, new = before["knobs"], now["knobs"]
+    old, new = (_without_folder(run["knobs"]) for run in (before, now))
     lines = [
         f"{name}: the run has {old.get(name)!r}, now {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
@@ -191,6 +191,12 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     if before["folds"] != now["folds"]:
         lines.append("train_folds.csv: it has changed since the run began")
     return lines
+
+
+def _without_folder(knobs: dict[str, Any]) -> dict[str, Any]:
+    """Knobs, local encoder weights by their file name: the file may have moved with the run."""
+    weights = knobs.get("ENCODER_WEIGHTS")
+    return {**knobs, "ENCODER_WEIGHTS": weights and Path(weights).name}
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -16,6 +17,9 @@ from images import image_size, read_image
 from Lightning_datamodule import LoaderSpec, SizeBatches, build_loader
 from Lightning_module import SegmentationModule, load_module
 from precision import uses_cuda
+
+# (H, W) that stands for a picture without a readable header.
+BLANK = (64, 64)
 
 
 @dataclass(frozen=True)
@@ -46,35 +50,61 @@ def load_teams(runs: Sequence[Sequence[Path]], device: torch.device) -> list[Tea
 
 
 class ImageStream(Dataset):
-    """{"img", "size", "image_0", "image_1", ...}: an image as each team wants it."""
+    """{"img", "size", "unreadable", "image_0", "image_1", ...}: an image as each team wants it.
 
-    def __init__(self, images: Sequence[tuple[str, Path]], specs: Sequence[DataSpec]):
-        self.images, self.specs = list(images), list(specs)
+    With `skip` a file that cannot be read is a black image, marked as unreadable; else an error.
+    """
+
+    def __init__(
+        self, images: Sequence[tuple[str, Path]], specs: Sequence[DataSpec], *, skip: bool = False
+    ):
+        self.images, self.specs, self.skip = list(images), list(specs), skip
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         img, path = self.images[index]
-        read = {
-            (spec.channels, spec.bits): read_image(path, channels=spec.channels, bits=spec.bits)
-            for spec in self.specs
-        }
+        kinds = {(spec.channels, spec.bits) for spec in self.specs}
+        try:
+            read = {(c, bits): read_image(path, channels=c, bits=bits) for c, bits in kinds}
+            unreadable = False
+        except UserError:
+            if not self.skip:
+                raise
+            size = size_or_blank(path, skip=True)
+            read = {(c, b): np.zeros((*size, c), f"uint{b}") for c, b in kinds}
+            unreadable = True
         native = next(iter(read.values())).shape[:2]
         sample: dict[str, Any] = {"img": img, "size": torch.tensor(native)}
+        sample["unreadable"] = unreadable
         for at, spec in enumerate(self.specs):
             image = fit_image(read[spec.channels, spec.bits], spec.size, spec.resize_mode)
             sample[f"image_{at}"] = torch.from_numpy(image).permute(2, 0, 1)
         return sample
 
 
+def size_or_blank(path: Path, *, skip: bool) -> Size:
+    """(H, W) of a picture; with `skip` BLANK where its header cannot be read."""
+    try:
+        return image_size(path)
+    except UserError:
+        if not skip:
+            raise
+        return BLANK
+
+
 def build_stream(
-    images: Sequence[tuple[str, Path]], teams: Sequence[Team], loader: LoaderSpec
+    images: Sequence[tuple[str, Path]],
+    teams: Sequence[Team],
+    loader: LoaderSpec,
+    *,
+    skip: bool = False,
 ) -> Any:
     """A loader over images in their order; images of one size share a batch where teams need it."""
-    stream = ImageStream(images, [team.spec for team in teams])
+    stream = ImageStream(images, [team.spec for team in teams], skip=skip)
     cropped = any(team.spec.resize_mode == "crop" for team in teams)
-    sizes: list[Any] = [image_size(path) if cropped else 0 for _, path in images]
+    sizes: list[Any] = [size_or_blank(path, skip=skip) if cropped else 0 for _, path in images]
     return build_loader(stream, loader, batch_sampler=SizeBatches(sizes, loader.val_batch))
 
 

@@ -118,6 +118,18 @@ def competition(tmp_path: Path) -> Competition:
     return write_competition(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def kernel_made(tmp_path_factory: pytest.TempPathFactory) -> Competition:
+    """A competition, two runs of two networks, and the inference kernel of both; read-only."""
+    import kernel_runs
+
+    made = write_competition(tmp_path_factory.mktemp("kernel"))
+    for run in kernel_runs.NETWORKS:
+        kernel_runs.write_run(made, run)
+    assert kernel_runs.kernel("infer", *kernel_runs.flags(made)) == 0
+    return made
+
+
 @pytest.fixture
 def tiny_net(monkeypatch: pytest.MonkeyPatch) -> type:
     """The row "tiny" in MODELS, for one test."""

@@ -1,0 +1,45 @@
+"""Writes the bundle of RUN where --target says: what kernel.py infer does, for the train kernel."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ensemble import checkpoints_of, read_report
+from errors import script
+from kernel_bundle import add_wheels, export_run, write_manifest
+from kernel_image import import_closure, missing_distributions
+from kernel_notebook import INFER_ROOTS
+from overrides import load_config
+
+
+def export_runs(
+    config: Any, runs: Sequence[str], folder: Path, *, half: bool = False
+) -> dict[str, str]:
+    """Writes weights and reports of runs; returns each run's report file."""
+    reports = {}
+    for run in runs:
+        report = read_report(config, run)
+        reports[run] = export_run(report, checkpoints_of(config, report), folder, half=half)
+    return reports
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", type=Path, required=True, help="folder of the bundle")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    args.target.mkdir(parents=True)
+    reports = export_runs(config, [config.RUN], args.target)
+    src = Path(__file__).parent
+    # Packed from what is installed: the mounted wheel may be a folder by now.
+    add_wheels(missing_distributions(src, import_closure(src, INFER_ROOTS)), args.target, None)
+    bundle_id = write_manifest(args.target, kind="infer", reports=reports)
+    print(f"exported {config.RUN} as bundle {bundle_id}: {args.target}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

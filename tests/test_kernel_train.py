@@ -1,0 +1,146 @@
+"""The train kernel: a budget, a resume from its own output, a bundle for inference."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import kernel_train_steps as steps
+from conftest import Competition
+from errors import UserError
+from kernel_mount import Bundle, Job
+from kernel_runs import NETWORKS, flags, kernel
+
+# Stands for Lightning_trainer.py: an epoch a moment, last.ckpt counts them, two make a fold.
+TRAINER = """
+import json, sys, time
+from pathlib import Path
+words = sys.argv
+fold = words[words.index("--folds") + 1]
+run = Path(words[words.index("--logs") + 1]) / words[words.index("--run") + 1]
+folder = run / f"fold_{fold}"
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "config.json").write_text("{}")
+last = folder / "last.ckpt"
+done = int(last.read_text()) if last.is_file() else 0
+if fold == "3":
+    sys.exit("error: fold 3 has no images")
+last.write_text(str(done + 1))
+if fold == "1" and not done:
+    time.sleep(600)
+(folder / "finished.json").write_text(json.dumps({"epochs": done + 1}))
+print(f"trained fold {fold}")
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A /kaggle with a competition, src/ with the stand-in, and folds 0 and 1."""
+    root = tmp_path / "kaggle"
+    for folder in ("input/competitions/demo-cars", "working/output", "work/src"):
+        (root / folder).mkdir(parents=True)
+    (root / "input/competitions/demo-cars/sample_submission.csv").write_text("img,rle\na,\n")
+    (root / "work/src/Lightning_trainer.py").write_text(TRAINER)
+    (root / "train_folds.csv").write_text("img,image,mask,kfold\na,a,a,0\nb,b,b,1\n")
+    monkeypatch.setenv("KAGGLE_ROOT", str(root))
+    monkeypatch.setattr(steps, "POLL", 0.05)
+    return root
+
+
+JOB = Job(
+    "demo-cars", "alice/bundle", runs=("tr",), knobs=("--run", "tr"), earlier="alice/tr-training"
+)
+
+
+def bundle_of(place: Path) -> Bundle:
+    return Bundle({"files": {}}, {"train_folds.csv": place / "train_folds.csv"})
+
+
+def session(place: Path, seconds: float, job: Job = JOB) -> list[int]:
+    """One session of the kernel with that budget; returns the finished folds."""
+    job = Job(**{**vars(job), "hours": seconds / 3600 / steps.TRAINING})
+    steps._BEGAN = steps.time.monotonic()
+    bundle = bundle_of(place)
+    steps.resume(job, bundle)
+    return steps.train(job, place / "work" / "src", bundle, [], gpus=2)
+
+
+def test_the_budget_stops_a_fold_and_the_next_session_goes_on(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert session(place, 4.0) == [0]
+    told = capsys.readouterr().out
+    assert "fold 1: stopped by the budget" in told
+    left = place / "input" / "notebooks" / "alice" / "tr-training"
+    left.parent.mkdir(parents=True)
+    (place / "working").rename(left)
+    (place / "working").mkdir()
+    assert session(place, 60.0) == [0, 1]
+    assert "finished fold_0" in capsys.readouterr().out
+    fold = place / "working" / "lightning_logs" / "tr" / "fold_1"
+    assert json.loads((fold / "finished.json").read_text())["epochs"] == 2
+
+
+def test_no_budget_trains_nothing(place: Path) -> None:
+    assert session(place, 0.0) == []
+
+
+def test_a_fold_that_fails_stops_the_kernel(place: Path) -> None:
+    table = place / "train_folds.csv"
+    table.write_text(table.read_text() + "c,c,c,3\n")
+    job = Job(**{**vars(JOB), "knobs": ("--run", "tr", "--train-folds", "3")})
+    with pytest.raises(UserError, match="fold 3 stopped: error: fold 3 has no images"):
+        session(place, 60.0, job)
+
+
+def test_folds_that_are_asked_for(place: Path) -> None:
+    job = Job(**{**vars(JOB), "knobs": ("--run", "tr", "--train-folds", "0")})
+    assert session(place, 60.0, job) == [0]
+
+
+def test_train_then_infer_without_an_upload(
+    competition: Competition, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import kernel_run
+    from kernel_run import Rehearsal
+
+    words = flags(competition)
+    at = words.index("--runs")
+    words[at : at + 2] = ["--run", "tr", "--model-name", NETWORKS["first"]]
+    words += ["--encoder-weights", "none", "--crop-size", "64", "--train-batch-size", "4"]
+    words += ["--n-folds", "2", "--epochs", "1"]
+    monkeypatch.setattr(kernel_run, "USUAL", [Rehearsal("old")])
+    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
+    assert kernel("train", *words) == 0
+    folder = competition.output / "tr" / "train_kernel"
+    metadata = json.loads((folder / "notebook" / "kernel-metadata.json").read_text())
+    assert metadata["enable_internet"] is False
+    assert "competitions submit" not in (folder / "COMMANDS.md").read_text()
+    assert kernel("run", "--train", *words) == 0
+    assert "2 of 2 folds are finished" in capsys.readouterr().out
+    assert kernel("infer", "--from-kernel", "alice/tr-training", *words) == 0
+    made = competition.output / "tr" / "kernel"
+    metadata = json.loads((made / "notebook" / "kernel-metadata.json").read_text())
+    assert metadata["kernel_sources"] == ["alice/tr-training"]
+    assert metadata["dataset_sources"] == []
+    assert kernel("run", "--hidden", "3", *words) == 0
+    assert "identical to ensemble.py's" in capsys.readouterr().out
+
+
+def test_downloaded_weights_ask_for_internet(competition: Competition, tmp_path: Path) -> None:
+    words = flags(competition)
+    at = words.index("--runs")
+    words[at : at + 2] = ["--run", "tr"]
+    folder = competition.output / "tr" / "train_kernel"
+    assert kernel("train", *words) == 0
+    metadata = json.loads((folder / "notebook" / "kernel-metadata.json").read_text())
+    assert metadata["enable_internet"] is True
+    assert 'HF_HUB_OFFLINE=\\"0\\"' in (folder / "notebook" / "kernel.ipynb").read_text()
+    (tmp_path / "weights.safetensors").write_bytes(b"x" * 8)
+    words += ["--encoder-weights", str(tmp_path / "weights.safetensors"), "--resume"]
+    assert kernel("train", *words) == 0
+    metadata = json.loads((folder / "notebook" / "kernel-metadata.json").read_text())
+    assert metadata["enable_internet"] is False
+    assert metadata["kernel_sources"] == ["alice/tr-training"]
+    assert (folder / "bundle" / "encoder.safetensors").is_file()

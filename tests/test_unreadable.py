@@ -1,0 +1,79 @@
+"""A test image that cannot be read: an error, or an empty mask that says so."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import Competition
+from dataset import DataSpec
+from ensemble import check_lost
+from errors import UserError
+from predictor import BLANK, ImageStream, size_or_blank
+from runs import call, copy_of, train_and_score
+
+UNREADABLE = ("cut", "empty", "text")
+
+
+def spoil(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "text": b"<html>"}[how])
+
+
+@pytest.fixture
+def images(competition: Competition) -> list[tuple[str, Path]]:
+    return [(path.stem, path) for path in sorted((competition.input / "test_hq").iterdir())]
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+@pytest.mark.parametrize("mode", ["stretch", "crop"])
+def test_a_stream_marks_what_it_cannot_read(
+    images: list[tuple[str, Path]], how: str, mode: str
+) -> None:
+    specs = [DataSpec(size=(64, 64), resize_mode=mode), DataSpec(channels=1, size=(32, 32))]
+    whole = ImageStream(images, specs, skip=True)[1]
+    assert whole["unreadable"] is False
+    assert whole["image_0"].any()
+    spoil(images[1][1], how)
+    sample = ImageStream(images, specs, skip=True)[1]
+    assert sample["unreadable"] is True
+    assert not sample["image_0"].any()
+    assert sample["image_1"].shape[0] == 1
+    with pytest.raises(UserError):
+        ImageStream(images, specs)[1]
+
+
+def test_the_size_of_what_has_no_header(images: list[tuple[str, Path]]) -> None:
+    path = images[0][1]
+    assert size_or_blank(path, skip=True) == (64, 80)
+    spoil(path, "empty")
+    assert size_or_blank(path, skip=True) == BLANK
+    with pytest.raises(UserError):
+        size_or_blank(path, skip=False)
+
+
+def test_how_many_may_be_lost() -> None:
+    check_lost(["a"], 3)
+    check_lost(["a"] * 5, 100)
+    with pytest.raises(UserError, match="6 of 100 images cannot be read"):
+        check_lost(["a"] * 6, 100)
+
+
+def test_a_submission_with_a_lost_image(
+    competition: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_and_score(competition)
+    other = copy_of(competition, tmp_path / "other")
+    spoil(other.input / "test_hq" / "new1_01.jpg", "cut")
+    assert call("ensemble", competition.flags()) == 0
+    assert call("ensemble", other.flags()) == 2
+    assert "new1_01.jpg: truncated" in capsys.readouterr().err
+    assert call("ensemble", other.flags("--unreadable", "empty", "--rle-empty", "none")) == 0
+    assert "1 images cannot be read, their masks are empty: new1_01" in capsys.readouterr().out
+    whole, lost = (
+        (c.output / "baseline" / "submission.csv").read_text().splitlines()
+        for c in (competition, other)
+    )
+    assert lost[2] == "new1_01.jpg,none"
+    assert [lost[at] for at in (0, 1, 3)] == [whole[at] for at in (0, 1, 3)]
+    shutil.rmtree(other.root)
