@@ -209,8 +209,9 @@ def write_report(
     part.replace(config.RUN_OUTPUT / "oof.csv")
     dropped = ("rows", "sums", "state", "spec", "recipe")
     scores = scorer.scores()
+    path, states = config.RUN_OUTPUT / "report.json", [record["state"] for record in records]
     write_json(
-        config.RUN_OUTPUT / "report.json",
+        path,
         {
             "run": config.RUN,
             "metric": config.METRIC,
@@ -224,9 +225,19 @@ def write_report(
             "spec": records[0]["spec"],
             "recipe": records[0]["recipe"],
             "folds": [{k: v for k, v in r.items() if k not in dropped} for r in records],
+            "oof_state": states,
+            **_known_tuning(path, states),
         },
     )
     return ranked
+
+
+def _known_tuning(path: Path, states: list[list[Any]]) -> dict[str, Any]:
+    """What tune.py stored, as long as it was tuned on these very predictions."""
+    report = json.loads(path.read_text()) if path.is_file() else {}
+    if report.get("oof_state") != states:
+        return {}
+    return {name: report[name] for name in ("rules", "tuning") if name in report}
 
 
 def draw_cases(config: Any, masks: Any, ranked: Any, table: Any) -> Path:

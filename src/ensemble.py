@@ -15,18 +15,10 @@ from competition import find_images
 from errors import UserError, script
 from experiment import loader_spec
 from overrides import load_config
+from postprocess import Rule, decide_by, rules_of
 from precision import precision_here
-from submission import (
-    Format,
-    PartFile,
-    Plan,
-    assemble,
-    choose_rows,
-    fingerprint,
-    mask_to_rles,
-    match_images,
-    read_plan,
-)
+from submission_plan import Plan, choose_rows, match_images, read_plan
+from submission_rows import Format, PartFile, assemble, fingerprint, mask_to_rles
 
 
 def read_report(config: Any, run: str) -> dict[str, Any]:
@@ -76,13 +68,11 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 
 def predict_images(
     config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
-    part: PartFile, form: Format, threshold: float,
+    part: PartFile, form: Format, rules: Sequence[Rule],
 ) -> None:  # fmt: skip
     """Predicts images and appends each one's rows to the part."""
-    import torch
     from tqdm import tqdm
 
-    from metrics import decide
     from predictor import build_stream, choose_device, load_teams, predict_batch
 
     device = choose_device(config.ACCELERATOR)
@@ -92,8 +82,7 @@ def predict_images(
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:
         for batch in stream:
             for img, _, probs in predict_batch(batch, teams, device, precision=precision):
-                mask = decide(probs[None], task=form.task, threshold=threshold)[0]
-                part.write(img, mask_to_rles(mask.to(torch.uint8).cpu().numpy(), form))
+                part.write(img, mask_to_rles(decide_by(rules, probs, task=form.task), form))
                 bar.update()
             part.sync()
 
@@ -141,12 +130,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         order=config.RLE_ORDER,
         base=config.RLE_BASE,
         empty=config.RLE_EMPTY,
-        min_area=first["min_area"],
     )
     for name in ("THRESHOLD", "MIN_AREA"):
         if getattr(config, name) != first[name.lower()]:
             print(f"note: {name} is {first[name.lower()]} as when {runs[0]} was scored, not "
                   f"{getattr(config, name)}: score it again to change it")  # fmt: skip
+    rules = rules_of(first)
     folder = config.OUTPUT / "+".join(runs)
     key = fingerprint(
         reports, vars(form), [str(p) for run in checkpoints for p in run], config.TEST_CSV
@@ -158,11 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_aside(folder / "submission.csv")
             print(
                 f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
-                f"threshold {first['threshold']}; {len(mine) - len(todo)} images were done before"
+                f"{rules[0].changes()}; {len(mine) - len(todo)} images were done before"
             )
-            predict_images(
-                config, todo, checkpoints, part=part, form=form, threshold=first["threshold"]
-            )
+            predict_images(config, todo, checkpoints, part=part, form=form, rules=rules)
     rows = write_submission(config, plan, form, key=key, folder=folder, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")

@@ -9,9 +9,14 @@ import torch
 from errors import UserError
 
 
+def to_levels(probs: torch.Tensor) -> torch.Tensor:
+    """uint8 of the same shape and device, 0...255 for probabilities 0...1, rounded."""
+    return (probs * 255).round().to(torch.uint8)
+
+
 def write_probs(path: Path, probs: torch.Tensor) -> None:
     """Writes (K, H, W) probabilities as a grey PNG of (K * H, W), 0...255 for 0...1, rounded."""
-    grey = (probs * 255).round().to(torch.uint8).flatten(0, 1).cpu().numpy()
+    grey = to_levels(probs).flatten(0, 1).cpu().numpy()
     done, data = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done, path
     part = path.with_suffix(".part")
