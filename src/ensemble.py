@@ -17,6 +17,7 @@ from experiment import loader_spec
 from overrides import load_config
 from postprocess import Rule, decide_by, rules_of
 from precision import precision_here
+from submission_check import check_file
 from submission_plan import Plan, choose_rows, match_images, read_plan
 from submission_rows import Format, PartFile, assemble, fingerprint, mask_to_rles
 
@@ -154,7 +155,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
     else:
-        print(f"wrote {rows} rows for {len(plan.images)} images: {folder / 'submission.csv'}")
+        path = folder / "submission.csv"
+        check_file(config, path, run_output=config.OUTPUT / runs[0])
+        print(f"wrote and checked {rows} rows for {len(plan.images)} images: {path}")
     return 0
 
 

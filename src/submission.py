@@ -1,0 +1,41 @@
+"""Checks a submission before it is sent: python src/submission.py check [FILE]
+
+Columns, ids, duplicates, run lengths, order of pixels, empty masks, overlaps; how it differs from
+the out-of-fold predictions; its score where labels exist (--labels a file of the same format).
+Nothing is mended: every finding says the line and the remedy.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from answers import score_file
+from errors import script
+from overrides import load_config
+from submission_check import check_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["check"])
+    parser.add_argument("file", type=Path, nargs="?", help="default: output/<RUN>/submission.csv")
+    parser.add_argument("--labels", type=Path, help="the truth in the same format: score the file")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    path = args.file or config.RUN_OUTPUT / "submission.csv"
+    linter = check_file(config, path)
+    if args.labels:
+        score = score_file(path, args.labels, linter, metric=config.METRIC)
+        print(f"{config.METRIC} {score:.4f} against {args.labels}")
+    told = linter.population
+    print(
+        f"checked {told.rows} rows of {len(told.pixels)} images, {told.empty} empty, "
+        f"{sum(map(len, linter.found.warnings.values()))} warnings, no errors: {path}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
