@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         empty=config.RLE_EMPTY,
     )
     for name in ("THRESHOLD", "MIN_AREA"):
-        if getattr(config, name) != first[name.lower()]:
+        if not first.get("rules") and getattr(config, name) != first[name.lower()]:
             print(f"note: {name} is {first[name.lower()]} as when {runs[0]} was scored, not "
                   f"{getattr(config, name)}: score it again to change it")  # fmt: skip
     rules = rules_of(first)
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         path = folder / "submission.csv"
         check_file(config, path, run_output=config.OUTPUT / runs[0])
-        print(f"wrote and checked {rows} rows for {len(plan.images)} images: {path}")
+        print(f"wrote {rows} rows for {len(plan.images)} images, checked: {path}")
     return 0
 
 

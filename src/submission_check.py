@@ -19,8 +19,9 @@ SAMPLED = 500
 
 def build_format(config: Any, plan: Any) -> Format:
     """The rows that the configuration and the sample ask for."""
+    foreground = config.CLASSES - (config.TASK == "multiclass")
     return Format(
-        rows=choose_rows(config.SUBMISSION_ROWS, plan),
+        rows=choose_rows(config.SUBMISSION_ROWS, plan, foreground=foreground),
         task=config.TASK,
         classes=config.CLASSES,
         order=config.RLE_ORDER,
