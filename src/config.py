@@ -161,6 +161,8 @@ NUM_WORKERS: int = -1
 # ======== After training ========
 # Probability above which a pixel is foreground (binary, multilabel).
 THRESHOLD: float = 0.5
+# Views beside the image as it is, rows of VIEWS: flip_h, flip_v, rot180...; choose_tta.py decides.
+TTA: tuple[str, ...] = ()
 # Objects of fewer pixels are dropped from a submission.
 MIN_AREA: int = 0
 

@@ -70,6 +70,7 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 def predict_images(
     config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
     part: PartFile, form: Format, rules: Sequence[Rule],
+    views: Sequence[Sequence[str]],
 ) -> None:  # fmt: skip
     """Predicts images and appends each one's rows to the part."""
     from tqdm import tqdm
@@ -78,7 +79,7 @@ def predict_images(
 
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams(checkpoints, device)
+    teams = load_teams(checkpoints, device, views=views)
     stream = build_stream(images, teams, loader_spec(config))
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:
         for batch in stream:
@@ -150,7 +151,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
                 f"{rules[0].changes()}; {len(mine) - len(todo)} images were done before"
             )
-            predict_images(config, todo, checkpoints, part=part, form=form, rules=rules)
+            predict_images(
+                config, todo, checkpoints, part=part, form=form, rules=rules,
+                views=[report.get("tta", ()) for report in reports],
+            )  # fmt: skip
     rows = write_submission(config, plan, form, key=key, folder=folder, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")

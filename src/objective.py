@@ -56,3 +56,40 @@ def build_objective(name: str) -> Objective:
         if isinstance(metric, base):
             return Objective(name, metric, kind)
     raise UserError(f"METRIC {name!r} is not made of pixel counts: tune with --metric dice or iou")
+
+
+class WholeScore:
+    """A run's metric over all its classes, as per-image values that add up.
+
+    Args:
+        name: the row of METRICS.
+        task: "binary", "multiclass" or "multilabel".
+        classes: K.
+
+    Raises:
+        UserError: as `build_objective`.
+    """
+
+    def __init__(self, name: str, *, task: str, classes: int):
+        self.kind = build_objective(name).kind
+        self.metric: Any = build_metric(name, task=task, classes=classes)
+
+    def values(self, mask: Tensor, truth: Any) -> Tensor:
+        """(V,) values of one image.
+
+        Args:
+            mask: of `decide`, with a batch of one.
+            truth: likewise, or the label image (1, H, W) for a metric of objects.
+        """
+        if self.kind == "dataset":
+            return self.metric.count(mask, truth)[0].flatten().double()
+        score = self.metric.per_image(mask, truth)[0].double()
+        # An image without a score (all of it ignored) counts for nothing.
+        return torch.stack([score.nan_to_num(), (~score.isnan()).double()])
+
+    def score(self, sums: Tensor) -> Tensor:
+        """Scores (...) of summed values (..., V)."""
+        if self.kind == "dataset":
+            counts = sums.unflatten(-1, (-1, 3))
+            return self.metric.score(*counts.unbind(-1)).nanmean(-1)
+        return sums[..., 0] / sums[..., 1]

@@ -16,6 +16,7 @@ from images import image_size, read_image
 from Lightning_datamodule import LoaderSpec, SizeBatches, build_loader
 from Lightning_module import SegmentationModule, load_module
 from precision import uses_cuda
+from tta import add_views
 
 
 @dataclass(frozen=True)
@@ -26,17 +27,28 @@ class Team:
     modules: list[SegmentationModule]
 
 
-def load_teams(runs: Sequence[Sequence[Path]], device: torch.device) -> list[Team]:
+def load_teams(
+    runs: Sequence[Sequence[Path]],
+    device: torch.device,
+    *,
+    views: Sequence[Sequence[str]] | None = None,
+) -> list[Team]:
     """The networks of each run's checkpoints, on the device, ready to predict.
+
+    Args:
+        runs: checkpoints of each run.
+        device: where they predict.
+        views: of test-time augmentation, of each run; None: the image as it is.
 
     Raises:
         UserError: a checkpoint that does not load, or runs of different tasks or classes.
     """
     teams = []
-    for paths in runs:
+    for paths, names in zip(runs, views or [()] * len(runs), strict=True):
         modules = [load_module(path).to(device) for path in paths]
         for module in modules:
             module.model.to(memory_format=torch.channels_last)
+            add_views(module, names, task=module.spec.task)
         specs = dict.fromkeys(module.spec for module in modules)
         teams += [Team(spec, [m for m in modules if m.spec == spec]) for spec in specs]
     tasks = {(team.spec.task, team.spec.classes) for team in teams}
