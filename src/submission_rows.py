@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from competition import image_id
+from errors import UserError
 from masks import mask_to_instances, rle_encode
 from submission_plan import Plan
 

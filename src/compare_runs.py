@@ -1,0 +1,149 @@
+"""The ledger: every run with what differs and what it scored, in output/runs.csv and runs.html.
+
+--pair a,b      two runs image by image: is the difference more than noise?
+--pick hours    prints only the run that is best by a column: ensemble.py --runs $(...)
+--where QUERY   only runs that a pandas query keeps: --where "EPOCHS > 10"
+--scalars DIR   TensorBoard scalars of lightning_logs/DIR as JSON lists
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bootstrap import paired_gain
+from errors import UserError, nearest, script
+from experiment import load_folds
+from ledger import read_runs, read_scalars, write_html
+from objective import WholeScore
+from oof import OofImages, read_oof_rows
+from oof_scores import common_images, oof_values
+from overrides import load_config
+from postprocess import rules_of
+
+SMALLER_IS_BETTER = ("hours", "epochs")
+
+
+def open_run(config: Any, run: str, masks: Any) -> tuple[OofImages, dict[str, Any]]:
+    """(stored predictions, report) of a run.
+
+    Raises:
+        UserError: it is not scored.
+    """
+    folder = config.OUTPUT / run
+    path = folder / "report.json"
+    if not path.is_file():
+        raise UserError(f"no report {path}: score it, src/Lightning_tester.py --run {run}")
+    report = json.loads(path.read_text())
+    spec = report["spec"]
+    images = OofImages(
+        folder / "oof", read_oof_rows(load_folds(config), folder), masks=masks,
+        root=config.INPUT, task=spec["task"], classes=spec["classes"],
+    )  # fmt: skip
+    return images, report
+
+
+def compare_pair(config: Any, pair: Sequence[str]) -> str:
+    """The difference of two runs, each decided by its own rules, in words.
+
+    Raises:
+        UserError: not two runs, or they are not scored on the same images.
+    """
+    if len(pair) != 2:
+        raise UserError(f"--pair: got {','.join(pair)!r}, need two runs such as a,b")
+    from competition import mask_source
+
+    masks = mask_source(config)
+    opened = [open_run(config, run, masks) for run in pair]
+    if len({(images.task, images.classes) for images, _ in opened}) > 1:
+        raise UserError(f"--pair: {pair[0]} and {pair[1]} are of different tasks or classes")
+    both = common_images([images for images, _ in opened])
+    whole = WholeScore(config.METRIC, task=both[0].task, classes=both[0].classes)
+    values = [
+        oof_values([images], rules_of(report), whole, weights=[[1.0]])[:, 0]
+        for images, (_, report) in zip(both, opened, strict=True)
+    ]
+    first, second = values
+    gain = paired_gain(first, second, whole.score, groups=np.array(both[0].groups))
+    scores = [float(whole.score(one.sum(0))) for one in values]
+    word = "noise" if gain.low <= 0 <= gain.high else f"{pair[gain.gain > 0]} is better"
+    return (
+        f"{config.METRIC} of {len(both[0])} images: {pair[0]} {scores[0]:.4f}, "
+        f"{pair[1]} {scores[1]:.4f}, difference {gain}: {word}"
+    )
+
+
+def pick_run(table: Any, column: str) -> str:
+    """The run that is best by a column.
+
+    Raises:
+        UserError: no such column, or no run has a value in it.
+    """
+    if column not in table:
+        known = [str(name) for name in table]
+        raise UserError(f"--pick: no column {column!r}.{nearest(column, known)} Known: {known}")
+    filled = table.dropna(subset=[column])
+    if filled.empty:
+        raise UserError(f"--pick: no run has a {column}: score them with Lightning_tester.py")
+    ordered = filled.sort_values(column, ascending=column in SMALLER_IS_BETTER, kind="stable")
+    return str(ordered["run"].iloc[0])
+
+
+def filter_runs(table: Any, query: str) -> Any:
+    """The rows that a query keeps.
+
+    Raises:
+        UserError: it cannot be understood.
+    """
+    if not query:
+        return table
+    try:
+        return table.query(query)
+    except Exception as error:  # pandas raises whatever its parser meets
+        columns = ", ".join(map(str, table))
+        raise UserError(f"--where {query!r}: {error}. Columns: {columns}") from error
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pair", default="", help="two runs, with a comma")
+    parser.add_argument("--pick", default="", help="a column; prints the best run's name")
+    parser.add_argument("--where", default="", help="a pandas query over the columns")
+    parser.add_argument("--scalars", type=Path, help="a folder under LOGS, such as demo/fold_0")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    if args.scalars:
+        folder = config.LOGS / args.scalars
+        scalars = read_scalars(folder) if folder.is_dir() else {}
+        if not scalars:
+            raise UserError(f"--scalars: no TensorBoard scalars in {folder}")
+        print(json.dumps(scalars))
+        return 0
+    if args.pair:
+        print(compare_pair(config, args.pair.split(",")))
+        return 0
+    table, notes = read_runs(config.LOGS, config.OUTPUT)
+    table = filter_runs(table, args.where)
+    if not len(table):
+        raise UserError("\n  ".join([f"no run in {config.LOGS} to compare", *notes]))
+    if args.pick:
+        print(pick_run(table, args.pick))
+        return 0
+    part = config.OUTPUT / "runs.part"
+    table.to_csv(part, index=False)
+    part.replace(config.OUTPUT / "runs.csv")
+    write_html(config.OUTPUT / "runs.html", table)
+    for note in notes:
+        print(f"note: {note}")
+    print(table.drop(columns=["best_ckpt"]).to_string(index=False, na_rep="", line_width=120))
+    print(f"{len(table)} runs: {config.OUTPUT / 'runs.csv'} and runs.html")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
