@@ -19,31 +19,11 @@ from errors import UserError, nearest, script
 from experiment import load_folds
 from ledger import read_runs, read_scalars, write_html
 from objective import WholeScore
-from oof import OofImages, read_oof_rows
-from oof_scores import common_images, oof_values
+from oof_scores import common_images, oof_values, open_run
 from overrides import load_config
 from postprocess import rules_of
 
 SMALLER_IS_BETTER = ("hours", "epochs")
-
-
-def open_run(config: Any, run: str, masks: Any) -> tuple[OofImages, dict[str, Any]]:
-    """(stored predictions, report) of a run.
-
-    Raises:
-        UserError: it is not scored.
-    """
-    folder = config.OUTPUT / run
-    path = folder / "report.json"
-    if not path.is_file():
-        raise UserError(f"no report {path}: score it, src/Lightning_tester.py --run {run}")
-    report = json.loads(path.read_text())
-    spec = report["spec"]
-    images = OofImages(
-        folder / "oof", read_oof_rows(load_folds(config), folder), masks=masks,
-        root=config.INPUT, task=spec["task"], classes=spec["classes"],
-    )  # fmt: skip
-    return images, report
 
 
 def compare_pair(config: Any, pair: Sequence[str]) -> str:
@@ -57,7 +37,8 @@ def compare_pair(config: Any, pair: Sequence[str]) -> str:
     from competition import mask_source
 
     masks = mask_source(config)
-    opened = [open_run(config, run, masks) for run in pair]
+    table = load_folds(config)
+    opened = [open_run(config, table, run, masks) for run in pair]
     if len({(images.task, images.classes) for images, _ in opened}) > 1:
         raise UserError(f"--pair: {pair[0]} and {pair[1]} are of different tasks or classes")
     both = common_images([images for images, _ in opened])

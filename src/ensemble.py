@@ -50,6 +50,22 @@ def checkpoints_of(config: Any, report: dict[str, Any]) -> list[Path]:
     return [config.LOGS / fold["checkpoint"] for fold in chosen]
 
 
+def read_blend(folder: Path, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The report that blend.py left for these runs, {} without one.
+
+    Raises:
+        UserError: the runs were scored anew since.
+    """
+    path = folder / "report.json"
+    report = json.loads(path.read_text()) if len(reports) > 1 and path.is_file() else {}
+    if report and report["blend"]["oof_keys"] != [one.get("oof_key") for one in reports]:
+        raise UserError(
+            f"{path} was made of other predictions of these runs: run src/blend.py again, or "
+            "delete it to weigh them alike"
+        )
+    return report
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """(index, count) of "index/count".
 
@@ -70,7 +86,7 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 def predict_images(
     config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
     part: PartFile, form: Format, rules: Sequence[Rule],
-    views: Sequence[Sequence[str]],
+    views: Sequence[Sequence[str]], blend: dict[str, Any],
 ) -> None:  # fmt: skip
     """Predicts images and appends each one's rows to the part."""
     from tqdm import tqdm
@@ -79,11 +95,14 @@ def predict_images(
 
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams(checkpoints, device, views=views)
+    teams = load_teams(checkpoints, device, views=views, weights=blend.get("weights"))
+    kind = blend.get("kind", "probs")
     stream = build_stream(images, teams, loader_spec(config))
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:
         for batch in stream:
-            for img, _, probs in predict_batch(batch, teams, device, precision=precision):
+            for img, _, probs in predict_batch(
+                batch, teams, device, precision=precision, kind=kind
+            ):
                 part.write(img, mask_to_rles(decide_by(rules, probs, task=form.task), form))
                 bar.update()
             part.sync()
@@ -119,6 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
     index, count = parse_shard(args.shard)
     reports = [read_report(config, run) for run in runs]
+    folder = config.OUTPUT / "+".join(runs)
+    blended = read_blend(folder, reports)
+    blend = blended.get("blend", {})
     checkpoints = [checkpoints_of(config, report) for report in reports]
     plan = read_plan(config)
     found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
@@ -134,13 +156,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         empty=config.RLE_EMPTY,
     )
     for name in ("THRESHOLD", "MIN_AREA"):
-        if not first.get("rules") and getattr(config, name) != first[name.lower()]:
+        if not (blended or first).get("rules") and getattr(config, name) != first[name.lower()]:
             print(f"note: {name} is {first[name.lower()]} as when {runs[0]} was scored, not "
                   f"{getattr(config, name)}: score it again to change it")  # fmt: skip
-    rules = rules_of(first)
-    folder = config.OUTPUT / "+".join(runs)
+    rules = rules_of(blended or first)
     key = fingerprint(
-        reports, vars(form), [str(p) for run in checkpoints for p in run], config.TEST_CSV
+        reports, blended, vars(form), [str(p) for run in checkpoints for p in run], config.TEST_CSV
     )
     mine = plan.images[index::count]
     with PartFile(part_path(folder, index, count), key) as part:
@@ -153,14 +174,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             predict_images(
                 config, todo, checkpoints, part=part, form=form, rules=rules,
-                views=[report.get("tta", ()) for report in reports],
+                views=[report.get("tta", ()) for report in reports], blend=blend,
             )  # fmt: skip
     rows = write_submission(config, plan, form, key=key, folder=folder, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
     else:
         path = folder / "submission.csv"
-        check_file(config, path, run_output=config.OUTPUT / runs[0])
+        check_file(config, path, run_output=folder if blended else config.OUTPUT / runs[0])
         print(f"wrote {rows} rows for {len(plan.images)} images, checked: {path}")
     return 0
 

@@ -1,5 +1,6 @@
 """Per-image values of stored out-of-fold predictions, of one run or the mean of several."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,36 +9,10 @@ import torch
 from torch import Tensor
 
 from errors import UserError
+from means import mean_probs
 from objective import WholeScore
-from oof import OofImages
+from oof import OofImages, read_oof_rows
 from postprocess import Rule, decide_by
-
-KINDS = ("probs", "logits", "votes")
-# Logits of 0 and 255 would be infinite: half a level away from the ends.
-EDGE = 0.5 / 255
-
-
-def mean_probs(levels: Sequence[Tensor], weights: Sequence[float], kind: str = "probs") -> Tensor:
-    """float32 (K, H, W) in 0-1: the weighted mean of several predictions of one image.
-
-    Args:
-        levels: uint8 (K, H, W), 0...255, of each run.
-        weights: one a run; their sum does not matter.
-        kind: "probs" (arithmetic), "logits" (what a doubtful run says counts less) or "votes" (of
-            masks decided above one half; for multiclass of the likeliest class).
-    """
-    share = torch.tensor(weights, dtype=torch.float32) / sum(weights)
-    probs = torch.stack([level.float() / 255 for level in levels])
-    if kind == "logits":
-        logits = torch.logit(probs.clamp(EDGE, 1 - EDGE))
-        return torch.tensordot(share, logits, 1).sigmoid()
-    if kind == "votes":
-        if probs.shape[1] > 1 and bool((probs.sum(1) - 1).abs().max() < 0.05):
-            ids = probs.argmax(1, keepdim=True)
-            probs = torch.zeros_like(probs).scatter_(1, ids, 1.0)
-        else:
-            probs = (probs > 0.5).float()
-    return torch.tensordot(share, probs, 1)
 
 
 def oof_values(
@@ -63,18 +38,23 @@ def oof_values(
         rules = [replace(rule, min_area=0) for rule in rules]
 
     def values(at: int) -> Tensor:
-        levels = [torch.from_numpy(run.levels(at)) for run in runs]
-        size = (levels[0].shape[-2], levels[0].shape[-1])
+        probs = read_mean_inputs(runs, at)
+        size = (probs[0].shape[-2], probs[0].shape[-1])
         truth: Any = torch.from_numpy(first.truth(at, size))[None]
         if whole.kind == "instances":
             truth = first.instances(at, size)[None]
         masks = [
-            torch.from_numpy(decide_by(rules, mean_probs(levels, one, kind), task=first.task))
+            torch.from_numpy(decide_by(rules, mean_probs(probs, one, kind), task=first.task))
             for one in weights
         ]
         return torch.stack([whole.values(mask[None], truth) for mask in masks])
 
     return torch.stack(first.each(values))
+
+
+def read_mean_inputs(runs: Sequence[OofImages], at: int) -> list[Tensor]:
+    """float32 (K, H, W) probabilities of one image by each run."""
+    return [torch.from_numpy(run.levels(at)).float() / 255 for run in runs]
 
 
 def common_images(runs: Sequence[OofImages]) -> list[OofImages]:
@@ -100,3 +80,28 @@ def common_images(runs: Sequence[OofImages]) -> list[OofImages]:
             )
         )
     return kept
+
+
+def open_run(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, dict[str, Any]]:
+    """(stored predictions, report) of a run.
+
+    Args:
+        config: the configuration.
+        table: of `load_folds`.
+        run: its name.
+        masks: the truth.
+
+    Raises:
+        UserError: it is not scored.
+    """
+    folder = config.OUTPUT / run
+    path = folder / "report.json"
+    if not path.is_file():
+        raise UserError(f"no report {path}: score it, src/Lightning_tester.py --run {run}")
+    report = json.loads(path.read_text())
+    spec = report["spec"]
+    images = OofImages(
+        folder / "oof", read_oof_rows(table, folder), masks=masks,
+        root=config.INPUT, task=spec["task"], classes=spec["classes"],
+    )  # fmt: skip
+    return images, report

@@ -10,9 +10,10 @@ import torch
 
 import compare_runs
 from ledger import read_runs, read_scalars
+from means import mean_probs
 from objective import WholeScore
 from oof import OofImages
-from oof_scores import common_images, mean_probs, oof_values
+from oof_scores import common_images, oof_values
 from postprocess import Rule
 
 
@@ -143,9 +144,7 @@ def test_a_real_difference_and_noise(competition, capsys, metric: str) -> None:
 
 
 def test_means_of_runs() -> None:
-    levels = [torch.tensor([[[0, 255, 51]]], dtype=torch.uint8)] * 1 + [
-        torch.tensor([[[255, 255, 153]]], dtype=torch.uint8)
-    ]
+    levels = [torch.tensor([[[0, 1, 0.2]]]), torch.tensor([[[1, 1, 0.6]]])]
     assert torch.allclose(mean_probs(levels, [1, 3])[0, 0], torch.tensor([0.75, 1.0, 0.5]))
     assert torch.allclose(mean_probs(levels, [1, 1], "votes")[0, 0], torch.tensor([0.5, 1, 0.5]))
     odds = (0.2 / 0.8 * 0.6 / 0.4) ** 0.5
