@@ -165,6 +165,9 @@ THRESHOLD: float = 0.5
 TTA: tuple[str, ...] = ()
 # Objects of fewer pixels are dropped from a submission.
 MIN_AREA: int = 0
+# Test predictions kept as PNG in output/<RUN>: masks/, probs/ (8 bits, classes below each other).
+SAVE_MASKS: bool = False
+SAVE_PROBS: bool = False
 
 # The rest follows from the knobs.
 _problems = overrides.apply_environment(globals())

@@ -8,6 +8,7 @@ processes, and the one that ends last writes the submission.
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,23 @@ from precision import precision_here
 from submission_check import check_file
 from submission_plan import Plan, choose_rows, match_images, read_plan
 from submission_rows import Format, PartFile, assemble, fingerprint, mask_to_rles
+
+
+@dataclass(frozen=True)
+class How:
+    """From networks to a mask.
+
+    Attributes:
+        rules: of the decision, one a class.
+        views: of test-time augmentation, of each run.
+        weights: of each run; None: every network weighs the same.
+        kind: of the mean, see `mean_probs`.
+    """
+
+    rules: Sequence[Rule]
+    views: Sequence[Sequence[str]]
+    weights: Sequence[float] | None
+    kind: str
 
 
 def read_report(config: Any, run: str) -> dict[str, Any]:
@@ -85,25 +103,29 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 
 def predict_images(
     config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
-    part: PartFile, form: Format, rules: Sequence[Rule],
-    views: Sequence[Sequence[str]], blend: dict[str, Any],
+    part: PartFile, form: Format, how: How, folder: Path,
 ) -> None:  # fmt: skip
-    """Predicts images and appends each one's rows to the part."""
+    """Predicts images, appends each one's rows to the part, and keeps pictures if asked to."""
     from tqdm import tqdm
 
     from predictor import build_stream, choose_device, load_teams, predict_batch
+    from probs import write_mask, write_probs
 
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams(checkpoints, device, views=views, weights=blend.get("weights"))
-    kind = blend.get("kind", "probs")
+    teams = load_teams(checkpoints, device, views=how.views, weights=how.weights)
     stream = build_stream(images, teams, loader_spec(config))
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:
         for batch in stream:
             for img, _, probs in predict_batch(
-                batch, teams, device, precision=precision, kind=kind
+                batch, teams, device, precision=precision, kind=how.kind
             ):
-                part.write(img, mask_to_rles(decide_by(rules, probs, task=form.task), form))
+                mask = decide_by(how.rules, probs, task=form.task)
+                if config.SAVE_MASKS:
+                    write_mask(folder / "masks" / f"{img}.png", mask)
+                if config.SAVE_PROBS:
+                    write_probs(folder / "probs" / f"{img}.png", probs)
+                part.write(img, mask_to_rles(mask, form))
                 bar.update()
             part.sync()
 
@@ -159,10 +181,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (blended or first).get("rules") and getattr(config, name) != first[name.lower()]:
             print(f"note: {name} is {first[name.lower()]} as when {runs[0]} was scored, not "
                   f"{getattr(config, name)}: score it again to change it")  # fmt: skip
-    rules = rules_of(blended or first)
-    key = fingerprint(
-        reports, blended, vars(form), [str(p) for run in checkpoints for p in run], config.TEST_CSV
+    how = How(
+        rules=rules_of(blended or first),
+        views=[report.get("tta", ()) for report in reports],
+        weights=blend.get("weights"),
+        kind=blend.get("kind", "probs"),
     )
+    # Pictures are asked for before an image is predicted: asking later predicts it again.
+    pictures = [config.SAVE_MASKS, config.SAVE_PROBS]
+    paths = [str(path) for run in checkpoints for path in run]
+    key = fingerprint(reports, blended, vars(form), paths, pictures, config.TEST_CSV)
     mine = plan.images[index::count]
     with PartFile(part_path(folder, index, count), key) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
@@ -170,12 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_aside(folder / "submission.csv")
             print(
                 f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
-                f"{rules[0].changes()}; {len(mine) - len(todo)} images were done before"
+                f"{how.rules[0].changes()}; {len(mine) - len(todo)} images were done before"
             )
-            predict_images(
-                config, todo, checkpoints, part=part, form=form, rules=rules,
-                views=[report.get("tta", ()) for report in reports], blend=blend,
-            )  # fmt: skip
+            predict_images(config, todo, checkpoints, part=part, form=form, how=how, folder=folder)
     rows = write_submission(config, plan, form, key=key, folder=folder, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")

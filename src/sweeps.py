@@ -56,6 +56,9 @@ def sweep_parts(
     if not plain.any():
         return counts
     for filled, mask in enumerate((plain, fill_holes(plain))):
+        if filled and np.array_equal(mask, plain):
+            counts[:, 1] = counts[:, 0]
+            break
         _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         size = stats[1:, cv2.CC_STAT_AREA].astype(np.int64)
         hits = np.bincount(labels[truth > 0], minlength=len(size) + 1)[1:]
@@ -82,6 +85,9 @@ def object_scores(
     plain = apply_rule(levels, Rule(rule.threshold))
     scores = np.empty((len(areas), 2))
     for filled, mask in enumerate((plain, fill_holes(plain))):
+        if filled and np.array_equal(mask, plain):
+            scores[:, 1] = scores[:, 0]
+            break
         steps, size, true_count = match_objects(mask_to_instances(mask), truth)
         scores[:, filled] = [score_steps(steps[size >= area], true_count) for area in areas]
     return scores

@@ -103,3 +103,25 @@ def test_the_ensemble_follows_the_blend(competition, tiny_net, capsys) -> None:
     capsys.readouterr()
     assert ensemble.main([*competition.flags(), "--runs", "a,b"]) == 2
     assert "src/blend.py again" in capsys.readouterr().err
+
+
+def test_pictures_are_kept_when_asked(competition, tiny_net) -> None:
+    import cv2
+    import pandas as pd
+
+    from masks import rle_decode
+    from probs import read_probs
+
+    flags = competition.flags("--run", "a")
+    assert Lightning_trainer.main(flags) == 0
+    assert Lightning_tester.main(flags) == 0
+    assert ensemble.main(flags) == 0
+    folder = competition.output / "a"
+    assert not (folder / "masks").exists()
+    assert ensemble.main([*flags, "--save-masks", "true", "--save-probs", "true"]) == 0
+    table = pd.read_csv(folder / "submission.csv", dtype=str, keep_default_na=False)
+    for name, text in table.itertuples(index=False):
+        img = name.removesuffix(".jpg")
+        mask = cv2.imread(str(folder / "masks" / f"{img}.png"), cv2.IMREAD_UNCHANGED)
+        assert np.array_equal(mask, 255 * rle_decode(text, (64, 80), order="row"))
+        assert np.array_equal(read_probs(folder / "probs" / f"{img}.png", 1)[0] > 127, mask > 0)
