@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import compare_runs
+from adviser import advise
 from ledger import read_runs, read_scalars
 from means import mean_probs
 from objective import WholeScore
@@ -178,3 +179,43 @@ def test_values_of_a_multiclass_run(tmp_path: Path) -> None:
     rules = [Rule(min_area=500)] * 3
     values = oof_values([ordered], rules, whole, weights=[[1.0]])
     assert float(whole.score(values.sum(0))[0]) == 1
+
+
+# ---------------------------------------------------------------- the two final submissions
+
+
+def test_the_second_submission_fails_elsewhere() -> None:
+    rng = np.random.default_rng(0)
+    whole = WholeScore("dice", task="binary", classes=1)
+    hard = rng.normal(0, 0.1, 80)
+    noise = rng.normal(0, 0.02, (3, 80))
+    shapes = {
+        "best": (0.82, hard),
+        "twin": (0.818, hard + noise[0]),
+        "other": (0.815, -hard + noise[1]),
+        "bad": (0.5, -hard + noise[2]),
+        "worse": (0.4, -hard + noise[2]),
+    }
+    scores = {name: mean + one - one.mean() for name, (mean, one) in shapes.items()}
+    values = {
+        name: torch.stack([torch.from_numpy(one), torch.ones(80).double()], -1)
+        for name, one in scores.items()
+    }
+    best, others = advise(values, whole, np.arange(80))
+    assert best == "best"
+    assert [one.name for one in others] == ["other", "twin", "bad", "worse"]
+    assert [one.equal for one in others] == [True, True, False, False]
+    assert np.isclose(others[0].alike, np.corrcoef(scores["best"], scores["other"])[0, 1])
+
+
+def test_advice_in_words(competition, capsys) -> None:
+    for seed, (name, noise) in enumerate({"a": 0.4, "b": 0.4, "c": 1.5}.items()):
+        write_scored(competition, name, noise, seed)
+    assert compare_runs.main([*competition.flags(), "--advise", "a,b,c"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "dice of 12 images"
+    assert told[1].startswith("first:  ")
+    assert told[3].startswith("not:    c ")
+    assert "worse beyond noise" in told[3]
+    assert compare_runs.main([*competition.flags(), "--advise", "a"]) == 2
+    assert "--advise: got 'a'" in capsys.readouterr().err
