@@ -43,30 +43,41 @@ def size_reader(config: Any, images: dict[str, Path]) -> Callable[[str], tuple[i
 
 
 def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
-    """Warnings about how the submission's masks differ from the run's out-of-fold masks."""
-    if not (run_output / "report.json").is_file() or not config.FOLDS_CSV.is_file():
-        linter.found.notes.append(f"no report in {run_output}: not compared with out-of-fold masks")
-        return []
-    from competition import mask_source
+    """Warnings about how the submission's masks differ from the run's out-of-fold masks.
+
+    A machine that only predicts (a kernel) has none of them: that is a note, not an error.
+    """
     from drift import drift_lines, oof_shares
-    from experiment import load_folds
-    from oof import OofImages, read_oof_rows
     from postprocess import rules_of
 
-    rows = read_oof_rows(load_folds(config), run_output)
-    step = -(-len(rows) // SAMPLED)
-    images = OofImages(
-        run_output / "oof", rows[::step], masks=mask_source(config), root=config.INPUT,
-        task=config.TASK, classes=config.CLASSES,
-    )  # fmt: skip
+    try:
+        images = _sampled_oof(config, run_output)
+        report = json.loads((run_output / "report.json").read_text())
+        known = oof_shares(images, rules_of(report))
+    except (UserError, OSError) as error:
+        first = str(error).partition("\n")[0]
+        linter.found.notes.append(f"not compared with out-of-fold masks: {first}")
+        return []
     planes = config.CLASSES if config.TASK == "multilabel" else 1
     shares = [
         pixels / (planes * size[0] * size[1])
         for img, pixels in linter.population.pixels.items()
         if (size := linter.size_of(img))
     ]
-    report = json.loads((run_output / "report.json").read_text())
-    return drift_lines(np.array(shares), oof_shares(images, rules_of(report))) if shares else []
+    return drift_lines(np.array(shares), known) if shares else []
+
+
+def _sampled_oof(config: Any, run_output: Path) -> Any:
+    """At most SAMPLED of a run's stored predictions, with their masks."""
+    from competition import mask_source
+    from experiment import load_folds
+    from oof import OofImages, read_oof_rows
+
+    rows = read_oof_rows(load_folds(config), run_output)
+    return OofImages(
+        run_output / "oof", rows[:: -(-len(rows) // SAMPLED)], masks=mask_source(config),
+        root=config.INPUT, task=config.TASK, classes=config.CLASSES,
+    )  # fmt: skip
 
 
 def check_file(config: Any, path: Path, *, run_output: Path | None = None) -> Linter:

@@ -242,3 +242,16 @@ def test_the_script_checks_what_ensemble_writes(competition, capsys) -> None:
     error = capsys.readouterr().err
     for words in ("line 3: new1_01", "'new2_01.jpg' is in the sample", "an empty mask is '-1'"):
         assert words in error
+
+
+def test_a_machine_without_training_data_gets_a_note(competition, capsys) -> None:
+    import submission
+
+    path = competition.output / "submission.csv"
+    path.write_text("img,rle_mask\nnew0_01.jpg,1 9\nnew1_01.jpg,1 5\nnew2_01.jpg,\n")
+    flags = ["check", str(path), *competition.flags()]
+    assert submission.main(flags) == 0
+    assert "note: not compared with out-of-fold masks: no " in capsys.readouterr().out
+    (competition.output / "train_folds.csv").unlink()
+    assert submission.main(flags) == 0
+    assert "note: not compared with out-of-fold masks: no folds" in capsys.readouterr().out
