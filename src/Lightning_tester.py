@@ -7,6 +7,7 @@ threshold: what ensemble.py and kernel.py read) and cases.png (the worst and the
 """
 
 import argparse
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,7 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
 
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import load_module
+    from tta import add_views
 
     checkpoint = best_checkpoint(config, fold)
     record_path = config.RUN_OUTPUT / "oof" / f"fold_{fold}.json"
@@ -84,6 +86,7 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     module = load_module(checkpoint)
     _check_same_data(module.spec, data_spec(config), checkpoint)
     module.model.to(memory_format=torch.channels_last)
+    add_views(module, config.TTA, task=module.spec.task)
     train, val = split_rows(table, fold, holdout=config.HOLDOUT)
     data = SegmentationDataModule(
         train, val, root=config.INPUT, masks=masks, spec=module.spec, loader=loader_spec(config)
@@ -120,7 +123,7 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
 
 def _state_of(checkpoint: Path, config: Any) -> list[Any]:
     file = checkpoint.stat()
-    return [file.st_size, file.st_mtime_ns, config.THRESHOLD, config.METRIC]
+    return [file.st_size, file.st_mtime_ns, config.THRESHOLD, config.METRIC, *config.TTA]
 
 
 def _known_record(path: Path, checkpoint: Path, config: Any) -> dict[str, Any] | None:
@@ -171,7 +174,9 @@ def predict_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -
         raise UserError(f"HOLDOUT: got {config.HOLDOUT}, train_folds.csv has no such fold")
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams([[best_checkpoint(config, fold) for fold in folds]], device)
+    teams = load_teams(
+        [[best_checkpoint(config, fold) for fold in folds]], device, views=[config.TTA]
+    )
     images = [(img, config.INPUT / row["image"]) for img, row in rows.items()]
     scorer = build_scorer(config, masks)
     for batch in build_stream(images, teams, loader_spec(config)):
@@ -209,8 +214,11 @@ def write_report(
     part.replace(config.RUN_OUTPUT / "oof.csv")
     dropped = ("rows", "sums", "state", "spec", "recipe")
     scores = scorer.scores()
+    path = config.RUN_OUTPUT / "report.json"
+    content = table.sort_values("img").to_csv(index=False).encode()
+    key = hashlib.sha256(content).hexdigest()[:16]
     write_json(
-        config.RUN_OUTPUT / "report.json",
+        path,
         {
             "run": config.RUN,
             "metric": config.METRIC,
@@ -219,14 +227,25 @@ def write_report(
             "per_class": scorer.per_class(),
             "images": len(table),
             "holdout": holdout,
+            "tta": config.TTA,
             "threshold": config.THRESHOLD,
             "min_area": config.MIN_AREA,
             "spec": records[0]["spec"],
             "recipe": records[0]["recipe"],
             "folds": [{k: v for k, v in r.items() if k not in dropped} for r in records],
+            "oof_key": key,
+            **_known_tuning(path, key),
         },
     )
     return ranked
+
+
+def _known_tuning(path: Path, key: str) -> dict[str, Any]:
+    """What tune.py stored, as long as it was tuned on these very predictions."""
+    report = json.loads(path.read_text()) if path.is_file() else {}
+    if report.get("oof_key") != key:
+        return {}
+    return {name: report[name] for name in ("rules", "tuning") if name in report}
 
 
 def draw_cases(config: Any, masks: Any, ranked: Any, table: Any) -> Path:
@@ -274,7 +293,7 @@ def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
 
     device = choose_device(config.ACCELERATOR)
     checkpoints = [best_checkpoint(config, fold) for fold in folds]
-    teams = load_teams([checkpoints], device)
+    teams = load_teams([checkpoints], device, views=[config.TTA])
     batch = next(iter(build_stream([(path.stem, path)], teams, loader_spec(config))))
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     _, _, probs = next(predict_batch(batch, teams, device, precision=precision))

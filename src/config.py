@@ -161,10 +161,15 @@ NUM_WORKERS: int = -1
 # ======== After training ========
 # Probability above which a pixel is foreground (binary, multilabel).
 THRESHOLD: float = 0.5
+# Views beside the image as it is, rows of VIEWS: flip_h, flip_v, rot180...; choose_tta.py decides.
+TTA: tuple[str, ...] = ()
 # Objects of fewer pixels are dropped from a submission.
 MIN_AREA: int = 0
 # A test image that cannot be read: stop with an error, or submit an empty mask for it.
 UNREADABLE: Literal["stop", "empty"] = "stop"
+# Test predictions kept as PNG in output/<RUN>: masks/, probs/ (8 bits, classes below each other).
+SAVE_MASKS: bool = False
+SAVE_PROBS: bool = False
 
 # The rest follows from the knobs.
 _problems = overrides.apply_environment(globals())

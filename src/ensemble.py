@@ -8,6 +8,7 @@ processes, and the one that ends last writes the submission.
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,29 @@ from competition import find_images
 from errors import UserError, script
 from experiment import loader_spec
 from overrides import load_config
+from postprocess import Rule, decide_by, rules_of
 from precision import precision_here
-from submission import (
-    Format,
-    PartFile,
-    Plan,
-    assemble,
-    choose_rows,
-    fingerprint,
-    mask_to_rles,
-    match_images,
-    read_plan,
-)
+from submission_check import check_file
+from submission_plan import Plan, choose_rows, match_images, read_plan
+from submission_rows import Format, PartFile, assemble, fingerprint, mask_to_rles
+
+
+@dataclass(frozen=True)
+class How:
+    """From networks to a mask.
+
+    Attributes:
+        rules: of the decision, one a class.
+        views: of test-time augmentation, of each run.
+        weights: of each run; None: every network weighs the same.
+        kind: of the mean, see `mean_probs`.
+    """
+
+    rules: Sequence[Rule]
+    views: Sequence[Sequence[str]]
+    weights: Sequence[float] | None
+    kind: str
+
 
 # Share of images that may be lost before a submission is no longer worth writing.
 LOST_SHARE = 0.05
@@ -63,6 +75,22 @@ def checkpoints_of(config: Any, report: dict[str, Any]) -> list[Path]:
     return [config.LOGS / fold["checkpoint"] for fold in chosen]
 
 
+def read_blend(folder: Path, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The report that blend.py left for these runs, {} without one.
+
+    Raises:
+        UserError: the runs were scored anew since.
+    """
+    path = folder / "report.json"
+    report = json.loads(path.read_text()) if len(reports) > 1 and path.is_file() else {}
+    if report and report["blend"]["oof_keys"] != [one.get("oof_key") for one in reports]:
+        raise UserError(
+            f"{path} was made of other predictions of these runs: run src/blend.py again, or "
+            "delete it to weigh them alike"
+        )
+    return report
+
+
 def parse_shard(text: str) -> tuple[int, int]:
     """(index, count) of "index/count".
 
@@ -82,18 +110,17 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 
 def predict_images(
     config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
-    part: PartFile, form: Format, threshold: float,
+    part: PartFile, form: Format, how: How, folder: Path,
 ) -> None:  # fmt: skip
-    """Predicts images and appends each one's rows to the part."""
-    import torch
+    """Predicts images, appends each one's rows to the part, and keeps pictures if asked to."""
     from tqdm import tqdm
 
-    from metrics import decide
     from predictor import build_stream, choose_device, load_teams, predict_batch
+    from probs import write_mask, write_probs
 
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams(checkpoints, device)
+    teams = load_teams(checkpoints, device, views=how.views, weights=how.weights)
     skip = config.UNREADABLE == "empty"
     stream = build_stream(images, teams, loader_spec(config), skip=skip)
     empty = [form.empty] * (form.classes if form.rows == "class" else 1)
@@ -101,10 +128,15 @@ def predict_images(
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:
         for batch in stream:
             unreadable = dict(zip(batch["img"], batch["unreadable"].tolist(), strict=True))
-            for img, _, probs in predict_batch(batch, teams, device, precision=precision):
-                mask = decide(probs[None], task=form.task, threshold=threshold)[0]
-                rles = mask_to_rles(mask.to(torch.uint8).cpu().numpy(), form)
-                part.write(img, empty if unreadable[img] else rles)
+            for img, _, probs in predict_batch(
+                batch, teams, device, precision=precision, kind=how.kind
+            ):
+                mask = decide_by(how.rules, probs, task=form.task)
+                if config.SAVE_MASKS:
+                    write_mask(folder / "masks" / f"{img}.png", mask)
+                if config.SAVE_PROBS:
+                    write_probs(folder / "probs" / f"{img}.png", probs)
+                part.write(img, empty if unreadable[img] else mask_to_rles(mask, form))
                 bar.update()
             part.sync()
             lost += [img for img in unreadable if unreadable[img]]
@@ -156,6 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
     index, count = parse_shard(args.shard)
     reports = [read_report(config, run) for run in runs]
+    folder = config.OUTPUT / "+".join(runs)
+    blended = read_blend(folder, reports)
+    blend = blended.get("blend", {})
     checkpoints = [checkpoints_of(config, report) for report in reports]
     plan = read_plan(config)
     found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
@@ -169,20 +204,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         order=config.RLE_ORDER,
         base=config.RLE_BASE,
         empty=config.RLE_EMPTY,
-        min_area=first["min_area"],
     )
     for name in ("THRESHOLD", "MIN_AREA"):
-        if getattr(config, name) != first[name.lower()]:
+        if not (blended or first).get("rules") and getattr(config, name) != first[name.lower()]:
             print(f"note: {name} is {first[name.lower()]} as when {runs[0]} was scored, not "
                   f"{getattr(config, name)}: score it again to change it")  # fmt: skip
-    folder = config.OUTPUT / "+".join(runs)
-    key = fingerprint(
-        reports,
-        vars(form),
-        [str(p) for run in checkpoints for p in run],
-        config.TEST_CSV,
-        config.UNREADABLE,
+    how = How(
+        rules=rules_of(blended or first),
+        views=[report.get("tta", ()) for report in reports],
+        weights=blend.get("weights"),
+        kind=blend.get("kind", "probs"),
     )
+    # What is asked for after an image is predicted predicts it again.
+    asked = [config.SAVE_MASKS, config.SAVE_PROBS, config.UNREADABLE]
+    paths = [str(path) for run in checkpoints for path in run]
+    key = fingerprint(reports, blended, vars(form), paths, asked, config.TEST_CSV)
     mine = plan.images[index::count]
     with PartFile(part_path(folder, index, count), key) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
@@ -190,16 +226,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_aside(folder / "submission.csv")
             print(
                 f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
-                f"threshold {first['threshold']}; {len(mine) - len(todo)} images were done before"
+                f"{how.rules[0].changes()}; {len(mine) - len(todo)} images were done before"
             )
-            predict_images(
-                config, todo, checkpoints, part=part, form=form, threshold=first["threshold"]
-            )
+            predict_images(config, todo, checkpoints, part=part, form=form, how=how, folder=folder)
     rows = write_submission(config, plan, form, key=key, folder=folder, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
     else:
-        print(f"wrote {rows} rows for {len(plan.images)} images: {folder / 'submission.csv'}")
+        path = folder / "submission.csv"
+        check_file(config, path, run_output=folder if blended else config.OUTPUT / runs[0])
+        print(f"wrote {rows} rows for {len(plan.images)} images, checked: {path}")
     return 0
 
 

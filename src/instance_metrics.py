@@ -26,13 +26,30 @@ def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
 
     Source: https://www.kaggle.com/competitions/data-science-bowl-2018/overview/evaluation
     """
+    steps, _, true_count = match_objects(pred_labels, true_labels)
+    return score_steps(steps, true_count)
+
+
+def match_objects(
+    pred_labels: NDArray[Any], true_labels: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """What becomes of each predicted object, so that a choice of them is scored without pixels.
+
+    Args:
+        pred_labels: as in `instance_map`.
+        true_labels: likewise.
+
+    Returns:
+        (P,) at how many of the ten thresholds each predicted object is a hit, (P,) areas in
+        pixels, both in the order of ids, and the number of true objects.
+
+    Raises:
+        ValueError: as `instance_map`.
+    """
     if pred_labels.shape != true_labels.shape:
         raise ValueError(f"predicted labels are {pred_labels.shape}, true {true_labels.shape}")
     pred, true = _compact(pred_labels), _compact(true_labels)
     pred_area, true_area = np.bincount(pred)[1:], np.bincount(true)[1:]
-    objects = len(pred_area) + len(true_area)
-    if objects == 0:
-        return 1.0
     # Only pairs that touch are kept: a table of all would not fit when a raw network gives specks.
     both = (pred > 0) & (true > 0)
     codes = (pred[both] - 1) * len(true_area) + true[both] - 1
@@ -40,8 +57,18 @@ def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
     row, column = np.divmod(pairs, max(len(true_area), 1))
     union = pred_area[row] + true_area[column] - overlap
     # In twentieths, as whole numbers: 0.6 and 0.7 have no exact float to be strictly above. Above
-    # one half an object overlaps with one other at most, so a count of pairs is enough.
-    tp = (20 * overlap > np.arange(10, 20)[:, None] * union).sum(1)
+    # one half an object overlaps with one other at most, so no object is a hit twice.
+    hits = (20 * overlap > np.arange(10, 20)[:, None] * union).sum(0)
+    steps = np.bincount(row, weights=hits, minlength=len(pred_area)).astype(np.int64)
+    return steps, pred_area, len(true_area)
+
+
+def score_steps(steps: NDArray[np.int64], true_count: int) -> float:
+    """`instance_map` of predicted objects with these `match_objects` steps."""
+    objects = len(steps) + true_count
+    if objects == 0:
+        return 1.0
+    tp = (steps > np.arange(10)[:, None]).sum(1)
     return float((tp / (objects - tp)).mean())
 
 

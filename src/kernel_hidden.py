@@ -6,7 +6,7 @@ from typing import Any
 
 from competition import find_images, image_id, read_table, sample_columns
 from errors import UserError
-from submission import read_plan
+from submission_plan import read_plan
 
 # Sides of the images in turn, as a share of the public ones: odd numbers of pixels come by it.
 SCALES = (1.0, 0.77, 0.59, 0.91)

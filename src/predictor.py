@@ -16,7 +16,9 @@ from geometry import Size, fit_image, restore_probs
 from images import image_size, read_image
 from Lightning_datamodule import LoaderSpec, SizeBatches, build_loader
 from Lightning_module import SegmentationModule, load_module
+from means import mean_probs
 from precision import uses_cuda
+from tta import add_views
 
 # (H, W) that stands for a picture without a readable header.
 BLANK = (64, 64)
@@ -24,25 +26,47 @@ BLANK = (64, 64)
 
 @dataclass(frozen=True)
 class Team:
-    """Networks that see the same input: the folds of a run."""
+    """Networks that see the same input: the folds of a run.
+
+    Attributes:
+        spec: of their input.
+        modules: the networks.
+        weight: of each of them in a mean.
+    """
 
     spec: DataSpec
     modules: list[SegmentationModule]
+    weight: float = 1.0
 
 
-def load_teams(runs: Sequence[Sequence[Path]], device: torch.device) -> list[Team]:
+def load_teams(
+    runs: Sequence[Sequence[Path]],
+    device: torch.device,
+    *,
+    views: Sequence[Sequence[str]] | None = None,
+    weights: Sequence[float] | None = None,
+) -> list[Team]:
     """The networks of each run's checkpoints, on the device, ready to predict.
+
+    Args:
+        runs: checkpoints of each run.
+        device: where they predict.
+        views: of test-time augmentation, of each run; None: the image as it is.
+        weights: of each run, shared by its networks; None: every network weighs the same.
 
     Raises:
         UserError: a checkpoint that does not load, or runs of different tasks or classes.
     """
     teams = []
-    for paths in runs:
+    shares = weights or [float(len(paths)) for paths in runs]
+    for paths, names, share in zip(runs, views or [()] * len(runs), shares, strict=True):
         modules = [load_module(path).to(device) for path in paths]
         for module in modules:
             module.model.to(memory_format=torch.channels_last)
+            add_views(module, names, task=module.spec.task)
         specs = dict.fromkeys(module.spec for module in modules)
-        teams += [Team(spec, [m for m in modules if m.spec == spec]) for spec in specs]
+        weight = share / len(paths)
+        teams += [Team(spec, [m for m in modules if m.spec == spec], weight) for spec in specs]
     tasks = {(team.spec.task, team.spec.classes) for team in teams}
     if len(tasks) > 1:
         raise UserError(f"the runs are of different tasks and classes, {sorted(tasks)}: need one")
@@ -121,23 +145,35 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 @torch.inference_mode()
 def predict_batch(
-    batch: dict[str, Any], teams: Sequence[Team], device: torch.device, *, precision: str
+    batch: dict[str, Any],
+    teams: Sequence[Team],
+    device: torch.device,
+    *,
+    precision: str,
+    kind: str = "probs",
 ) -> Iterator[tuple[str, Size, torch.Tensor]]:
     """(img, native size, mean probabilities (K, H, W) at native size) for each image of a batch.
 
-    Every network weighs the same, whatever its run.
+    Every network counts by its team's weight.
+
+    Args:
+        batch: of `build_stream`.
+        teams: networks.
+        device: where they are.
+        precision: see `autocast`.
+        kind: of the mean over teams, see `mean_probs`; within a team probabilities are averaged.
     """
-    total = sum(len(team.modules) for team in teams)
-    sums = []
+    weights = [team.weight * len(team.modules) for team in teams]
+    means = []
     for at, team in enumerate(teams):
         image = batch[f"image_{at}"].to(device, non_blocking=True)
         with autocast(device, precision):
             each = [module.predict_step({"image": image}) for module in team.modules]
-            sums.append(torch.stack(each).sum(0))
+            means.append(torch.stack(each).mean(0))
     for row, (img, native) in enumerate(zip(batch["img"], batch["size"].tolist(), strict=True)):
         size = (native[0], native[1])
         shares = [
             restore_probs(probs[row], size, team.spec.resize_mode)
-            for probs, team in zip(sums, teams, strict=True)
+            for probs, team in zip(means, teams, strict=True)
         ]
-        yield img, size, torch.stack(shares).sum(0) / total
+        yield img, size, mean_probs(shares, weights, kind)

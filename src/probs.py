@@ -1,4 +1,4 @@
-"""Probabilities on disk: 8-bit PNG, classes below each other in one picture."""
+"""Probabilities and masks on disk: 8-bit PNG, classes below each other in one picture."""
 
 from pathlib import Path
 
@@ -9,9 +9,25 @@ import torch
 from errors import UserError
 
 
+def to_levels(probs: torch.Tensor) -> torch.Tensor:
+    """uint8 of the same shape and device, 0...255 for probabilities 0...1, rounded."""
+    return (probs * 255).round().to(torch.uint8)
+
+
 def write_probs(path: Path, probs: torch.Tensor) -> None:
     """Writes (K, H, W) probabilities as a grey PNG of (K * H, W), 0...255 for 0...1, rounded."""
-    grey = (probs * 255).round().to(torch.uint8).flatten(0, 1).cpu().numpy()
+    grey = to_levels(probs).flatten(0, 1).cpu().numpy()
+    _write_png(path, grey)
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Writes a mask as a grey PNG: (H, W) ids as they are, (K, H, W) of {0, 1} as 0 and 255."""
+    grey = mask if mask.ndim == 2 else (mask * np.uint8(255)).reshape(-1, mask.shape[-1])
+    _write_png(path, np.ascontiguousarray(grey))
+
+
+def _write_png(path: Path, grey: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done, path
     part = path.with_suffix(".part")

@@ -112,9 +112,9 @@ def test_what_is_no_shard(own: Competition, shard: str, capsys: pytest.CaptureFi
 
 
 STOPPER = """
-import time, submission
+import time, submission_rows
 from runs import call
-write = submission.PartFile.write
+write = submission_rows.PartFile.write
 
 def stop_in_the_fourth_line(self, img, texts):
     if len(self.done) == 3:
@@ -123,7 +123,7 @@ def stop_in_the_fourth_line(self, img, texts):
         time.sleep(600)
     write(self, img, texts)
 
-submission.PartFile.write = stop_in_the_fourth_line
+submission_rows.PartFile.write = stop_in_the_fourth_line
 call("ensemble", sys.argv[1:])
 """
 

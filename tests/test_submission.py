@@ -11,18 +11,9 @@ from scipy import ndimage
 
 from errors import UserError
 from masks import rle_decode
-from submission import (
-    Format,
-    PartFile,
-    Plan,
-    assemble,
-    choose_rows,
-    drop_small,
-    fingerprint,
-    mask_to_rles,
-    match_images,
-    read_plan,
-)
+from postprocess import drop_small
+from submission_plan import Plan, choose_rows, match_images, read_plan
+from submission_rows import Format, PartFile, assemble, fingerprint, mask_to_rles
 
 CORNERS = np.ones((3, 3))
 KNOBS: dict[str, object] = dict.fromkeys(("ID_COLUMN", "RLE_COLUMN", "CLASS_COLUMN"), "auto")
@@ -212,8 +203,7 @@ def test_small_parts_are_dropped(min_area: int) -> None:
     areas = ndimage.sum_labels(mask, labels, np.arange(count + 1))
     expected = mask * (areas >= min_area)[labels]
     assert np.array_equal(drop_small(mask, min_area), expected)
-    form = Format("instance", min_area=min_area)
-    texts = mask_to_rles(mask[None], form)
+    texts = mask_to_rles(drop_small(mask, min_area)[None], Format("instance"))
     kept = int((areas[1:] >= min_area).sum())
     assert len(texts) == max(kept, 1)
     assert sum(rle_decode(text, mask.shape).sum() for text in texts) == expected.sum()

@@ -1,0 +1,153 @@
+"""Weighs several runs on their out-of-fold predictions: which mean, and how much of each.
+
+python src/blend.py --runs a,b writes output/a+b/ with the blended predictions as if it were a run:
+tune it with tune.py --run a+b, predict with ensemble.py --runs a,b. Equal weights of
+probabilities stay unless something else is better on folds that had no say.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from bootstrap import Gain, paired_gain
+from errors import UserError, script
+from experiment import load_folds, write_json
+from means import KINDS, mean_probs, weight_grid
+from nested import choose_nested, fold_blocks, sum_blocks
+from objective import WholeScore
+from oof import OofImages
+from oof_scores import common_images, oof_values, open_run, read_mean_inputs
+from overrides import load_config
+from postprocess import Rule
+from probs import write_probs
+
+
+def choose(
+    values: torch.Tensor, whole: WholeScore, blocks: np.ndarray, groups: np.ndarray
+) -> tuple[int, float, Gain]:
+    """(best of W, its in-sample gain over the first, the held-out gain of choosing so).
+
+    Args:
+        values: (N, W, V); the first of W is what stays unless another is better.
+        whole: the metric.
+        blocks: (N,) as `fold_blocks`.
+        groups: (N,) of images that are no independent evidence.
+    """
+    best, without = choose_nested(sum_blocks(values, blocks), whole.score, switches=1)
+    cells = np.array([without[min(block, len(without) - 1)].cell[0] for block in blocks])
+    outside = values[torch.arange(len(values)), torch.from_numpy(cells)]
+    gain = paired_gain(values[:, 0], outside, whole.score, groups=groups)
+    sums = values.sum(0)
+    inside = whole.score(sums[best.cell[0]]) - whole.score(sums[0])
+    return best.cell[0], float(inside), gain
+
+
+def weigh(
+    runs: Sequence[OofImages], whole: WholeScore, threshold: float, names: Sequence[str]
+) -> dict[str, Any]:
+    """Kind and weights of the mean, with the scores that decided; prints them.
+
+    Args:
+        runs: the same images of each run.
+        whole: the metric.
+        threshold: of every decision compared here.
+        names: of the runs.
+    """
+    rules = [Rule(threshold)] * runs[0].classes
+    groups = np.array(runs[0].groups)
+    blocks = fold_blocks(runs[0].folds, runs[0].groups)
+    equal = [[1.0] * len(runs)]
+    by_kind = [oof_values(runs, rules, whole, weights=equal, kind=kind) for kind in KINDS]
+    at, inside, gain = choose(torch.cat(by_kind, 1), whole, blocks, groups)
+    kind = KINDS[at] if gain.real else KINDS[0]
+    print(f"mean of {KINDS[at]}: in-sample {inside:+.4f}, held out {gain}: {_word(gain)}")
+    grid = weight_grid(len(runs))
+    values = oof_values(runs, rules, whole, weights=grid, kind=kind)
+    scores = whole.score(values.sum(0)).tolist()
+    singles = [scores[grid.index(tuple(row))] for row in np.eye(len(runs)).tolist()]
+    at, inside, gain = choose(values, whole, blocks, groups)
+    told = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, grid[at], strict=True))
+    print(f"weights {told}: in-sample {inside:+.4f}, held out {gain}: {_word(gain)}")
+    chosen = at if gain.real else 0
+    alone = ", ".join(f"{name} {score:.4f}" for name, score in zip(names, singles, strict=True))
+    print(f"alone: {alone}; equal weights {scores[0]:.4f}; taken {scores[chosen]:.4f}")
+    return {
+        "runs": list(names),
+        "kind": kind,
+        "weights": list(grid[chosen]),
+        "score": scores[chosen],
+        "equal": scores[0],
+        "alone": singles,
+        "in_sample": inside,
+        "held_out": gain.gain,
+        "interval": [gain.low, gain.high],
+    }
+
+
+def _word(gain: Gain) -> str:
+    return "taken" if gain.real else "noise, not taken"
+
+
+def write_blend(
+    config: Any, runs: Sequence[OofImages], reports: Sequence[dict[str, Any]], blend: dict[str, Any]
+) -> Any:
+    """Writes output/<a+b>/oof/*.png, oof.csv and report.json; returns the folder."""
+    import pandas as pd
+
+    folder = config.OUTPUT / "+".join(blend["runs"])
+    (folder / "oof").mkdir(parents=True, exist_ok=True)
+
+    def write(at: int) -> None:
+        probs = mean_probs(read_mean_inputs(runs, at), blend["weights"], blend["kind"])
+        write_probs(folder / "oof" / f"{runs[0].rows[at]['img']}.png", probs)
+
+    runs[0].each(write)
+    rows = [{"img": row["img"], "fold": row["fold"]} for row in runs[0].rows]
+    pd.DataFrame(rows).to_csv(folder / "oof.csv", index=False)
+    write_json(
+        folder / "report.json",
+        {
+            "run": folder.name,
+            "metric": config.METRIC,
+            "score": blend["score"],
+            "images": len(rows),
+            "threshold": config.THRESHOLD,
+            "min_area": config.MIN_AREA,
+            "spec": reports[0]["spec"],
+            "blend": {**blend, "oof_keys": [report.get("oof_key") for report in reports]},
+            "folds": [],
+        },
+    )
+    return folder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", default="", help="two runs or more, with commas")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    names = [name for name in args.runs.split(",") if name]
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise UserError(f"--runs: got {args.runs!r}, need two different runs or more, as a,b")
+
+    from competition import mask_source
+
+    table, masks = load_folds(config), mask_source(config)
+    opened = [open_run(config, table, name, masks) for name in names]
+    if len({(images.task, images.classes) for images, _ in opened}) > 1:
+        raise UserError("--runs: they are of different tasks or classes")
+    runs = common_images([images for images, _ in opened])
+    whole = WholeScore(config.METRIC, task=runs[0].task, classes=runs[0].classes)
+    blend = weigh(runs, whole, config.THRESHOLD, names)
+    folder = write_blend(config, runs, [report for _, report in opened], blend)
+    print(f"blended {len(runs[0])} images of {len(runs)} runs: {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

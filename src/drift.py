@@ -1,0 +1,68 @@
+"""Does a submission look like the out-of-fold predictions, and those like the truth?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from oof import OofImages
+from postprocess import Rule, apply_rule, decide_by
+
+# A shift that chance makes once in ten thousand files, and of a size worth a look.
+RARE, LARGE = 1e-4, 0.1
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Foreground shares 0-1 of images: the truth's and the out-of-fold decision's."""
+
+    truth: np.ndarray
+    decided: np.ndarray
+
+
+def oof_shares(images: OofImages, rules: Sequence[Rule]) -> Shares:
+    """Foreground shares of each stored image; several classes are averaged.
+
+    Args:
+        images: what the tester left.
+        rules: of the decision, one a class.
+    """
+
+    def both(at: int) -> tuple[float, float]:
+        levels = images.levels(at)
+        truth = images.truth(at, levels.shape[1:])
+        if images.task == "multiclass":
+            import torch
+
+            mask = decide_by(rules, torch.from_numpy(levels).float(), task=images.task)
+            return _foreground(truth), _foreground(mask)
+        planes = [apply_rule(level, rule) for level, rule in zip(levels, rules, strict=True)]
+        return float(truth.mean()), float(np.mean(planes))
+
+    pairs = np.array(images.each(both)).reshape(-1, 2)
+    return Shares(pairs[:, 0], pairs[:, 1])
+
+
+def _foreground(ids: np.ndarray) -> float:
+    return float(((ids > 0) & (ids < 255)).mean())
+
+
+def drift_lines(submitted: np.ndarray, known: Shares) -> list[str]:
+    """Warnings about a submission's foreground shares (N,), none when they look alike."""
+    lines = []
+    for what, other in (("training masks", known.truth), ("out-of-fold masks", known.decided)):
+        ours, theirs = float((submitted == 0).mean()), float((other == 0).mean())
+        table = [[int((group == 0).sum()), int((group > 0).sum())] for group in (submitted, other)]
+        if abs(ours - theirs) > LARGE and stats.fisher_exact(table).pvalue < RARE:
+            lines.append(
+                f"{ours:.1%} of the images are empty, of the {what} {theirs:.1%}: is the "
+                "threshold or the gate right, is it the right test folder?"
+            )
+    shift = stats.ks_2samp(submitted, known.decided)
+    if shift.statistic > 2 * LARGE and shift.pvalue < RARE:
+        lines.append(
+            f"the median image is {np.median(submitted):.2%} foreground, out of fold "
+            f"{np.median(known.decided):.2%}: test images differ, or are read differently"
+        )
+    return lines

@@ -1,0 +1,100 @@
+"""All runs in one table: what differs, what they score, how long they took."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = (
+    "run",
+    "score",
+    "tuned",
+    "metric",
+    "fold_scores",
+    "folds",
+    "epochs",
+    "hours",
+    "best_ckpt",
+)
+STYLE = """<style>:root{color-scheme:light dark}body{font:15px system-ui;margin:2rem}
+table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.4rem .8rem;
+border-bottom:1px solid #8885;text-align:right;white-space:nowrap}td:nth-child(2){text-align:left}
+</style>"""
+
+
+def read_run(folder: Path, logs: Path, output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(results, knobs) of one run.
+
+    Args:
+        folder: lightning_logs/<RUN>.
+        logs: what `best_ckpt` is relative to.
+        output: where output/<RUN>/report.json is.
+
+    Raises:
+        ValueError, KeyError, OSError: a broken run, such as one cut off while it was written.
+    """
+    knobs = json.loads((folder / "run.json").read_text())["knobs"]
+    paths = sorted(folder.glob("fold_*/finished.json"))
+    folds = [json.loads(path.read_text()) for path in paths]
+    row: dict[str, Any] = {"run": folder.name, "score": None, "tuned": None}
+    row["metric"] = knobs["METRIC"]
+    report_path = output / folder.name / "report.json"
+    if report_path.is_file():
+        report = json.loads(report_path.read_text())
+        row |= {"score": report["score"], "metric": report["metric"]}
+        row["tuned"] = report.get("tuning", {}).get("held_out")
+    row["fold_scores"] = " ".join(f"{fold['score']:.4f}" for fold in folds)
+    row["folds"] = len(folds)
+    row["epochs"] = max((fold["epochs"] for fold in folds), default=0)
+    row["hours"] = round(sum(fold["seconds"] for fold in folds) / 3600, 3)
+    best = max(zip((fold["score"] for fold in folds), paths, strict=True), default=None)
+    if best:
+        checkpoint = best[1].parent / "checkpoints" / "best.ckpt"
+        row["best_ckpt"] = checkpoint.relative_to(logs).as_posix()
+    return row, knobs
+
+
+def read_runs(logs: Path, output: Path) -> tuple[Any, list[str]]:
+    """(table, notes): a row a run, best out-of-fold score first, and why folders were skipped.
+
+    Columns are RESULTS and the knobs that are not the same in all runs, by their names.
+    """
+    import pandas as pd
+
+    rows, knobs, notes = [], [], []
+    for path in sorted(logs.glob("*/run.json")):
+        try:
+            row, settings = read_run(path.parent, logs, output)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            notes.append(f"skipped {path.parent.name}: {type(error).__name__}: {error}")
+            continue
+        rows.append(row)
+        knobs.append(settings)
+    names = sorted({name for settings in knobs for name in settings})
+    differ = [name for name in names if len({json.dumps(one.get(name, "")) for one in knobs}) > 1]
+    for row, settings in zip(rows, knobs, strict=True):
+        row |= {name: _plain(settings.get(name)) for name in differ}
+    table = pd.DataFrame(rows, columns=[*RESULTS, *differ])
+    order = ["score", "run"]
+    return table.sort_values(order, ascending=[False, True], ignore_index=True), notes
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def write_html(path: Path, table: Any) -> None:
+    """The table as a page that needs nothing else."""
+    body = table.to_html(border=0, na_rep="", float_format=lambda value: f"{value:.4g}")
+    path.write_text(f'<!doctype html><meta charset="utf-8"><title>Runs</title>{STYLE}{body}')
+
+
+def read_scalars(folder: Path) -> dict[str, list[float]]:
+    """Every scalar of a folder of TensorBoard events by tag, in the order of steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [event.value for event in sorted(events.Scalars(tag), key=lambda one: one.step)]
+        for tag in events.Tags()["scalars"]
+    }

@@ -1,0 +1,83 @@
+"""Choosing by folds: a plateau on some folds, judged on the fold that had no say."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import minimum_filter, uniform_filter
+from torch import Tensor
+
+BLOCKS = 5
+# Below this a difference between two cells of a grid is rounding, not a better score.
+TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """A cell of a grid of scores.
+
+    Attributes:
+        cell: its index on each axis.
+        score: its own score.
+        flatness: how much is lost at worst one step away on any numeric axis; small is safe.
+    """
+
+    cell: tuple[int, ...]
+    score: float
+    flatness: float
+
+
+def choose_plateau(scores: np.ndarray, switches: int = 0) -> Plateau:
+    """The middle of the best plateau of a grid of scores, not its highest needle.
+
+    Scores are averaged with their neighbours first; of equal cells the one nearest to the middle
+    of all equal ones is taken.
+
+    Args:
+        scores: an axis a parameter; the last `switches` axes are on/off and have no neighbours.
+        switches: number of such axes.
+    """
+    widths = [3] * (scores.ndim - switches) + [1] * switches
+    smooth = uniform_filter(scores, widths, mode="nearest")
+    equal = np.argwhere(smooth >= smooth.max() - TINY)
+    # Off comes before on: a switch that changes nothing stays off.
+    settings = equal[:, scores.ndim - switches :]
+    first = min(settings.tolist())
+    equal = equal[(settings == first).all(1)]
+    middle = np.abs(equal - np.median(equal, axis=0)).sum(1).argmin()
+    cell = tuple(int(at) for at in equal[middle])
+    worst = minimum_filter(scores, widths, mode="nearest")[cell]
+    return Plateau(cell, float(scores[cell]), float(scores[cell] - worst))
+
+
+def fold_blocks(folds: Sequence[int], groups: Sequence[str]) -> np.ndarray:
+    """(N,) block numbers 0…n-1: the folds, or blocks of whole groups where there is one fold."""
+    known, blocks = np.unique(np.asarray(folds), return_inverse=True)
+    if len(known) > 1:
+        return blocks
+    names, number = np.unique(np.asarray(groups), return_inverse=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    return order[number] % min(BLOCKS, len(names))
+
+
+def sum_blocks(values: Tensor, blocks: np.ndarray) -> Tensor:
+    """(B, ...) sums of values (N, ...) over the images of each block."""
+    sums = torch.zeros(int(blocks.max()) + 1, *values.shape[1:], dtype=torch.double)
+    return sums.index_add_(0, torch.from_numpy(blocks), values.double())
+
+
+def choose_nested(
+    sums: Tensor, score: Callable[[Tensor], Tensor], switches: int = 0
+) -> tuple[Plateau, list[Plateau]]:
+    """The plateau of all blocks, and for each block that of the others.
+
+    Args:
+        sums: (B, *grid, V), of `sum_blocks`.
+        score: sums (..., V) to scores (...).
+        switches: see `choose_plateau`.
+    """
+    total = sums.sum(0)
+    everywhere = choose_plateau(score(total).numpy(), switches)
+    without = [choose_plateau(score(total - mine).numpy(), switches) for mine in sums]
+    return everywhere, without if len(sums) > 1 else [everywhere]

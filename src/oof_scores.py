@@ -1,0 +1,107 @@
+"""Per-image values of stored out-of-fold predictions, of one run or the mean of several."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from errors import UserError
+from means import mean_probs
+from objective import WholeScore
+from oof import OofImages, read_oof_rows
+from postprocess import Rule, decide_by
+
+
+def oof_values(
+    runs: Sequence[OofImages],
+    rules: Sequence[Rule],
+    whole: WholeScore,
+    *,
+    weights: Sequence[Sequence[float]],
+    kind: str = "probs",
+) -> Tensor:
+    """(N, W, V) values of each image under each of W weightings of the runs.
+
+    Args:
+        runs: the same images in the same order, of each run.
+        rules: of the decision, one a class.
+        whole: the metric.
+        weights: W weightings, one number a run.
+        kind: see `mean_probs`.
+    """
+    first = runs[0]
+    # Multiclass parts that are too small belong to no class, which no pixel metric can count.
+    if first.task == "multiclass":
+        rules = [replace(rule, min_area=0) for rule in rules]
+
+    def values(at: int) -> Tensor:
+        probs = read_mean_inputs(runs, at)
+        size = (probs[0].shape[-2], probs[0].shape[-1])
+        truth: Any = torch.from_numpy(first.truth(at, size))[None]
+        if whole.kind == "instances":
+            truth = first.instances(at, size)[None]
+        masks = [
+            torch.from_numpy(decide_by(rules, mean_probs(probs, one, kind), task=first.task))
+            for one in weights
+        ]
+        return torch.stack([whole.values(mask[None], truth) for mask in masks])
+
+    return torch.stack(first.each(values))
+
+
+def read_mean_inputs(runs: Sequence[OofImages], at: int) -> list[Tensor]:
+    """float32 (K, H, W) probabilities of one image by each run."""
+    return [torch.from_numpy(run.levels(at)).float() / 255 for run in runs]
+
+
+def common_images(runs: Sequence[OofImages]) -> list[OofImages]:
+    """The runs with the images that all of them predicted, in one order.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = set.intersection(*({row["img"] for row in run.rows} for run in runs))
+    if not known:
+        raise UserError("the runs have no image in common: were they scored on the same folds?")
+    kept = []
+    for run in runs:
+        rows = sorted((row for row in run.rows if row["img"] in known), key=lambda row: row["img"])
+        kept.append(
+            OofImages(
+                run.folder,
+                rows,
+                masks=run.masks,
+                root=run.root,
+                task=run.task,
+                classes=run.classes,
+            )
+        )
+    return kept
+
+
+def open_run(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, dict[str, Any]]:
+    """(stored predictions, report) of a run.
+
+    Args:
+        config: the configuration.
+        table: of `load_folds`.
+        run: its name.
+        masks: the truth.
+
+    Raises:
+        UserError: it is not scored.
+    """
+    folder = config.OUTPUT / run
+    path = folder / "report.json"
+    if not path.is_file():
+        raise UserError(f"no report {path}: score it, src/Lightning_tester.py --run {run}")
+    report = json.loads(path.read_text())
+    spec = report["spec"]
+    images = OofImages(
+        folder / "oof", read_oof_rows(table, folder), masks=masks,
+        root=config.INPUT, task=spec["task"], classes=spec["classes"],
+    )  # fmt: skip
+    return images, report

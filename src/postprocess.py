@@ -1,0 +1,124 @@
+"""From probabilities to the submitted mask: what tune.py chooses and ensemble.py applies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from mask_files import IGNORE
+from probs import to_levels
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one class's probabilities become its mask; the steps apply in this order.
+
+    Attributes:
+        threshold: a pixel is foreground above it, 0-1. Not read for multiclass.
+        high: with `gate_area`: a second, usually higher threshold that decides whether there is
+            anything, while `threshold` decides how far it goes.
+        gate_area: an image with fewer pixels than this above `high` is empty; 0 = no gate.
+        fill_holes: background that is closed in becomes foreground.
+        min_area: connected parts of fewer pixels are dropped; corners connect.
+        largest: of the parts only the largest stays.
+        weight: multiclass: factor of the class's probability before the likeliest class wins.
+
+    Source: the pair and the gate are those of SIIM-ACR Pneumothorax's first place.
+    """
+
+    threshold: float = 0.5
+    high: float = 0.5
+    gate_area: int = 0
+    fill_holes: bool = False
+    min_area: int = 0
+    largest: bool = False
+    weight: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for report.json."""
+        return asdict(self)
+
+    def changes(self) -> str:
+        """The steps in words, for a line of text."""
+        words = [f"threshold {self.threshold:g}"]
+        if self.weight != 1:
+            words = [f"weight {self.weight:g}"]
+        if self.gate_area:
+            words.append(f"empty below {self.gate_area} px above {self.high:g}")
+        if self.fill_holes:
+            words.append("holes filled")
+        if self.min_area > 1:
+            words.append(f"parts of {self.min_area} px or more")
+        if self.largest:
+            words.append("largest part only")
+        return ", ".join(words)
+
+
+def rules_of(report: Mapping[str, Any]) -> list[Rule]:
+    """The rule of each class in a report.json: what tune.py stored, else the report's knobs."""
+    if report.get("rules"):
+        return [Rule(**values) for values in report["rules"]]
+    plain = Rule(threshold=report["threshold"], min_area=report["min_area"])
+    return [plain] * report["spec"]["classes"]
+
+
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """A {0, 1} mask (H, W) without holes: background that cannot reach the border by edges."""
+    outside = np.pad(1 - mask, 1, constant_values=1)
+    cv2.floodFill(outside, None, (0, 0), 2, flags=4)
+    return (outside[1:-1, 1:-1] != 2).view(np.uint8)
+
+
+def drop_small(mask: np.ndarray, min_area: int, *, largest: bool = False) -> np.ndarray:
+    """A {0, 1} mask (H, W) without connected parts of fewer than `min_area` pixels.
+
+    Args:
+        mask: uint8 or bool.
+        largest: of the parts that are left only the largest stays, of two equal ones the first.
+    """
+    if min_area <= 1 and not largest:
+        return mask
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    areas[0] = 0
+    keep = areas >= max(min_area, 1)
+    if largest:
+        keep &= np.arange(len(areas)) == areas.argmax()
+    return keep[labels].astype(np.uint8)
+
+
+def apply_rule(levels: np.ndarray, rule: Rule) -> np.ndarray:
+    """uint8 (H, W) of {0, 1}: one class's mask, binary or multilabel.
+
+    Args:
+        levels: uint8 (H, W), 0...255 for probabilities 0...1, as `to_levels` gives and OOF files
+            hold.
+    """
+    if rule.gate_area and np.count_nonzero(levels > 255 * rule.high) < rule.gate_area:
+        return np.zeros(levels.shape, np.uint8)
+    mask = (levels > 255 * rule.threshold).view(np.uint8)
+    if rule.fill_holes:
+        mask = fill_holes(mask)
+    return drop_small(mask, rule.min_area, largest=rule.largest)
+
+
+def decide_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.ndarray:
+    """The mask of one image's probabilities (K, H, W), on any device.
+
+    Returns:
+        binary and multilabel: uint8 (K, H, W) of {0, 1}. Multiclass: uint8 (H, W) ids, 255 where a
+        part too small for its class was dropped.
+    """
+    if task == "multiclass":
+        weights = torch.tensor([rule.weight for rule in rules], device=probs.device)
+        ids = (probs * weights.view(-1, 1, 1)).argmax(0).to(torch.uint8).cpu().numpy()
+        for k, rule in enumerate(rules):
+            if rule.min_area > 1:
+                mine = ids == k
+                ids[mine & (drop_small(mine, rule.min_area) == 0)] = IGNORE
+        return ids
+    levels = to_levels(probs).cpu().numpy()
+    return np.stack([apply_rule(plane, rule) for plane, rule in zip(levels, rules, strict=True)])
