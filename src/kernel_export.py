@@ -1,13 +1,14 @@
 """Writes the bundle of RUN where --target says: what kernel.py infer does, for the train kernel."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble import checkpoints_of, read_report
+from ensemble import checkpoints_of, read_blend, read_report
 from errors import script
-from kernel_bundle import add_wheels, export_run, write_manifest
+from kernel_bundle import add_wheels, export_run, safe_name, write_manifest
 from kernel_image import import_closure, missing_distributions
 from kernel_notebook import INFER_ROOTS
 from overrides import load_config
@@ -16,11 +17,19 @@ from overrides import load_config
 def export_runs(
     config: Any, runs: Sequence[str], folder: Path, *, half: bool = False
 ) -> dict[str, str]:
-    """Writes weights and reports of runs; returns each run's report file."""
+    """Writes weights and reports of runs; returns the file of each run's report.
+
+    What blend.py and tune.py decided for the runs together is one more report, named a+b.
+    """
     reports = {}
     for run in runs:
         report = read_report(config, run)
         reports[run] = export_run(report, checkpoints_of(config, report), folder, half=half)
+    both = "+".join(runs)
+    blended = read_blend(config.OUTPUT / both, [read_report(config, run) for run in runs])
+    if blended:
+        reports[both] = f"{safe_name(both)}.blend.json"
+        (folder / reports[both]).write_text(json.dumps(blended, indent=1) + "\n")
     return reports
 
 

@@ -101,7 +101,8 @@ def stage(job: Job, bundle: Bundle, work: Path) -> tuple[Path, Path]:
     known = bundle.manifest["reports"]
     missing = [f"{run}: the bundle has {', '.join(known)}" for run in job.runs if run not in known]
     raise_all(missing, "runs that are not in the bundle:")
-    for run in job.runs:
+    both = "+".join(job.runs)
+    for run in dict.fromkeys([*job.runs, *([both] if both in known else [])]):
         (output / run).mkdir()
         shutil.copyfile(bundle.files[known[run]], output / run / "report.json")
     for name, path in bundle.files.items():

@@ -145,9 +145,10 @@ def reference(
         UserError: it fails.
     """
     runs = job["runs"]
-    for run in runs:
+    for run in dict.fromkeys([*runs, "+".join(runs)]):
         (folder / run).mkdir(parents=True)
-        shutil.copyfile(output / run / "report.json", folder / run / "report.json")
+        if (output / run / "report.json").is_file():
+            shutil.copyfile(output / run / "report.json", folder / run / "report.json")
     words = [sys.executable, str(Path(__file__).with_name("ensemble.py")), *job["knobs"]]
     words += ["--runs", ",".join(runs), "--input", str(competition)]
     words += ["--output", str(folder), "--logs", str(logs)]

@@ -12,6 +12,7 @@ from errors import UserError
 from experiment import write_json
 from kernel_bundle import add_wheels, write_dataset_metadata, write_manifest
 from kernel_image import import_closure, missing_distributions
+from kernel_job import names_of, runs_of, travelling_knobs
 from kernel_mount import Job
 from kernel_notebook import CPU, Kernel, build_cells, slugify, write_notebook
 from kernel_push import write_commands
@@ -68,8 +69,6 @@ def build_train(config: Any, args: Any, folder: Path) -> None:
     Raises:
         UserError: no folds, or several runs.
     """
-    from kernel import names_of, runs_of, travelling_knobs
-
     owner, title, dataset = names_of(config, args, "training")
     runs, src = runs_of(config, args), Path(__file__).parent
     if len(runs) > 1:

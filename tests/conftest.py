@@ -126,6 +126,7 @@ def kernel_made(tmp_path_factory: pytest.TempPathFactory) -> Competition:
     made = write_competition(tmp_path_factory.mktemp("kernel"))
     for run in kernel_runs.NETWORKS:
         kernel_runs.write_run(made, run)
+    kernel_runs.write_blend(made)
     assert kernel_runs.kernel("infer", *kernel_runs.flags(made)) == 0
     return made
 
