@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -129,6 +129,21 @@ def kernel_made(tmp_path_factory: pytest.TempPathFactory) -> Competition:
     kernel_runs.write_blend(made)
     assert kernel_runs.kernel("infer", *kernel_runs.flags(made)) == 0
     return made
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A stand-in for Kaggle that the client of this process's children talks to."""
+    import kernel_push
+    from kaggle_stub import Stub
+
+    server = Stub()
+    for name, text in server.environment(str(tmp_path / "home")).items():
+        monkeypatch.setenv(name, text)
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(kernel_push, "POLL", 0.05)
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A competition whose runs are scored, as far as a kernel needs them: weights, reports, flags."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ import torch
 import overrides
 from conftest import Competition
 from dataset import DataSpec
+from kaggle_stub import Stub
 from Lightning_module import Recipe, SegmentationModule, build_module
 from postprocess import Rule
 
@@ -102,3 +104,16 @@ def kernel(*words: str) -> int:
 def folder_of(competition: Competition) -> Path:
     """The kernel's folder."""
     return competition.output / "first+second" / "kernel"
+
+
+def rebuilt(stub: Stub, folder: Path, target: Path) -> Path:
+    """A kernel's folder made of nothing but what the client sent."""
+    (target / "bundle").mkdir(parents=True)
+    (target / "notebook").mkdir()
+    (files,) = next(iter(stub.datasets.values()))
+    for name, data in files.items():
+        (target / "bundle" / name).write_bytes(data)
+    (versions,) = stub.kernels.values()
+    (target / "notebook" / "kernel.ipynb").write_text(versions[-1]["text"])
+    shutil.copy(folder / "notebook" / "kernel-metadata.json", target / "notebook")
+    return target

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,22 +17,10 @@ from kaggle_stub import Stub
 from kernel_hidden import write_hidden
 from kernel_platform import namespaces, run_notebook
 from kernel_run import Rehearsal, play, reference
-from kernel_runs import flags, folder_of, kernel
+from kernel_runs import flags, folder_of, kernel, rebuilt
 
 CPU = {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 HIDDEN = 24
-
-
-@pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    """A stand-in for Kaggle that the client of this process's children talks to."""
-    server = Stub()
-    for name, text in server.environment(str(tmp_path / "home")).items():
-        monkeypatch.setenv(name, text)
-    (tmp_path / "home").mkdir()
-    monkeypatch.setattr(kernel_push, "POLL", 0.05)
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -45,19 +32,6 @@ def hidden(kernel_made: Competition, tmp_path_factory: pytest.TempPathFactory) -
     config, _ = load_config(["--input", str(kernel_made.input)])
     write_hidden(config, target, HIDDEN)
     _restore_environment()
-    return target
-
-
-def rebuilt(stub: Stub, folder: Path, target: Path) -> Path:
-    """A kernel's folder made of nothing but what the client sent."""
-    (target / "bundle").mkdir(parents=True)
-    (target / "notebook").mkdir()
-    (files,) = stub.datasets["alice/first-second-inference-bundle"]
-    for name, data in files.items():
-        (target / "bundle" / name).write_bytes(data)
-    (versions,) = stub.kernels.values()
-    (target / "notebook" / "kernel.ipynb").write_text(versions[-1]["text"])
-    shutil.copy(folder / "notebook" / "kernel-metadata.json", target / "notebook")
     return target
 
 

@@ -1,0 +1,63 @@
+"""The demo's run, as `make demo` leaves it, through a kernel: pytest tests/demo_kernel.py.
+
+Not collected by `make test`, which needs no trained run; .ci/run calls it after `make demo`.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import kernel_push
+from conftest import SRC, run_python
+from kaggle_stub import Stub
+from kernel_hidden import write_hidden
+from kernel_run import Rehearsal, play, reference
+from kernel_runs import rebuilt
+from overrides import _restore_environment, load_config
+
+ROOT = SRC.parent
+OUTPUT = ROOT / "output"
+HIDDEN = 60
+CPU = {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+FLAGS = ("@recipes/demo.args", "--owner", "alice", "--competition", "demo-cars")
+
+
+@pytest.fixture
+def made() -> Path:
+    """The inference kernel of the demo's run."""
+    done = run_python("src/kernel.py", "infer", *FLAGS)
+    assert done.returncode == 0, done.stderr
+    return OUTPUT / "demo" / "kernel"
+
+
+def hidden_set(target: Path) -> Path:
+    """The demo's hidden rerun: other ids and sizes, a black image and a broken one."""
+    config, _ = load_config(["@" + str(ROOT / "recipes" / "demo.args")])
+    write_hidden(config, target, HIDDEN)
+    _restore_environment()
+    return target
+
+
+def test_from_folds_to_a_submitted_kernel(made: Path, stub: Stub, tmp_path: Path) -> None:
+    kernel_push.push(made, submit="the demo")
+    assert stub.named("CreateCodeSubmission")
+    pushed = rebuilt(stub, made, tmp_path / "pushed")
+    public = play(pushed, ROOT / "input", Rehearsal(), tmp_path / "public", variables=CPU)
+    ours = (public / "submission.csv").read_bytes()
+    assert ours == (OUTPUT / "demo" / "submission.csv").read_bytes()
+
+    hidden = hidden_set(tmp_path / "hidden")
+    way = Rehearsal("old", hidden=True, weights="unpacked", wheel="unpacked")
+    rerun = play(pushed, hidden, way, tmp_path / "rerun", variables=CPU)
+    ours = (rerun / "submission.csv").read_bytes()
+    job = json.loads((made / "job.json").read_text())
+    theirs = reference(
+        job, hidden, tmp_path / "reference", output=OUTPUT, logs=ROOT / "lightning_logs"
+    )
+    assert ours == theirs.read_bytes()
+    masks = [line.split(",", 1)[1] for line in ours.decode().splitlines()[1:]]
+    assert len(masks) == HIDDEN
+    assert sum(map(bool, masks)) > HIDDEN - 6  # cars in all but the black and the broken image
+    shutil.rmtree(made)
