@@ -51,8 +51,8 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
     from postprocess import rules_of
 
     try:
-        images = _sampled_oof(config, run_output)
         report = json.loads((run_output / "report.json").read_text())
+        images = _sampled_oof(config, run_output, report["spec"])
         known = oof_shares(images, rules_of(report))
     except (UserError, OSError) as error:
         first = str(error).partition("\n")[0]
@@ -67,7 +67,7 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
     return drift_lines(np.array(shares), known) if shares else []
 
 
-def _sampled_oof(config: Any, run_output: Path) -> Any:
+def _sampled_oof(config: Any, run_output: Path, spec: dict[str, Any]) -> Any:
     """At most SAMPLED of a run's stored predictions, with their masks."""
     from competition import mask_source
     from experiment import load_folds
@@ -77,6 +77,7 @@ def _sampled_oof(config: Any, run_output: Path) -> Any:
     return OofImages(
         run_output / "oof", rows[:: -(-len(rows) // SAMPLED)], masks=mask_source(config),
         root=config.INPUT, task=config.TASK, classes=config.CLASSES,
+        border=spec.get("instances") == "border",
     )  # fmt: skip
 
 
