@@ -8,15 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from instance_metrics import match_objects
 from nested import fold_blocks
 from objective import Objective
 from oof import OofImages
-from postprocess import Rule
-from sweeps import OBJECT_THRESHOLDS, SEED_THRESHOLDS, area_grid, object_scores
+from postprocess import Rule, label_levels
+from sweeps import (
+    OBJECT_THRESHOLDS,
+    SEED_THRESHOLDS,
+    SPLIT_THRESHOLDS,
+    area_grid,
+    object_scores,
+)
 from tuning import Choice, Class, propose_parts, propose_threshold
-
-# A flood costs more than a labelling: every other threshold.
-SPLIT_THRESHOLDS = OBJECT_THRESHOLDS[::2]
 
 
 def tune_objects(images: OofImages, objective: Objective, start: float) -> list[Class]:
@@ -27,8 +31,7 @@ def tune_objects(images: OofImages, objective: Objective, start: float) -> list[
     """
     thresholds = sorted({*OBJECT_THRESHOLDS, start})
     areas = area_grid(np.concatenate(images.each(partial(_object_areas, images))))
-    values = score_rules(images, objective, [Rule(threshold) for threshold in thresholds], [0])
-    values = values[:, :, 0, 0]
+    values = score_plain(images, objective, [Rule(threshold) for threshold in thresholds])
     blocks, groups = fold_blocks(images.folds, images.groups), np.array(images.groups)
     one = Class(
         objective, blocks, groups, rule=Rule(start), values=values[:, thresholds.index(start)]
@@ -48,7 +51,7 @@ def tune_split(images: OofImages, parts: Class, areas: Sequence[int]) -> Class:
     thresholds = sorted({*SPLIT_THRESHOLDS, start.threshold})
     seeds = sorted({*SEED_THRESHOLDS, start.seed})
     cells = [replace(start, threshold=t, seed=s) for t in thresholds for s in seeds]
-    values = score_rules(images, parts.objective, cells, [0])[:, :, 0, 0]
+    values = score_plain(images, parts.objective, cells)
     one = Class(
         parts.objective, parts.blocks, parts.groups, rule=start,
         values=values[:, cells.index(start)],
@@ -63,10 +66,22 @@ def tune_split(images: OofImages, parts: Class, areas: Sequence[int]) -> Class:
     return one
 
 
-def score_rules(
+def score_plain(images: OofImages, objective: Objective, rules: Sequence[Rule]) -> Tensor:
+    """(N, R, V) values of every image under each rule as it is."""
+
+    def sweep(at: int) -> list[float]:
+        levels = images.levels(at)
+        truth = images.instances(at, levels.shape[1:])
+        matched = (match_objects(label_levels(levels, rule), truth) for rule in rules)
+        return [objective.metric.score(steps, count) for steps, _, count in matched]
+
+    return objective.of_scores(torch.tensor(images.each(sweep), dtype=torch.double))
+
+
+def score_parts(
     images: OofImages, objective: Objective, rules: Sequence[Rule], areas: Sequence[int]
 ) -> Tensor:
-    """(N, R, A, 2, V) values of every image under each rule, minimum area, and holes filled."""
+    """(N, R, A, 2, V) values under each rule, with each minimum area, plain and holes filled."""
 
     def sweep(at: int) -> np.ndarray:
         levels = images.levels(at)
@@ -79,7 +94,7 @@ def score_rules(
 
 def _propose_areas(images: OofImages, one: Class, areas: Sequence[int]) -> Choice:
     rules = one.now.rules()
-    tables = score_rules(images, one.objective, rules, areas).unbind(1)
+    tables = score_parts(images, one.objective, rules, areas).unbind(1)
     return propose_parts(one, dict(zip(rules, tables, strict=True)), areas, 1)
 
 

@@ -11,8 +11,10 @@ from postprocess import Rule, apply_rule, fill_holes, label_levels
 
 THRESHOLDS = tuple(round(0.05 + 0.025 * at, 3) for at in range(37))
 # Finding objects costs a labelling a threshold: a coarser grid.
-SEED_THRESHOLDS = tuple(round(0.1 + 0.15 * at, 2) for at in range(6))
 OBJECT_THRESHOLDS = tuple(round(0.3 + 0.05 * at, 3) for at in range(9))
+# A flood costs three times a labelling.
+SPLIT_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+SEED_THRESHOLDS = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 
 def area_grid(areas: np.ndarray) -> list[int]:
