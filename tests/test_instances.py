@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -14,19 +16,28 @@ from augmentations import AUGMENTATIONS, Augment
 from competition import mask_source
 from conftest import Competition
 from dataset import DataSpec, SegmentationDataset
+from instance_metrics import instance_map
 from instances import border_reach, draw_borders, renumber, split_objects
+from kernel_bundle import export_weights
 from Lightning_module import load_module
 from masks import RleMasks
 from metrics import build_metric
+from model_dispatcher import MODELS
+from object_tuning import tune_objects
+from objective import build_objective
+from oof import OofImages
 from postprocess import Rule, apply_rule, decide_levels, label_levels, rules_of
+from probs import write_probs
 from runs import (
     LEARN,
+    NETWORKS,
     OBJECT_FLAGS,
     SIZES,
     TEST,
     call,
     checkpoint,
     column_rle,
+    copy_of,
     errors_of,
     paint_columns,
     write_classes,
@@ -219,21 +230,84 @@ def report_of(competition: Competition) -> dict[str, Any]:
     return json.loads((competition.output / "baseline" / "report.json").read_text())
 
 
-def test_a_checkpoint_says_that_it_has_a_border(split_run: Competition) -> None:
-    with_border = load_module_of(split_run)
-    assert with_border.spec.border
-    assert with_border(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape == (1, 2, 64, 64)
-    assert rules_of(report_of(split_run))
-
-
-def load_module_of(competition: Competition) -> Any:
-    from unittest.mock import patch
-
-    from model_dispatcher import MODELS
-    from runs import NETWORKS
-
+def test_checkpoints_and_exports_know_that_they_have_a_border(
+    split_run: Competition, tmp_path: Path
+) -> None:
     with patch.dict(MODELS, NETWORKS):
-        return load_module(checkpoint(competition, 0))
+        export_weights(checkpoint(split_run, 0), tmp_path / "weights", half=False)
+        module = load_module(checkpoint(split_run, 0))
+        exported = load_module(tmp_path / "weights.safetensors")
+    image = torch.arange(64 * 64 * 3).view(1, 3, 64, 64).remainder(251).to(torch.uint8)
+    assert module.spec.border
+    assert module(image).shape == (1, 2, 64, 64)
+    assert exported.spec == module.spec
+    assert torch.equal(exported(image), module(image))
+
+
+def test_a_fold_goes_on_from_its_last_checkpoint(split_run: Competition) -> None:
+    finished = split_run.logs / "baseline" / "fold_0" / "finished.json"
+    finished.unlink()
+    assert call("Lightning_trainer", split_run.flags(*LEARN, *BORDER)) == 0
+    assert json.loads(finished.read_text())["epochs"] == 6
+
+
+def test_other_runs_beside_one_with_a_border(
+    split_run: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = copy_of(split_run, tmp_path)
+    more = (*LEARN, *BORDER, "--epochs", "2")
+    for words in (["--run", "other"], ["--run", "plain", "--instances", "components"]):
+        for script in ("Lightning_trainer", "Lightning_tester"):
+            assert call(script, own.flags(*more, *words)) == 0
+    # Two with a border blend, and the blend is tuned and submitted.
+    for script, words in {
+        "blend": ["--runs", "baseline,other"],
+        "tune": ["--run", "baseline+other"],
+        "ensemble": ["--runs", "baseline,other"],
+    }.items():
+        assert call(script, own.flags(*more, *words)) == 0, script
+    check_rows(own.output / "baseline+other" / "submission.csv")
+    # One without has no mean with them, but is compared, each by its own rules.
+    assert call("compare_runs", own.flags(*more, "--pair", "baseline,plain")) == 0
+    capsys.readouterr()
+    for script in ("blend", "ensemble"):
+        assert call(script, own.flags(*more, "--runs", "baseline,plain")) == 2
+        assert "of different TASK, CLASSES or INSTANCES" in errors_of(capsys)[0]
+
+
+def test_tuning_pixels_leaves_objects_split(split_run: Competition, tmp_path: Path) -> None:
+    own = copy_of(split_run, tmp_path)
+    assert call("tune", own.flags(*LEARN, *BORDER, "--metric", "dice")) == 0
+    (rule,) = rules_of(report_of(own))
+    assert rule.split
+
+
+def test_tuning_takes_a_watershed_that_divides_what_touches(tmp_path: Path) -> None:
+    rng, truths, rows = np.random.default_rng(5), {}, []
+    for at in range(16):
+        truth = np.roll(two_discs(), (int(rng.integers(-6, 6)), int(rng.integers(-6, 6))), (0, 1))
+        levels = levels_of(truth).astype(float) + rng.normal(0, 8, (2, *truth.shape))
+        probs = torch.from_numpy(levels.clip(0, 255) / 255).float()
+        write_probs(tmp_path / f"i{at}.png", probs)
+        truths[f"i{at}"] = truth
+        rows.append({"img": f"i{at}", "mask": "", "group": f"g{at}", "fold": at % 4})
+    masks: Any = SimpleNamespace(
+        read=lambda img, path, size: (truths[img] > 0).astype(np.uint8),
+        instances=lambda img, path, size: truths[img],
+    )
+    images = OofImages(
+        tmp_path, rows, masks=masks, root=tmp_path, task="binary", classes=1, border=True
+    )
+    objective = build_objective("map")
+    (one,) = tune_objects(images, objective, 0.5)
+    assert one.steps[-1].taken
+    assert one.now.rule.split
+    assert one.gain().low > 0.5
+    twin = [
+        instance_map(label_levels(images.levels(at), one.now.rule), truths[f"i{at}"])
+        for at in range(16)
+    ]
+    assert float(objective.score(one.now.inside.sum(0))) == pytest.approx(np.mean(twin))
 
 
 def test_reports_hold_the_scores_of_objects(split_run: Competition) -> None:
@@ -250,8 +324,13 @@ def test_reports_hold_the_scores_of_objects(split_run: Competition) -> None:
 
 
 def test_rows_of_objects_share_no_pixel(split_run: Competition) -> None:
-    path = split_run.output / "baseline" / "submission.csv"
+    check_rows(split_run.output / "baseline" / "submission.csv")
+
+
+def check_rows(path: Path) -> None:
+    """Every image has rows, and no pixel is in two of them."""
     table = pd.read_csv(path, keep_default_na=False)
+    assert set(table["ImageId"]) == set(TEST)
     assert len(table) > len(TEST)
     for img, rows in table.groupby("ImageId"):
         size = SIZES[TEST.index(img) % len(SIZES)]
@@ -286,8 +365,6 @@ def test_the_knob_cannot_change_under_a_trained_run(
 
 
 def test_folders_of_instances_have_a_border_too(tmp_path: Path) -> None:
-    from types import SimpleNamespace
-
     (tmp_path / "masks").mkdir()
     config = SimpleNamespace(
         TRAIN_CSV=tmp_path / "none.csv", MASK_FORMAT="instances", MASK_PATH=tmp_path / "masks",
