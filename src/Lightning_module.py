@@ -16,6 +16,10 @@ from errors import UserError
 from losses import build_loss
 from metrics import build_metric, count, decide
 from model_dispatcher import build_model, encoder_of
+from postprocess import Rule, label_by
+
+# Weight of the border's loss beside the mask's; both are of the same LOSS.
+BORDER_WEIGHT = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class SegmentationModule(pl.LightningModule):
             model_name,
             weights=encoder_weights,
             channels=self.spec.channels,
-            classes=self.spec.classes,
+            classes=self.spec.outputs,
         )
         self.loss: nn.Module = build_loss(
             self.recipe.loss,
@@ -134,19 +138,25 @@ class SegmentationModule(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) image as the loader ships it to raw logits (B, K, H, W)."""
+        """(B, C, H, W) image as the loader ships it to raw logits (B, K, H, W).
+
+        With a border (see DataSpec) it is channel K: (B, K + 1, H, W).
+        """
         scaled = image.float() / (2**self.spec.bits - 1)
         return self.model((scaled - self.mean) / self.std)
 
     def probs(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits to probabilities (B, K, H, W) in float32."""
+        """Logits to probabilities of the same channels in float32."""
         logits = logits.float()
         return logits.softmax(1) if self.spec.task == "multiclass" else logits.sigmoid()
 
     def _step(self, batch: Mapping[str, Any], stage: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and logits of a batch; logs the loss, and feeds the metric outside training."""
         logits = self(batch["image"])
-        loss = self.loss(logits, batch["mask"])
+        classes = self.spec.classes
+        loss = self.loss(logits[:, :classes], batch["mask"])
+        if self.spec.border:
+            loss = loss + BORDER_WEIGHT * self.loss(logits[:, classes:], batch["border"])
         training = stage == "train"
         self.log(
             f"{stage}_loss",
@@ -162,16 +172,26 @@ class SegmentationModule(pl.LightningModule):
         return loss, logits
 
     def _update_metrics(self, logits: torch.Tensor, batch: Mapping[str, Any], stage: str) -> None:
-        mask = decide(self.probs(logits), task=self.spec.task, threshold=self.recipe.threshold)
+        probs = self.probs(logits)
+        mask = decide(
+            probs[:, : self.spec.classes], task=self.spec.task, threshold=self.recipe.threshold
+        )
         counts = count(mask, batch["mask"], task=self.spec.task, classes=self.spec.classes)
         metric: Any
         for name, metric in self.metrics.items():
             if metric.needs == "instances":
-                metric.update(mask, batch["instances"])
+                metric.update(self._objects(probs, mask), batch["instances"])
             else:
                 metric.update(counts=counts)
             shown = name == self.recipe.metric
             self.log(f"{stage}_{name}", metric, on_epoch=True, on_step=False, prog_bar=shown)
+
+    def _objects(self, probs: torch.Tensor, mask: torch.Tensor) -> Any:
+        """What a metric of objects takes: labels when there is a border, else the mask."""
+        if not self.spec.border:
+            return mask
+        rule = Rule(self.recipe.threshold, split=True)
+        return [label_by([rule], one, task=self.spec.task) for one in probs]
 
     def on_validation_epoch_end(self) -> None:
         """Logs the score of each class by name; nan where a class is absent everywhere."""
@@ -198,11 +218,11 @@ class SegmentationModule(pl.LightningModule):
         self._step(batch, "val")
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> torch.Tensor:
-        """Logs loss and metric; returns probabilities (B, K, h, w)."""
+        """Logs loss and metric; returns probabilities (B, K, h, w), the border after them."""
         return self.probs(self._step(batch, "test")[1])
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> torch.Tensor:
-        """Probabilities (B, K, h, w) at the network's size."""
+        """Probabilities (B, K, h, w) at the network's size, the border after them."""
         return self.probs(self(batch["image"]))
 
 

@@ -27,8 +27,6 @@ from experiment import (
 from overrides import load_config
 from precision import precision_here
 
-CASES = 8
-
 
 def build_scorer(config: Any, masks: Any) -> Any:
     """A Scorer of the configuration."""
@@ -74,14 +72,17 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     import pytorch_lightning as pl
     import torch
 
+    from dataset import DataSpec
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import load_module
     from tta import add_views
 
     checkpoint = best_checkpoint(config, fold)
     record_path = config.RUN_OUTPUT / "oof" / f"fold_{fold}.json"
-    known = _known_record(record_path, checkpoint, config)
+    scorer = build_scorer(config, masks)
+    known = _known_record(record_path, checkpoint, config, scorer)
     if known:
+        _check_same_data(DataSpec.from_dict(known["spec"]), data_spec(config), checkpoint)
         return known
     module = load_module(checkpoint)
     _check_same_data(module.spec, data_spec(config), checkpoint)
@@ -91,7 +92,6 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     data = SegmentationDataModule(
         train, val, root=config.INPUT, masks=masks, spec=module.spec, loader=loader_spec(config)
     )
-    scorer = build_scorer(config, masks)
     writer = build_oof_writer(config.RUN_OUTPUT / "oof", val, fold, scorer)
     trainer = pl.Trainer(
         accelerator=config.ACCELERATOR,
@@ -126,18 +126,19 @@ def _state_of(checkpoint: Path, config: Any) -> list[Any]:
     return [file.st_size, file.st_mtime_ns, config.THRESHOLD, config.METRIC, *config.TTA]
 
 
-def _known_record(path: Path, checkpoint: Path, config: Any) -> dict[str, Any] | None:
+def _known_record(path: Path, checkpoint: Path, config: Any, scorer: Any) -> dict[str, Any] | None:
     if not path.is_file() or not checkpoint.is_file():
         return None
     record = json.loads(path.read_text())
     drawn = all((path.parent / f"{row['img']}.png").is_file() for row in record["rows"])
-    return record if drawn and record["state"] == _state_of(checkpoint, config) else None
+    same = record["state"] == _state_of(checkpoint, config)
+    return record if drawn and same and record["sums"].keys() == scorer.metrics.keys() else None
 
 
 def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
     problems = [
         f"{name.upper()}: the checkpoint has {getattr(spec, name)}, config has {getattr(now, name)}"
-        for name in ("task", "classes", "channels", "bits")
+        for name in ("task", "classes", "instances", "channels", "bits")
         if getattr(spec, name) != getattr(now, name)
     ]
     if problems:
@@ -248,40 +249,6 @@ def _known_tuning(path: Path, key: str) -> dict[str, Any]:
     return {name: report[name] for name in ("rules", "tuning") if name in report}
 
 
-def draw_cases(config: Any, masks: Any, ranked: Any, table: Any) -> Path:
-    """cases.png: the worst images, then the best, truth in green and prediction in red."""
-    import numpy as np
-    import torch
-
-    from images import read_image
-    from metrics import decide
-    from pictures import PREDICTION, TRUTH, draw_contours, tile, to_rgb, write_sheet
-    from probs import read_probs
-
-    count = min(CASES, len(ranked))
-    cases = list(ranked.head(count).itertuples()) + list(ranked.tail(count)[::-1].itertuples())
-    rows = {row["img"]: row for row in table.to_dict("records")}
-    tiles = []
-    for case in cases:
-        row, score = rows[case.img], getattr(case, config.METRIC)
-        image = read_image(
-            config.INPUT / row["image"], channels=config.CHANNELS, bits=config.IMAGE_BITS
-        )
-        path = config.INPUT / row["mask"] if row["mask"] else None
-        truth = masks.read(case.img, path, image.shape[:2])
-        probs = read_probs(config.RUN_OUTPUT / "oof" / f"{case.img}.png", config.CLASSES)
-        mask = decide(
-            torch.from_numpy(probs / np.float32(255))[None],
-            task=config.TASK,
-            threshold=config.THRESHOLD,
-        )[0].numpy()
-        drawn = draw_contours(draw_contours(to_rgb(image), truth, TRUTH), mask, PREDICTION)
-        tiles.append(tile(drawn, f"{float(score or 0):.3f} {case.img}"))
-    path = config.RUN_OUTPUT / "cases.png"
-    write_sheet(path, tiles)
-    return path
-
-
 def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
     """The mean prediction of the folds over one picture; returns the file written."""
     import torch
@@ -298,7 +265,7 @@ def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     _, _, probs = next(predict_batch(batch, teams, device, precision=precision))
     spec = teams[0].spec
-    mask = decide(probs[None], task=spec.task, threshold=config.THRESHOLD)[0]
+    mask = decide(probs[None, : spec.classes], task=spec.task, threshold=config.THRESHOLD)[0]
     image = read_image(path, channels=spec.channels, bits=spec.bits)
     target = config.RUN_OUTPUT / f"overlay_{path.stem}.png"
     drawn = draw_contours(to_rgb(image), mask.to(torch.uint8).cpu().numpy(), PREDICTION)
@@ -327,6 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         draw_image(config, args.image, present)
         return 0
 
+    from cases import draw_cases
     from competition import mask_source
 
     check_same_folds(config)

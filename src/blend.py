@@ -56,7 +56,7 @@ def weigh(
         threshold: of every decision compared here.
         names: of the runs.
     """
-    rules = [Rule(threshold)] * runs[0].classes
+    rules = [Rule(threshold, split=runs[0].border)] * runs[0].classes
     groups = np.array(runs[0].groups)
     blocks = fold_blocks(runs[0].folds, runs[0].groups)
     equal = [[1.0] * len(runs)]
@@ -139,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     table, masks = load_folds(config), mask_source(config)
     opened = [open_run(config, table, name, masks) for name in names]
-    if len({(images.task, images.classes) for images, _ in opened}) > 1:
-        raise UserError("--runs: they are of different tasks or classes")
+    if len({(images.task, images.classes, images.border) for images, _ in opened}) > 1:
+        raise UserError("--runs: they are of different TASK, CLASSES or INSTANCES")
     runs = common_images([images for images, _ in opened])
     whole = WholeScore(config.METRIC, task=runs[0].task, classes=runs[0].classes)
     blend = weigh(runs, whole, config.THRESHOLD, names)

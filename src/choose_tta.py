@@ -25,6 +25,7 @@ from experiment import (
 from nested import choose_nested, fold_blocks, sum_blocks
 from objective import WholeScore
 from overrides import load_config
+from postprocess import Rule, label_by
 from precision import precision_here
 from tta import SETS, TestTimeModel
 
@@ -54,10 +55,15 @@ def set_values(
         truth = (mask_to_instances(mask) if labels is None else labels)[None]
     elif config.TASK == "binary":
         truth = truth[None]
+    rules = [Rule(config.THRESHOLD, split=config.INSTANCES == "border")]
     values = []
     for names in SETS.values():
         mean = torch.stack([views[name] for name in ("", *names)]).mean(0)
-        decided = decide(mean[None].cpu(), task=config.TASK, threshold=config.THRESHOLD)
+        decided = decide(
+            mean[None, : config.CLASSES].cpu(), task=config.TASK, threshold=config.THRESHOLD
+        )
+        if whole.kind == "instances" and rules[0].split:
+            decided = torch.from_numpy(label_by(rules, mean, task=config.TASK))[None]
         values.append(whole.values(decided, truth))
     return torch.stack(values)
 
@@ -71,8 +77,12 @@ def fold_values(
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     (team,) = load_teams([[fold_path(config, fold) / "checkpoints" / "best.ckpt"]], device)
-    if (team.spec.task, team.spec.classes) != (config.TASK, config.CLASSES):
-        raise UserError(f"run {config.RUN!r} is {team.spec.task}: set TASK and CLASSES as it was")
+    spec = team.spec
+    if (spec.task, spec.classes, spec.instances) != (config.TASK, config.CLASSES, config.INSTANCES):
+        raise UserError(
+            f"run {config.RUN!r} is {spec.task} with {spec.instances}: set TASK, CLASSES and "
+            "INSTANCES as it was"
+        )
     plain = team.modules[0].model
     by_img = {row["img"]: row for row in rows}
     out = {}

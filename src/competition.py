@@ -220,8 +220,19 @@ def mask_source(config: Any) -> "MaskSource":
         config: the module of `load_config`, or anything with its names.
 
     Raises:
-        UserError: no masks, or a broken table.
+        UserError: no masks, a broken table, or INSTANCES=border and objects that have no names.
     """
+    source = _mask_source(config)
+    if config.INSTANCES == "border" and not getattr(source, "has_instances", False):
+        raise UserError(
+            f"INSTANCES=border: the masks do not tell objects apart (MASK_FORMAT="
+            f"{config.MASK_FORMAT}). Need a row an object in TRAIN_CSV, or MASK_FORMAT=instances; "
+            "else set INSTANCES=components"
+        )
+    return source
+
+
+def _mask_source(config: Any) -> "MaskSource":
     from masks import FileMasks, InstanceFolderMasks, MaskRules
 
     table_name = config.TRAIN_CSV.name

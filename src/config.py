@@ -59,6 +59,10 @@ TASK: Literal["binary", "multiclass", "multilabel"] = "binary"
 CLASSES: int = 1
 # Names for logs and reports, one a class; empty = numbers.
 CLASS_NAMES: tuple[str, ...] = ()
+# How objects are told apart: connected parts of the mask; or border: one more output channel learns
+# where objects are near each other, and a watershed splits the mask there. border needs TASK=binary
+# and masks with a row or a file an object.
+INSTANCES: Literal["components", "border"] = "components"
 # Channels of an image as the network sees it; grey is repeated, alpha is dropped.
 CHANNELS: int = 3
 # Bits of a channel, 8 or 16; 16 keeps the precision of 16-bit files.
@@ -195,6 +199,11 @@ overrides.check(
         ("CLASSES", 1 <= CLASSES <= 254, "1...254"),
         ("CLASS_NAMES", len(CLASS_NAMES) in (0, CLASSES), "one name a class, or none"),
         ("CLASS_WEIGHTS", len(CLASS_WEIGHTS) in (0, CLASSES), "one weight a class, or none"),
+        (
+            "INSTANCES",
+            INSTANCES == "components" or TASK == "binary",
+            f"components with TASK={TASK}; border is for TASK=binary",
+        ),
         ("CHANNELS", CHANNELS >= 1, "1 or more"),
         ("IMAGE_BITS", IMAGE_BITS in (8, 16), "8 or 16"),
         ("MODEL_MEAN", len(MODEL_MEAN) == CHANNELS, "one value a channel"),

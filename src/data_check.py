@@ -38,7 +38,10 @@ def check_data(
         try:
             image = read_image(root / row["image"], channels=spec.channels, bits=spec.bits)
             mask = root / row["mask"] if row.get("mask") else None
-            masks.read(row["img"], mask, (image.shape[0], image.shape[1]))
+            size = (image.shape[0], image.shape[1])
+            masks.read(row["img"], mask, size)
+            if spec.border:
+                masks.instances(row["img"], mask, size)
         except UserError as error:
             return str(error)
         return None
@@ -63,6 +66,8 @@ def _stamped(stamp: Path) -> str | None:
 
 def _fingerprint(rows: Sequence[Row], root: Path, spec: DataSpec, masks: MaskSource) -> str:
     digest = hashlib.sha256(f"{spec.channels} {spec.bits}".encode())
+    if spec.border:
+        digest.update(b"border")
     # A source's repr would hold its address, its pickle holds what it reads by.
     digest.update(pickle.dumps(masks))
     for row in rows:

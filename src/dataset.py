@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from augmentations import Augment
 from geometry import Size, fit_image, fit_mask
 from images import read_image
+from instances import draw_borders
 from masks import IGNORE, MaskSource, mask_to_instances
 
 Row = Mapping[str, Any]
@@ -24,12 +25,23 @@ class DataSpec:
     task: str = "binary"
     classes: int = 1
     class_names: tuple[str, ...] = ()
+    instances: str = "components"
     channels: int = 3
     bits: int = 8
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     size: Size = (512, 512)
     resize_mode: str = "stretch"
+
+    @property
+    def border(self) -> bool:
+        """Whether the channel after the classes is the border between objects."""
+        return self.instances == "border"
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the logits: the classes, and the border if there is one."""
+        return self.classes + self.border
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: tuples as lists, so that a checkpoint loads with weights_only=True."""
@@ -48,9 +60,10 @@ class SegmentationDataset(Dataset):
     """Samples {"image", "mask", "img", "size"} of the given rows.
 
     image is uint8 (uint16 for 16-bit data) (C, H, W); mask (H, W) ids for multiclass with 255 =
-    ignored, else (K, H, W) of {0, 1}; size the image's own (H, W). Normalisation happens later,
-    on the device. Without `masks` samples have no mask. An index may be (i, epoch): the draw of
-    augmentation then depends on seed, epoch and i alone.
+    ignored, else (K, H, W) of {0, 1}; size the image's own (H, W). With `spec.border` there is also
+    "border", uint8 (1, H, W) of {0, 1}, drawn from the objects as they came out of the
+    augmentation. Normalisation happens later, on the device. Without `masks` samples have no mask.
+    An index may be (i, epoch): the draw of augmentation then depends on seed, epoch and i alone.
 
     Args:
         rows: mappings with `img`, `image`, `mask`, such as `table.to_dict("records")`.
@@ -100,6 +113,9 @@ class SegmentationDataset(Dataset):
             if self.augment is not None:
                 rng = np.random.default_rng((self.seed, epoch, index))
                 image, mask = self.augment(image, mask, rng)
+            if spec.border:
+                sample["border"] = _to_tensor(draw_borders(mask[..., 0])[..., None])
+                mask = (mask > 0).view(np.uint8)
             sample["mask"] = _to_tensor(mask)
             if self.instances:
                 sample["instances"] = self._read_instances(row, native)
@@ -107,8 +123,14 @@ class SegmentationDataset(Dataset):
         return sample
 
     def _read_mask(self, row: Row, native: Size) -> np.ndarray:
-        """The mask as (H, W) ids, or (H, W, K) so that it moves like an image."""
+        """The mask as (H, W) ids, or (H, W, K) so that it moves like an image.
+
+        With a border it is uint16 (H, W, 1) with a number an object, which moves as ids do.
+        """
         assert self.masks is not None
+        if self.spec.border:
+            labels = self._read_labels(row, native).astype(np.uint16)[..., None]
+            return fit_mask(labels, self.spec.size, self.spec.resize_mode)
         mask = self.masks.read(row["img"], _mask_path(self.root, row), native)
         fill = IGNORE if self.spec.task == "multiclass" else 0
         if self.spec.task == "binary":
@@ -117,12 +139,17 @@ class SegmentationDataset(Dataset):
             mask = np.ascontiguousarray(mask.transpose(1, 2, 0))
         return fit_mask(mask, self.spec.size, self.spec.resize_mode, fill=fill)
 
-    def _read_instances(self, row: Row, native: Size) -> torch.Tensor:
+    def _read_labels(self, row: Row, native: Size) -> np.ndarray:
+        """int32 (H, W) with the true objects; connected parts where they have no names."""
         assert self.masks is not None
         path = _mask_path(self.root, row)
         labels = self.masks.instances(row["img"], path, native)
         if labels is None:
             labels = mask_to_instances(self.masks.read(row["img"], path, native))
+        return labels
+
+    def _read_instances(self, row: Row, native: Size) -> torch.Tensor:
+        labels = self._read_labels(row, native)
         # Nearest-exact resize knows int16; no image holds more than 32,767 objects.
         labels = fit_mask(labels.astype(np.int16), self.spec.size, self.spec.resize_mode)
         return torch.from_numpy(labels.astype(np.int32))

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from oof import OofImages
-from postprocess import Rule, apply_rule, decide_by
+from postprocess import Rule, decide_by, decide_levels
 
 # A shift that chance makes once in ten thousand files, and of a size worth a look.
 RARE, LARGE = 1e-4, 0.1
@@ -37,8 +37,7 @@ def oof_shares(images: OofImages, rules: Sequence[Rule]) -> Shares:
 
             mask = decide_by(rules, torch.from_numpy(levels).float(), task=images.task)
             return _foreground(truth), _foreground(mask)
-        planes = [apply_rule(level, rule) for level, rule in zip(levels, rules, strict=True)]
-        return float(truth.mean()), float(np.mean(planes))
+        return float(truth.mean()), float(np.mean(decide_levels(rules, levels)))
 
     pairs = np.array(images.each(both)).reshape(-1, 2)
     return Shares(pairs[:, 0], pairs[:, 1])

@@ -16,7 +16,7 @@ from competition import find_images
 from errors import UserError, script
 from experiment import loader_spec
 from overrides import load_config
-from postprocess import Rule, decide_by, rules_of
+from postprocess import Rule, decide_by, label_by, rules_of
 from precision import precision_here
 from submission_check import check_file
 from submission_plan import Plan, choose_rows, match_images, read_plan
@@ -132,11 +132,14 @@ def predict_images(
                 batch, teams, device, precision=precision, kind=how.kind
             ):
                 mask = decide_by(how.rules, probs, task=form.task)
+                split = form.rows == "instance" and how.rules[0].split
+                objects = label_by(how.rules, probs, task=form.task) if split else None
                 if config.SAVE_MASKS:
                     write_mask(folder / "masks" / f"{img}.png", mask)
                 if config.SAVE_PROBS:
                     write_probs(folder / "probs" / f"{img}.png", probs)
-                part.write(img, empty if unreadable[img] else mask_to_rles(mask, form))
+                texts = empty if unreadable[img] else mask_to_rles(mask, form, objects)
+                part.write(img, texts)
                 bar.update()
             part.sync()
             lost += [img for img in unreadable if unreadable[img]]

@@ -41,6 +41,7 @@ def data_spec(config: Any) -> Any:
         task=config.TASK,
         classes=config.CLASSES,
         class_names=config.CLASS_NAMES,
+        instances=config.INSTANCES,
         channels=config.CHANNELS,
         bits=config.IMAGE_BITS,
         mean=config.MODEL_MEAN,

@@ -30,6 +30,10 @@ def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
     return score_steps(steps, true_count)
 
 
+Match = tuple[NDArray[np.int64], int]
+EVERY = slice(None)
+
+
 def match_objects(
     pred_labels: NDArray[Any], true_labels: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
@@ -63,17 +67,37 @@ def match_objects(
     return steps, pred_area, len(true_area)
 
 
-def score_steps(steps: NDArray[np.int64], true_count: int) -> float:
-    """`instance_map` of predicted objects with these `match_objects` steps."""
+def score_steps(steps: NDArray[np.int64], true_count: int, at: slice = EVERY) -> float:
+    """Mean of tp / (tp + fp + fn) over IoU thresholds, for `match_objects` steps.
+
+    Args:
+        steps: of the predicted objects.
+        true_count: number of true objects.
+        at: which of the ten thresholds count: all give `instance_map`.
+    """
     objects = len(steps) + true_count
     if objects == 0:
         return 1.0
     tp = (steps > np.arange(10)[:, None]).sum(1)
-    return float((tp / (objects - tp)).mean())
+    return float((tp / (objects - tp))[at].mean())
+
+
+def match_images(masks: Any, targets: Any) -> list[Match]:
+    """What `score_steps` takes, of each image, so that several metrics match objects once.
+
+    Raises:
+        ValueError: another number of images in `masks` than in `targets`, or shapes that differ.
+    """
+    pairs = zip(_label_images(masks), _label_images(targets), strict=True)
+    return [(steps, count) for steps, _, count in (match_objects(*pair) for pair in pairs)]
 
 
 class InstanceMetric(Metric):
     """Mean over images of `instance_map`, the score of Data Science Bowl 2018.
+
+    Args:
+        task, classes, class_names: as every metric; not read.
+        at: which of the ten IoU thresholds count; one alone scores at a fixed threshold.
 
     Takes label images: (H, W), (B, H, W) or a list of (H, W) of any sizes, tensors or arrays. A
     decision (B, 1, H, W) is split into its connected parts first.
@@ -85,23 +109,37 @@ class InstanceMetric(Metric):
     total: Tensor
     images: Tensor
 
-    def __init__(self, task: str, classes: int, class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        task: str,
+        classes: int,
+        class_names: Sequence[str] | None = None,
+        *,
+        at: slice = EVERY,
+    ) -> None:
         super().__init__()
+        self.at = at
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
 
     def per_image(self, mask: Any, target: Any) -> Tensor:
-        """(B,) scores of the images.
+        """(B,) scores of the images; raises as `match_images`."""
+        return self.match_scores(match_images(mask, target))
 
-        Raises:
-            ValueError: another number of images in `mask` than in `target`, or shapes that differ.
-        """
-        pairs = zip(_label_images(mask), _label_images(target), strict=True)
-        scores = [instance_map(pred, true) for pred, true in pairs]
+    def match_scores(self, matches: Sequence[Match]) -> Tensor:
+        """(B,) scores of matched images."""
+        scores = [self.score(*match) for match in matches]
         return torch.tensor(scores, device=self.total.device)
 
-    def update(self, mask: Any, target: Any) -> None:
-        scores = self.per_image(mask, target)
+    def score(self, steps: NDArray[np.int64], true_count: int) -> float:
+        """`score_steps` at this metric's thresholds."""
+        return score_steps(steps, true_count, self.at)
+
+    def update(
+        self, mask: Any = None, target: Any = None, *, matches: Sequence[Match] | None = None
+    ) -> None:
+        """Adds a batch: masks and targets, or their `match_images`."""
+        scores = self.match_scores(match_images(mask, target) if matches is None else matches)
         self.total += scores.sum()
         self.images += len(scores)
 

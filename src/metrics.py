@@ -2,7 +2,7 @@
 
 A metric takes the decided mask, not probabilities. Masks and targets are class ids (B, H, W) for
 `multiclass`, where target 255 is ignored, and {0, 1} (B, K, H, W) for `binary` and `multilabel`;
-`map` takes instance label images. States are sums, so ranks and uneven batches agree.
+`map` and its like take instance label images. States are sums, so ranks and uneven batches agree.
 """
 
 from collections.abc import Callable, Sequence
@@ -245,7 +245,10 @@ METRICS: dict[str, Builder] = {
     "miou": partial(DatasetMetric, score=iou),
     "precision": partial(DatasetMetric, score=precision),
     "recall": partial(DatasetMetric, score=recall),
+    # Objects: over the IoU thresholds 0.5, 0.55 ... 0.95, and above one of them.
     "map": InstanceMetric,
+    "map50": partial(InstanceMetric, at=slice(0, 1)),
+    "map75": partial(InstanceMetric, at=slice(5, 6)),
 }
 
 

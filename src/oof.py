@@ -25,6 +25,7 @@ class OofImages:
         root: folder that the rows' mask paths start from.
         task: "binary", "multiclass" or "multilabel".
         classes: K.
+        border: whether the border between objects is stored after the classes.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class OofImages:
         root: Path,
         task: str,
         classes: int,
+        border: bool = False,
     ):
         self.folder, self.rows, self.masks, self.root = folder, list(rows), masks, root
-        self.task, self.classes = task, classes
+        self.task, self.classes, self.border = task, classes, border
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,8 +56,9 @@ class OofImages:
         return [str(row.get("group") or row["img"]) for row in self.rows]
 
     def levels(self, at: int) -> np.ndarray:
-        """uint8 (K, H, W), 0...255 for probabilities 0...1."""
-        return read_probs(self.folder / f"{self.rows[at]['img']}.png", self.classes)
+        """uint8 (K, H, W), 0...255 for probabilities 0...1; (K + 1, H, W) with a border."""
+        planes = self.classes + self.border
+        return read_probs(self.folder / f"{self.rows[at]['img']}.png", planes)
 
     def truth(self, at: int, size: tuple[int, int]) -> np.ndarray:
         """Multiclass: uint8 (H, W) ids, 255 ignored; else uint8 (K, H, W) of {0, 1}."""

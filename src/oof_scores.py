@@ -12,7 +12,7 @@ from errors import UserError
 from means import mean_probs
 from objective import WholeScore
 from oof import OofImages, read_oof_rows
-from postprocess import Rule, decide_by
+from postprocess import Rule, decide_by, label_by
 
 
 def oof_values(
@@ -37,6 +37,8 @@ def oof_values(
     if first.task == "multiclass":
         rules = [replace(rule, min_area=0) for rule in rules]
 
+    decided = label_by if whole.kind == "instances" else decide_by
+
     def values(at: int) -> Tensor:
         probs = read_mean_inputs(runs, at)
         size = (probs[0].shape[-2], probs[0].shape[-1])
@@ -44,7 +46,7 @@ def oof_values(
         if whole.kind == "instances":
             truth = first.instances(at, size)[None]
         masks = [
-            torch.from_numpy(decide_by(rules, mean_probs(probs, one, kind), task=first.task))
+            torch.from_numpy(decided(rules, mean_probs(probs, one, kind), task=first.task))
             for one in weights
         ]
         return torch.stack([whole.values(mask[None], truth) for mask in masks])
@@ -77,6 +79,7 @@ def common_images(runs: Sequence[OofImages]) -> list[OofImages]:
                 root=run.root,
                 task=run.task,
                 classes=run.classes,
+                border=run.border,
             )
         )
     return kept
@@ -103,5 +106,6 @@ def open_run(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, 
     images = OofImages(
         folder / "oof", read_oof_rows(table, folder), masks=masks,
         root=config.INPUT, task=spec["task"], classes=spec["classes"],
+        border=spec.get("instances") == "border",
     )  # fmt: skip
     return images, report

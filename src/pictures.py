@@ -9,13 +9,14 @@ TRUTH, PREDICTION = (40, 220, 60), (255, 60, 60)
 
 
 def draw_contours(image: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
-    """A copy of an RGB image with the outline of each class of a mask.
+    """A copy of an RGB image with the outline of each class, or object, of a mask.
 
     Args:
         image: uint8 (H, W, 3).
-        mask: (H, W) ids or (K, H, W) of {0, 1}.
+        mask: (H, W) ids with 255 ignored, int32 (H, W) objects, or (K, H, W) of {0, 1}.
     """
-    planes = mask if mask.ndim == 3 else [mask == k for k in np.unique(mask) if k not in (0, 255)]
+    nothing = (0,) if mask.dtype == np.int32 else (0, 255)
+    planes = mask if mask.ndim == 3 else [mask == k for k in np.unique(mask) if k not in nothing]
     width = max(1, round(max(image.shape) / 400))
     drawn = np.ascontiguousarray(image).copy()
     for plane in planes:

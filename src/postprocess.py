@@ -1,14 +1,15 @@
 """From probabilities to the submitted mask: what tune.py chooses and ensemble.py applies."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from mask_files import IGNORE
+from instances import renumber, split_objects
+from mask_files import IGNORE, mask_to_instances
 from probs import to_levels
 
 
@@ -25,6 +26,10 @@ class Rule:
         min_area: connected parts of fewer pixels are dropped; corners connect.
         largest: of the parts only the largest stays.
         weight: multiclass: factor of the class's probability before the likeliest class wins.
+        split: connected parts are divided at the border that the network learnt, before parts
+            that are too small are dropped.
+        seed: with `split`: mask minus border above it is the seed of an object, -1 to 1.
+        seed_area: with `split`: fewer pixels than this are no seed.
 
     Source: the pair and the gate are those of SIIM-ACR Pneumothorax's first place.
     """
@@ -36,6 +41,9 @@ class Rule:
     min_area: int = 0
     largest: bool = False
     weight: float = 1.0
+    split: bool = False
+    seed: float = 0.5
+    seed_area: int = 4
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for report.json."""
@@ -46,6 +54,8 @@ class Rule:
         words = [f"threshold {self.threshold:g}"]
         if self.weight != 1:
             words = [f"weight {self.weight:g}"]
+        if self.split:
+            words.append(f"split by seeds above {self.seed:g}")
         if self.gate_area:
             words.append(f"empty below {self.gate_area} px above {self.high:g}")
         if self.fill_holes:
@@ -61,8 +71,10 @@ def rules_of(report: Mapping[str, Any]) -> list[Rule]:
     """The rule of each class in a report.json: what tune.py stored, else the report's knobs."""
     if report.get("rules"):
         return [Rule(**values) for values in report["rules"]]
-    plain = Rule(threshold=report["threshold"], min_area=report["min_area"])
-    return [plain] * report["spec"]["classes"]
+    spec = report["spec"]
+    border = spec.get("instances") == "border"
+    plain = Rule(threshold=report["threshold"], min_area=report["min_area"], split=border)
+    return [plain] * spec["classes"]
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
@@ -105,8 +117,39 @@ def apply_rule(levels: np.ndarray, rule: Rule) -> np.ndarray:
     return drop_small(mask, rule.min_area, largest=rule.largest)
 
 
+def label_levels(levels: np.ndarray, rule: Rule) -> np.ndarray:
+    """int32 (H, W): the objects 1 to n of a binary mask, none shares a pixel with another.
+
+    Args:
+        levels: uint8 (1, H, W), or with the border (2, H, W); see `apply_rule`.
+        rule: of the decision; without `split` objects are the connected parts.
+    """
+    if not rule.split:
+        return mask_to_instances(apply_rule(levels[0], rule))
+    mask = apply_rule(levels[0], replace(rule, min_area=0))
+    inside = levels[0].astype(np.int16) - levels[1]
+    labels = split_objects(mask, inside, seed=rule.seed, seed_area=rule.seed_area)
+    return renumber(labels, rule.min_area)
+
+
+def label_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.ndarray:
+    """int32 (H, W): the objects of one image's probabilities, of the last class of several."""
+    if rules[0].split:
+        return label_levels(to_levels(probs).cpu().numpy(), rules[0])
+    mask = decide_by(rules, probs, task=task)
+    return mask_to_instances(mask == len(rules) - 1 if task == "multiclass" else mask[0])
+
+
+def decide_levels(rules: Sequence[Rule], levels: np.ndarray) -> np.ndarray:
+    """uint8 (K, H, W) of {0, 1}: the masks of binary or multilabel levels, a border is no mask."""
+    if rules[0].split:
+        return (label_levels(levels, rules[0]) > 0).view(np.uint8)[None]
+    planes = levels[: len(rules)]
+    return np.stack([apply_rule(plane, rule) for plane, rule in zip(planes, rules, strict=True)])
+
+
 def decide_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.ndarray:
-    """The mask of one image's probabilities (K, H, W), on any device.
+    """The mask of one image's probabilities (K, H, W), or (K + 1, H, W) with a border.
 
     Returns:
         binary and multilabel: uint8 (K, H, W) of {0, 1}. Multiclass: uint8 (H, W) ids, 255 where a
@@ -120,5 +163,4 @@ def decide_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.nd
                 mine = ids == k
                 ids[mine & (drop_small(mine, rule.min_area) == 0)] = IGNORE
         return ids
-    levels = to_levels(probs).cpu().numpy()
-    return np.stack([apply_rule(plane, rule) for plane, rule in zip(levels, rules, strict=True)])
+    return decide_levels(rules, to_levels(probs).cpu().numpy())

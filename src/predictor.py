@@ -67,9 +67,11 @@ def load_teams(
         specs = dict.fromkeys(module.spec for module in modules)
         weight = share / len(paths)
         teams += [Team(spec, [m for m in modules if m.spec == spec], weight) for spec in specs]
-    tasks = {(team.spec.task, team.spec.classes) for team in teams}
+    tasks = {(team.spec.task, team.spec.classes, team.spec.instances) for team in teams}
     if len(tasks) > 1:
-        raise UserError(f"the runs are of different tasks and classes, {sorted(tasks)}: need one")
+        raise UserError(
+            f"the runs are of different TASK, CLASSES or INSTANCES, {sorted(tasks)}: need one"
+        )
     return teams
 
 
@@ -153,6 +155,8 @@ def predict_batch(
     kind: str = "probs",
 ) -> Iterator[tuple[str, Size, torch.Tensor]]:
     """(img, native size, mean probabilities (K, H, W) at native size) for each image of a batch.
+
+    Where networks have a border it comes after the K classes.
 
     Every network counts by its team's weight.
 

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from dataset import DataSpec, Row
+from instance_metrics import match_images
 from masks import MaskSource, mask_to_instances
 from metrics import METRICS, build_metric, count, decide
+from postprocess import Rule, label_by
 
 
 class Scorer:
@@ -19,7 +21,7 @@ class Scorer:
         masks: the truth.
         spec: task, classes and their names.
         metric: the competition's own metric; it comes first in every table.
-        threshold: of the decision (see `decide`).
+        threshold: of the decision (see `decide`); with a border objects are split at it.
     """
 
     def __init__(
@@ -29,12 +31,16 @@ class Scorer:
         self.metric, self.threshold = metric, threshold
         self.rows: list[dict[str, Any]] = []
         told_apart = getattr(masks, "has_instances", False)
-        names = [name for name in METRICS if name != "map" or told_apart]
-        self.metrics: dict[str, Any] = {
+        built: dict[str, Any] = {
             name: build_metric(
                 name, task=spec.task, classes=spec.classes, class_names=spec.class_names
             )
-            for name in dict.fromkeys([metric, *names])
+            for name in dict.fromkeys([metric, *METRICS])
+        }
+        self.metrics = {
+            name: one
+            for name, one in built.items()
+            if one.needs == "mask" or told_apart or name == metric
         }
 
     def add(self, row: Row, probs: torch.Tensor, **columns: Any) -> None:
@@ -44,19 +50,29 @@ class Scorer:
         truth = self.masks.read(row["img"], path, size)
         target = torch.from_numpy(truth)[None]
         target = target[:, None] if self.spec.task == "binary" else target
-        mask = decide(probs[None].cpu(), task=self.spec.task, threshold=self.threshold)
+        classes = probs[None, : self.spec.classes].cpu()
+        mask = decide(classes, task=self.spec.task, threshold=self.threshold)
         counts = count(mask, target, task=self.spec.task, classes=self.spec.classes)
         entry = {"img": row["img"], **columns}
+        matches = None
         for name, metric in self.metrics.items():
             if metric.needs == "mask":
                 entry[name] = float(metric.image_scores(counts)[0])
                 metric.update(counts=counts)
                 continue
-            labels = self.masks.instances(row["img"], path, size)
-            labels = (mask_to_instances(truth) if labels is None else labels)[None]
-            entry[name] = float(metric.per_image(mask, labels)[0])
-            metric.update(mask, labels)
+            if matches is None:
+                labels = self.masks.instances(row["img"], path, size)
+                labels = (mask_to_instances(truth) if labels is None else labels)[None]
+                matches = match_images(self._objects(probs, mask), labels)
+            entry[name] = float(metric.match_scores(matches)[0])
+            metric.update(matches=matches)
         self.rows.append(entry)
+
+    def _objects(self, probs: torch.Tensor, mask: torch.Tensor) -> Any:
+        """A batch of one for `match_images`: the labels of a split, else the mask."""
+        if not self.spec.border:
+            return mask
+        return label_by([Rule(self.threshold, split=True)], probs, task=self.spec.task)[None]
 
     def scores(self) -> dict[str, float]:
         """Each metric over everything added."""

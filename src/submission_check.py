@@ -51,8 +51,7 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
     from postprocess import rules_of
 
     try:
-        images = _sampled_oof(config, run_output)
-        report = json.loads((run_output / "report.json").read_text())
+        images, report = _sampled_oof(config, run_output)
         known = oof_shares(images, rules_of(report))
     except (UserError, OSError) as error:
         first = str(error).partition("\n")[0]
@@ -67,17 +66,20 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
     return drift_lines(np.array(shares), known) if shares else []
 
 
-def _sampled_oof(config: Any, run_output: Path) -> Any:
-    """At most SAMPLED of a run's stored predictions, with their masks."""
+def _sampled_oof(config: Any, run_output: Path) -> tuple[Any, dict[str, Any]]:
+    """At most SAMPLED of a run's stored predictions, with their masks, and its report."""
     from competition import mask_source
     from experiment import load_folds
     from oof import OofImages, read_oof_rows
 
     rows = read_oof_rows(load_folds(config), run_output)
-    return OofImages(
+    report = json.loads((run_output / "report.json").read_text())
+    images = OofImages(
         run_output / "oof", rows[:: -(-len(rows) // SAMPLED)], masks=mask_source(config),
         root=config.INPUT, task=config.TASK, classes=config.CLASSES,
+        border=report["spec"].get("instances") == "border",
     )  # fmt: skip
+    return images, report
 
 
 def check_file(config: Any, path: Path, *, run_output: Path | None = None) -> Linter:

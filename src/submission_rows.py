@@ -30,11 +30,13 @@ class Format:
     empty: str = ""
 
 
-def mask_to_rles(mask: np.ndarray, form: Format) -> list[str]:
+def mask_to_rles(mask: np.ndarray, form: Format, objects: np.ndarray | None = None) -> list[str]:
     """Run lengths of one image's mask: one, one a class, or one an object (none: the empty text).
 
     Args:
         mask: multiclass (H, W) ids, else (K, H, W) of {0, 1}.
+        form: of the rows.
+        objects: int32 (H, W), 1 to n, for rows of objects; None: the mask's connected parts.
     """
     if form.task == "multiclass":
         planes = [(mask == k).astype(np.uint8) for k in range(form.classes)]
@@ -43,7 +45,8 @@ def mask_to_rles(mask: np.ndarray, form: Format) -> list[str]:
     if form.rows == "image":
         planes = planes[1:2] if form.task == "multiclass" else planes[:1]
     if form.rows == "instance":
-        labels = mask_to_instances(planes[-1] if form.task == "multiclass" else planes[0])
+        parts = planes[-1] if form.task == "multiclass" else planes[0]
+        labels = mask_to_instances(parts) if objects is None else objects
         planes = [(labels == k).astype(np.uint8) for k in range(1, labels.max() + 1)]
     texts = [_encode(plane, form) for plane in planes]
     return texts or [form.empty]

@@ -1,17 +1,20 @@
 """Counts of one image for many choices at once: histograms and sorted parts instead of loops."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from instance_metrics import match_objects, score_steps
-from masks import mask_to_instances
-from postprocess import Rule, apply_rule, fill_holes
+from postprocess import Rule, apply_rule, fill_holes, label_levels
 
 THRESHOLDS = tuple(round(0.05 + 0.025 * at, 3) for at in range(37))
 # Finding objects costs a labelling a threshold: a coarser grid.
 OBJECT_THRESHOLDS = tuple(round(0.3 + 0.05 * at, 3) for at in range(9))
+# A flood costs three times a labelling.
+SPLIT_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+SEED_THRESHOLDS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 
 
 def area_grid(areas: np.ndarray) -> list[int]:
@@ -72,22 +75,25 @@ def sweep_parts(
 
 
 def object_scores(
-    levels: np.ndarray, truth: np.ndarray, rule: Rule, areas: Sequence[int]
-) -> np.ndarray:
-    """float (A, 2): `instance_map` for each minimum area, plain and with holes filled.
+    levels: np.ndarray, truth: np.ndarray, rule: Rule, areas: Sequence[int],
+    score: Callable[[np.ndarray, int], float] = score_steps,
+) -> np.ndarray:  # fmt: skip
+    """float (A, 2): score of the objects for each minimum area, plain and with holes filled.
 
     Args:
-        levels: uint8 (H, W), 0...255.
+        levels: uint8 (1, H, W), or (2, H, W) with a border, 0...255.
         truth: int32 (H, W) labels of the true objects.
-        rule: its threshold; objects are the connected parts.
+        rule: its threshold and, with `split`, its seeds.
         areas: ascending, in pixels.
+        score: of `match_objects` steps and the number of true objects.
     """
-    plain = apply_rule(levels, Rule(rule.threshold))
+    plain = apply_rule(levels[0], Rule(rule.threshold))
     scores = np.empty((len(areas), 2))
-    for filled, mask in enumerate((plain, fill_holes(plain))):
-        if filled and np.array_equal(mask, plain):
+    for filled in (False, True):
+        if filled and np.array_equal(fill_holes(plain), plain):
             scores[:, 1] = scores[:, 0]
             break
-        steps, size, true_count = match_objects(mask_to_instances(mask), truth)
-        scores[:, filled] = [score_steps(steps[size >= area], true_count) for area in areas]
+        labels = label_levels(levels, replace(rule, min_area=0, fill_holes=filled))
+        steps, size, true_count = match_objects(labels, truth)
+        scores[:, int(filled)] = [score(steps[size >= area], true_count) for area in areas]
     return scores

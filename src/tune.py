@@ -8,7 +8,7 @@ Needs Lightning_tester.py first; takes seconds, no GPU.
 import argparse
 import json
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,12 @@ import torch
 from errors import UserError, script
 from experiment import check_same_folds, load_folds, write_json
 from nested import fold_blocks
+from object_tuning import tune_objects
 from objective import Objective, build_objective
 from oof import OofImages, read_oof_rows
 from overrides import load_config
 from postprocess import Rule
-from sweeps import (
-    OBJECT_THRESHOLDS,
-    THRESHOLDS,
-    area_grid,
-    object_scores,
-    sweep_parts,
-    sweep_thresholds,
-)
+from sweeps import THRESHOLDS, area_grid, sweep_parts, sweep_thresholds
 from tuning import Class, count_values, propose_pair, propose_parts, propose_threshold
 
 
@@ -37,7 +31,7 @@ def tune_pixels(images: OofImages, objective: Objective, start: float) -> list[C
     thresholds = sorted({*THRESHOLDS, start})
 
     def first(at: int) -> tuple[np.ndarray, np.ndarray]:
-        levels = images.levels(at)
+        levels = images.levels(at)[: images.classes]
         truth = images.truth(at, levels.shape[1:])
         planes = zip(levels, truth, strict=True)
         return np.stack([sweep_thresholds(*pair, thresholds) for pair in planes]), truth.sum((1, 2))
@@ -59,7 +53,7 @@ def tune_pixels(images: OofImages, objective: Objective, start: float) -> list[C
         tuned.append(one)
 
     def second(at: int) -> list[dict[Rule, np.ndarray]]:
-        levels = images.levels(at)
+        levels = images.levels(at)[: images.classes]
         planes = zip(levels, images.truth(at, levels.shape[1:]), strict=True)
         return [
             {rule: sweep_parts(*pair, rule, areas[k]) for rule in tuned[k].now.rules()}
@@ -76,36 +70,6 @@ def tune_pixels(images: OofImages, objective: Objective, start: float) -> list[C
         }
         one.consider("parts", propose_parts(one, tables, areas[k], 2))
     return tuned
-
-
-def tune_objects(images: OofImages, objective: Objective, start: float) -> list[Class]:
-    """Tunes a binary run for a metric of objects: threshold, then minimum area and holes."""
-    thresholds = sorted({*OBJECT_THRESHOLDS, start})
-
-    def sweep(at: int, rules: Sequence[Rule], areas: Sequence[int]) -> np.ndarray:
-        levels = images.levels(at)
-        truth = images.instances(at, levels.shape[1:])
-        return np.stack([object_scores(levels[0], truth, rule, areas) for rule in rules])
-
-    def table(rules: Sequence[Rule], areas: Sequence[int]) -> torch.Tensor:
-        scores = np.stack(images.each(partial(sweep, rules=rules, areas=areas)))
-        return objective.of_scores(torch.from_numpy(scores))
-
-    def object_areas(at: int) -> np.ndarray:
-        size = images.levels(at).shape[1:]
-        return np.bincount(images.instances(at, size).ravel())[1:]
-
-    values = table([Rule(threshold) for threshold in thresholds], [0])[:, :, 0, 0]
-    blocks, groups = fold_blocks(images.folds, images.groups), np.array(images.groups)
-    one = Class(
-        objective, blocks, groups, rule=Rule(start), values=values[:, thresholds.index(start)]
-    )
-    one.consider("threshold", propose_threshold(one, values, thresholds))
-    areas = area_grid(np.concatenate(images.each(object_areas)))
-    rules = one.now.rules()
-    tables = dict(zip(rules, table(rules, areas).unbind(1), strict=True))
-    one.consider("parts", propose_parts(one, tables, areas, 1))
-    return [one]
 
 
 def summary(tuned: Sequence[Class], images: OofImages, objective: Objective) -> dict[str, Any]:
@@ -126,6 +90,7 @@ def summary(tuned: Sequence[Class], images: OofImages, objective: Objective) -> 
         "untuned": before,
         "in_sample": inside,
         "held_out": outside,
+        "gains": [[gain.gain, gain.low, gain.high] for gain in (one.gain() for one in tuned)],
         "classes": [[step.to_dict() for step in one.steps] for one in tuned],
     }
 
@@ -156,6 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_task(config, objective)
     check_same_folds(config)
     rows = read_oof_rows(load_folds(config), config.RUN_OUTPUT)
+    path = config.RUN_OUTPUT / "report.json"
+    report = json.loads(path.read_text())
 
     from competition import mask_source
 
@@ -166,6 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         root=config.INPUT,
         task=config.TASK,
         classes=config.CLASSES,
+        border=report["spec"].get("instances") == "border",
     )
     tune = tune_objects if objective.kind == "instances" else tune_pixels
     tuned = tune(images, objective, config.THRESHOLD)
@@ -175,14 +143,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         for step in one.steps:
             print(f"{label}{step.verdict()}")
     told = summary(tuned, images, objective)
-    path = config.RUN_OUTPUT / "report.json"
     if not args.dry_run:
-        report = json.loads(path.read_text())
-        rules = [one.now.rule.to_dict() for one in tuned]
-        write_json(path, {**report, "rules": rules, "tuning": told})
+        rules = [one.now.rule for one in tuned]
+        if tune is tune_pixels:  # says nothing on objects: they stay split as they were scored
+            rules = [replace(rule, split=images.border) for rule in rules]
+        kept = [rule.to_dict() for rule in rules]
+        write_json(path, {**report, "rules": kept, "tuning": told})
     print(
         f"{objective.name} of {len(images)} images: untuned {told['untuned']:.4f}, tuned "
-        f"{told['held_out']:.4f} on held-out folds ({told['in_sample']:.4f} in-sample): "
+        f"{told['held_out']:.4f} on held-out folds ({told['in_sample']:.4f} in-sample)"
+        f"{', gain ' + str(tuned[0].gain()) if len(tuned) == 1 else ''}: "
         + (f"{path} as it was" if args.dry_run else str(path))
     )
     return 0

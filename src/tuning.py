@@ -112,6 +112,11 @@ class Class:
             self.now = proposal
         return step
 
+    def gain(self) -> Gain:
+        """What all steps taken gain over the start on images that had no say."""
+        outside = (self.start.outside, self.now.outside)
+        return paired_gain(*outside, self.objective.score, groups=self.groups)
+
     def propose(
         self, grid: Callable[[Rule], Tensor], rule_at: Callable[..., Rule], *, switches: int = 0
     ) -> Choice:

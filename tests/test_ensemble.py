@@ -258,4 +258,4 @@ def test_runs_of_other_classes_have_no_mean(
     capsys.readouterr()
     assert submit(own, "--runs", "baseline,wide") == 2
     (line,) = errors_of(capsys)
-    assert "different tasks and classes" in line
+    assert "different TASK, CLASSES or INSTANCES" in line

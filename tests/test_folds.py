@@ -423,6 +423,7 @@ def config_of(tree: Tree, **changes: object) -> SimpleNamespace:
         "INPUT": tree.input, "TRAIN_CSV": tree.input / "train_masks.csv",
         "MASK_PATH": tree.input / "train_masks", "MASK_FORMAT": "auto", "MASK_THRESHOLD": None,
         "MASK_VALUES": None, "IGNORE_INDEX": None, "TASK": "binary", "CLASSES": 1,
+        "INSTANCES": "components",
         "CLASS_NAMES": (), "CLASS_BASE": 0, "ID_COLUMN": "auto", "RLE_COLUMN": "auto",
         "CLASS_COLUMN": "auto", "RLE_ORDER": "row", "RLE_BASE": 1,
     }  # fmt: skip

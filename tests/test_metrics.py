@@ -13,7 +13,8 @@ from instance_metrics import instance_map
 from metrics import METRICS, build_metric, confusion, decide
 
 CLASSES = {"binary": 1, "multiclass": 4, "multilabel": 3}
-PIXEL_ROWS = [name for name in METRICS if name != "map"]
+OBJECT_ROWS = ("map", "map50", "map75")
+PIXEL_ROWS = [name for name in METRICS if name not in OBJECT_ROWS]
 ROWS = list(product(PIXEL_ROWS, CLASSES))
 rows = pytest.mark.parametrize(("name", "task"), ROWS)
 FORMULAS = {
@@ -153,7 +154,7 @@ def test_dtype_does_not_matter_and_reset_forgets(name, task):
 def test_rows_say_what_they_need(name):
     metric = make(name)
     assert metric.higher_is_better is True
-    assert metric.needs == ("instances" if name == "map" else "mask")
+    assert metric.needs == ("instances" if name in OBJECT_ROWS else "mask")
 
 
 def test_confusion_equals_sklearn():

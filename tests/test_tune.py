@@ -251,7 +251,7 @@ def test_object_scores_equal_the_metric() -> None:
     rng = np.random.default_rng(8)
     levels = smooth_levels(rng)
     labels = ndimage.label(levels > 150, np.ones((3, 3)))[0].astype(np.int32)
-    scores = object_scores(levels, labels, Rule(0.55), [0, 5, 30])
+    scores = object_scores(levels[None], labels, Rule(0.55), [0, 5, 30])
     for at, area in enumerate([0, 5, 30]):
         for filled in (0, 1):
             mask = apply_rule(levels, Rule(0.55, min_area=area, fill_holes=bool(filled)))
