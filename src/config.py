@@ -171,8 +171,9 @@ TTA: tuple[str, ...] = ()
 MIN_AREA: int = 0
 # A test image that cannot be read: stop with an error, or submit an empty mask for it.
 UNREADABLE: Literal["stop", "empty"] = "stop"
-# Test predictions kept as PNG in output/<RUN>: masks/, probs/ (8 bits, classes below each other).
+# Masks of the test images kept as PNG in output/<RUN>/masks/.
 SAVE_MASKS: bool = False
+# Their probabilities in output/<RUN>/probs/: 8 bits, classes below each other.
 SAVE_PROBS: bool = False
 
 # The rest follows from the knobs.

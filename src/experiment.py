@@ -182,12 +182,15 @@ def check_same_folds(config: Any) -> None:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """A line for each knob (and the folds) that is not the same in two run.json."""
+    """A line for each knob (and the folds) that is not the same in two run.json.
+
+    A knob that did not exist when the run began says nothing of it.
+    """
     old, new = (_without_folder(run["knobs"]) for run in (before, now))
     lines = [
         f"{name}: the run has {old.get(name)!r}, now {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        for name in sorted(old)
+        if old[name] != new.get(name)
     ]
     if before["folds"] != now["folds"]:
         lines.append("train_folds.csv: it has changed since the run began")
