@@ -2,7 +2,8 @@
 
 Each fold's best network predicts its own validation images at their own size. output/<RUN>/
 receives oof/*.png (probabilities), oof.csv (a row an image), report.json (scores, checkpoints,
-threshold: what ensemble.py and kernel.py read) and cases.png (the worst and the best).
+threshold: what ensemble.py and kernel.py read), cases.png (the worst and the best), classes.csv (a
+row a class) and report.html, the page to look at.
 --image PATH draws the prediction over one picture instead.
 """
 
@@ -26,8 +27,6 @@ from experiment import (
 )
 from overrides import load_config
 from precision import precision_here
-
-CASES = 8
 
 
 def build_scorer(config: Any, masks: Any) -> Any:
@@ -248,66 +247,6 @@ def _known_tuning(path: Path, key: str) -> dict[str, Any]:
     return {name: report[name] for name in ("rules", "tuning") if name in report}
 
 
-def draw_cases(config: Any, masks: Any, ranked: Any, table: Any) -> Path:
-    """cases.png: the worst images, then the best, truth in green and prediction in red."""
-    import numpy as np
-    import torch
-
-    from images import read_image
-    from metrics import decide
-    from pictures import PREDICTION, TRUTH, draw_contours, tile, to_rgb, write_sheet
-    from probs import read_probs
-
-    count = min(CASES, len(ranked))
-    cases = list(ranked.head(count).itertuples()) + list(ranked.tail(count)[::-1].itertuples())
-    rows = {row["img"]: row for row in table.to_dict("records")}
-    tiles = []
-    for case in cases:
-        row, score = rows[case.img], getattr(case, config.METRIC)
-        image = read_image(
-            config.INPUT / row["image"], channels=config.CHANNELS, bits=config.IMAGE_BITS
-        )
-        path = config.INPUT / row["mask"] if row["mask"] else None
-        truth = masks.read(case.img, path, image.shape[:2])
-        probs = read_probs(config.RUN_OUTPUT / "oof" / f"{case.img}.png", config.CLASSES)
-        mask = decide(
-            torch.from_numpy(probs / np.float32(255))[None],
-            task=config.TASK,
-            threshold=config.THRESHOLD,
-        )[0].numpy()
-        drawn = draw_contours(draw_contours(to_rgb(image), truth, TRUTH), mask, PREDICTION)
-        tiles.append(tile(drawn, f"{float(score or 0):.3f} {case.img}"))
-    path = config.RUN_OUTPUT / "cases.png"
-    write_sheet(path, tiles)
-    return path
-
-
-def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
-    """The mean prediction of the folds over one picture; returns the file written."""
-    import torch
-
-    from images import read_image
-    from metrics import decide
-    from pictures import PREDICTION, draw_contours, to_rgb, write_picture
-    from predictor import build_stream, choose_device, load_teams, predict_batch
-
-    device = choose_device(config.ACCELERATOR)
-    checkpoints = [best_checkpoint(config, fold) for fold in folds]
-    teams = load_teams([checkpoints], device, views=[config.TTA])
-    batch = next(iter(build_stream([(path.stem, path)], teams, loader_spec(config))))
-    precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    _, _, probs = next(predict_batch(batch, teams, device, precision=precision))
-    spec = teams[0].spec
-    mask = decide(probs[None], task=spec.task, threshold=config.THRESHOLD)[0]
-    image = read_image(path, channels=spec.channels, bits=spec.bits)
-    target = config.RUN_OUTPUT / f"overlay_{path.stem}.png"
-    drawn = draw_contours(to_rgb(image), mask.to(torch.uint8).cpu().numpy(), PREDICTION)
-    write_picture(target, drawn)
-    share = float((mask > 0).float().mean())
-    print(f"drew {path.name}, {share:.1%} foreground: {target}")
-    return target
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, help="draw the prediction over this picture only")
     parser.add_argument("--worst-first", action="store_true", help="order oof.csv by score")
@@ -323,11 +262,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")
     if present != folds:
         print(f"of the folds {folds} only {present} are trained: taking these")
+
+    from cases import draw_cases, draw_image
+
     if args.image:
-        draw_image(config, args.image, present)
+        draw_image(config, args.image, [best_checkpoint(config, fold) for fold in present])
         return 0
 
     from competition import mask_source
+    from report import write_page
 
     check_same_folds(config)
     quiet_lightning()
@@ -338,6 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     holdout = score_holdout(config, table, masks, present)
     ranked = write_report(config, scorer, records, holdout=holdout, worst=args.worst_first)
     draw_cases(config, masks, ranked, table)
+    write_page(config)
     print(
         f"out of fold, {len(ranked)} images at native size: {scores_line(scorer.scores())}: "
         f"{config.RUN_OUTPUT}"

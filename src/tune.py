@@ -1,7 +1,8 @@
 """Chooses threshold, gate, minimum area and holes on out-of-fold predictions, honestly.
 
 Every step is chosen on some folds and judged on the fold that had no say; a gain inside noise is
-not taken. What is taken goes into output/<RUN>/report.json, which ensemble.py follows.
+not taken. What is taken goes into output/<RUN>/report.json, which ensemble.py follows, and onto
+report.html.
 Needs Lightning_tester.py first; takes seconds, no GPU.
 """
 
@@ -158,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = read_oof_rows(load_folds(config), config.RUN_OUTPUT)
 
     from competition import mask_source
+    from report import write_page
 
     images = OofImages(
         config.RUN_OUTPUT / "oof",
@@ -180,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = json.loads(path.read_text())
         rules = [one.now.rule.to_dict() for one in tuned]
         write_json(path, {**report, "rules": rules, "tuning": told})
+        write_page(config)
     print(
         f"{objective.name} of {len(images)} images: untuned {told['untuned']:.4f}, tuned "
         f"{told['held_out']:.4f} on held-out folds ({told['in_sample']:.4f} in-sample): "
