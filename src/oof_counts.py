@@ -25,7 +25,7 @@ class OofCounts:
             Multilabel: pixels of a true class that each class was decided at; the last column
             counts those at which none was.
         levels: int64 (P, 256, 2): pixels at each level, and those that truly are of the class.
-            Multiclass: of the decided class, whichever it is (P = 1).
+            Multiclass: of the likeliest class, whichever it is (P = 1).
         above: int64 (N, K, T, 2): pixels above each of THRESHOLDS, and true ones; T is 0 for
             multiclass.
         scores: (N,) the run's metric of each image; nan where it has none.
@@ -89,9 +89,8 @@ def _count_ids(levels: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> tuple
     confused = table.numpy()
     tp, decided, true = confused.diagonal(), confused.sum(0), confused.sum(1)
     counts = np.stack([tp, decided - tp, true - tp, confused.sum() - decided - true + tp], -1)
-    level = np.take_along_axis(levels, mask[None].astype(np.int64), 0)[0]
-    valid = truth != IGNORE
-    hits = [np.bincount(level[valid & kept], minlength=256) for kept in (True, mask == truth)]
+    level, hit, valid = levels.max(0), levels.argmax(0) == truth, truth != IGNORE
+    hits = [np.bincount(level[valid & kept], minlength=256) for kept in (True, hit)]
     return counts, confused, np.stack(hits, -1)[None], np.zeros((classes, 0, 2), np.int64)
 
 

@@ -13,9 +13,11 @@ GREY = (127, 127, 127)
 
 
 def class_colour(number: int) -> Colour:
-    """A colour for a class id: hues a golden angle apart, so that neighbours differ most."""
+    """A colour for a class id: hues a golden angle apart, each eight of them darker or paler."""
     hue = (number * 137.508 + 210) % 360 / 2
-    pixel = np.array([[[hue, 190 if number % 2 else 130, 235 - 60 * (number // 2 % 2)]]], np.uint8)
+    pixel = np.array(
+        [[[hue, 180 - 80 * (number // 16 % 2), 240 - 110 * (number // 8 % 2)]]], np.uint8
+    )
     red, green, blue = (int(value) for value in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0])
     return red, green, blue
 

@@ -77,7 +77,11 @@ def page_tiles(run: ReportRun) -> list[tuple[str, str, str]]:
     held = report.get("holdout") or {}
     if held:
         tiles.append(("hold-out", number(held["scores"][run.metric]), f"{held['images']} images"))
-    return [*tiles, ("images", str(report["images"]), f"{len(folds)} folds" if folds else "")]
+    return [*tiles, ("images", str(report["images"]), _folds(len(folds)))]
+
+
+def _folds(count: int) -> str:
+    return f"{count} folds" if count > 1 else "one fold" if count else ""
 
 
 def write_page(config: Any) -> Path:

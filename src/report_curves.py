@@ -20,6 +20,8 @@ GROUPS, BINS, FEW = 30, 10, 20
 TITLED_DOTS = 500
 # A score this far below the best is as good: noise of another validation set is larger.
 FLAT = 0.005
+# The grey slot: colours are the folds'.
+WHOLE = 6
 Points = list[tuple[float, float]]
 
 
@@ -30,7 +32,7 @@ def curves_section(run: ReportRun) -> Section:
         path = fold_path(run.config, fold) / "metrics.csv"
         try:
             found[fold] = read_curves(path, run.metric)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             reason = "it is not there" if isinstance(error, OSError) else str(error)
             notes.append(f"fold {fold}: no curves from {path.name}: {reason}.")
     blocks = []
@@ -54,7 +56,7 @@ def read_curves(path: Path, metric: str) -> dict[str, Points]:
     """(epoch, value) of losses, the metric and the learning rate in a metrics.csv.
 
     Raises:
-        OSError, ValueError, KeyError: no such file, or it is broken.
+        OSError, ValueError, KeyError, TypeError: no such file, or it is broken.
     """
     import pandas as pd
 
@@ -110,11 +112,12 @@ def threshold_section(run: ReportRun) -> Section | None:
         if run.classes == 1 and len(set(folds)) > 1:
             for at, fold in enumerate(dict.fromkeys(sorted(folds))):
                 mine = objective.score(values[torch.from_numpy(folds == fold)].sum(0)).tolist()
-                series.append(Series("", list(zip(THRESHOLDS, mine, strict=True)), at + 1,
+                series.append(Series("", list(zip(THRESHOLDS, mine, strict=True)), at,
                                      faint=True))  # fmt: skip
-                legend.append((at + 1, f"fold {fold}"))
-        series.append(Series(name, list(zip(THRESHOLDS, score.tolist(), strict=True)), k))
-        legend.insert(k, (k, "all folds" if run.classes == 1 else name))
+                legend.append((at, f"fold {fold}"))
+        colour = k if run.classes > 1 else WHOLE
+        series.append(Series(name, list(zip(THRESHOLDS, score.tolist(), strict=True)), colour))
+        legend.append((colour, name if run.classes > 1 else "all images"))
         figures[name] = score.tolist()
         lead.append(_plateau(name if run.classes > 1 else "", score, run.rules[k].threshold))
     marks = [(run.rules[0].threshold, f"{run.rules[0].threshold:g} in use")]
@@ -148,7 +151,7 @@ def _plateau(name: str, score: np.ndarray, used: float) -> str:
 def calibration_section(run: ReportRun) -> Section:
     """Predicted probability against observed frequency, in ten bins."""
     levels = run.counts.levels
-    one = ["decided class"] if run.task == "multiclass" else run.names
+    one = ["likeliest class"] if run.task == "multiclass" else run.names
     series, figures, lead = [Series("", [(0, 0), (1, 1)], 6, faint=True)], {}, []
     for k, (name, counts) in enumerate(zip(one, levels, strict=True)):
         points, error = reliability(counts)
@@ -240,7 +243,7 @@ def group_section(run: ReportRun) -> Section:
         if not np.isnan(score):
             members.setdefault(name, []).append(score)
     if len(members) < 2 or max(map(len, members.values())) < 2:
-        words = f"{len(members)} groups of {len(run.scores)} images: nothing to compare."
+        words = f"{len(run.scores)} images, number of groups {len(members)}: nothing to compare."
         return Section("groups", "Groups", lead=[words], half=True)
     means = {name: float(np.mean(scores)) for name, scores in members.items()}
     worst = sorted(members, key=lambda name: means[name])

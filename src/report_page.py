@@ -72,7 +72,8 @@ TEMPLATE = """<!doctype html>
 <caption>{{ block.caption }}</caption>
 <thead><tr>
 {% for name in block.columns %}
-<th scope="col">{{ name }}</th>
+<th scope="col"{% if block.rows and block.rows[0][loop.index0].text %} class="text"\
+{% endif %}>{{ name }}</th>
 {% endfor %}
 </tr></thead>
 <tbody>
@@ -111,7 +112,7 @@ style="--s:{{ (100 * cell.shade)|round(1) }}%">{{ cell.value }}</td>
 {% for card in block.cards %}
 <li><figure class="card">
 <img src="{{ card.source }}" alt="{{ card.alt }}" width="{{ card.size[0] }}" \
-height="{{ card.size[1] }}" decoding="async">
+height="{{ card.size[1] }}">
 <figcaption><b>{{ card.score }}</b> <span>{{ card.caption }}</span></figcaption>
 </figure></li>
 {% endfor %}
@@ -186,6 +187,7 @@ caption{text-align:left;font-weight:600;padding:12px 14px 6px;white-space:nowrap
 th,td{padding:6px 14px;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
 thead th{color:var(--soft);font-weight:600;border-top:0}
 tbody th,thead th:first-child{text-align:left;font-weight:500}
+thead th.text{text-align:left}
 td.text{text-align:left;white-space:normal;min-width:170px;max-width:520px}
 tr.foot th,tr.foot td{font-weight:650}
 th.mark,td.mark{color:var(--accent);font-weight:650}

@@ -9,6 +9,7 @@ import numpy as np
 from cases import draw_pair, encode_pictures, read_case
 from class_scores import CLASS_SCORES, mean_rows, score_classes
 from pictures import GREY, PREDICTION, TRUTH, Colour, class_colour
+from postprocess import Rule
 from report_blocks import Card, Cell, Figure, Gallery, Section, Table, number
 from report_charts import Axis, Series, draw_chart
 from report_run import ReportRun
@@ -89,6 +90,8 @@ def classes_section(run: ReportRun) -> Section:
         "Counted on the stored 8-bit predictions with the decision in use, also in classes.csv. "
         "Tversky weighs what is missed 0.7 and what is too much 0.3."
     ]
+    if run.tuned:
+        lead.append("The decision was tuned on these images: their scores flatter it a little.")
     return Section("classes", "Classes", blocks, lead, figures=figures)
 
 
@@ -123,12 +126,12 @@ def confusion_section(run: ReportRun) -> Section:
     for name, line, pixels in zip(names, shares, total, strict=True):
         cells = [Cell(_percent(share), shade=share) if pixels else Cell("–") for share in line]
         rows.append([Cell(name), *cells])
-    caption = "Rows: the truth. Columns: what was decided there, in % of the row's pixels"
-    lead = []
+    caption = "In % of the row's pixels"
+    lead = ["Rows are the truth, columns what was decided there."]
     if run.task == "multilabel":
-        lead = ["Classes may overlap, so a row can sum to more than 100 %."]
+        lead.append("Classes may overlap, so a row can sum to more than 100 %.")
     elif run.classes > 2:
-        lead = [_worst_pairs(shares, names)]
+        lead.append(_worst_pairs(shares, names))
     return Section(
         "confusion", "Confusion", [Table(caption, ["", *across], rows)], lead,
         figures={"pixels": confused.tolist()},
@@ -218,6 +221,7 @@ def tuning_section(run: ReportRun) -> Section | None:
     if not tuning:
         words = "Not tuned: python src/tune.py chooses threshold, areas and holes."
         return None if run.task == "multiclass" else Section("tuning", "Tuning", lead=[words])
+    names = run.names if len(tuning["classes"]) == run.classes else ["all classes"]
     rows = [
         [
             Cell(name),
@@ -228,7 +232,7 @@ def tuning_section(run: ReportRun) -> Section | None:
             Cell(f"{step['interval'][0]:+.4f} to {step['interval'][1]:+.4f}"),
             Cell("taken" if step["taken"] else "not taken", mark=step["taken"]),
         ]
-        for name, steps in zip(run.names, tuning["classes"], strict=True)
+        for name, steps in zip(names, tuning["classes"], strict=True)
         for step in steps
     ]
     columns = ["class", "step", "rule", "gain in-sample", "gain held out", "95 % interval", ""]
@@ -239,7 +243,14 @@ def tuning_section(run: ReportRun) -> Section | None:
     return Section("tuning", "Tuning", [Table("Steps of tune.py", columns, rows)], lead)
 
 
-def _rule_words(values: dict[str, float]) -> str:
-    from postprocess import Rule
-
-    return Rule(**values).changes()  # type: ignore[arg-type]
+def _rule_words(values: dict[str, Any]) -> str:
+    """A rule in words; where it is one of all classes together, its values in their order."""
+    several = {name: each for name, each in values.items() if isinstance(each, list)}
+    if not several:
+        return Rule(**values).changes()
+    told = [
+        f"{name} {', '.join(f'{one:g}' for one in each)}"
+        for name, each in several.items()
+        if len(set(each)) > 1
+    ]
+    return "; ".join(told) or "as it was"

@@ -99,4 +99,6 @@ def _same(value: Any, default: Any) -> bool:
 def _words(value: Any) -> str:
     if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_relative_to(ROOT):
         return Path(value).relative_to(ROOT).as_posix()
+    if value is None:
+        return "none"
     return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,5 +1,6 @@
 """report.html and classes.csv: the numbers are those of the files, and a page stands on its own."""
 
+import base64
 import json
 import re
 import shutil
@@ -291,7 +292,7 @@ def test_tuned_rules_decide_what_the_page_counts(binary: Fake) -> None:
             "interval": [0.0, 0.02], "flatness": 0.0, "taken": True}  # fmt: skip
     told = {
         "metric": "dice",
-        "untuned": 0.5,
+        "untuned": 0.59,
         "held_out": 0.6,
         "in_sample": 0.7,
         "classes": [[step]],
@@ -388,11 +389,12 @@ def test_names_cannot_write_html(fake: Fake) -> None:
 
 def test_pictures_of_noise_fit_into_the_budget() -> None:
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 255, (560, 560, 3), np.uint8)] * 3
-    sizes = [sum(map(len, encode_pictures(pictures, budget))) for budget in (10**9, 10**5)]
-    assert sizes[1] < sizes[0] / 2
+    pictures = [rng.integers(0, 255, (160, 160, 3), np.uint8)] * 2
+    free = sum(map(len, encode_pictures(pictures))) * 3 // 4
+    tight = sum(map(len, encode_pictures(pictures, free * 7 // 10))) * 3 // 4
+    assert tight <= free * 7 // 10
     (uri,) = encode_pictures([np.full((20, 30, 3), (200, 30, 30), np.uint8)])
-    data = np.frombuffer(__import__("base64").b64decode(uri.partition(",")[2]), np.uint8)
+    data = np.frombuffer(base64.b64decode(uri.partition(",")[2]), np.uint8)
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert decoded.shape == (20, 30, 3)
     assert np.allclose(decoded[10, 15], (30, 30, 200), atol=12)
@@ -474,7 +476,7 @@ def test_a_class_that_is_nowhere_has_no_score() -> None:
     assert table["specificity"][0] == 1.0
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.913, 0.9131), (3.0, 3.0), (-2e-5, 7e4)])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.913, 0.9131), (3.0, 3.0), (-2.0, 7e4)])
 def test_an_axis_holds_its_values_and_has_round_ticks(low: float, high: float) -> None:
     axis = fit_axis("x", [low, high, float("nan")])
     assert axis.low <= low <= high <= axis.high
