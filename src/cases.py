@@ -110,8 +110,10 @@ def draw_pair(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, *, task: s
         panels = [paint_classes(image, _resize_mask(one, size)) for one in (truth, mask)]
         gap = np.full((size[1], 6, 3), 128, np.uint8)
         return np.hstack([panels[0], gap, panels[1]])
-    drawn = draw_contours(image, _resize_mask(truth, size), TRUTH, width=2)
-    return draw_contours(drawn, _resize_mask(mask, size), PREDICTION, width=2)
+    # In an image made much smaller its objects are small: a thick line would fill them.
+    width = 2 if zoom > 0.75 else 1
+    drawn = draw_contours(image, _resize_mask(truth, size), TRUTH, width=width)
+    return draw_contours(drawn, _resize_mask(mask, size), PREDICTION, width=width)
 
 
 def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -215,7 +215,7 @@ grid-template-columns:repeat(auto-fill,minmax(min(100%,250px),1fr))}
 .card{padding:0;overflow:hidden;max-width:none}
 .card img{display:block;width:100%;height:auto}
 .card figcaption{padding:6px 10px;margin:0;font-weight:400;font-size:.85rem;display:flex;gap:8px}
-.card b{font-variant-numeric:tabular-nums}
+.card b{flex:none;font-variant-numeric:tabular-nums}
 .card span{color:var(--soft)}
 footer{padding-block:32px 48px;font-size:.85rem}
 @media print{nav,.skip{display:none}section{break-inside:avoid-page}}
