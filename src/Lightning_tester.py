@@ -2,7 +2,8 @@
 
 Each fold's best network predicts its own validation images at their own size. output/<RUN>/
 receives oof/*.png (probabilities), oof.csv (a row an image), report.json (scores, checkpoints,
-threshold: what ensemble.py and kernel.py read) and cases.png (the worst and the best).
+threshold: what ensemble.py and kernel.py read), cases.png (the worst and the best), classes.csv (a
+row a class) and report.html, the page to look at.
 --image PATH draws the prediction over one picture instead.
 """
 
@@ -249,32 +250,6 @@ def _known_tuning(path: Path, key: str) -> dict[str, Any]:
     return {name: report[name] for name in ("rules", "tuning") if name in report}
 
 
-def draw_image(config: Any, path: Path, folds: Sequence[int]) -> Path:
-    """The mean prediction of the folds over one picture; returns the file written."""
-    import torch
-
-    from images import read_image
-    from metrics import decide
-    from pictures import PREDICTION, draw_contours, to_rgb, write_picture
-    from predictor import build_stream, choose_device, load_teams, predict_batch
-
-    device = choose_device(config.ACCELERATOR)
-    checkpoints = [best_checkpoint(config, fold) for fold in folds]
-    teams = load_teams([checkpoints], device, views=[config.TTA])
-    batch = next(iter(build_stream([(path.stem, path)], teams, loader_spec(config))))
-    precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    _, _, probs = next(predict_batch(batch, teams, device, precision=precision))
-    spec = teams[0].spec
-    mask = decide(probs[None, : spec.classes], task=spec.task, threshold=config.THRESHOLD)[0]
-    image = read_image(path, channels=spec.channels, bits=spec.bits)
-    target = config.RUN_OUTPUT / f"overlay_{path.stem}.png"
-    drawn = draw_contours(to_rgb(image), mask.to(torch.uint8).cpu().numpy(), PREDICTION)
-    write_picture(target, drawn)
-    share = float((mask > 0).float().mean())
-    print(f"drew {path.name}, {share:.1%} foreground: {target}")
-    return target
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, help="draw the prediction over this picture only")
     parser.add_argument("--worst-first", action="store_true", help="order oof.csv by score")
@@ -290,12 +265,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")
     if present != folds:
         print(f"of the folds {folds} only {present} are trained: taking these")
+
+    from cases import draw_cases, draw_image
+
     if args.image:
-        draw_image(config, args.image, present)
+        draw_image(config, args.image, [best_checkpoint(config, fold) for fold in present])
         return 0
 
-    from cases import draw_cases
     from competition import mask_source
+    from report import write_page
 
     check_same_folds(config)
     quiet_lightning()
@@ -306,6 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     holdout = score_holdout(config, table, masks, present)
     ranked = write_report(config, scorer, records, holdout=holdout, worst=args.worst_first)
     draw_cases(config, masks, ranked, table)
+    write_page(config)
     print(
         f"out of fold, {len(ranked)} images at native size: {scores_line(scorer.scores())}: "
         f"{config.RUN_OUTPUT}"

@@ -207,13 +207,14 @@ def write_json(path: Path, values: Any) -> None:
     """Writes a JSON file whole or not at all; folders are made, nan becomes null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(_without_nan(values), indent=1, default=str) + "\n")
+    part.write_text(json.dumps(without_nan(values), indent=1, default=str) + "\n")
     part.replace(path)
 
 
-def _without_nan(values: Any) -> Any:
+def without_nan(values: Any) -> Any:
+    """Plain values, nan replaced by None: JSON knows no nan."""
     if isinstance(values, dict):
-        return {key: _without_nan(value) for key, value in values.items()}
+        return {key: without_nan(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
-        return [_without_nan(value) for value in values]
+        return [without_nan(value) for value in values]
     return None if isinstance(values, float) and math.isnan(values) else values

@@ -29,6 +29,7 @@ IMAGES = {
         "pycocotools": "",
         "tensorboard": "",
         "tqdm": "",
+        "jinja2": "",
     },
     "3.13": {
         "torch": "2.11.0",
@@ -49,6 +50,7 @@ IMAGES = {
         "pycocotools": "",
         "tensorboard": "",
         "tqdm": "",
+        "jinja2": "",
     },
 }
 # What a module is called where its distribution has another name.

@@ -35,11 +35,25 @@ def sweep_thresholds(
         truth: uint8 (H, W) of {0, 1}.
         thresholds: 0-1.
     """
+    return counts_above(level_counts(levels, truth), thresholds)
+
+
+def level_counts(levels: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """int64 (256, 2): pixels at each level, and those of them that are truly foreground.
+
+    Args:
+        levels: uint8 (H, W).
+        truth: uint8 (H, W) of {0, 1}.
+    """
     every = cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel()
     true = cv2.calcHist([levels], [0], truth, [256], [0, 256]).ravel()
     # calcHist counts in float32, exact up to 2^24 pixels a level.
-    above = np.stack([every, true], 1).astype(np.int64)[::-1].cumsum(0)[::-1]
-    above = np.vstack([above, np.zeros((1, 2), np.int64)])
+    return np.stack([every, true], 1).astype(np.int64)
+
+
+def counts_above(counts: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+    """int64 (T, 2): `level_counts` summed over the levels above each threshold."""
+    above = np.vstack([counts[::-1].cumsum(0)[::-1], np.zeros((1, 2), np.int64)])
     return above[[int(255 * threshold) + 1 for threshold in thresholds]]
 
 

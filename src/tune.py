@@ -1,7 +1,8 @@
 """Chooses threshold, gate, minimum area and holes on out-of-fold predictions, honestly.
 
 Every step is chosen on some folds and judged on the fold that had no say; a gain inside noise is
-not taken. What is taken goes into output/<RUN>/report.json, which ensemble.py follows.
+not taken. What is taken goes into output/<RUN>/report.json, which ensemble.py follows, and onto
+report.html.
 Needs Lightning_tester.py first; takes seconds, no GPU.
 """
 
@@ -125,6 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = json.loads(path.read_text())
 
     from competition import mask_source
+    from report import write_page
 
     images = OofImages(
         config.RUN_OUTPUT / "oof",
@@ -149,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             rules = [replace(rule, split=images.border) for rule in rules]
         kept = [rule.to_dict() for rule in rules]
         write_json(path, {**report, "rules": kept, "tuning": told})
+        write_page(config)
     print(
         f"{objective.name} of {len(images)} images: untuned {told['untuned']:.4f}, tuned "
         f"{told['held_out']:.4f} on held-out folds ({told['in_sample']:.4f} in-sample)"
