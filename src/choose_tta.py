@@ -22,7 +22,7 @@ from experiment import (
     loader_spec,
     quiet_lightning,
 )
-from nested import choose_nested, fold_blocks, sum_blocks
+from nested import choose_nested, fold_blocks, groups_of, sum_blocks
 from objective import WholeScore
 from overrides import load_config
 from precision import precision_here
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         values += fold_values(config, mine, fold, masks, whole=whole)
         rows += mine
     stacked = torch.stack(values)
-    groups = np.array([str(row.get("group") or row["img"]) for row in rows])
+    groups = np.array(groups_of(rows))
     blocks = fold_blocks([row["kfold"] for row in rows], groups.tolist())
     name, gain, each = weigh_sets(stacked, blocks, groups, whole)
     for one, of_set in zip(SETS, each, strict=True):

@@ -16,7 +16,7 @@ from competition import find_images
 from errors import UserError, script
 from experiment import loader_spec
 from overrides import load_config
-from postprocess import Rule, decide_by, rules_of
+from postprocess import Rule, decide_by, describe, rules_of
 from precision import precision_here
 from submission_check import check_file
 from submission_plan import Plan, choose_rows, match_images, read_plan
@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_aside(folder / "submission.csv")
             print(
                 f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
-                f"{how.rules[0].changes()}; {len(mine) - len(todo)} images were done before"
+                f"{describe(how.rules, task)}; {len(mine) - len(todo)} images were done before"
             )
             predict_images(config, todo, checkpoints, part=part, form=form, how=how, folder=folder)
     rows = write_submission(config, plan, form, key=key, folder=folder, count=count)

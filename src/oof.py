@@ -10,6 +10,7 @@ import numpy as np
 
 from errors import UserError, raise_all
 from masks import MaskSource, mask_to_instances
+from nested import groups_of
 from probs import read_probs
 
 T = TypeVar("T")
@@ -50,8 +51,8 @@ class OofImages:
 
     @property
     def groups(self) -> list[str]:
-        """The group of each image; an image without one is its own."""
-        return [str(row.get("group") or row["img"]) for row in self.rows]
+        """Which images are no independent evidence of each other, see `groups_of`."""
+        return groups_of(self.rows)
 
     def levels(self, at: int) -> np.ndarray:
         """uint8 (K, H, W), 0...255 for probabilities 0...1."""

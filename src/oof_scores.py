@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,9 +32,6 @@ def oof_values(
         kind: see `mean_probs`.
     """
     first = runs[0]
-    # Multiclass parts that are too small belong to no class, which no pixel metric can count.
-    if first.task == "multiclass":
-        rules = [replace(rule, min_area=0) for rule in rules]
 
     def values(at: int) -> Tensor:
         probs = read_mean_inputs(runs, at)

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import torch
 
-from mask_files import IGNORE
 from probs import to_levels
 
 
@@ -22,7 +21,8 @@ class Rule:
             anything, while `threshold` decides how far it goes.
         gate_area: an image with fewer pixels than this above `high` is empty; 0 = no gate.
         fill_holes: background that is closed in becomes foreground.
-        min_area: connected parts of fewer pixels are dropped; corners connect.
+        min_area: connected parts of fewer pixels are dropped; corners connect. Multiclass: they
+            fall to the next likeliest class.
         largest: of the parts only the largest stays.
         weight: multiclass: factor of the class's probability before the likeliest class wins.
 
@@ -55,6 +55,32 @@ class Rule:
         if self.largest:
             words.append("largest part only")
         return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of all classes of a multiclass run: one decides nothing without the others."""
+
+    each: tuple[Rule, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from class to class, as plain values for report.json."""
+        return {
+            "weight": [rule.weight for rule in self.each],
+            "min_area": [rule.min_area for rule in self.each],
+        }
+
+    def changes(self) -> str:
+        """The rules in words, for a line of text."""
+        words = [f"weights {', '.join(f'{rule.weight:g}' for rule in self.each)}"]
+        if any(rule.min_area > 1 for rule in self.each):
+            words.append(f"parts of {', '.join(str(rule.min_area) for rule in self.each)} px")
+        return "; ".join(words)
+
+
+def describe(rules: Sequence[Rule], task: str) -> str:
+    """The decision in words; of classes that are decided apart the first one's."""
+    return Rules(tuple(rules)).changes() if task == "multiclass" else rules[0].changes()
 
 
 def rules_of(report: Mapping[str, Any]) -> list[Rule]:
@@ -109,16 +135,32 @@ def decide_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.nd
     """The mask of one image's probabilities (K, H, W), on any device.
 
     Returns:
-        binary and multilabel: uint8 (K, H, W) of {0, 1}. Multiclass: uint8 (H, W) ids, 255 where a
-        part too small for its class was dropped.
+        binary and multilabel: uint8 (K, H, W) of {0, 1}. Multiclass: uint8 (H, W) ids; a part too
+        small for its class falls to the next likeliest class, pixel by pixel.
     """
     if task == "multiclass":
-        weights = torch.tensor([rule.weight for rule in rules], device=probs.device)
-        ids = (probs * weights.view(-1, 1, 1)).argmax(0).to(torch.uint8).cpu().numpy()
+        weighted = weigh(rules, probs)
+        ids = weighted.argmax(0).to(torch.uint8).cpu().numpy()
+        small = np.zeros(ids.shape, bool)
         for k, rule in enumerate(rules):
             if rule.min_area > 1:
                 mine = ids == k
-                ids[mine & (drop_small(mine, rule.min_area) == 0)] = IGNORE
+                small |= mine & (drop_small(mine, rule.min_area) == 0)
+        if small.any():
+            ids[small] = next_likeliest(weighted, small)
         return ids
     levels = to_levels(probs).cpu().numpy()
     return np.stack([apply_rule(plane, rule) for plane, rule in zip(levels, rules, strict=True)])
+
+
+def weigh(rules: Sequence[Rule], probs: torch.Tensor) -> torch.Tensor:
+    """Multiclass probabilities (K, H, W), each class by its rule's weight; the highest wins."""
+    weights = torch.tensor([rule.weight for rule in rules], device=probs.device)
+    return probs * weights.view(-1, 1, 1)
+
+
+def next_likeliest(weighted: torch.Tensor, where: np.ndarray) -> np.ndarray:
+    """uint8 (n,): the second of the classes (K, H, W) in each of n pixels that `where` marks."""
+    some = weighted[:, torch.from_numpy(where).to(weighted.device)]
+    some.scatter_(0, some.argmax(0, keepdim=True), -1.0)
+    return some.argmax(0).to(torch.uint8).cpu().numpy()

@@ -1,5 +1,6 @@
 """Chooses threshold, gate, minimum area and holes on out-of-fold predictions, honestly.
 
+Of a multiclass run it chooses weights of the classes and their smallest parts.
 Every step is chosen on some folds and judged on the fold that had no say; a gain inside noise is
 not taken. What is taken goes into output/<RUN>/report.json, which ensemble.py follows.
 Needs Lightning_tester.py first; takes seconds, no GPU.
@@ -14,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from class_tuning import tune_ids
 from errors import UserError, script
 from experiment import check_same_folds, load_folds, write_json
 from nested import fold_blocks
-from objective import Objective, build_objective
+from objective import Objective, WholeScore, build_objective
 from oof import OofImages, read_oof_rows
 from overrides import load_config
-from postprocess import Rule
+from postprocess import Rule, Rules
 from sweeps import (
     OBJECT_THRESHOLDS,
     THRESHOLDS,
@@ -108,7 +110,7 @@ def tune_objects(images: OofImages, objective: Objective, start: float) -> list[
     return [one]
 
 
-def summary(tuned: Sequence[Class], images: OofImages, objective: Objective) -> dict[str, Any]:
+def summary(tuned: Sequence[Class], images: OofImages, objective: Any) -> dict[str, Any]:
     """What report.json keeps of the tuning."""
 
     def mean(which: str) -> list[float]:
@@ -130,19 +132,20 @@ def summary(tuned: Sequence[Class], images: OofImages, objective: Objective) -> 
     }
 
 
-def check_task(config: Any, objective: Objective) -> None:
-    """Makes sure that there is a threshold to tune.
+def tune_images(config: Any, images: OofImages) -> tuple[list[Class], Any]:
+    """(what was tuned, the metric it was tuned for): a Class each, of multiclass one for all.
 
     Raises:
-        UserError: multiclass, or a metric of objects for several classes.
+        UserError: a metric that is not made of counts, or of objects for several classes.
     """
-    if config.TASK == "multiclass":
-        raise UserError(
-            "TASK=multiclass: the likeliest class wins, there is no threshold to tune. The "
-            "ensemble follows MIN_AREA alone"
-        )
+    objective = build_objective(config.METRIC)
     if objective.kind == "instances" and config.CLASSES > 1:
         raise UserError(f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1")
+    if config.TASK == "multiclass":
+        whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
+        return tune_ids(images, whole), whole
+    tune = tune_objects if objective.kind == "instances" else tune_pixels
+    return tune(images, objective, config.THRESHOLD), objective
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,8 +155,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
-    objective = build_objective(config.METRIC)
-    check_task(config, objective)
     check_same_folds(config)
     rows = read_oof_rows(load_folds(config), config.RUN_OUTPUT)
 
@@ -167,10 +168,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         task=config.TASK,
         classes=config.CLASSES,
     )
-    tune = tune_objects if objective.kind == "instances" else tune_pixels
-    tuned = tune(images, objective, config.THRESHOLD)
+    tuned, objective = tune_images(config, images)
     names = config.CLASS_NAMES or [f"class {k}" for k in range(config.CLASSES)]
-    for name, one in zip(names, tuned, strict=True):
+    for name, one in zip(names, tuned, strict=False):
         label = f"{name}, " if len(tuned) > 1 else ""
         for step in one.steps:
             print(f"{label}{step.verdict()}")
@@ -178,7 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = config.RUN_OUTPUT / "report.json"
     if not args.dry_run:
         report = json.loads(path.read_text())
-        rules = [one.now.rule.to_dict() for one in tuned]
+        first = tuned[0].now.rule
+        each = first.each if isinstance(first, Rules) else [one.now.rule for one in tuned]
+        rules = [rule.to_dict() for rule in each]
         write_json(path, {**report, "rules": rules, "tuning": told})
     print(
         f"{objective.name} of {len(images)} images: untuned {told['untuned']:.4f}, tuned "

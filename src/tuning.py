@@ -19,20 +19,20 @@ class Choice:
     """A rule and what it scores.
 
     Attributes:
-        rule: chosen on all images.
+        rule: a Rule, or the Rules of all classes of a multiclass run; chosen on all images.
         block_rules: for each block of images, chosen on the other blocks.
         inside: (N, V) values of all images under `rule`.
         outside: (N, V) values of each image under its block's rule: images that had no say.
         flatness: what is lost at worst one step away from `rule`.
     """
 
-    rule: Rule
-    block_rules: list[Rule]
+    rule: Any
+    block_rules: list[Any]
     inside: Tensor
     outside: Tensor
     flatness: float = 0.0
 
-    def rules(self) -> list[Rule]:
+    def rules(self) -> list[Any]:
         """Every rule of the choice, once."""
         return list(dict.fromkeys([self.rule, *self.block_rules]))
 
@@ -51,7 +51,7 @@ class Step:
     """
 
     name: str
-    rule: Rule
+    rule: Any
     in_sample: float
     held_out: Gain
     flatness: float
@@ -81,10 +81,10 @@ class Step:
 
 
 class Class:
-    """One class's images through the steps.
+    """One class's images through the steps; all classes together of a multiclass run.
 
     Args:
-        objective: what is maximised.
+        objective: what is maximised, an Objective or a WholeScore.
         blocks: (N,) the block of each image, 0...B-1.
         groups: (N,) images of one group are no independent evidence.
         rule: where it starts, and stays if nothing is more than noise.
@@ -92,7 +92,7 @@ class Class:
     """
 
     def __init__(
-        self, objective: Objective, blocks: np.ndarray, groups: np.ndarray, *, rule: Rule,
+        self, objective: Any, blocks: np.ndarray, groups: np.ndarray, *, rule: Any,
         values: Tensor,
     ):  # fmt: skip
         self.objective, self.blocks, self.groups = objective, blocks, groups
