@@ -18,10 +18,10 @@ from experiment import (
     check_same_folds,
     chosen_folds,
     data_spec,
-    fold_path,
     load_folds,
     loader_spec,
     quiet_lightning,
+    scored_checkpoint,
     write_json,
 )
 from overrides import load_config
@@ -187,8 +187,8 @@ def predict_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -
 
 
 def best_checkpoint(config: Any, fold: int) -> Path:
-    """best.ckpt of one fold."""
-    return fold_path(config, fold) / "checkpoints" / "best.ckpt"
+    """The network of one fold that is scored and submitted."""
+    return scored_checkpoint(config, fold)
 
 
 def scores_line(scores: Mapping[str, float]) -> str:

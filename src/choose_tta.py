@@ -17,10 +17,10 @@ from errors import UserError, script
 from experiment import (
     check_same_folds,
     chosen_folds,
-    fold_path,
     load_folds,
     loader_spec,
     quiet_lightning,
+    scored_checkpoint,
 )
 from nested import choose_nested, fold_blocks, groups_of, sum_blocks
 from objective import WholeScore
@@ -42,24 +42,30 @@ def set_values(
         masks: the truth.
         whole: the metric.
     """
-    from masks import mask_to_instances
     from metrics import decide
 
-    size = (views[""].shape[-2], views[""].shape[-1])
-    path = config.INPUT / row["mask"] if row["mask"] else None
-    mask = masks.read(row["img"], path, size)
-    truth: Any = torch.from_numpy(mask)[None]
-    if whole.kind == "instances":
-        labels = masks.instances(row["img"], path, size)
-        truth = (mask_to_instances(mask) if labels is None else labels)[None]
-    elif config.TASK == "binary":
-        truth = truth[None]
+    truth = read_truth(config, row, masks, whole=whole, size=views[""].shape[-2:])
     values = []
     for names in SETS.values():
         mean = torch.stack([views[name] for name in ("", *names)]).mean(0)
         decided = decide(mean[None].cpu(), task=config.TASK, threshold=config.THRESHOLD)
         values.append(whole.values(decided, truth))
     return torch.stack(values)
+
+
+def read_truth(
+    config: Any, row: dict[str, Any], masks: Any, *, whole: WholeScore, size: Any
+) -> Any:
+    """The truth of one image with a batch of one, as `WholeScore.values` takes it."""
+    from masks import mask_to_instances
+
+    path = config.INPUT / row["mask"] if row["mask"] else None
+    mask = masks.read(row["img"], path, tuple(size))
+    if whole.kind == "instances":
+        labels = masks.instances(row["img"], path, tuple(size))
+        return (mask_to_instances(mask) if labels is None else labels)[None]
+    truth = torch.from_numpy(mask)[None]
+    return truth[None] if config.TASK == "binary" else truth
 
 
 def fold_values(
@@ -70,7 +76,7 @@ def fold_values(
 
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    (team,) = load_teams([[fold_path(config, fold) / "checkpoints" / "best.ckpt"]], device)
+    (team,) = load_teams([[scored_checkpoint(config, fold)]], device)
     if (team.spec.task, team.spec.classes) != (config.TASK, config.CLASSES):
         raise UserError(f"run {config.RUN!r} is {team.spec.task}: set TASK and CLASSES as it was")
     plain = team.modules[0].model
@@ -122,9 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = load_folds(config)
     folds = [
-        fold
-        for fold in chosen_folds(config, table)
-        if (fold_path(config, fold) / "checkpoints" / "best.ckpt").is_file()
+        fold for fold in chosen_folds(config, table) if scored_checkpoint(config, fold).is_file()
     ]
     if not folds:
         raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")

@@ -84,7 +84,7 @@ def part_moves(
         fall to, number of pixels.
     """
     weighted = weigh(rules.each, probs)
-    winners = weighted.argmax(0)
+    winners = weighted.max(0).indices
     target = torch.from_numpy(truth)
     counts = count(winners[None], target[None], task="multiclass", classes=len(probs))[0]
     ids = winners.to(torch.uint8).numpy()

@@ -124,6 +124,15 @@ def fold_path(config: Any, fold: int) -> Path:
     return config.RUN_PATH / f"fold_{fold}"
 
 
+def scored_checkpoint(config: Any, fold: int) -> Path:
+    """The network that stands for a fold: soup.ckpt where soup.py took one, else best.ckpt."""
+    folder = fold_path(config, fold) / "checkpoints"
+    best, soup = folder / "best.ckpt", folder / "soup.ckpt"
+    # A fold that was trained again since has a better one.
+    made = soup.is_file() and best.is_file() and soup.stat().st_mtime >= best.stat().st_mtime
+    return soup if made else best
+
+
 def defining_knobs(config: Any) -> dict[str, Any]:
     """Knobs that make a run what it is, as JSON holds them."""
     free = {

@@ -140,7 +140,7 @@ def decide_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.nd
     """
     if task == "multiclass":
         weighted = weigh(rules, probs)
-        ids = weighted.argmax(0).to(torch.uint8).cpu().numpy()
+        ids = weighted.max(0).indices.to(torch.uint8).cpu().numpy()
         small = np.zeros(ids.shape, bool)
         for k, rule in enumerate(rules):
             if rule.min_area > 1:
