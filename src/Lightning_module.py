@@ -70,6 +70,7 @@ class SegmentationModule(pl.LightningModule):
             weights=encoder_weights,
             channels=self.spec.channels,
             classes=self.spec.classes,
+            gate=self.spec.gate,
         )
         self.loss: nn.Module = build_loss(
             self.recipe.loss,
@@ -134,7 +135,10 @@ class SegmentationModule(pl.LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) image as the loader ships it to raw logits (B, K, H, W)."""
+        """(B, C, H, W) image as the loader ships it to raw logits (B, K, H, W).
+
+        With `DataSpec.gate` the gates' logits follow as K more channels, each of one value.
+        """
         scaled = image.float() / (2**self.spec.bits - 1)
         return self.model((scaled - self.mean) / self.std)
 
@@ -146,7 +150,7 @@ class SegmentationModule(pl.LightningModule):
     def _step(self, batch: Mapping[str, Any], stage: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and logits of a batch; logs the loss, and feeds the metric outside training."""
         logits = self(batch["image"])
-        loss = self.loss(logits, batch["mask"])
+        loss = self._loss(logits, batch["mask"])
         training = stage == "train"
         self.log(
             f"{stage}_loss",
@@ -158,8 +162,17 @@ class SegmentationModule(pl.LightningModule):
             sync_dist=not training,
         )
         if not training:
-            self._update_metrics(logits, batch, stage)
+            self._update_metrics(logits[:, : self.spec.classes], batch, stage)
         return loss, logits
+
+    def _loss(self, logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The loss of the masks, and of the gate the cross-entropy of "anything in this crop"."""
+        if not self.spec.gate:
+            return self.loss(logits, mask)
+        masks, gates = logits.split(self.spec.classes, 1)
+        there = mask.flatten(2).amax(2).to(gates.dtype)
+        gate_loss = nn.functional.binary_cross_entropy_with_logits(gates[:, :, 0, 0], there)
+        return self.loss(masks, mask) + gate_loss
 
     def _update_metrics(self, logits: torch.Tensor, batch: Mapping[str, Any], stage: str) -> None:
         mask = decide(self.probs(logits), task=self.spec.task, threshold=self.recipe.threshold)

@@ -63,7 +63,7 @@ def build_oof_writer(
                 outputs, batch["img"], batch["size"].tolist(), strict=True
             ):
                 probs = restore_probs(probs, (native[0], native[1]), module.spec.resize_mode)
-                write_probs(folder / f"{img}.png", probs)
+                write_probs(folder / f"{img}.png", probs[: module.spec.classes])
                 scorer.add(row_of[img], probs, fold=fold)
 
     return OofWriter()

@@ -21,7 +21,7 @@ from means import KINDS, mean_probs, weight_grid
 from nested import choose_nested, fold_blocks, sum_blocks
 from objective import WholeScore
 from oof import OofImages
-from oof_scores import common_images, oof_values, open_run, read_mean_inputs
+from oof_scores import common_images, mean_gates, oof_values, open_run, read_mean_inputs
 from overrides import load_config
 from postprocess import Rule
 from probs import write_probs
@@ -136,7 +136,11 @@ def write_blend(
         write_probs(folder / "oof" / f"{runs[0].rows[at]['img']}.png", probs)
 
     runs[0].each(write)
-    rows = [{"img": row["img"], "fold": row["fold"]} for row in runs[0].rows]
+    rows = []
+    for at, row in enumerate(runs[0].rows):
+        gates = mean_gates(runs, at, blend["weights"], blend["kind"]) or []
+        known = {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}
+        rows.append({"img": row["img"], "fold": row["fold"], **known})
     pd.DataFrame(rows).to_csv(folder / "oof.csv", index=False)
     write_json(
         folder / "report.json",

@@ -114,6 +114,9 @@ MODEL_NAME: str = "smp_unet_resnet34"
 # imagenet downloads; none starts from noise; or a local .safetensors or .pth file.
 ENCODER_WEIGHTS: str | None = "imagenet"
 
+# head: a second head says whether an image holds a class at all, and tune.py may empty masks by it.
+GATE: Literal["none", "head"] = "none"
+
 # ======== Training ========
 # Rows of LOSSES joined by +, with weights if wanted: bce+dice, 0.5*ce+dice.
 LOSS: str = "bce+dice"
@@ -195,6 +198,7 @@ overrides.check(
         ("CLASSES", 1 <= CLASSES <= 254, "1...254"),
         ("CLASS_NAMES", len(CLASS_NAMES) in (0, CLASSES), "one name a class, or none"),
         ("CLASS_WEIGHTS", len(CLASS_WEIGHTS) in (0, CLASSES), "one weight a class, or none"),
+        ("GATE", GATE == "none" or TASK != "multiclass", "none for TASK=multiclass"),
         ("CHANNELS", CHANNELS >= 1, "1 or more"),
         ("IMAGE_BITS", IMAGE_BITS in (8, 16), "8 or 16"),
         ("MODEL_MEAN", len(MODEL_MEAN) == CHANNELS, "one value a channel"),

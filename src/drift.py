@@ -37,7 +37,8 @@ def oof_shares(images: OofImages, rules: Sequence[Rule]) -> Shares:
 
             mask = decide_by(rules, torch.from_numpy(levels).float(), task=images.task)
             return _foreground(truth), _foreground(mask)
-        planes = [apply_rule(level, rule) for level, rule in zip(levels, rules, strict=True)]
+        gates = images.gates(at) or [1.0] * len(rules)
+        planes = [apply_rule(*one) for one in zip(levels, rules, gates, strict=True)]
         return float(truth.mean()), float(np.mean(planes))
 
     pairs = np.array(images.each(both)).reshape(-1, 2)

@@ -121,6 +121,12 @@ def predict_images(
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     teams = load_teams(checkpoints, device, views=how.views, weights=how.weights)
+    gated = any(rule.gate for rule in how.rules)
+    if gated and not all(team.spec.gate for team in teams):
+        raise UserError(
+            "the rules ask for GATE=head, and some network has no such head: src/blend.py and "
+            "src/tune.py choose rules for these runs"
+        )
     skip = config.UNREADABLE == "empty"
     stream = build_stream(images, teams, loader_spec(config), skip=skip)
     empty = [form.empty] * (form.classes if form.rows == "class" else 1)
@@ -129,9 +135,11 @@ def predict_images(
         for batch in stream:
             unreadable = dict(zip(batch["img"], batch["unreadable"].tolist(), strict=True))
             for img, _, probs in predict_batch(
-                batch, teams, device, precision=precision, kind=how.kind
+                batch, teams, device, precision=precision, kind=how.kind, gates=gated
             ):
-                mask = decide_by(how.rules, probs, task=form.task)
+                gates = probs[form.classes :, 0, 0].tolist() if gated else None
+                probs = probs[: form.classes]
+                mask = decide_by(how.rules, probs, task=form.task, gates=gates)
                 if config.SAVE_MASKS:
                     write_mask(folder / "masks" / f"{img}.png", mask)
                 if config.SAVE_PROBS:

@@ -47,6 +47,7 @@ def data_spec(config: Any) -> Any:
         std=config.MODEL_STD,
         size=config.SIZE,
         resize_mode=config.RESIZE_MODE,
+        gate=config.GATE == "head",
     )
 
 

@@ -24,6 +24,8 @@ class Rule:
         min_area: connected parts of fewer pixels are dropped; corners connect. Multiclass: they
             fall to the next likeliest class.
         largest: of the parts only the largest stays.
+        gate: an image that holds the class with a probability below this is empty; 0 = no gate.
+            Only networks with GATE=head say so.
         weight: multiclass: factor of the class's probability before the likeliest class wins.
 
     Source: the pair and the gate are those of SIIM-ACR Pneumothorax's first place.
@@ -36,6 +38,7 @@ class Rule:
     min_area: int = 0
     largest: bool = False
     weight: float = 1.0
+    gate: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for report.json."""
@@ -46,6 +49,8 @@ class Rule:
         words = [f"threshold {self.threshold:g}"]
         if self.weight != 1:
             words = [f"weight {self.weight:g}"]
+        if self.gate:
+            words.append(f"empty where the head says less than {self.gate:g}")
         if self.gate_area:
             words.append(f"empty below {self.gate_area} px above {self.high:g}")
         if self.fill_holes:
@@ -116,13 +121,17 @@ def drop_small(mask: np.ndarray, min_area: int, *, largest: bool = False) -> np.
     return keep[labels].astype(np.uint8)
 
 
-def apply_rule(levels: np.ndarray, rule: Rule) -> np.ndarray:
+def apply_rule(levels: np.ndarray, rule: Rule, gate: float = 1.0) -> np.ndarray:
     """uint8 (H, W) of {0, 1}: one class's mask, binary or multilabel.
 
     Args:
         levels: uint8 (H, W), 0...255 for probabilities 0...1, as `to_levels` gives and OOF files
             hold.
+        rule: what is applied.
+        gate: probability that the image holds the class, 0-1.
     """
+    if gate < rule.gate:
+        return np.zeros(levels.shape, np.uint8)
     if rule.gate_area and np.count_nonzero(levels > 255 * rule.high) < rule.gate_area:
         return np.zeros(levels.shape, np.uint8)
     mask = (levels > 255 * rule.threshold).view(np.uint8)
@@ -131,8 +140,20 @@ def apply_rule(levels: np.ndarray, rule: Rule) -> np.ndarray:
     return drop_small(mask, rule.min_area, largest=rule.largest)
 
 
-def decide_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.ndarray:
+def decide_by(
+    rules: Sequence[Rule],
+    probs: torch.Tensor,
+    *,
+    task: str,
+    gates: Sequence[float] | None = None,
+) -> np.ndarray:
     """The mask of one image's probabilities (K, H, W), on any device.
+
+    Args:
+        rules: one a class.
+        probs: 0-1.
+        task: "binary", "multiclass" or "multilabel".
+        gates: for each class the probability that the image holds it; None: no network says.
 
     Returns:
         binary and multilabel: uint8 (K, H, W) of {0, 1}. Multiclass: uint8 (H, W) ids; a part too
@@ -150,7 +171,9 @@ def decide_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.nd
             ids[small] = next_likeliest(weighted, small)
         return ids
     levels = to_levels(probs).cpu().numpy()
-    return np.stack([apply_rule(plane, rule) for plane, rule in zip(levels, rules, strict=True)])
+    # Stored gates have four digits: every stage decides by the same.
+    known = [round(gate, 4) for gate in gates] if gates is not None else [1.0] * len(rules)
+    return np.stack([apply_rule(*one) for one in zip(levels, rules, known, strict=True)])
 
 
 def weigh(rules: Sequence[Rule], probs: torch.Tensor) -> torch.Tensor:

@@ -38,7 +38,11 @@ class Scorer:
         }
 
     def add(self, row: Row, probs: torch.Tensor, **columns: Any) -> None:
-        """Scores probabilities (K, H, W) of one image; `columns` stand before its scores."""
+        """Scores probabilities (K, H, W) of one image; `columns` stand before its scores.
+
+        Gates may follow as K more channels, each of one value: they become columns, too.
+        """
+        probs, gates = probs[: self.spec.classes], probs[self.spec.classes :, 0, 0].tolist()
         size = (probs.shape[-2], probs.shape[-1])
         path = self.root / row["mask"] if row["mask"] else None
         truth = self.masks.read(row["img"], path, size)
@@ -47,6 +51,7 @@ class Scorer:
         mask = decide(probs[None].cpu(), task=self.spec.task, threshold=self.threshold)
         counts = count(mask, target, task=self.spec.task, classes=self.spec.classes)
         entry = {"img": row["img"], **columns}
+        entry |= {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}
         for name, metric in self.metrics.items():
             if metric.needs == "mask":
                 entry[name] = float(metric.image_scores(counts)[0])

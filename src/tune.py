@@ -22,8 +22,9 @@ from nested import fold_blocks
 from objective import Objective, WholeScore, build_objective
 from oof import OofImages, read_oof_rows
 from overrides import load_config
-from postprocess import Rule, Rules
+from postprocess import Rule, Rules, apply_rule
 from sweeps import (
+    GATES,
     OBJECT_THRESHOLDS,
     THRESHOLDS,
     area_grid,
@@ -31,7 +32,14 @@ from sweeps import (
     sweep_parts,
     sweep_thresholds,
 )
-from tuning import Class, count_values, propose_pair, propose_parts, propose_threshold
+from tuning import (
+    Class,
+    count_values,
+    propose_gate,
+    propose_pair,
+    propose_parts,
+    propose_threshold,
+)
 
 
 def tune_pixels(images: OofImages, objective: Objective, start: float) -> list[Class]:
@@ -77,7 +85,35 @@ def tune_pixels(images: OofImages, objective: Objective, start: float) -> list[C
             for rule in one.now.rules()
         }
         one.consider("parts", propose_parts(one, tables, areas[k], 2))
+    if images.gates(0) is not None:
+        tune_gates(images, tuned, truth)
     return tuned
+
+
+def tune_gates(images: OofImages, tuned: Sequence[Class], truth: torch.Tensor) -> None:
+    """Tunes below which probability of the second head a class's mask is empty.
+
+    Args:
+        images: with gates.
+        tuned: the classes so far.
+        truth: (N, K) foreground pixels.
+    """
+
+    def sweep(at: int) -> list[np.ndarray]:
+        levels = images.levels(at)
+        planes = zip(levels, images.truth(at, levels.shape[1:]), strict=True)
+        counts = []
+        for one, (plane, mask) in zip(tuned, planes, strict=True):
+            shown = [apply_rule(plane, rule) for rule in one.now.rules()]
+            pixels = [[each.sum(), (each & mask).sum()] for each in shown]
+            counts.append(np.array(pixels, np.int64))
+        return counts
+
+    swept = images.each(sweep)
+    gates = torch.tensor([images.gates(at) for at in range(len(images))], dtype=torch.double)
+    for k, one in enumerate(tuned):
+        counts = torch.from_numpy(np.stack([row[k] for row in swept]))
+        one.consider("gate", propose_gate(one, counts, truth[:, k], gates[:, k], GATES))
 
 
 def tune_objects(images: OofImages, objective: Objective, start: float) -> list[Class]:

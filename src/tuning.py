@@ -219,3 +219,23 @@ def propose_parts(
         return replace(rule, min_area=areas[area], fill_holes=bool(filled), largest=bool(largest))
 
     return one.propose(tables.__getitem__, rule_at, switches=switches)
+
+
+def propose_gate(
+    one: Class, counts: Tensor, truth: Tensor, gates: Tensor, limits: Sequence[float]
+) -> Choice:
+    """Below which probability of the second head an image is empty.
+
+    Args:
+        one: the class.
+        counts: (N, R, 2) pixels decided, and true ones, under each of R rules of the choice so far.
+        truth: (N,) foreground pixels.
+        gates: (N,) of the second head, 0-1.
+        limits: G of them, the first 0: no gate.
+    """
+    keep = gates[:, None] >= torch.tensor(limits, dtype=gates.dtype)
+    tables = {
+        rule: count_values(one.objective, counts[:, at, None] * keep[..., None], truth)
+        for at, rule in enumerate(one.now.rules())
+    }
+    return one.propose(tables.__getitem__, lambda rule, at: replace(rule, gate=limits[at]))
