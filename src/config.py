@@ -142,6 +142,10 @@ VAL_BATCH_SIZE: int = 8
 ACCUMULATE_GRAD_BATCHES: int = 1
 # Largest gradient norm; 0 = no clipping.
 GRAD_CLIP: float = 1.0
+# Run whose pseudo-labels of test images are trained on, too; see pseudo_label.py. Empty = none.
+PSEUDO: str = ""
+# Pseudo-labelled images an epoch as a share of the real ones; the surest are taken.
+PSEUDO_RATIO: float = 0.5
 # Share kept by the moving average of weights at each step, shorter at first; 0 = no averaging.
 EMA_DECAY: float = 0.99
 # Epochs between validations; the last epoch is always validated.
@@ -219,6 +223,8 @@ overrides.check(
         ("VAL_BATCH_SIZE", VAL_BATCH_SIZE >= 1, "1 or more"),
         ("ACCUMULATE_GRAD_BATCHES", ACCUMULATE_GRAD_BATCHES >= 1, "1 or more"),
         ("GRAD_CLIP", GRAD_CLIP >= 0, "0 or more"),
+        ("PSEUDO", PSEUDO != RUN, "another run than RUN"),
+        ("PSEUDO_RATIO", PSEUDO_RATIO > 0, "a share above 0"),
         ("EMA_DECAY", 0 <= EMA_DECAY < 1, "0 or more and below 1"),
         ("VAL_EVERY", VAL_EVERY >= 1, "1 or more"),
         ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),

@@ -153,7 +153,7 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
         UserError: it was begun with other knobs or folds; lists what differs.
     """
     path: Path = config.RUN_PATH / "run.json"
-    now = {"folds": _folds_digest(config), "knobs": defining_knobs(config)}
+    now = {"folds": folds_digest(config), "knobs": defining_knobs(config)}
     if overwrite and main_process:
         shutil.rmtree(config.RUN_PATH, ignore_errors=True)
         shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
@@ -167,7 +167,8 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
         write_json(path, now)
 
 
-def _folds_digest(config: Any) -> str:
+def folds_digest(config: Any) -> str:
+    """A key of train_folds.csv as it is."""
     return hashlib.sha256(config.FOLDS_CSV.read_bytes()).hexdigest()
 
 
@@ -183,7 +184,7 @@ def check_same_folds(config: Any) -> None:
     run = json.loads(path.read_text())
     holdout = run["knobs"].get("HOLDOUT")
     problems = []
-    if run["folds"] != _folds_digest(config):
+    if run["folds"] != folds_digest(config):
         problems.append("train_folds.csv has changed since: restore it, or train again")
     if holdout != config.HOLDOUT:
         problems.append(f"HOLDOUT: the run has {holdout}, now {config.HOLDOUT}: set it back")
