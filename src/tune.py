@@ -3,7 +3,7 @@
 Of a multiclass run it chooses weights of the classes and their smallest parts.
 Every step is chosen on some folds and judged on the fold that had no say; a gain inside noise is
 not taken. What is taken goes into output/<RUN>/report.json, which ensemble.py follows.
-Needs Lightning_tester.py first; takes seconds, no GPU.
+Needs Lightning_tester.py first; takes a minute or less, no GPU.
 """
 
 import argparse
