@@ -174,8 +174,9 @@ TTA: tuple[str, ...] = ()
 MIN_AREA: int = 0
 # A test image that cannot be read: stop with an error, or submit an empty mask for it.
 UNREADABLE: Literal["stop", "empty"] = "stop"
-# Test predictions kept as PNG in output/<RUN>: masks/, probs/ (8 bits, classes below each other).
+# Test masks kept as PNG in output/<RUN>/masks.
 SAVE_MASKS: bool = False
+# Test probabilities kept likewise in probs/: 8 bits, classes below each other.
 SAVE_PROBS: bool = False
 
 # The rest follows from the knobs.
