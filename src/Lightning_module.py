@@ -74,6 +74,7 @@ class SegmentationModule(pl.LightningModule):
             weights=encoder_weights,
             channels=self.spec.channels,
             classes=self.spec.outputs,
+            gate=self.spec.gate,
         )
         self.loss: nn.Module = build_loss(
             self.recipe.loss,
@@ -140,7 +141,8 @@ class SegmentationModule(pl.LightningModule):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) image as the loader ships it to raw logits (B, K, H, W).
 
-        With a border (see DataSpec) it is channel K: (B, K + 1, H, W).
+        With a border (see DataSpec) it is channel K: (B, K + 1, H, W). With a gate K channels
+        follow, each of one value.
         """
         scaled = image.float() / (2**self.spec.bits - 1)
         return self.model((scaled - self.mean) / self.std)
@@ -153,10 +155,7 @@ class SegmentationModule(pl.LightningModule):
     def _step(self, batch: Mapping[str, Any], stage: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and logits of a batch; logs the loss, and feeds the metric outside training."""
         logits = self(batch["image"])
-        classes = self.spec.classes
-        loss = self.loss(logits[:, :classes], batch["mask"])
-        if self.spec.border:
-            loss = loss + BORDER_WEIGHT * self.loss(logits[:, classes:], batch["border"])
+        loss = self._loss(logits, batch)
         training = stage == "train"
         self.log(
             f"{stage}_loss",
@@ -170,6 +169,19 @@ class SegmentationModule(pl.LightningModule):
         if not training:
             self._update_metrics(logits, batch, stage)
         return loss, logits
+
+    def _loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The loss of the masks, plus that of the border, or of the gate, where there is one."""
+        masks, more = logits.tensor_split([self.spec.classes], 1)
+        loss = self.loss(masks, batch["mask"])
+        if self.spec.border:
+            return loss + BORDER_WEIGHT * self.loss(more, batch["border"])
+        if self.spec.gate:
+            # Whether there is anything of the class in this crop.
+            there = batch["mask"].flatten(2).amax(2).to(more.dtype)
+            gates = more[:, :, 0, 0]
+            return loss + nn.functional.binary_cross_entropy_with_logits(gates, there)
+        return loss
 
     def _update_metrics(self, logits: torch.Tensor, batch: Mapping[str, Any], stage: str) -> None:
         probs = self.probs(logits)

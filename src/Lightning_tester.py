@@ -19,10 +19,10 @@ from experiment import (
     check_same_folds,
     chosen_folds,
     data_spec,
-    fold_path,
     load_folds,
     loader_spec,
     quiet_lightning,
+    scored_checkpoint,
     write_json,
 )
 from overrides import load_config
@@ -62,7 +62,7 @@ def build_oof_writer(
                 outputs, batch["img"], batch["size"].tolist(), strict=True
             ):
                 probs = restore_probs(probs, (native[0], native[1]), module.spec.resize_mode)
-                write_probs(folder / f"{img}.png", probs)
+                write_probs(folder / f"{img}.png", probs[: module.spec.outputs])
                 scorer.add(row_of[img], probs, fold=fold)
 
     return OofWriter()
@@ -189,8 +189,8 @@ def predict_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -
 
 
 def best_checkpoint(config: Any, fold: int) -> Path:
-    """best.ckpt of one fold."""
-    return fold_path(config, fold) / "checkpoints" / "best.ckpt"
+    """The network of one fold that is scored and submitted."""
+    return scored_checkpoint(config, fold)
 
 
 def scores_line(scores: Mapping[str, float]) -> str:

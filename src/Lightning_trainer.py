@@ -202,14 +202,19 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
     from competition import mask_source
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import build_module
+    from pseudo_masks import PseudoMasks, read_pseudo_rows
 
     folder = fold_path(config, fold)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     pl.seed_everything(config.SEED + fold, workers=True, verbose=False)
     train, val = split_rows(table, fold, holdout=config.HOLDOUT)
+    masks = mask_source(config)
+    if config.PSEUDO:
+        train += read_pseudo_rows(config, fold, limit=round(config.PSEUDO_RATIO * len(train)))
+        masks = PseudoMasks(masks, task=config.TASK, classes=config.CLASSES)
     data = SegmentationDataModule(
-        train, val, root=config.INPUT, masks=mask_source(config), spec=data_spec(config),
+        train, val, root=config.INPUT, masks=masks, spec=data_spec(config),
         loader=loader_spec(config),
     )  # fmt: skip
     module = build_module(

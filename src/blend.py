@@ -1,7 +1,8 @@
 """Weighs several runs on their out-of-fold predictions: which mean, and how much of each.
 
 python src/blend.py --runs a,b writes output/a+b/ with the blended predictions as if it were a run:
-tune it with tune.py --run a+b, predict with ensemble.py --runs a,b. Equal weights of
+tune it with tune.py --run a+b, predict with ensemble.py --runs a,b. Two or three runs are weighed
+on a grid, more by climbing: the run that helps most is added, again and again. Equal weights of
 probabilities stay unless something else is better on folds that had no say.
 """
 
@@ -15,14 +16,18 @@ import torch
 from bootstrap import Gain, paired_gain
 from errors import UserError, script
 from experiment import load_folds, write_json
+from hill_climb import climb_bags
 from means import KINDS, mean_probs, weight_grid
 from nested import choose_nested, fold_blocks, sum_blocks
 from objective import WholeScore
 from oof import OofImages
-from oof_scores import common_images, oof_values, open_run, read_mean_inputs
+from oof_scores import common_images, mean_gates, oof_values, open_run, read_mean_inputs
 from overrides import load_config
 from postprocess import Rule
 from probs import write_probs
+
+# Weightings, (N, W, V) values, and of them the best, its in-sample gain and the held-out one.
+Weighed = tuple[list[tuple[float, ...]], torch.Tensor, tuple[int, float, Gain]]
 
 
 def choose(
@@ -64,11 +69,10 @@ def weigh(
     at, inside, gain = choose(torch.cat(by_kind, 1), whole, blocks, groups)
     kind = KINDS[at] if gain.real else KINDS[0]
     print(f"mean of {KINDS[at]}: in-sample {inside:+.4f}, held out {gain}: {_word(gain)}")
-    grid = weight_grid(len(runs))
-    values = oof_values(runs, rules, whole, weights=grid, kind=kind)
+    by = from_grid if len(runs) <= 3 else by_climbing
+    grid, values, (at, inside, gain) = by(runs, rules, whole, blocks=blocks, kind=kind)
     scores = whole.score(values.sum(0)).tolist()
     singles = [scores[grid.index(tuple(row))] for row in np.eye(len(runs)).tolist()]
-    at, inside, gain = choose(values, whole, blocks, groups)
     told = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, grid[at], strict=True))
     print(f"weights {told}: in-sample {inside:+.4f}, held out {gain}: {_word(gain)}")
     chosen = at if gain.real else 0
@@ -85,6 +89,33 @@ def weigh(
         "held_out": gain.gain,
         "interval": [gain.low, gain.high],
     }
+
+
+def from_grid(
+    runs: Sequence[OofImages], rules: Sequence[Rule], whole: WholeScore, *, blocks: np.ndarray,
+    kind: str,
+) -> Weighed:  # fmt: skip
+    """The best plateau of a grid of weights."""
+    grid = weight_grid(len(runs))
+    values = oof_values(runs, rules, whole, weights=grid, kind=kind)
+    return grid, values, choose(values, whole, blocks, np.array(runs[0].groups))
+
+
+def by_climbing(
+    runs: Sequence[OofImages], rules: Sequence[Rule], whole: WholeScore, *, blocks: np.ndarray,
+    kind: str,
+) -> Weighed:  # fmt: skip
+    """The bag that climbing finds; each block is judged by the bag of the other blocks."""
+    bags = climb_bags(runs, rules, whole, blocks, kind=kind)
+    alone = [tuple(row) for row in np.eye(len(runs)).tolist()]
+    grid = list(dict.fromkeys([tuple([1 / len(runs)] * len(runs)), *alone, *bags]))
+    values = oof_values(runs, rules, whole, weights=grid, kind=kind)
+    best, *without = [grid.index(bag) for bag in bags]
+    cells = torch.tensor(without or [best])[torch.from_numpy(blocks)]
+    outside = values[torch.arange(len(values)), cells]
+    gain = paired_gain(values[:, 0], outside, whole.score, groups=np.array(runs[0].groups))
+    first, second = whole.score(values[:, [0, best]].sum(0)).tolist()
+    return grid, values, (best, second - first, gain)
 
 
 def _word(gain: Gain) -> str:
@@ -105,7 +136,11 @@ def write_blend(
         write_probs(folder / "oof" / f"{runs[0].rows[at]['img']}.png", probs)
 
     runs[0].each(write)
-    rows = [{"img": row["img"], "fold": row["fold"]} for row in runs[0].rows]
+    rows = []
+    for at, row in enumerate(runs[0].rows):
+        gates = mean_gates(runs, at, blend["weights"], blend["kind"]) or []
+        known = {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}
+        rows.append({"img": row["img"], "fold": row["fold"], **known})
     pd.DataFrame(rows).to_csv(folder / "oof.csv", index=False)
     write_json(
         folder / "report.json",

@@ -17,12 +17,12 @@ from errors import UserError, script
 from experiment import (
     check_same_folds,
     chosen_folds,
-    fold_path,
     load_folds,
     loader_spec,
     quiet_lightning,
+    scored_checkpoint,
 )
-from nested import choose_nested, fold_blocks, sum_blocks
+from nested import choose_nested, fold_blocks, groups_of, sum_blocks
 from objective import WholeScore
 from overrides import load_config
 from postprocess import Rule, label_by
@@ -43,18 +43,9 @@ def set_values(
         masks: the truth.
         whole: the metric.
     """
-    from masks import mask_to_instances
     from metrics import decide
 
-    size = (views[""].shape[-2], views[""].shape[-1])
-    path = config.INPUT / row["mask"] if row["mask"] else None
-    mask = masks.read(row["img"], path, size)
-    truth: Any = torch.from_numpy(mask)[None]
-    if whole.kind == "instances":
-        labels = masks.instances(row["img"], path, size)
-        truth = (mask_to_instances(mask) if labels is None else labels)[None]
-    elif config.TASK == "binary":
-        truth = truth[None]
+    truth = read_truth(config, row, masks, whole=whole, size=views[""].shape[-2:])
     rules = [Rule(config.THRESHOLD, split=config.INSTANCES == "border")]
     values = []
     for names in SETS.values():
@@ -68,6 +59,21 @@ def set_values(
     return torch.stack(values)
 
 
+def read_truth(
+    config: Any, row: dict[str, Any], masks: Any, *, whole: WholeScore, size: Any
+) -> Any:
+    """The truth of one image with a batch of one, as `WholeScore.values` takes it."""
+    from masks import mask_to_instances
+
+    path = config.INPUT / row["mask"] if row["mask"] else None
+    mask = masks.read(row["img"], path, tuple(size))
+    if whole.kind == "instances":
+        labels = masks.instances(row["img"], path, tuple(size))
+        return (mask_to_instances(mask) if labels is None else labels)[None]
+    truth = torch.from_numpy(mask)[None]
+    return truth[None] if config.TASK == "binary" else truth
+
+
 def fold_values(
     config: Any, rows: Sequence[dict[str, Any]], fold: int, masks: Any, *, whole: WholeScore
 ) -> list[torch.Tensor]:
@@ -76,7 +82,7 @@ def fold_values(
 
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    (team,) = load_teams([[fold_path(config, fold) / "checkpoints" / "best.ckpt"]], device)
+    (team,) = load_teams([[scored_checkpoint(config, fold)]], device)
     spec = team.spec
     if (spec.task, spec.classes, spec.instances) != (config.TASK, config.CLASSES, config.INSTANCES):
         raise UserError(
@@ -132,9 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = load_folds(config)
     folds = [
-        fold
-        for fold in chosen_folds(config, table)
-        if (fold_path(config, fold) / "checkpoints" / "best.ckpt").is_file()
+        fold for fold in chosen_folds(config, table) if scored_checkpoint(config, fold).is_file()
     ]
     if not folds:
         raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")
@@ -153,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         values += fold_values(config, mine, fold, masks, whole=whole)
         rows += mine
     stacked = torch.stack(values)
-    groups = np.array([str(row.get("group") or row["img"]) for row in rows])
+    groups = np.array(groups_of(rows))
     blocks = fold_blocks([row["kfold"] for row in rows], groups.tolist())
     name, gain, each = weigh_sets(stacked, blocks, groups, whole)
     for one, of_set in zip(SETS, each, strict=True):

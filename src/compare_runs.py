@@ -17,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from adviser import advise
-from bootstrap import paired_gain
+from bootstrap import Gain, paired_gain
 from errors import UserError, nearest, script
 from experiment import load_folds
 from ledger import read_runs, read_scalars, write_html
@@ -77,10 +77,22 @@ def compare_pair(config: Any, text: str) -> str:
     gain = paired_gain(values[names[0]], values[names[1]], whole.score, groups=groups)
     scores = [float(whole.score(values[name].sum(0))) for name in names]
     word = "noise" if gain.low <= 0 <= gain.high else f"{names[gain.gain > 0]} is better"
+    verdict = pseudo_verdict(config, names, gain)
     return (
         f"{config.METRIC} of {len(groups)} images: {names[0]} {scores[0]:.4f}, "
-        f"{names[1]} {scores[1]:.4f}, difference {gain}: {word}"
+        f"{names[1]} {scores[1]:.4f}, difference {gain}: {word}{verdict}"
     )
+
+
+def pseudo_verdict(config: Any, names: Sequence[str], gain: Gain) -> str:
+    """Whether to go on, where the second run was trained on pseudo-labels of the first; or ""."""
+    path = config.LOGS / names[1] / "run.json"
+    knobs = json.loads(path.read_text())["knobs"] if path.is_file() else {}
+    if knobs.get("PSEUDO") != names[0]:
+        return ""
+    if gain.real:
+        return f". Pseudo-labels helped: {names[1]} may teach another round"
+    return f". Pseudo-labels did not help: stop here and keep {names[0]}"
 
 
 def advise_pair(config: Any, text: str) -> str:

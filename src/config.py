@@ -118,6 +118,9 @@ MODEL_NAME: str = "smp_unet_resnet34"
 # imagenet downloads; none starts from noise; or a local .safetensors or .pth file.
 ENCODER_WEIGHTS: str | None = "imagenet"
 
+# head: a second head says whether an image holds a class at all, and tune.py may empty masks by it.
+GATE: Literal["none", "head"] = "none"
+
 # ======== Training ========
 # Rows of LOSSES joined by +, with weights if wanted: bce+dice, 0.5*ce+dice.
 LOSS: str = "bce+dice"
@@ -143,6 +146,10 @@ VAL_BATCH_SIZE: int = 8
 ACCUMULATE_GRAD_BATCHES: int = 1
 # Largest gradient norm; 0 = no clipping.
 GRAD_CLIP: float = 1.0
+# Run whose pseudo-labels of test images are trained on, too; see pseudo_label.py. Empty = none.
+PSEUDO: str = ""
+# Pseudo-labelled images an epoch as a share of the real ones; the surest are taken.
+PSEUDO_RATIO: float = 0.5
 # Share kept by the moving average of weights at each step, shorter at first; 0 = no averaging.
 EMA_DECAY: float = 0.99
 # Epochs between validations; the last epoch is always validated.
@@ -205,6 +212,11 @@ overrides.check(
             INSTANCES == "components" or TASK == "binary",
             f"components with TASK={TASK}; border is for TASK=binary",
         ),
+        (
+            "GATE",
+            GATE == "none" or (TASK != "multiclass" and INSTANCES == "components"),
+            "none for TASK=multiclass and for INSTANCES=border",
+        ),
         ("CHANNELS", CHANNELS >= 1, "1 or more"),
         ("IMAGE_BITS", IMAGE_BITS in (8, 16), "8 or 16"),
         ("MODEL_MEAN", len(MODEL_MEAN) == CHANNELS, "one value a channel"),
@@ -225,6 +237,13 @@ overrides.check(
         ("VAL_BATCH_SIZE", VAL_BATCH_SIZE >= 1, "1 or more"),
         ("ACCUMULATE_GRAD_BATCHES", ACCUMULATE_GRAD_BATCHES >= 1, "1 or more"),
         ("GRAD_CLIP", GRAD_CLIP >= 0, "0 or more"),
+        ("PSEUDO", PSEUDO != RUN, "another run than RUN"),
+        (
+            "PSEUDO",
+            not PSEUDO or INSTANCES == "components",
+            "empty for INSTANCES=border: pseudo-labels do not tell objects apart",
+        ),
+        ("PSEUDO_RATIO", PSEUDO_RATIO > 0, "a share above 0"),
         ("EMA_DECAY", 0 <= EMA_DECAY < 1, "0 or more and below 1"),
         ("VAL_EVERY", VAL_EVERY >= 1, "1 or more"),
         ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),

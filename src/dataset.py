@@ -32,6 +32,8 @@ class DataSpec:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     size: Size = (512, 512)
     resize_mode: str = "stretch"
+    # Whether the network also says which classes are in the image at all.
+    gate: bool = False
 
     @property
     def border(self) -> bool:

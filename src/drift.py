@@ -37,7 +37,8 @@ def oof_shares(images: OofImages, rules: Sequence[Rule]) -> Shares:
 
             mask = decide_by(rules, torch.from_numpy(levels).float(), task=images.task)
             return _foreground(truth), _foreground(mask)
-        return float(truth.mean()), float(np.mean(decide_levels(rules, levels)))
+        mask = decide_levels(rules, levels, images.gates(at))
+        return float(truth.mean()), float(mask.mean())
 
     pairs = np.array(images.each(both)).reshape(-1, 2)
     return Shares(pairs[:, 0], pairs[:, 1])

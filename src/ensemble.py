@@ -16,7 +16,7 @@ from competition import find_images
 from errors import UserError, script
 from experiment import loader_spec
 from overrides import load_config
-from postprocess import Rule, decide_by, label_by, rules_of
+from postprocess import Rule, decide_by, describe, label_by, rules_of
 from precision import precision_here
 from submission_check import check_file
 from submission_plan import Plan, choose_rows, match_images, read_plan
@@ -121,6 +121,12 @@ def predict_images(
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     teams = load_teams(checkpoints, device, views=how.views, weights=how.weights)
+    gated = any(rule.gate for rule in how.rules)
+    if gated and not all(team.spec.gate for team in teams):
+        raise UserError(
+            "the rules ask for GATE=head, and some network has no such head: src/blend.py and "
+            "src/tune.py choose rules for these runs"
+        )
     skip = config.UNREADABLE == "empty"
     stream = build_stream(images, teams, loader_spec(config), skip=skip)
     empty = [form.empty] * (form.classes if form.rows == "class" else 1)
@@ -129,9 +135,11 @@ def predict_images(
         for batch in stream:
             unreadable = dict(zip(batch["img"], batch["unreadable"].tolist(), strict=True))
             for img, _, probs in predict_batch(
-                batch, teams, device, precision=precision, kind=how.kind
+                batch, teams, device, precision=precision, kind=how.kind, gates=gated
             ):
-                mask = decide_by(how.rules, probs, task=form.task)
+                gates = probs[-form.classes :, 0, 0].tolist() if gated else None
+                probs = probs[: -form.classes] if gated else probs
+                mask = decide_by(how.rules, probs, task=form.task, gates=gates)
                 split = form.rows == "instance" and how.rules[0].split
                 objects = label_by(how.rules, probs, task=form.task) if split else None
                 if config.SAVE_MASKS:
@@ -229,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             set_aside(folder / "submission.csv")
             print(
                 f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
-                f"{how.rules[0].changes()}; {len(mine) - len(todo)} images were done before"
+                f"{describe(how.rules, task)}; {len(mine) - len(todo)} images were done before"
             )
             predict_images(config, todo, checkpoints, part=part, form=form, how=how, folder=folder)
     rows = write_submission(config, plan, form, key=key, folder=folder, count=count)

@@ -48,6 +48,7 @@ def data_spec(config: Any) -> Any:
         std=config.MODEL_STD,
         size=config.SIZE,
         resize_mode=config.RESIZE_MODE,
+        gate=config.GATE == "head",
     )
 
 
@@ -125,6 +126,15 @@ def fold_path(config: Any, fold: int) -> Path:
     return config.RUN_PATH / f"fold_{fold}"
 
 
+def scored_checkpoint(config: Any, fold: int) -> Path:
+    """The network that stands for a fold: soup.ckpt where soup.py took one, else best.ckpt."""
+    folder = fold_path(config, fold) / "checkpoints"
+    best, soup = folder / "best.ckpt", folder / "soup.ckpt"
+    # A fold that was trained again since has a better one.
+    made = soup.is_file() and best.is_file() and soup.stat().st_mtime >= best.stat().st_mtime
+    return soup if made else best
+
+
 def defining_knobs(config: Any) -> dict[str, Any]:
     """Knobs that make a run what it is, as JSON holds them."""
     free = {
@@ -144,7 +154,7 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
         UserError: it was begun with other knobs or folds; lists what differs.
     """
     path: Path = config.RUN_PATH / "run.json"
-    now = {"folds": _folds_digest(config), "knobs": defining_knobs(config)}
+    now = {"folds": folds_digest(config), "knobs": defining_knobs(config)}
     if overwrite and main_process:
         shutil.rmtree(config.RUN_PATH, ignore_errors=True)
         shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
@@ -158,7 +168,8 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
         write_json(path, now)
 
 
-def _folds_digest(config: Any) -> str:
+def folds_digest(config: Any) -> str:
+    """A key of train_folds.csv as it is."""
     return hashlib.sha256(config.FOLDS_CSV.read_bytes()).hexdigest()
 
 
@@ -174,7 +185,7 @@ def check_same_folds(config: Any) -> None:
     run = json.loads(path.read_text())
     holdout = run["knobs"].get("HOLDOUT")
     problems = []
-    if run["folds"] != _folds_digest(config):
+    if run["folds"] != folds_digest(config):
         problems.append("train_folds.csv has changed since: restore it, or train again")
     if holdout != config.HOLDOUT:
         problems.append(f"HOLDOUT: the run has {holdout}, now {config.HOLDOUT}: set it back")

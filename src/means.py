@@ -35,12 +35,11 @@ def _vote(probs: Tensor) -> Tensor:
 
 
 def weight_grid(count: int) -> list[tuple[float, ...]]:
-    """Weightings of runs that sum to 1: equal ones first, then a grid with every run alone.
+    """Weightings of two or three runs that sum to 1: equal ones, then steps of a tenth or a fifth.
 
-    Steps are as fine as keeps the grid below about 130: a tenth for two runs, a fifth for three
-    and four, a quarter beyond.
+    Every run alone is among them. More runs than three are weighed by `climb_bags`.
     """
-    parts = {2: 10, 3: 5, 4: 5}.get(count, 4 if count <= 6 else 2)
+    parts = {2: 10, 3: 5}[count]
     grid: list[tuple[int, ...]] = [()]
     for _ in range(count - 1):
         grid = [(*one, step) for one in grid for step in range(parts - sum(one) + 1)]

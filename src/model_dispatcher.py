@@ -34,7 +34,8 @@ class PaddedModel(nn.Module):
     """A network that takes any size: sides are padded to its stride, logits cropped back.
 
     Args:
-        net: maps (B, C, H, W) to logits (B, K, H, W) for sides that divide by `stride`.
+        net: maps (B, C, H, W) to logits (B, K, H, W) for sides that divide by `stride`; or to them
+            and (B, K) logits of a gate, which follow as K more channels, each of one value.
         stride: pixels.
         smallest: smallest side `net` can take, pixels.
     """
@@ -49,7 +50,12 @@ class PaddedModel(nn.Module):
         down, right = (self._missing(side) for side in (height, width))
         if down or right:
             image = F.pad(image, (0, right, 0, down), mode="replicate")
-        return self.net(image)[..., :height, :width]
+        logits = self.net(image)
+        if isinstance(logits, torch.Tensor):
+            return logits[..., :height, :width]
+        masks, gates = logits
+        planes = gates[:, :, None, None].expand(-1, -1, height, width).to(masks.dtype)
+        return torch.cat([masks[..., :height, :width], planes], 1)
 
     def _missing(self, side: int) -> int:
         return max(-(-side // self.stride) * self.stride, self.smallest) - side
@@ -134,20 +140,31 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_model(
-    name: str, *, weights: str | None = None, channels: int = 3, classes: int = 1
-) -> nn.Module:
+    name: str, *, weights: str | None = None, channels: int = 3, classes: int = 1,
+    gate: bool = False,
+) -> nn.Module:  # fmt: skip
     """A fresh network: (B, channels, H, W) to raw logits (B, classes, H, W), any H and W.
 
     Args:
         name: a row of MODELS, or smp_<architecture>_<encoder>.
         weights: "imagenet", None, or a local .safetensors/.pth file of the encoder.
+        gate: with a second head, whether a class is in the image at all; its logits are channels
+            K to 2 K - 1, each of one value.
 
     Raises:
-        UserError: an unknown name, or weights that cannot be had or do not fit.
+        UserError: an unknown name, weights that cannot be had or do not fit, or no second head.
     """
     builder = MODELS.get(name) or _resolve(name)
     local = weights is not None and weights != "imagenet"
-    model = builder(weights=None if local else weights, channels=channels, classes=classes)
+    head: dict[str, Any] = {"aux_params": {"classes": classes}} if gate else {}
+    try:
+        model = builder(
+            weights=None if local else weights, channels=channels, classes=classes, **head
+        )
+    except TypeError as error:
+        if not gate or "aux_params" not in str(error):
+            raise
+        raise UserError(f"GATE=head: {name} has no second head: take an SMP network") from error
     if weights is not None and local:
         load_encoder_weights(encoder_of(model), Path(weights))
     return model

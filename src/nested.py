@@ -1,14 +1,15 @@
 """Choosing by folds: a plateau on some folds, judged on the fold that had no say."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import minimum_filter, uniform_filter
 from torch import Tensor
 
-BLOCKS = 5
+BLOCKS, RUNS = 5, 10
 # Below this a difference between two cells of a grid is rounding, not a better score.
 TINY = 1e-9
 
@@ -49,6 +50,20 @@ def choose_plateau(scores: np.ndarray, switches: int = 0) -> Plateau:
     cell = tuple(int(at) for at in equal[middle])
     worst = minimum_filter(scores, widths, mode="nearest")[cell]
     return Plateau(cell, float(scores[cell]), float(scores[cell] - worst))
+
+
+def groups_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The group of each row; an image without one is its own.
+
+    Where all images are of one group (one video) there would be nothing to judge by: RUNS runs of
+    neighbours by name stand for groups. That is weaker, as the ends of runs are alike.
+    """
+    groups = [str(row.get("group") or row["img"]) for row in rows]
+    if len(set(groups)) > 1:
+        return groups
+    rank = np.argsort(np.argsort([row["img"] for row in rows], kind="stable"))
+    runs = rank * min(RUNS, len(rows)) // len(rows)
+    return [f"{group} {run}" for group, run in zip(groups, runs.tolist(), strict=True)]
 
 
 def fold_blocks(folds: Sequence[int], groups: Sequence[str]) -> np.ndarray:

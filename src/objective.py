@@ -71,7 +71,7 @@ class WholeScore:
     """
 
     def __init__(self, name: str, *, task: str, classes: int):
-        self.kind = build_objective(name).kind
+        self.name, self.kind = name, build_objective(name).kind
         self.metric: Any = build_metric(name, task=task, classes=classes)
 
     def values(self, mask: Tensor, truth: Any) -> Tensor:
@@ -81,11 +81,22 @@ class WholeScore:
             mask: of `decide`, with a batch of one.
             truth: likewise, or the label image (1, H, W) for a metric of objects.
         """
+        if self.kind == "instances":
+            return self._of_scores(self.metric.per_image(mask, truth)[0])
+        return self.of_counts(self.metric.count(mask, truth)[0])
+
+    def of_counts(self, counts: Tensor) -> Tensor:
+        """(..., V) values of (..., K, 3) true positive, false positive, false negative pixels."""
         if self.kind == "dataset":
-            return self.metric.count(mask, truth)[0].flatten().double()
-        score = self.metric.per_image(mask, truth)[0].double()
+            return counts.flatten(-2).double()
+        scores = self.metric.image_scores(
+            counts.flatten(0, -3) if counts.ndim > 2 else counts[None]
+        )
+        return self._of_scores(scores.view(counts.shape[:-2]))
+
+    def _of_scores(self, scores: Tensor) -> Tensor:
         # An image without a score (all of it ignored) counts for nothing.
-        return torch.stack([score.nan_to_num(), (~score.isnan()).double()])
+        return torch.stack([scores.double().nan_to_num(), (~scores.isnan()).double()], -1)
 
     def score(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V)."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from errors import UserError, raise_all
 from masks import MaskSource, mask_to_instances
+from nested import groups_of
 from probs import read_probs
 
 T = TypeVar("T")
@@ -52,13 +53,19 @@ class OofImages:
 
     @property
     def groups(self) -> list[str]:
-        """The group of each image; an image without one is its own."""
-        return [str(row.get("group") or row["img"]) for row in self.rows]
+        """Which images are no independent evidence of each other, see `groups_of`."""
+        return groups_of(self.rows)
 
     def levels(self, at: int) -> np.ndarray:
         """uint8 (K, H, W), 0...255 for probabilities 0...1; (K + 1, H, W) with a border."""
         planes = self.classes + self.border
         return read_probs(self.folder / f"{self.rows[at]['img']}.png", planes)
+
+    def gates(self, at: int) -> list[float] | None:
+        """For each class the probability that the image holds it; None without such a head."""
+        names = [f"gate_{k}" for k in range(self.classes)]
+        known = [self.rows[at][name] for name in names if name in self.rows[at]]
+        return known if len(known) == self.classes else None
 
     def truth(self, at: int, size: tuple[int, int]) -> np.ndarray:
         """Multiclass: uint8 (H, W) ids, 255 ignored; else uint8 (K, H, W) of {0, 1}."""
@@ -95,11 +102,11 @@ def read_oof_rows(table: Any, run_output: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"no {path}. Score the run first: python src/Lightning_tester.py")
     predicted = pd.read_csv(path, dtype={"img": str}, keep_default_na=False)
-    fold_of = dict(zip(predicted["img"], predicted["fold"].astype(int), strict=True))
+    gates = [name for name in map(str, predicted) if name.startswith("gate_")]
+    told = predicted[["fold", *gates]].astype({"fold": int, **dict.fromkeys(gates, float)})
+    fold_of = dict(zip(predicted["img"], told.to_dict("records"), strict=True))
     rows = [
-        {**row, "fold": fold_of[row["img"]]}
-        for row in table.to_dict("records")
-        if row["img"] in fold_of
+        {**row, **fold_of[row["img"]]} for row in table.to_dict("records") if row["img"] in fold_of
     ]
     unknown = sorted(set(fold_of) - {row["img"] for row in rows})
     problems = [f"{img}: not in train_folds.csv" for img in unknown]

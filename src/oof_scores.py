@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,9 +32,6 @@ def oof_values(
         kind: see `mean_probs`.
     """
     first = runs[0]
-    # Multiclass parts that are too small belong to no class, which no pixel metric can count.
-    if first.task == "multiclass":
-        rules = [replace(rule, min_area=0) for rule in rules]
 
     decided = label_by if whole.kind == "instances" else decide_by
 
@@ -46,9 +42,14 @@ def oof_values(
         if whole.kind == "instances":
             truth = first.instances(at, size)[None]
         masks = [
-            torch.from_numpy(decided(rules, mean_probs(probs, one, kind), task=first.task))
+            torch.from_numpy(
+                decided(
+                    rules, mean_probs(probs, one, kind), task=first.task,
+                    gates=mean_gates(runs, at, one, kind),
+                )
+            )
             for one in weights
-        ]
+        ]  # fmt: skip
         return torch.stack([whole.values(mask[None], truth) for mask in masks])
 
     return torch.stack(first.each(values))
@@ -57,6 +58,17 @@ def oof_values(
 def read_mean_inputs(runs: Sequence[OofImages], at: int) -> list[Tensor]:
     """float32 (K, H, W) probabilities of one image by each run."""
     return [torch.from_numpy(run.levels(at)).float() / 255 for run in runs]
+
+
+def mean_gates(
+    runs: Sequence[OofImages], at: int, weights: Sequence[float], kind: str
+) -> list[float] | None:
+    """The mean of the runs' gates of one image; None unless every run has them."""
+    known = [gates for run in runs if (gates := run.gates(at)) is not None]
+    if len(known) < len(runs):
+        return None
+    planes = [torch.tensor(gates)[:, None, None] for gates in known]
+    return mean_probs(planes, weights, kind).flatten().tolist()
 
 
 def common_images(runs: Sequence[OofImages]) -> list[OofImages]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from instances import renumber, split_objects
-from mask_files import IGNORE, mask_to_instances
+from mask_files import mask_to_instances
 from probs import to_levels
 
 
@@ -23,8 +23,11 @@ class Rule:
             anything, while `threshold` decides how far it goes.
         gate_area: an image with fewer pixels than this above `high` is empty; 0 = no gate.
         fill_holes: background that is closed in becomes foreground.
-        min_area: connected parts of fewer pixels are dropped; corners connect.
+        min_area: connected parts of fewer pixels are dropped; corners connect. Multiclass: they
+            fall to the next likeliest class.
         largest: of the parts only the largest stays.
+        gate: an image that holds the class with a probability below this is empty; 0 = no gate.
+            Only networks with GATE=head say so.
         weight: multiclass: factor of the class's probability before the likeliest class wins.
         split: connected parts are divided at the border that the network learnt, before parts
             that are too small are dropped.
@@ -44,6 +47,7 @@ class Rule:
     split: bool = False
     seed: float = 0.5
     seed_area: int = 4
+    gate: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for report.json."""
@@ -56,6 +60,8 @@ class Rule:
             words = [f"weight {self.weight:g}"]
         if self.split:
             words.append(f"split by seeds above {self.seed:g}")
+        if self.gate:
+            words.append(f"empty where the head says less than {self.gate:g}")
         if self.gate_area:
             words.append(f"empty below {self.gate_area} px above {self.high:g}")
         if self.fill_holes:
@@ -65,6 +71,32 @@ class Rule:
         if self.largest:
             words.append("largest part only")
         return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of all classes of a multiclass run: one decides nothing without the others."""
+
+    each: tuple[Rule, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What differs from class to class, as plain values for report.json."""
+        return {
+            "weight": [rule.weight for rule in self.each],
+            "min_area": [rule.min_area for rule in self.each],
+        }
+
+    def changes(self) -> str:
+        """The rules in words, for a line of text."""
+        words = [f"weights {', '.join(f'{rule.weight:g}' for rule in self.each)}"]
+        if any(rule.min_area > 1 for rule in self.each):
+            words.append(f"parts of {', '.join(str(rule.min_area) for rule in self.each)} px")
+        return "; ".join(words)
+
+
+def describe(rules: Sequence[Rule], task: str) -> str:
+    """The decision in words; of classes that are decided apart the first one's."""
+    return Rules(tuple(rules)).changes() if task == "multiclass" else rules[0].changes()
 
 
 def rules_of(report: Mapping[str, Any]) -> list[Rule]:
@@ -102,13 +134,17 @@ def drop_small(mask: np.ndarray, min_area: int, *, largest: bool = False) -> np.
     return keep[labels].astype(np.uint8)
 
 
-def apply_rule(levels: np.ndarray, rule: Rule) -> np.ndarray:
+def apply_rule(levels: np.ndarray, rule: Rule, gate: float = 1.0) -> np.ndarray:
     """uint8 (H, W) of {0, 1}: one class's mask, binary or multilabel.
 
     Args:
         levels: uint8 (H, W), 0...255 for probabilities 0...1, as `to_levels` gives and OOF files
             hold.
+        rule: what is applied.
+        gate: probability that the image holds the class, 0-1.
     """
+    if gate < rule.gate:
+        return np.zeros(levels.shape, np.uint8)
     if rule.gate_area and np.count_nonzero(levels > 255 * rule.high) < rule.gate_area:
         return np.zeros(levels.shape, np.uint8)
     mask = (levels > 255 * rule.threshold).view(np.uint8)
@@ -132,35 +168,73 @@ def label_levels(levels: np.ndarray, rule: Rule) -> np.ndarray:
     return renumber(labels, rule.min_area)
 
 
-def label_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.ndarray:
+def label_by(
+    rules: Sequence[Rule],
+    probs: torch.Tensor,
+    *,
+    task: str,
+    gates: Sequence[float] | None = None,
+) -> np.ndarray:
     """int32 (H, W): the objects of one image's probabilities, of the last class of several."""
     if rules[0].split:
         return label_levels(to_levels(probs).cpu().numpy(), rules[0])
-    mask = decide_by(rules, probs, task=task)
+    mask = decide_by(rules, probs, task=task, gates=gates)
     return mask_to_instances(mask == len(rules) - 1 if task == "multiclass" else mask[0])
 
 
-def decide_levels(rules: Sequence[Rule], levels: np.ndarray) -> np.ndarray:
+def decide_levels(
+    rules: Sequence[Rule], levels: np.ndarray, gates: Sequence[float] | None = None
+) -> np.ndarray:
     """uint8 (K, H, W) of {0, 1}: the masks of binary or multilabel levels, a border is no mask."""
     if rules[0].split:
         return (label_levels(levels, rules[0]) > 0).view(np.uint8)[None]
+    # Stored gates have four digits: every stage decides by the same.
+    known = [round(gate, 4) for gate in gates] if gates is not None else [1.0] * len(rules)
     planes = levels[: len(rules)]
-    return np.stack([apply_rule(plane, rule) for plane, rule in zip(planes, rules, strict=True)])
+    return np.stack([apply_rule(*one) for one in zip(planes, rules, known, strict=True)])
 
 
-def decide_by(rules: Sequence[Rule], probs: torch.Tensor, *, task: str) -> np.ndarray:
+def decide_by(
+    rules: Sequence[Rule],
+    probs: torch.Tensor,
+    *,
+    task: str,
+    gates: Sequence[float] | None = None,
+) -> np.ndarray:
     """The mask of one image's probabilities (K, H, W), or (K + 1, H, W) with a border.
 
+    Args:
+        rules: one a class.
+        probs: 0-1.
+        task: "binary", "multiclass" or "multilabel".
+        gates: for each class the probability that the image holds it; None: no network says.
+
     Returns:
-        binary and multilabel: uint8 (K, H, W) of {0, 1}. Multiclass: uint8 (H, W) ids, 255 where a
-        part too small for its class was dropped.
+        binary and multilabel: uint8 (K, H, W) of {0, 1}. Multiclass: uint8 (H, W) ids; a part too
+        small for its class falls to the next likeliest class, pixel by pixel.
     """
     if task == "multiclass":
-        weights = torch.tensor([rule.weight for rule in rules], device=probs.device)
-        ids = (probs * weights.view(-1, 1, 1)).argmax(0).to(torch.uint8).cpu().numpy()
+        weighted = weigh(rules, probs)
+        ids = weighted.max(0).indices.to(torch.uint8).cpu().numpy()
+        small = np.zeros(ids.shape, bool)
         for k, rule in enumerate(rules):
             if rule.min_area > 1:
                 mine = ids == k
-                ids[mine & (drop_small(mine, rule.min_area) == 0)] = IGNORE
+                small |= mine & (drop_small(mine, rule.min_area) == 0)
+        if small.any():
+            ids[small] = next_likeliest(weighted, small)
         return ids
-    return decide_levels(rules, to_levels(probs).cpu().numpy())
+    return decide_levels(rules, to_levels(probs).cpu().numpy(), gates)
+
+
+def weigh(rules: Sequence[Rule], probs: torch.Tensor) -> torch.Tensor:
+    """Multiclass probabilities (K, H, W), each class by its rule's weight; the highest wins."""
+    weights = torch.tensor([rule.weight for rule in rules], device=probs.device)
+    return probs * weights.view(-1, 1, 1)
+
+
+def next_likeliest(weighted: torch.Tensor, where: np.ndarray) -> np.ndarray:
+    """uint8 (n,): the second of the classes (K, H, W) in each of n pixels that `where` marks."""
+    some = weighted[:, torch.from_numpy(where).to(weighted.device)]
+    some.scatter_(0, some.argmax(0, keepdim=True), -1.0)
+    return some.argmax(0).to(torch.uint8).cpu().numpy()

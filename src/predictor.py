@@ -153,6 +153,7 @@ def predict_batch(
     *,
     precision: str,
     kind: str = "probs",
+    gates: bool = False,
 ) -> Iterator[tuple[str, Size, torch.Tensor]]:
     """(img, native size, mean probabilities (K, H, W) at native size) for each image of a batch.
 
@@ -166,14 +167,16 @@ def predict_batch(
         device: where they are.
         precision: see `autocast`.
         kind: of the mean over teams, see `mean_probs`; within a team probabilities are averaged.
+        gates: keep the gates as channels K to 2 K - 1; every team must have them.
     """
     weights = [team.weight * len(team.modules) for team in teams]
+    channels = teams[0].spec.outputs + (teams[0].spec.classes if gates else 0)
     means = []
     for at, team in enumerate(teams):
         image = batch[f"image_{at}"].to(device, non_blocking=True)
         with autocast(device, precision):
             each = [module.predict_step({"image": image}) for module in team.modules]
-            means.append(torch.stack(each).mean(0))
+            means.append(torch.stack([probs[:, :channels] for probs in each]).mean(0))
     for row, (img, native) in enumerate(zip(batch["img"], batch["size"].tolist(), strict=True)):
         size = (native[0], native[1])
         shares = [

@@ -44,7 +44,13 @@ class Scorer:
         }
 
     def add(self, row: Row, probs: torch.Tensor, **columns: Any) -> None:
-        """Scores probabilities (K, H, W) of one image; `columns` stand before its scores."""
+        """Scores probabilities (K, H, W) of one image; `columns` stand before its scores.
+
+        With a border it is one channel more. Gates may follow as K more, each of one value: they
+        become columns, too.
+        """
+        outputs = self.spec.outputs
+        probs, gates = probs[:outputs], probs[outputs:, 0, 0].tolist()
         size = (probs.shape[-2], probs.shape[-1])
         path = self.root / row["mask"] if row["mask"] else None
         truth = self.masks.read(row["img"], path, size)
@@ -54,6 +60,7 @@ class Scorer:
         mask = decide(classes, task=self.spec.task, threshold=self.threshold)
         counts = count(mask, target, task=self.spec.task, classes=self.spec.classes)
         entry = {"img": row["img"], **columns}
+        entry |= {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}
         matches = None
         for name, metric in self.metrics.items():
             if metric.needs == "mask":

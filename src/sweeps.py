@@ -10,6 +10,8 @@ from instance_metrics import match_objects, score_steps
 from postprocess import Rule, apply_rule, fill_holes, label_levels
 
 THRESHOLDS = tuple(round(0.05 + 0.025 * at, 3) for at in range(37))
+# Of the second head; the first is no gate.
+GATES = (0.0, *THRESHOLDS)
 # Finding objects costs a labelling a threshold: a coarser grid.
 OBJECT_THRESHOLDS = tuple(round(0.3 + 0.05 * at, 3) for at in range(9))
 # A flood costs three times a labelling.

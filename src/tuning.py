@@ -19,20 +19,20 @@ class Choice:
     """A rule and what it scores.
 
     Attributes:
-        rule: chosen on all images.
+        rule: a Rule, or the Rules of all classes of a multiclass run; chosen on all images.
         block_rules: for each block of images, chosen on the other blocks.
         inside: (N, V) values of all images under `rule`.
         outside: (N, V) values of each image under its block's rule: images that had no say.
         flatness: what is lost at worst one step away from `rule`.
     """
 
-    rule: Rule
-    block_rules: list[Rule]
+    rule: Any
+    block_rules: list[Any]
     inside: Tensor
     outside: Tensor
     flatness: float = 0.0
 
-    def rules(self) -> list[Rule]:
+    def rules(self) -> list[Any]:
         """Every rule of the choice, once."""
         return list(dict.fromkeys([self.rule, *self.block_rules]))
 
@@ -51,7 +51,7 @@ class Step:
     """
 
     name: str
-    rule: Rule
+    rule: Any
     in_sample: float
     held_out: Gain
     flatness: float
@@ -81,10 +81,10 @@ class Step:
 
 
 class Class:
-    """One class's images through the steps.
+    """One class's images through the steps; all classes together of a multiclass run.
 
     Args:
-        objective: what is maximised.
+        objective: what is maximised, an Objective or a WholeScore.
         blocks: (N,) the block of each image, 0...B-1.
         groups: (N,) images of one group are no independent evidence.
         rule: where it starts, and stays if nothing is more than noise.
@@ -92,7 +92,7 @@ class Class:
     """
 
     def __init__(
-        self, objective: Objective, blocks: np.ndarray, groups: np.ndarray, *, rule: Rule,
+        self, objective: Any, blocks: np.ndarray, groups: np.ndarray, *, rule: Any,
         values: Tensor,
     ):  # fmt: skip
         self.objective, self.blocks, self.groups = objective, blocks, groups
@@ -224,3 +224,23 @@ def propose_parts(
         return replace(rule, min_area=areas[area], fill_holes=bool(filled), largest=bool(largest))
 
     return one.propose(tables.__getitem__, rule_at, switches=switches)
+
+
+def propose_gate(
+    one: Class, counts: Tensor, truth: Tensor, gates: Tensor, limits: Sequence[float]
+) -> Choice:
+    """Below which probability of the second head an image is empty.
+
+    Args:
+        one: the class.
+        counts: (N, R, 2) pixels decided, and true ones, under each of R rules of the choice so far.
+        truth: (N,) foreground pixels.
+        gates: (N,) of the second head, 0-1.
+        limits: G of them, the first 0: no gate.
+    """
+    keep = gates[:, None] >= torch.tensor(limits, dtype=gates.dtype)
+    tables = {
+        rule: count_values(one.objective, counts[:, at, None] * keep[..., None], truth)
+        for at, rule in enumerate(one.now.rules())
+    }
+    return one.propose(tables.__getitem__, lambda rule, at: replace(rule, gate=limits[at]))

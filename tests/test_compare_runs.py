@@ -176,7 +176,7 @@ def test_values_of_a_multiclass_run(tmp_path: Path) -> None:
     (ordered,) = common_images([images])
     assert [row["img"] for row in ordered.rows] == sorted(truth)
     whole = WholeScore("miou", task="multiclass", classes=3)
-    rules = [Rule(min_area=500)] * 3
+    rules = [Rule()] * 3
     values = oof_values([ordered], rules, whole, weights=[[1.0]])
     assert float(whole.score(values.sum(0))[0]) == 1
 

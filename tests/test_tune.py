@@ -13,7 +13,7 @@ from bootstrap import paired_gain
 from errors import UserError
 from instance_metrics import instance_map
 from metrics import decide
-from nested import choose_nested, choose_plateau, fold_blocks
+from nested import choose_nested, choose_plateau, fold_blocks, groups_of
 from objective import build_objective
 from oof import OofImages
 from postprocess import Rule, apply_rule, decide_by, drop_small, fill_holes, rules_of
@@ -314,6 +314,15 @@ def test_blocks_keep_groups_whole() -> None:
     assert fold_blocks([3, 7, 3], ["a", "b", "c"]).tolist() == [0, 1, 0]
 
 
+def test_one_video_is_judged_by_runs_of_neighbours() -> None:
+    rows = [{"img": f"v_{at:03d}", "group": "v"} for at in range(50)][::-1]
+    groups = groups_of(rows)
+    assert len(set(groups)) == 10
+    assert groups[:5] == [groups[0]] * 5
+    assert len(set(fold_blocks([0] * 50, groups))) == 5
+    assert groups_of([{"img": "a"}, {"img": "b", "group": ""}]) == ["a", "b"]
+
+
 def test_the_interval_is_that_of_a_plain_bootstrap() -> None:
     rng = np.random.default_rng(9)
     pairs = rng.random((50, 2))
@@ -361,13 +370,6 @@ def test_a_plain_rule_is_the_plain_decision() -> None:
     assert np.array_equal(mask, decide(probs[None], task="multilabel")[0].numpy())
     ids = decide_by([Rule()] * 3, probs, task="multiclass")
     assert np.array_equal(ids, probs.argmax(0).numpy())
-
-
-def test_small_parts_of_a_class_belong_to_none() -> None:
-    probs = torch.zeros(2, 8, 8)
-    probs[0], probs[1, 2:4, 2:4] = 0.4, 0.9
-    assert (decide_by([Rule(), Rule(min_area=5)], probs, task="multiclass") == 255).sum() == 4
-    assert (decide_by([Rule(), Rule(weight=0.1)], probs, task="multiclass") == 1).sum() == 0
 
 
 def test_a_report_without_tuning_keeps_its_knobs() -> None:
@@ -423,11 +425,3 @@ def test_the_chain_follows_the_tuned_rules(competition, tiny_net, capsys) -> Non
     assert ensemble.main(flags) == 0
     lines = (competition.output / "t" / "submission.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in lines[1:]] == [""] * 3
-
-
-def test_multiclass_has_no_threshold(competition, capsys) -> None:
-    import tune
-
-    flags = competition.flags("--task", "multiclass", "--classes", "3", "--metric", "miou")
-    assert tune.main(flags) == 2
-    assert "likeliest class" in capsys.readouterr().err

@@ -1,0 +1,114 @@
+"""Labels the test images with a run's networks, fold by fold, for a second training.
+
+python src/pseudo_label.py --run base
+python src/Lightning_trainer.py --run student --pseudo base
+
+The network of fold k labels for the student of fold k alone, so no student learns, by way of a
+teacher, from its own validation images. output/<RUN>/pseudo/ receives fold_<k>/*.png and pseudo.csv
+with the images that the teacher is sure of: enough pixels outside 0.2 to 0.8.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from competition import find_images
+from ensemble import checkpoints_of, read_report
+from errors import UserError, script
+from experiment import check_same_folds, load_folds, loader_spec, write_json
+from mask_files import IGNORE
+from overrides import load_config
+from postprocess import Rule, decide_by
+from precision import precision_here
+from pseudo_masks import pseudo_key
+
+UNSURE = (0.2, 0.8)
+
+
+def sure_pixels(probs: torch.Tensor, task: str) -> torch.Tensor:
+    """bool (H, W): where probabilities (K, H, W) are sure, multiclass of one class, else of all."""
+    if task == "multiclass":
+        return probs.max(0).values > UNSURE[1]
+    return ((probs < UNSURE[0]) | (probs > UNSURE[1])).all(0)
+
+
+def label_fold(
+    config: Any, images: list[tuple[str, Path]], checkpoint: Path, folder: Path, *,
+    report: dict[str, Any], confident: float,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Writes masks by one network; returns a row of pseudo.csv for each image it is sure of.
+
+    Unsure pixels of multiclass masks are ignored in training; other tasks take the decision.
+    """
+    from predictor import build_stream, choose_device, load_teams, predict_batch
+    from probs import write_mask
+
+    device, task = choose_device(config.ACCELERATOR), report["spec"]["task"]
+    precision = precision_here(config.PRECISION, config.ACCELERATOR)
+    teams = load_teams([[checkpoint]], device, views=[report.get("tta", ())])
+    # Tuned rules were chosen on all folds, this student's validation images among them.
+    rules = [Rule(report["threshold"])] * report["spec"]["classes"]
+    paths, rows = dict(images), []
+    for batch in build_stream(images, teams, loader_spec(config)):
+        for img, _, probs in predict_batch(batch, teams, device, precision=precision):
+            sure = sure_pixels(probs, task).cpu()
+            share = float(sure.float().mean())
+            if share < confident:
+                continue
+            mask = decide_by(rules, probs, task=task)
+            if task == "multiclass":
+                mask[~sure.numpy()] = IGNORE
+            write_mask(folder / f"{img}.png", mask)
+            image = Path(os.path.relpath(paths[img], config.INPUT)).as_posix()
+            rows.append({"img": img, "image": image, "confident": round(share, 4)})
+    return rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=Path, help="unlabelled images; default: TEST_PATH")
+    parser.add_argument(
+        "--confident", type=float, default=0.9, help="share of sure pixels an image needs, 0...1"
+    )
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    import shutil
+
+    import pandas as pd
+
+    report = read_report(config, config.RUN)
+    check_same_folds(config)
+    images = find_images(args.images or config.TEST_PATH, config.IMAGE_SUFFIX)
+    known = sorted(images.keys() & set(load_folds(config)["img"]))
+    if known:
+        raise UserError(f"{len(known)} images have true masks ({known[0]}...): name other --images")
+    folder, tables = config.RUN_OUTPUT / "pseudo", []
+    shutil.rmtree(folder, ignore_errors=True)
+    for checkpoint in checkpoints_of(config, report):
+        teacher = checkpoint.relative_to(config.LOGS).as_posix()
+        fold = next(one["fold"] for one in report["folds"] if one["checkpoint"] == teacher)
+        rows = label_fold(
+            config, list(images.items()), checkpoint, folder / f"fold_{fold}", report=report,
+            confident=args.confident,
+        )  # fmt: skip
+        print(f"fold {fold}: sure of {len(rows)} of {len(images)} images")
+        if not rows:
+            raise UserError(f"fold {fold} is sure of no image: lower --confident, or train longer")
+        tables.append(pd.DataFrame(rows).assign(fold=fold, teacher=teacher))
+    pd.concat(tables).to_csv(folder / "pseudo.csv", index=False)
+    write_json(folder / "pseudo.json", pseudo_key(config))
+    print(
+        f"pseudo-labels of {len(tables)} teachers: {folder}. Next: src/Lightning_trainer.py "
+        f"--run {config.RUN}_pseudo --pseudo {config.RUN}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,105 @@
+"""Masks that networks made of unlabelled images, as more training rows for a student."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from errors import UserError, raise_all
+from experiment import folds_digest
+from masks import MaskSource
+from rle import Size
+
+# No image of a competition is called so: a row's img tells whose mask it is.
+MARK = "pseudo:"
+
+
+class PseudoMasks:
+    """A mask source for real rows and pseudo-labelled ones.
+
+    Args:
+        source: of the real rows.
+        task: "binary", "multiclass" or "multilabel".
+        classes: K.
+    """
+
+    def __init__(self, source: MaskSource, *, task: str, classes: int):
+        self.source, self.task, self.classes = source, task, classes
+
+    def read(self, img: str, path: str | Path | None, size: Size) -> np.ndarray:
+        """The mask array; of a pseudo-labelled row the file at `path`.
+
+        Raises:
+            UserError: it is missing or of another size.
+        """
+        if not img.startswith(MARK):
+            return self.source.read(img, path, size)
+        grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        planes = self.classes if self.task == "multilabel" else 1
+        if grey is None or grey.shape != (planes * size[0], size[1]):
+            raise UserError(f"{path}: no mask of {size}: run src/pseudo_label.py again")
+        if self.task == "multiclass":
+            return grey
+        mask = grey.reshape(planes, *size) // 255
+        return mask if self.task == "multilabel" else mask[0]
+
+    def instances(self, img: str, path: str | Path | None, size: Size) -> np.ndarray | None:
+        """As the real source's; None for pseudo-labelled rows."""
+        return None if img.startswith(MARK) else self.source.instances(img, path, size)
+
+    def areas(self) -> dict[str, int] | None:
+        """None: only decoding tells."""
+        return None
+
+
+def read_pseudo_rows(config: Any, fold: int, *, limit: int) -> list[dict[str, Any]]:
+    """The pseudo-labelled rows that the student of a fold may train on, the surest first.
+
+    Only masks by the teacher of the same fold: it has not seen the fold's validation images either.
+
+    Args:
+        config: PSEUDO names the teachers' run.
+        fold: of the student.
+        limit: rows at most.
+
+    Raises:
+        UserError: no pseudo-labels, of other folds or data, none for this fold, or of images that
+            have true masks.
+    """
+    import pandas as pd
+
+    folder = config.OUTPUT / config.PSEUDO / "pseudo"
+    if not (folder / "pseudo.json").is_file():
+        raise UserError(
+            f"PSEUDO: no {folder}. Make them: python src/pseudo_label.py --run {config.PSEUDO}"
+        )
+    made = json.loads((folder / "pseudo.json").read_text())
+    now = pseudo_key(config)
+    differs = [name for name in now if made.get(name) != now[name]]
+    raise_all(
+        [f"{name}: {made.get(name)} then, {now[name]} now" for name in differs],
+        f"pseudo-labels of run {config.PSEUDO!r} are of other folds or data, students would see "
+        "what they are scored on. Make them again with src/pseudo_label.py:",
+    )
+    table = pd.read_csv(folder / "pseudo.csv", dtype={"img": str})
+    mine = table[table["fold"] == fold].sort_values(["confident", "img"], ascending=[False, True])
+    if mine.empty:
+        raise UserError(f"PSEUDO: run {config.PSEUDO!r} has no pseudo-labels for fold {fold}")
+    rows = mine.head(limit).to_dict("records")
+    mask = (folder / f"fold_{fold}").as_posix()
+    return [
+        {"img": MARK + row["img"], "image": row["image"], "mask": f"{mask}/{row['img']}.png"}
+        for row in rows
+    ]
+
+
+def pseudo_key(config: Any) -> dict[str, Any]:
+    """What must be the same for teachers and students."""
+    return {
+        "folds": folds_digest(config),
+        "holdout": config.HOLDOUT,
+        "task": config.TASK,
+        "classes": config.CLASSES,
+    }
