@@ -56,7 +56,7 @@ def test_every_row_takes_other_channels(name: str) -> None:
         assert tuple(model(torch.zeros(1, 4, 64, 64)).shape) == (1, 1, 64, 64)
 
 
-@pytest.mark.parametrize("architecture", set(ARCHITECTURES) - {"dpt", "segformer"})
+@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"dpt", "segformer"}))
 def test_any_architecture_with_any_encoder(architecture: str) -> None:
     with torch.device("meta"), torch.inference_mode():
         model = build_model(f"smp_{architecture}_mobilenet_v2", classes=2).eval()
