@@ -14,7 +14,8 @@ from frames import BITS, dataset, frames, rows, scratch
 from harness import Line, Target, gate, per, race
 from PIL import Image
 
-from cache import PairCache, open_cache
+from cache import open_cache
+from cached_pairs import PairCache
 from dataset import DataSpec
 from masks import FileMasks
 

@@ -103,7 +103,8 @@ def predict_by_files(
                 probs = (probs + torch.sigmoid(model(inputs.flip(3))).flip(3)) / 2
             for path, picture, prob in zip(names, pictures, probs[:, 0].numpy(), strict=True):
                 big = cv2.resize(prob, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-                cv2.imwrite(str(folder / str(at) / f"{path.stem}.png"), np.round(big * 255))
+                levels = np.round(big * 255).astype(np.uint8)
+                cv2.imwrite(str(folder / str(at) / f"{path.stem}.png"), levels)
     rows = {}
     for path in paths:
         files = [folder / str(at) / f"{path.stem}.png" for at in range(len(models))]

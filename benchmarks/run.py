@@ -22,8 +22,8 @@ from errors import UserError, script
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # Quick ones first; what needs quality data or hours is asked for by name.
-DEFAULT = ("startup", "rle", "folds", "cache", "loader", "ensemble", "step", "epoch")
-EXTRA = ("quality",)
+DEFAULT = ("startup", "rle", "folds", "cache", "loader", "memory", "ensemble", "step", "epoch")
+EXTRA: tuple[str, ...] = ()
 
 
 def measure(name: str, folder: Path, *, toy: bool = False) -> Path:

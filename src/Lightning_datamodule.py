@@ -19,7 +19,7 @@ from images import image_size
 from masks import MaskSource
 
 if TYPE_CHECKING:
-    from cache import PairCache
+    from cached_pairs import PairCache
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,24 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from cached_pairs import (
+    HEIGHT,
+    MASK_START,
+    NATIVE_HEIGHT,
+    NATIVE_WIDTH,
+    START,
+    WIDTH,
+    MaskForm,
+    PairCache,
+    plan,
+)
 from data_check import files_key
 from dataset import DataSpec, Row, SegmentationDataset
 from errors import UserError, raise_all
@@ -27,83 +39,10 @@ from masks import MaskSource
 
 # A change of what is stored makes caches of before unreadable.
 VERSION = 1
-# Pairs start at multiples of this, so that 16-bit pixels are where processors want them.
-ALIGN = 64
+# Settings that matter only after a pair is fitted.
+LATER = ("mean", "std", "class_names")
 # Of the free space, what a cache may take without being asked for.
 MODEST = 0.2
-# Columns of the index, one row a pair.
-START, MASK_START, HEIGHT, WIDTH, NATIVE_HEIGHT, NATIVE_WIDTH = range(6)
-
-
-class PairCache:
-    """Fitted images and masks by id; `read` costs a copy from memory at most.
-
-    Args:
-        spec: of the pairs.
-        names: ids in the order of the index.
-        index: int64 (N, 6), see `plan`.
-        store: the file, or a shared uint8 tensor that holds the same bytes.
-    """
-
-    def __init__(self, spec: DataSpec, names: Sequence[str], index: np.ndarray, store: Any):
-        self.spec, self.index, self.store = spec, index, store
-        self.rows = {name: at for at, name in enumerate(names)}
-        self._bytes: np.ndarray | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the mapping: a worker process opens the file itself."""
-        return {**self.__dict__, "_bytes": None}
-
-    def read(self, img: str) -> tuple[np.ndarray, np.ndarray, Size]:
-        """Image (H, W, C), mask (H, W) ids or (H, W, K) of {0, 1}, the image's own (H, W).
-
-        The image, and a mask of ids, cannot be written to: they are the cache itself.
-        """
-        if self._bytes is None:
-            self._bytes = _open_bytes(self.store)
-        row = self.index[self.rows[img]].tolist()
-        size = (row[HEIGHT], row[WIDTH])
-        start, mask_start = row[START], row[MASK_START]
-        kind = np.dtype(f"u{self.spec.bits // 8}")
-        image_end = start + size[0] * size[1] * self.spec.channels * kind.itemsize
-        image = self._bytes[start:image_end].view(kind).reshape(*size, self.spec.channels)
-        shape = mask_shape(self.spec, size)
-        count = int(np.prod(shape))
-        mask = self._bytes[mask_start : mask_start + mask_bytes(self.spec, size)]
-        if is_packed(self.spec):
-            mask = np.unpackbits(mask, count=count)
-        return image, mask.reshape(shape), (row[NATIVE_HEIGHT], row[NATIVE_WIDTH])
-
-
-def is_packed(spec: DataSpec) -> bool:
-    """Whether masks are of {0, 1}, kept with eight pixels a byte."""
-    return spec.task != "multiclass"
-
-
-def mask_shape(spec: DataSpec, size: Size) -> tuple[int, ...]:
-    """Shape of a fitted mask as the dataset has it."""
-    return (*size, spec.classes) if is_packed(spec) else size
-
-
-def mask_bytes(spec: DataSpec, size: Size) -> int:
-    """Bytes of a stored mask."""
-    count = int(np.prod(mask_shape(spec, size)))
-    return -(-count // 8) if is_packed(spec) else count
-
-
-def plan(native: Sequence[Size], spec: DataSpec) -> tuple[np.ndarray, int]:
-    """Index int64 (N, 6) of pairs of these native sizes, and the bytes of all of them.
-
-    Columns: where image and mask start, fitted height and width, native height and width.
-    """
-    index = np.zeros((len(native), 6), np.int64)
-    at = 0
-    for row, size in zip(index, native, strict=True):
-        stored = size if spec.resize_mode == "crop" else spec.size
-        image = stored[0] * stored[1] * spec.channels * spec.bits // 8
-        row[:] = (at, at + image, *stored, *size)
-        at += -(-(image + mask_bytes(spec, stored)) // ALIGN) * ALIGN
-    return index, at
 
 
 def open_cache(
@@ -126,16 +65,17 @@ def open_cache(
     """
     if kind == "none" or not rows:
         return None
-    settings = (VERSION, cv2.__version__, spec.size, spec.resize_mode, spec.task)
-    key = files_key(rows, root, spec, masks, *settings)
+    settings = {name: v for name, v in spec.to_dict().items() if name not in LATER}
+    key = files_key(rows, root, spec, masks, VERSION, cv2.__version__, settings)
     done, names = folder / key[:16], [row["img"] for row in rows]
     if kind != "ram" and _is_whole(done):
-        return PairCache(spec, names, np.load(done / "index.npy"), done / "pairs.bin")
-    index, total = plan(_native_sizes(rows, root), spec)
+        return _load(done, spec, names)
     source = SegmentationDataset(rows, root, spec=spec, masks=masks)
+    form = form_of(source)
+    index, total = plan(_native_sizes(rows, root), spec, form)
     if kind == "ram":
         _check_room(total, _free_memory(), "memory", kind)
-        return PairCache(spec, names, index, _fill_tensor(source, index, total))
+        return PairCache(spec, form, names, index, _fill_tensor(source, form, index, total))
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if kind == "auto" and total > MODEST * free:
@@ -147,8 +87,24 @@ def open_cache(
     _check_room(total, free, str(folder), kind)
     with _locked(folder / "lock"):
         if not _is_whole(done):
-            _fill_folder(source, index, total, done)
-    return PairCache(spec, names, index, done / "pairs.bin")
+            _fill_folder(source, form, index, total, done)
+    return _load(done, spec, names)
+
+
+def form_of(source: SegmentationDataset) -> MaskForm:
+    """The form of a dataset's masks, from the first of them that can be read."""
+    for row in source.rows:
+        with contextlib.suppress(UserError):
+            mask = source.read_pair(row)[1]
+            ids = source.spec.task == "multiclass" or mask.dtype != np.uint8
+            return MaskForm(mask.dtype.name, tuple(mask.shape[2:]), packed=not ids)
+    return MaskForm("uint8", (), packed=False)  # filling says what is wrong with all of them
+
+
+def _load(done: Path, spec: DataSpec, names: Sequence[str]) -> PairCache:
+    form = json.loads((done / "cache.json").read_text())["form"]
+    form = MaskForm(form["dtype"], tuple(form["more"]), form["packed"])
+    return PairCache(spec, form, names, np.load(done / "index.npy"), done / "pairs.bin")
 
 
 def _native_sizes(rows: Sequence[Row], root: Path) -> list[Size]:
@@ -167,11 +123,10 @@ def _native_sizes(rows: Sequence[Row], root: Path) -> list[Size]:
     return sizes
 
 
-def _fill(source: SegmentationDataset, index: np.ndarray, data: np.ndarray) -> None:
+def _fill(source: SegmentationDataset, form: MaskForm, index: np.ndarray, data: np.ndarray) -> None:
     """Decodes every pair of `source` into `data` uint8 (total,), with all cores."""
     from tqdm import tqdm
 
-    spec = source.spec
     cv2.setNumThreads(0)  # the pool below keeps the cores busy
 
     def put(at: int) -> str | None:
@@ -183,10 +138,11 @@ def _fill(source: SegmentationDataset, index: np.ndarray, data: np.ndarray) -> N
             return str(error)
         if native != (row[NATIVE_HEIGHT], row[NATIVE_WIDTH]):
             return f"{source.rows[at]['img']}: its header says {size}, its pixels are {native}"
-        mask = np.packbits(mask) if is_packed(spec) else mask.reshape(-1)
-        pixels = image.reshape(-1).view(np.uint8)
-        data[row[START] : row[START] + pixels.size] = pixels
-        data[row[MASK_START] : row[MASK_START] + mask.size] = mask
+        for start, part in (
+            (row[START], image.reshape(-1).view(np.uint8)),
+            (row[MASK_START], form.store(mask)),
+        ):
+            data[start : start + part.size] = part
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -196,7 +152,9 @@ def _fill(source: SegmentationDataset, index: np.ndarray, data: np.ndarray) -> N
     raise_all(problems, f"{len(problems)} of {len(index)} training pairs cannot be used:")
 
 
-def _fill_folder(source: SegmentationDataset, index: np.ndarray, total: int, done: Path) -> None:
+def _fill_folder(
+    source: SegmentationDataset, form: MaskForm, index: np.ndarray, total: int, done: Path
+) -> None:
     """Builds under another name and renames last: what a kill leaves is never read."""
     part = done.with_suffix(".part")
     for leftover in [*done.parent.glob("*.part"), done]:
@@ -207,7 +165,7 @@ def _fill_folder(source: SegmentationDataset, index: np.ndarray, total: int, don
             # Reserved now: a full disk is an error here, and would be a crash in mapped memory.
             os.posix_fallocate(stream.fileno(), 0, total)
         data = np.memmap(part / "pairs.bin", np.uint8, "r+")
-        _fill(source, index, data)
+        _fill(source, form, index, data)
         data.flush()
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
@@ -216,16 +174,16 @@ def _fill_folder(source: SegmentationDataset, index: np.ndarray, total: int, don
         shutil.rmtree(part, ignore_errors=True)
         raise
     np.save(part / "index.npy", index)
-    (part / "cache.json").write_text(json.dumps({"version": VERSION, "bytes": total}))
+    (part / "cache.json").write_text(json.dumps({"bytes": total, "form": asdict(form)}))
     part.replace(done)
     print(f"cached {len(index)} pairs, {_size(total)}, for all folds and runs: {done}")
 
 
-def _fill_tensor(source: SegmentationDataset, index: np.ndarray, total: int) -> Any:
+def _fill_tensor(source: SegmentationDataset, form: MaskForm, index: np.ndarray, total: int) -> Any:
     import torch
 
     store = torch.zeros(total, dtype=torch.uint8).share_memory_()
-    _fill(source, index, store.numpy())
+    _fill(source, form, index, store.numpy())
     print(f"cached {len(index)} pairs, {_size(total)}, in memory")
     return store
 
@@ -236,14 +194,6 @@ def _is_whole(done: Path) -> bool:
         return (done / "pairs.bin").stat().st_size == described["bytes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _open_bytes(store: Any) -> np.ndarray:
-    if isinstance(store, Path):
-        return np.asarray(np.memmap(store, np.uint8, "r"))
-    data = store.numpy()
-    data.flags.writeable = False
-    return data
 
 
 def _check_room(total: int, free: int, where: str, kind: str) -> None:

@@ -15,7 +15,7 @@ from images import read_image
 from masks import IGNORE, MaskSource, mask_to_instances
 
 if TYPE_CHECKING:
-    from cache import PairCache
+    from cached_pairs import PairCache
 
 Row = Mapping[str, Any]
 

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 import cache as cache_module
-from cache import PairCache, open_cache
+from cache import open_cache
+from cached_pairs import PairCache
 from conftest import Competition, run_python
 from dataset import DataSpec, SegmentationDataset
 from errors import UserError
@@ -104,6 +105,18 @@ def test_sixteen_bits(tmp_path: Path, kind: str) -> None:
     )
     assert fast[0, 0]["image"].dtype == torch.uint16
     assert all(same(slow[at, 0], fast[at, 0]) for at in range(4))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_of_numbered_objects_keep_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    labels = np.random.default_rng(0).integers(0, 30_000, (33, 35, 1)).astype(np.uint16)
+    monkeypatch.setattr(SegmentationDataset, "_read_mask", lambda *_: labels)
+    cache = build(tmp_path, write_pairs(tmp_path, "binary"), spec_of(), kind=kind)
+    assert cache is not None
+    np.testing.assert_array_equal(cache.read("x1")[1], labels)
+    assert cache.read("x1")[1].dtype == np.uint16
 
 
 @pytest.mark.parametrize("kind", KINDS)
