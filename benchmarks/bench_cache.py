@@ -10,13 +10,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-from frames import BITS, dataset, frames, rows, scratch
-from harness import Line, Target, gate, per, race
 from PIL import Image
 
 from cache import open_cache
 from cached_pairs import PairCache
 from dataset import DataSpec
+from frames import BITS, dataset, frames, rows, scratch
+from harness import Line, Target, gate, per, race
 from masks import FileMasks
 
 

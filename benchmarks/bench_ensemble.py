@@ -12,14 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from frames import frames, scratch
-from harness import Line, Target, gate, per, race
-from networks import DEVICE, finish, write_run
-from reference import predict_by_files
 
 import ensemble
 import predictor
+from frames import frames, scratch
+from harness import Line, Target, gate, per, race
+from networks import DEVICE, finish, write_run
 from precision import precision_here
+from reference import predict_by_files
 from rle import rle_decode
 
 NETWORK, FLIP, BATCH = "smp_unet_resnet18", ("flip_h",), 4

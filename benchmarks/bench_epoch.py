@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from frames import frames, rows, scratch
-from harness import Line, Target, gate
 
 import Lightning_trainer
+from frames import frames, rows, scratch
+from harness import Line, Target, gate
 from overrides import load_config
 
 

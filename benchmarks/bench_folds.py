@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from frames import scratch
-from harness import Line, Target, gate, per, race
 
 import folds as script
+from frames import scratch
+from harness import Line, Target, gate, per, race
 from splitters import count_leaks
 
 STRATA, FOLDS = 5, 5

@@ -8,16 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from bench_cache import build
-from frames import dataset, frames, rows, scratch
-from harness import Line, Target, gate, per, race
-from reference import TemplatePairs
 from torch.utils.data import DataLoader
 
 from augmentations import Augment
+from bench_cache import build
 from dataset import SegmentationDataset
+from frames import dataset, frames, rows, scratch
 from geometry import warp
+from harness import Line, Target, gate, per, race
 from Lightning_datamodule import LoaderSpec, build_loader
+from reference import TemplatePairs
 
 BATCH = 8
 

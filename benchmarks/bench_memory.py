@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from frames import frames, scratch
 from harness import ROOT, Line, Target, gate
 from networks import write_run

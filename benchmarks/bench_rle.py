@@ -4,10 +4,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from harness import Line, Target, gate, race, speeds
-from reference import rle_decode_notebook, rle_notebook
 
 from demo_scene import draw_frame
+from harness import Line, Target, gate, race, speeds
+from reference import rle_decode_notebook, rle_notebook
 from rle import rle_decode, rle_encode
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import Line, Target, gate, per, race
-from networks import DEVICE, finish, noise_module
-from reference import train_step
 
+from harness import Line, Target, gate, per, race
 from Lightning_datamodule import LoaderSpec, build_loader
 from Lightning_module import rate_at
 from Lightning_trainer import build_average, build_trainer
+from networks import DEVICE, finish, noise_module
 from overrides import load_config
 from precision import precision_here
 from predictor import autocast
+from reference import train_step
 
 # Steps of a loop that are not timed: allocators and caches fill up.
 COLD = 2
