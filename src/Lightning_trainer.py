@@ -77,6 +77,10 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     callbacks = [best, LearningRateMonitor("step"), Timer(), bar, final]
     if config.EMA_DECAY:
         callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
+    if config.COMPILE != "off":
+        from compilation import Compile
+
+        callbacks.append(Compile(config.COMPILE))
     return [*callbacks, last]
 
 
@@ -96,8 +100,10 @@ def choose_strategy(asked: str, devices: int) -> str:
 def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     """The Trainer of one fold."""
     import pytorch_lightning as pl
+    import torch
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
     return pl.Trainer(
         accelerator=config.ACCELERATOR,
         devices=config.DEVICES,

@@ -149,6 +149,8 @@ PRECISION: str = "auto"
 CHANNELS_LAST: bool = True
 
 # ======== Machine ========
+# torch.compile in training; auto: on a GPU, if the steps to come save more than compiling costs.
+COMPILE: Literal["off", "auto", "on"] = "off"
 # Lightning's accelerator: auto, cpu, gpu, mps, tpu.
 ACCELERATOR: str = "auto"
 # Number of devices; -1 = all.
