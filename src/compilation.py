@@ -26,7 +26,8 @@ class Compile(Callback):
     """
 
     def __init__(self, mode: str):
-        self.mode, self.began = mode, 0.0
+        self.mode = mode
+        self.began: float | None = None
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         if self.mode == "on":
@@ -37,14 +38,14 @@ class Compile(Callback):
     ) -> None:
         """Looks at the clock twice, then decides."""
         step = trainer.fit_loop.total_batch_idx + 1
-        if self.mode != "auto" or not (self.began or step == COLD):
+        if self.mode != "auto" or (self.began is None and step != COLD):
             return
         if module.device.type != "cuda":
             print("compile auto: only for a GPU, left out")
             self.mode = "off"
         elif step == COLD:
             self.began = _now(module.device)
-        elif step == COLD + MEASURED:
+        elif self.began is not None and step == COLD + MEASURED:
             self._decide(trainer, module, (_now(module.device) - self.began) / MEASURED)
 
     def _decide(self, trainer: Any, module: Any, seconds: float) -> None:
