@@ -22,7 +22,7 @@ from table import write_table
 RESULTS = Path(__file__).resolve().parent / "results"
 # Quick ones first; what needs quality data or hours is asked for by name.
 DEFAULT = ("startup", "rle", "folds", "cache", "loader", "memory", "ensemble", "step", "epoch")
-EXTRA: tuple[str, ...] = ()
+EXTRA = ("quality",)
 
 
 def measure(name: str, folder: Path, *, toy: bool = False) -> Path:
