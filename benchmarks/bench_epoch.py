@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 import Lightning_trainer
+from experiment import quiet_lightning
 from frames import frames, rows, scratch
 from harness import Line, Target, gate
 from overrides import load_config
@@ -28,6 +29,7 @@ def run(*, toy: bool) -> list[Line]:
             *("--epochs", str(epochs), "--train-batch-size", "4", "--run", "bench"),
         ]
     )
+    quiet_lightning()
     clock = build_clock()
     with quiet(clock):
         cache = Lightning_trainer.prepare_data(config, table)
