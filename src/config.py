@@ -185,8 +185,7 @@ LOGS = _here.get("LOGS", ROOT / LOGS) if Path("lightning_logs") == LOGS else ROO
 TRAIN_PATH, MASK_PATH, TEST_PATH = INPUT / TRAIN_PATH, INPUT / MASK_PATH, INPUT / TEST_PATH
 TRAIN_CSV, TEST_CSV = INPUT / TRAIN_CSV, INPUT / TEST_CSV
 FOLDS_CSV = OUTPUT / "train_folds.csv"
-# What a Kaggle kernel leaves in its working folder becomes its output.
-CACHE_PATH = Path("/tmp/segmentation_cache") if _here else OUTPUT / "cache"
+CACHE_PATH = OUTPUT / "cache"
 RUN_PATH, RUN_OUTPUT = LOGS / RUN, OUTPUT / RUN
 SIZE = (CROP_SIZE, CROP_SIZE) if isinstance(CROP_SIZE, int) else CROP_SIZE
 INPUT_SHAPE = (CHANNELS, *SIZE)
