@@ -72,7 +72,11 @@ def open_cache(
         return _load(done, spec, names)
     source = SegmentationDataset(rows, root, spec=spec, masks=masks)
     form = form_of(source)
-    index, total = plan(_native_sizes(rows, root), spec, form)
+    try:
+        index, total = plan(_native_sizes(source, root), spec, form)
+    except UserError:
+        _raise_problems(source)
+        raise
     if kind == "ram":
         _check_room(total, _free_memory(), "memory", kind)
         return PairCache(spec, form, names, index, _fill_tensor(source, form, index, total))
@@ -107,20 +111,25 @@ def _load(done: Path, spec: DataSpec, names: Sequence[str]) -> PairCache:
     return PairCache(spec, form, names, np.load(done / "index.npy"), done / "pairs.bin")
 
 
-def _native_sizes(rows: Sequence[Row], root: Path) -> list[Size]:
-    problems: list[str] = []
+def _native_sizes(source: SegmentationDataset, root: Path) -> list[Size]:
+    """(H, W) of every image from its header."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda row: image_size(root / row["image"]), source.rows))
 
-    def size_of(row: Row) -> Size:
+
+def _raise_problems(source: SegmentationDataset) -> None:
+    """Reads every pair, to name all that is wrong at once."""
+
+    def problem_of(row: Row) -> str | None:
         try:
-            return image_size(root / row["image"])
+            source.read_pair(row)
         except UserError as error:
-            problems.append(str(error))
-            return (1, 1)
+            return str(error)
+        return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sizes = list(pool.map(size_of, rows))
-    raise_all(problems, f"{len(problems)} of {len(rows)} training pairs cannot be used:")
-    return sizes
+        problems = [problem for problem in pool.map(problem_of, source.rows) if problem]
+    raise_all(problems, f"{len(problems)} of {len(source)} training pairs cannot be used:")
 
 
 def _fill(source: SegmentationDataset, form: MaskForm, index: np.ndarray, data: np.ndarray) -> None:
@@ -163,7 +172,9 @@ def _fill_folder(
     try:
         with (part / "pairs.bin").open("wb") as stream:
             # Reserved now: a full disk is an error here, and would be a crash in mapped memory.
-            os.posix_fallocate(stream.fileno(), 0, total)
+            stream.truncate(total)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(stream.fileno(), 0, total)
         data = np.memmap(part / "pairs.bin", np.uint8, "r+")
         _fill(source, form, index, data)
         data.flush()
@@ -206,6 +217,8 @@ def _check_room(total: int, free: int, where: str, kind: str) -> None:
 
 def _free_memory() -> int:
     """Bytes that a shared-memory block may take without swapping."""
+    if not Path("/proc/meminfo").exists():  # macOS: all of it, the user asked for this
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     text = Path("/proc/meminfo").read_text()
     available = next(line for line in text.splitlines() if line.startswith("MemAvailable"))
     shared = shutil.disk_usage("/dev/shm").free
