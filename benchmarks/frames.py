@@ -3,12 +3,14 @@
 import atexit
 import functools
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from dataset import DataSpec, SegmentationDataset
-from demo_data import Request, write_demo
+from harness import ROOT
 from masks import FileMasks, MaskRules
 
 BITS = MaskRules("binary")
@@ -29,9 +31,10 @@ def frames(*, toy: bool) -> Path:
     """
     folder = scratch("frames")
     print("drawing frames", flush=True)
-    cars, views, test = (4, 2, 2) if toy else (4, 8, 2)
-    scale = "small" if toy else "carvana"
-    write_demo(folder, Request(scale, cars, views, test, seed=42, test_masks=False))
+    words = ["--cars", "4", "--views", "2" if toy else "8", "--test", "2"]
+    words += ["--scale", "small" if toy else "carvana", "--input", str(folder)]
+    # Its processes are forked: never from one that has used OpenCV's threads already.
+    subprocess.run([sys.executable, str(ROOT / "src" / "demo_data.py"), *words], check=True)
     return folder
 
 
