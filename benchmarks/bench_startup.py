@@ -9,7 +9,7 @@ from harness import ROOT, Line, Target, gate, per, race
 
 def run(*, toy: bool) -> list[Line]:
     """--help of scripts and a wrong flag; the floor is bare Python."""
-    names = [] if toy else ["folds", "ensemble", "kernel"]
+    names = [] if toy else ["folds", "ensemble", "kernel", "tune"]
     commands = [(name, ["--help"], 0) for name in [*names, "Lightning_trainer"]]
     commands.append(("Lightning_trainer", ["--epoch", "3"], 2))
     return [line_of(*command, repeats=2 if toy else 7) for command in commands]
