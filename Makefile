@@ -1,9 +1,10 @@
 # make demo   environment, demo data, folds, training, out-of-fold scores, submission
 # make test   environment, lint, types, tests
+# make bench  environment, every benchmark, benchmarks/RESULTS.md: minutes on a quiet machine
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -22,6 +23,9 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf .venv output/demo lightning_logs/demo

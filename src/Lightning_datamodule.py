@@ -5,17 +5,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from dataset import DataSpec, Row, SegmentationDataset
 from errors import UserError
 from images import image_size
 from masks import MaskSource
+
+if TYPE_CHECKING:
+    from cached_pairs import PairCache
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         masks: where masks come from.
         spec: what the network sees.
         loader: batch sizes, workers, augmentation, seed.
+        cache: decoded pairs of all rows, of `open_cache`.
     """
 
     def __init__(
@@ -114,8 +119,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         masks: MaskSource,
         spec: DataSpec,
         loader: LoaderSpec,
+        cache: "PairCache | None" = None,
     ):
         super().__init__()
+        self.cache = cache
         self.rows = {"train": train_rows, "val": val_rows}
         self.root, self.masks, self.spec, self.loader = root, masks, spec, loader
         self.first_epoch = 0
@@ -142,6 +149,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             augment=self.loader.augmentation if training else None,
             seed=self.loader.seed,
             instances=self.loader.instances and not training,
+            cache=self.cache,
         )
 
     def _rank(self) -> dict[str, int]:
@@ -180,9 +188,24 @@ def build_loader(dataset: Dataset, loader: LoaderSpec, **sampling: Any) -> DataL
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
+        collate_fn=collate_samples,
         **sampling,
         **more,
     )
+
+
+def collate_samples(samples: list[Any]) -> Any:
+    """A batch as PyTorch's default makes it, but images in channels-last memory.
+
+    Samples are (C, H, W) views of (H, W, C) pixels: their rows are copied, never transposed.
+    """
+    return collate(samples, collate_fn_map={**default_collate_fn_map, torch.Tensor: _stack})
+
+
+def _stack(tensors: list[torch.Tensor], *, collate_fn_map: Any = None) -> torch.Tensor:
+    if tensors[0].ndim != 3:
+        return collate_tensor_fn(tensors)
+    return collate_tensor_fn([tensor.permute(1, 2, 0) for tensor in tensors]).permute(0, 3, 1, 2)
 
 
 def choose_workers(workers: int) -> int:

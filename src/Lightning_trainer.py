@@ -77,6 +77,10 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     callbacks = [best, LearningRateMonitor("step"), Timer(), bar, final]
     if config.EMA_DECAY:
         callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
+    if config.COMPILE != "off":
+        from compilation import Compile
+
+        callbacks.append(Compile(config.COMPILE))
     return [*callbacks, last]
 
 
@@ -96,8 +100,10 @@ def choose_strategy(asked: str, devices: int) -> str:
 def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     """The Trainer of one fold."""
     import pytorch_lightning as pl
+    import torch
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
     return pl.Trainer(
         accelerator=config.ACCELERATOR,
         devices=config.DEVICES,
@@ -193,7 +199,7 @@ def steps_an_epoch(config: Any, images: int) -> int:
     return -(-batches // config.ACCUMULATE_GRAD_BATCHES)
 
 
-def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
+def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict[str, Any]:
     """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
     import pytorch_lightning as pl
     import torch
@@ -215,7 +221,7 @@ def train_fold(config: Any, table: Any, fold: int) -> dict[str, Any]:
         masks = PseudoMasks(masks, task=config.TASK, classes=config.CLASSES)
     data = SegmentationDataModule(
         train, val, root=config.INPUT, masks=masks, spec=data_spec(config),
-        loader=loader_spec(config),
+        loader=loader_spec(config), cache=cache,
     )  # fmt: skip
     module = build_module(
         config.MODEL_NAME,
@@ -266,7 +272,9 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
     return summary
 
 
-def train_folds(config: Any, folds: Sequence[int], table: Any) -> list[dict[str, Any]]:
+def train_folds(
+    config: Any, folds: Sequence[int], table: Any, *, cache: Any = None
+) -> list[dict[str, Any]]:
     """Trains the folds that are not finished; nothing of one fold stays in memory for the next."""
     import json
 
@@ -279,11 +287,31 @@ def train_folds(config: Any, folds: Sequence[int], table: Any) -> list[dict[str,
             summaries.append(json.loads(finished.read_text()))
             print(f"fold {fold}: finished before, kept")
             continue
-        summaries.append(train_fold(config, table, fold))
+        summaries.append(train_fold(config, table, fold, cache=cache))
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return summaries
+
+
+def prepare_data(config: Any, table: Any) -> Any:
+    """Reads every pair once, to check it and to keep it decoded; returns the cache, if any."""
+    from cache import open_cache
+    from competition import mask_source
+    from data_check import check_data
+    from Lightning_datamodule import rows_in
+
+    rows, spec, masks = rows_in(table), data_spec(config), mask_source(config)
+    cache = open_cache(
+        rows, root=config.INPUT, spec=spec, masks=masks, kind=config.CACHE,
+        folder=config.CACHE_PATH,
+    )  # fmt: skip
+    if cache is None:
+        stamp = config.OUTPUT / "data_check.json"
+        checked = check_data(rows, config.INPUT, spec=spec, masks=masks, stamp=stamp)
+        if checked:
+            print(f"checked {checked} images with their masks")
+    return cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -297,18 +325,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folds = chosen_folds(config, table)
     open_run(config, overwrite=args.overwrite, main_process=is_main_process())
 
-    from competition import mask_source
-    from data_check import check_data
-    from Lightning_datamodule import rows_in
-
     quiet_lightning()
-    checked = check_data(
-        rows_in(table), config.INPUT, spec=data_spec(config), masks=mask_source(config),
-        stamp=config.OUTPUT / "data_check.json",
-    )  # fmt: skip
-    if checked:
-        print(f"checked {checked} images with their masks")
-    summaries = train_folds(config, folds, table)
+    summaries = train_folds(config, folds, table, cache=prepare_data(config, table))
     scores = [summary["score"] for summary in summaries]
     spread = f"{min(scores):.4f} to {max(scores):.4f}"
     print(

@@ -121,6 +121,8 @@ class Augment:
         if not np.array_equal(matrix, np.eye(2, 3)) or image.shape[:2] != self.size:
             image = warp(image, matrix, self.size, nearest=False)
             mask = warp(mask, matrix, self.size, nearest=True)
+        elif self.pixels is not None and not image.flags.writeable:
+            image = image.copy()  # of a cache
         if self.pixels is not None:
             self.pixels.set_random_seed(int(rng.integers(2**31)))
             changed = self.pixels(image=image, mask=mask)

@@ -182,15 +182,19 @@ def table_rows(ids: Iterable[str], classes: Iterable[str] | None = None) -> Rows
 
 
 def find_images(folder: Path, suffix: str = AUTO) -> dict[str, Path]:
-    """The images of a folder by id; with a suffix only names that end so, cut there.
+    """The images of a folder by id, as `find_names`."""
+    return {img: folder / name for img, name in find_names(folder, suffix).items()}
+
+
+def find_names(folder: Path, suffix: str = AUTO) -> dict[str, str]:
+    """File names of a folder's images by id; with a suffix only names that end so, cut there.
 
     Raises:
         UserError: no such folder, two files of one id, or no image in it.
     """
     found = list_images(folder)
     if suffix != AUTO:
-        names = {path.name: path for path in found.values()}
-        found = {n[: -len(suffix)]: p for n, p in names.items() if n.endswith(suffix)}
+        found = {n[: -len(suffix)]: n for n in found.values() if n.endswith(suffix)}
     if not found:
         ends = ", ".join(IMAGE_SUFFIXES) if suffix == AUTO else suffix
         raise UserError(f"{folder}: no image in it ({ends}): set TRAIN_PATH or IMAGE_SUFFIX")

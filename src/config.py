@@ -160,6 +160,8 @@ PRECISION: str = "auto"
 CHANNELS_LAST: bool = True
 
 # ======== Machine ========
+# torch.compile in training; auto: on a GPU, if the steps to come save more than compiling costs.
+COMPILE: Literal["off", "auto", "on"] = "off"
 # Lightning's accelerator: auto, cpu, gpu, mps, tpu.
 ACCELERATOR: str = "auto"
 # Number of devices; -1 = all.
@@ -168,6 +170,8 @@ DEVICES: int = 1
 STRATEGY: str = "auto"
 # Data-loading processes; -1 = by the machine: up to 8 for a GPU, 1 for a CPU.
 NUM_WORKERS: int = -1
+# Decoded pairs kept for all epochs, folds and runs; auto: on disk, if they take a small part of it.
+CACHE: Literal["auto", "none", "disk", "ram"] = "auto"
 
 # ======== After training ========
 # Probability above which a pixel is foreground (binary, multilabel).
@@ -193,6 +197,7 @@ LOGS = _here.get("LOGS", ROOT / LOGS) if Path("lightning_logs") == LOGS else ROO
 TRAIN_PATH, MASK_PATH, TEST_PATH = INPUT / TRAIN_PATH, INPUT / MASK_PATH, INPUT / TEST_PATH
 TRAIN_CSV, TEST_CSV = INPUT / TRAIN_CSV, INPUT / TEST_CSV
 FOLDS_CSV = OUTPUT / "train_folds.csv"
+CACHE_PATH = OUTPUT / "cache"
 RUN_PATH, RUN_OUTPUT = LOGS / RUN, OUTPUT / RUN
 SIZE = (CROP_SIZE, CROP_SIZE) if isinstance(CROP_SIZE, int) else CROP_SIZE
 INPUT_SHAPE = (CHANNELS, *SIZE)

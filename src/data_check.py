@@ -1,5 +1,6 @@
 """One pass over every image and mask before training: all bad files in one message."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 from dataset import DataSpec, Row
 from errors import UserError, raise_all
 from images import read_image
-from masks import MaskSource
+from masks import InstanceFolderMasks, MaskSource
 
 
 def check_data(
@@ -30,7 +31,7 @@ def check_data(
     """
     from tqdm import tqdm
 
-    key = _fingerprint(rows, root, spec, masks)
+    key = files_key(rows, root, spec, masks)
     if _stamped(stamp) == key:
         return 0
 
@@ -64,17 +65,23 @@ def _stamped(stamp: Path) -> str | None:
         return None
 
 
-def _fingerprint(rows: Sequence[Row], root: Path, spec: DataSpec, masks: MaskSource) -> str:
-    digest = hashlib.sha256(f"{spec.channels} {spec.bits}".encode())
+def files_key(
+    rows: Sequence[Row], root: Path, spec: DataSpec, masks: MaskSource, *more: object
+) -> str:
+    """A key that changes with any file's size or time, with how files are read, and with `more`."""
+    digest = hashlib.sha256(f"{spec.channels} {spec.bits} {more}".encode())
     if spec.border:
         digest.update(b"border")
     # A source's repr would hold its address, its pickle holds what it reads by.
     digest.update(pickle.dumps(masks))
     for row in rows:
         digest.update(row["img"].encode())
-        for name in (row["image"], row.get("mask")):
-            path = root / name if name else None
-            if path is not None and path.exists():
+        paths = [root / name for name in (row["image"], row.get("mask")) if name]
+        if isinstance(masks, InstanceFolderMasks):
+            with contextlib.suppress(UserError):  # told, with all others, when it is read
+                paths += masks.files(row["img"])
+        for path in paths:
+            if path.exists():
                 state = path.stat()
-                digest.update(f"{name} {state.st_size} {state.st_mtime_ns}".encode())
+                digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}".encode())
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from geometry import Size, fit_image, fit_mask
 from images import read_image
 from instances import draw_borders
 from masks import IGNORE, MaskSource, mask_to_instances
+
+if TYPE_CHECKING:
+    from cached_pairs import PairCache
 
 Row = Mapping[str, Any]
 
@@ -75,6 +78,7 @@ class SegmentationDataset(Dataset):
         augment: a row of AUGMENTATIONS for training; None for validation and prediction.
         seed: seed of the augmentation.
         instances: samples also carry "instances", int32 (H, W).
+        cache: decoded pairs, of `open_cache`; files are read of what is not in it.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class SegmentationDataset(Dataset):
         augment: str | None = None,
         seed: int = 0,
         instances: bool = False,
+        cache: "PairCache | None" = None,
     ):
         self.rows = list(rows)
         self.root = root
@@ -94,6 +99,7 @@ class SegmentationDataset(Dataset):
         self.masks = masks
         self.seed = seed
         self.instances = instances
+        self.cache = cache
         self.augment = None
         if augment:
             kind = {"channels": spec.channels, "bits": spec.bits}
@@ -105,17 +111,14 @@ class SegmentationDataset(Dataset):
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         index, epoch = index if isinstance(index, tuple) else (index, int(torch.randint(2**31, ())))
-        row, spec = self.rows[index], self.spec
-        image = read_image(self.root / row["image"], channels=spec.channels, bits=spec.bits)
-        native = (image.shape[0], image.shape[1])
+        row = self.rows[index]
+        image, mask, native = self.read_pair(row)
         sample = {"img": row["img"], "size": torch.tensor(native)}
-        image = fit_image(image, spec.size, spec.resize_mode)
-        if self.masks is not None:
-            mask = self._read_mask(row, native)
+        if mask is not None:
             if self.augment is not None:
                 rng = np.random.default_rng((self.seed, epoch, index))
                 image, mask = self.augment(image, mask, rng)
-            if spec.border:
+            if self.spec.border:
                 sample["border"] = _to_tensor(draw_borders(mask[..., 0])[..., None])
                 mask = (mask > 0).view(np.uint8)
             sample["mask"] = _to_tensor(mask)
@@ -123,6 +126,19 @@ class SegmentationDataset(Dataset):
                 sample["instances"] = self._read_instances(row, native)
         sample["image"] = _to_tensor(image)
         return sample
+
+    def read_pair(self, row: Row) -> tuple[np.ndarray, Any, Size]:
+        """Image (H, W, C), mask (H, W) or (H, W, K) or None, the image's own (H, W).
+
+        Both as the augmentation takes them: fitted to the network's size.
+        """
+        if self.cache is not None and self.masks is not None and row["img"] in self.cache:
+            return self.cache.read(row["img"])
+        spec = self.spec
+        image = read_image(self.root / row["image"], channels=spec.channels, bits=spec.bits)
+        native = (image.shape[0], image.shape[1])
+        mask = None if self.masks is None else self._read_mask(row, native)
+        return fit_image(image, spec.size, spec.resize_mode), mask, native
 
     def _read_mask(self, row: Row, native: Size) -> np.ndarray:
         """The mask as (H, W) ids, or (H, W, K) so that it moves like an image.
@@ -163,5 +179,7 @@ def _mask_path(root: Path, row: Row) -> Path | None:
 
 def _to_tensor(array: np.ndarray) -> torch.Tensor:
     """(H, W, C) as a (C, H, W) view, (H, W) as it is."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    array = np.ascontiguousarray(array)
+    # What a cache hands out is the cache itself.
+    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
     return tensor.permute(2, 0, 1) if tensor.ndim == 3 else tensor

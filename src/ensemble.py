@@ -10,17 +10,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from competition import find_images
 from errors import UserError, script
 from experiment import loader_spec
 from overrides import load_config
-from postprocess import Rule, decide_by, describe, label_by, rules_of
 from precision import precision_here
-from submission_check import check_file
-from submission_plan import Plan, choose_rows, match_images, read_plan
-from submission_rows import Format, PartFile, assemble, fingerprint, mask_to_rles
+
+# --help and wrong flags answer at once: torch and pandas come in where they are used.
+if TYPE_CHECKING:
+    from postprocess import Rule
+    from submission_plan import Plan
+    from submission_rows import Format, PartFile
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class How:
         kind: of the mean, see `mean_probs`.
     """
 
-    rules: Sequence[Rule]
+    rules: "Sequence[Rule]"
     views: Sequence[Sequence[str]]
     weights: Sequence[float] | None
     kind: str
@@ -110,13 +111,15 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 
 def predict_images(
     config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
-    part: PartFile, form: Format, how: How, folder: Path,
+    part: "PartFile", form: "Format", how: How, folder: Path,
 ) -> None:  # fmt: skip
     """Predicts images, appends each one's rows to the part, and keeps pictures if asked to."""
     from tqdm import tqdm
 
+    from postprocess import decide_by, label_by
     from predictor import build_stream, choose_device, load_teams, predict_batch
     from probs import write_mask, write_probs
+    from submission_rows import mask_to_rles
 
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
@@ -176,9 +179,11 @@ def set_aside(path: Path) -> None:
 
 
 def write_submission(
-    config: Any, plan: Plan, form: Format, *, key: str, folder: Path, count: int
+    config: Any, plan: "Plan", form: "Format", *, key: str, folder: Path, count: int
 ) -> int | None:
     """Joins the shards when all of them are complete; returns the rows, or None."""
+    from submission_rows import PartFile, assemble
+
     paths = [part_path(folder, index, count) for index in range(count)]
     if not all(path.is_file() for path in paths):
         return None
@@ -196,6 +201,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+
+    from competition import find_images
+    from postprocess import describe, rules_of
+    from submission_check import check_file
+    from submission_plan import choose_rows, match_images, read_plan
+    from submission_rows import Format, PartFile, fingerprint
+
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
     index, count = parse_shard(args.shard)
     reports = [read_report(config, run) for run in runs]

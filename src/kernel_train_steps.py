@@ -143,6 +143,8 @@ def finish(
         UserError: scoring or export fails.
     """
     folds = wanted_folds(job, bundle)
+    # What lies in the working folder becomes the kernel's output: gigabytes nobody asked for.
+    shutil.rmtree(kaggle_root() / "working" / "output" / "cache", ignore_errors=True)
     print(f"{len(finished)} of {len(folds)} folds are finished: {list(finished)}")
     if len(finished) < len(folds):
         print(f"to go on: src/kernel.py train --resume attaches {job.earlier}; push again")

@@ -106,7 +106,7 @@ class InstanceFolderMasks:
             UserError: no folder of the image, a broken file, or another size than the image's.
         """
         mask = np.zeros(size, np.uint8)
-        for file in self._files(img):
+        for file in self.files(img):
             mask |= self._read_one(file, img, size)
         return mask
 
@@ -117,7 +117,7 @@ class InstanceFolderMasks:
             UserError: as `read`, or two instances overlap.
         """
         labels = np.zeros(size, np.int32)
-        files = self._files(img)
+        files = self.files(img)
         for at, file in enumerate(files):
             inside = self._read_one(file, img, size) != 0
             taken = labels[inside]
@@ -134,7 +134,12 @@ class InstanceFolderMasks:
         """None: only decoding tells."""
         return None
 
-    def _files(self, img: str) -> list[Path]:
+    def files(self, img: str) -> list[Path]:
+        """The mask files of an image, sorted.
+
+        Raises:
+            UserError: no folder of the image.
+        """
         pattern = self.pattern.replace("{img}", glob.escape(img))
         files = sorted(self.root.glob(pattern))
         folder = self.root / self.pattern.replace("{img}", img)

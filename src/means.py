@@ -19,6 +19,8 @@ def mean_probs(probs: Sequence[Tensor], weights: Sequence[float], kind: str = "p
         kind: "probs" (arithmetic), "logits" (what a doubtful run says counts less) or "votes" (of
             masks decided above one half; where classes exclude each other, of the likeliest).
     """
+    if len(probs) == 1 and kind == "probs":
+        return probs[0]
     share = [weight / sum(weights) for weight in weights]
     if kind == "logits":
         probs = [torch.logit(one.clamp(EDGE, 1 - EDGE)) for one in probs]

@@ -11,7 +11,7 @@ from errors import UserError
 
 def to_levels(probs: torch.Tensor) -> torch.Tensor:
     """uint8 of the same shape and device, 0...255 for probabilities 0...1, rounded."""
-    return (probs * 255).round().to(torch.uint8)
+    return (probs * 255).round_().to(torch.uint8)
 
 
 def write_probs(path: Path, probs: torch.Tensor) -> None:

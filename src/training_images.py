@@ -10,7 +10,7 @@ import pandas as pd
 
 from competition import (
     Columns,
-    find_images,
+    find_names,
     image_id,
     mask_format,
     read_table,
@@ -18,7 +18,7 @@ from competition import (
     table_rows,
 )
 from errors import UserError, raise_all
-from rle import is_empty_rle, rle_area
+from rle import is_empty_rle, rle_areas
 
 
 class TrainingImages(NamedTuple):
@@ -85,7 +85,7 @@ def _from_folder(config: Any) -> TrainingImages:
             "make a toy one: python src/demo_data.py"
         )
     kind = mask_format(config.MASK_FORMAT, config.MASK_PATH, has_rle=False)
-    images = find_images(config.TRAIN_PATH, config.IMAGE_SUFFIX)
+    images = find_names(config.TRAIN_PATH, config.IMAGE_SUFFIX)
     table = pd.DataFrame({"img": sorted(images)})
     notes = [f"no table {config.TRAIN_CSV}: took the images of {config.TRAIN_PATH}"]
     return TrainingImages(table, None, None, notes + _attach(table, config, kind))
@@ -137,8 +137,7 @@ def sum_areas(ids: pd.Series, texts: Iterable[str]) -> np.ndarray:
     """Foreground pixels of each image, int64 (N,), in order of first appearance."""
     codes, names = pd.factorize(ids)
     areas = np.zeros(len(names), np.int64)
-    pairs = zip(ids, texts, strict=True)
-    np.add.at(areas, codes, [rle_area(text, name=img) for img, text in pairs])
+    np.add.at(areas, codes, rle_areas(list(texts), list(ids)))
     return areas
 
 
@@ -153,9 +152,9 @@ def _attach(
         image = honour(table["image"], (root, config.TRAIN_PATH), root)
         problems += _missing(table["image"], image, "image", config.TRAIN_PATH)
     else:
-        images = find_images(config.TRAIN_PATH, config.IMAGE_SUFFIX)
+        images = find_names(config.TRAIN_PATH, config.IMAGE_SUFFIX)
         prefix = _prefix(config.TRAIN_PATH, root)
-        image = [prefix + images[img].name if img in images else "" for img in table["img"]]
+        image = [prefix + images[img] if img in images else "" for img in table["img"]]
         problems += _missing(table["img"], image, "image", config.TRAIN_PATH)
         spare = len(images.keys() - set(table["img"]))
         if spare:

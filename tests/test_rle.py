@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco
 
 from errors import UserError
-from rle import paint_runs, rle_area, rle_decode, rle_encode, rle_runs
+from rle import paint_runs, rle_area, rle_areas, rle_decode, rle_encode, rle_runs
 
 RNG = np.random.default_rng(0)
 
@@ -131,6 +131,19 @@ def test_uneven_blanks_are_read() -> None:
 
 def test_touching_runs_are_fine() -> None:
     assert rle_encode(rle_decode("1 2 3 2", (3, 4))) == "1 4"
+
+
+def test_areas_of_many_are_those_of_each() -> None:
+    masks = [(RNG.random((9, 7)) < p).astype(np.uint8) for p in RNG.random(2500)]
+    texts: list[object] = [rle_encode(mask) for mask in masks]
+    texts[3:6] = ["", None, " 1  2\t4 1\n"]
+    masks[3:6] = [np.zeros((3, 4)), np.zeros((3, 4)), rle_decode("1 2 4 1", (3, 4))]
+    names = [f"car_{at}" for at in range(len(texts))]
+    assert rle_areas(texts, names).tolist() == [mask.sum() for mask in masks]
+    assert rle_areas([], []).tolist() == []
+    for broken in ("1 2 3", "1 x", 5):
+        with pytest.raises(UserError, match=r"^car_1234: "):
+            rle_areas([*texts[:1234], broken, *texts[1235:]], names)
 
 
 def test_paint_keeps_labels_and_order() -> None:

@@ -1,0 +1,77 @@
+"""Does memory grow with the number of images? The whole process tree of ensemble.py, sampled."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from frames import frames, scratch
+from harness import ROOT, Line, Target, gate
+from networks import write_run
+
+NETWORK = "smp_linknet_tu-mobilenetv3_small_050"
+
+
+def run(*, toy: bool) -> list[Line]:
+    """MB more a thousand images, by a straight line through the last two thirds of a run."""
+    count = 60 if toy else 2000
+    root, source = scratch("memory"), frames(toy=True)
+    folder = root / "input"
+    (folder / "test_hq").mkdir(parents=True)
+    originals = sorted((source / "test_hq").glob("*.jpg"))
+    ids = [f"x{at:05d}_01" for at in range(count)]
+    for at, img in enumerate(ids):
+        os.link(originals[at % len(originals)], folder / "test_hq" / f"{img}.jpg")
+    with (folder / "sample_submission.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("img", "rle_mask"), *((f"{img}.jpg", "1 1") for img in ids)])
+    write_run(root, NETWORK, 64, folds=1)
+    code, samples = watch(root, folder)
+    done, used = np.array(samples).T
+    late = done > count / 3
+    slope = float(np.polyfit(done[late], used[late], 1)[0]) * 1000 if late.sum() > 2 else 0.0
+    line = Line(
+        f"memory of ensemble.py, {count:,} images",
+        "MB (PSS)",
+        {"ours": [float(value) for value in used[late]] or [float(used[-1])]},
+        gate(code == 0, "a checked submission"),
+        [Target("MB more per 1,000 images", slope, 5.0, at_least=False)],
+        "Proportional set size of all its processes, every 0.1 s.",
+    )
+    print(f"{line.name}: {len(samples)} samples, {slope:.2f} MB per 1,000 images", flush=True)
+    return [line]
+
+
+def watch(root: Path, folder: Path) -> tuple[int, list[tuple[int, float]]]:
+    """Exit code, and (images done, MB) while it predicts."""
+    words = [
+        *("--input", str(folder), "--output", str(root / "output"), "--logs", str(root / "logs")),
+        *("--run", "bench", "--rle-order", "row"),
+    ]
+    log = (root / "log.txt").open("w")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "src" / "ensemble.py"), *words], stdout=log, stderr=log
+    )
+    part = root / "output" / "bench" / "submission.0of1.part.jsonl"
+    samples = []
+    while process.poll() is None:
+        done = part.read_bytes().count(b"\n") - 1 if part.exists() else 0
+        if done > 0:
+            samples.append((done, tree_memory(process.pid)))
+        time.sleep(0.1)
+    log.close()
+    return process.returncode, samples or [(0, 0.0)]
+
+
+def tree_memory(pid: int) -> float:
+    """MB that a process and all its descendants hold, shared pages counted once."""
+    try:
+        rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has just ended
+        return 0.0
+    mine = next(int(row.split()[1]) for row in rows if row.startswith("Pss:")) / 1024
+    return mine + sum(tree_memory(int(child)) for child in children)

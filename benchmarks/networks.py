@@ -1,0 +1,57 @@
+"""Networks of noise for benchmarks: speed does not depend on what the weights have learned."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dataset import DataSpec
+from Lightning_module import Recipe, SegmentationModule, build_module
+from predictor import choose_device
+
+DEVICE = choose_device("auto")
+
+
+def noise_module(name: str, side: int, seed: int = 0) -> SegmentationModule:
+    """A module whose masks cover half of a picture, with edges as sharp as a trained one's."""
+    torch.manual_seed(seed)
+    spec = DataSpec(size=(side, side))
+    recipe = Recipe(encoder_lr_factor=1.0)
+    module = build_module(name, spec, recipe=recipe, encoder_weights=None)
+    with torch.inference_mode():
+        logits = copy.deepcopy(module).eval()(torch.randint(0, 256, (1, 3, side, side)).byte())
+    head = [m for m in module.model.modules() if isinstance(m, torch.nn.Conv2d)][-1]
+    scale = 4 / float(logits.std())
+    head.weight.data *= scale
+    if head.bias is not None:
+        head.bias.data = (head.bias.data - float(logits.median())) * scale
+    return module
+
+
+def write_run(root: Path, name: str, side: int, *, folds: int, views: tuple[str, ...] = ()) -> None:
+    """Checkpoints under root/logs/bench and root/output/bench/report.json, as if trained."""
+    records = []
+    for fold in range(folds):
+        module = noise_module(name, side, seed=fold)
+        path = root / "logs" / "bench" / f"fold_{fold}" / "checkpoints" / "best.ckpt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+        torch.save({**content, "pytorch-lightning_version": "2.6.0"}, path)
+        where = path.relative_to(root / "logs").as_posix()
+        records.append({"fold": fold, "checkpoint": where})
+    report = {
+        "run": "bench", "threshold": 0.5, "min_area": 0, "folds": records, "tta": list(views),
+        "spec": DataSpec(size=(side, side)).to_dict(),
+    }  # fmt: skip
+    folder = root / "output" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def finish(value: Any = None) -> Any:
+    """Waits until the device has done what it was told."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return value
