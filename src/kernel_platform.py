@@ -105,7 +105,7 @@ def run_notebook(
     if missing:
         raise UserError(f"not installed: {', '.join(missing)}. pip install -r requirements-dev.txt")
     working = root / "working"
-    for folder in (root / "input", working, root / "tmp", root / "site"):
+    for folder in (root / "input", working, root / "site"):
         folder.mkdir(parents=True, exist_ok=True)
     unshare = namespaces() if isolate else ()
     hidden = {name: installed_at(name) for name in hidden_modules if installed_at(name)}
@@ -114,14 +114,17 @@ def run_notebook(
     shutil.copyfile(notebook, working / "__notebook__.ipynb")
     words = [sys.executable, "-m", "papermill", "--no-progress-bar", "__notebook__.ipynb"]
     words += ["__notebook__.ipynb"]
-    if unshare:
-        with _mount_point(Path("/kaggle")) as there:
-            target = Path("/kaggle") if there else root
-            command = _wrapped(unshare, root, target, mounted, words)
-            done = _execute(command, working, _environment(root, target, variables or {}))
-    else:
-        _link(root, mounted)
-        done = _execute(words, working, _environment(root, root, variables or {}))
+    # Short, as /tmp is there: names of sockets between processes hold a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="k", dir="/tmp") as scratch:
+        more = {"TMPDIR": scratch, "HOME": scratch, **(variables or {})}
+        if unshare:
+            with _mount_point(Path("/kaggle")) as there:
+                target = Path("/kaggle") if there else root
+                command = _wrapped(unshare, root, target, mounted, words)
+                done = _execute(command, working, _environment(root, target, more))
+        else:
+            _link(root, mounted)
+            done = _execute(words, working, _environment(root, root, more))
     (root / "papermill.log").write_text(done.stdout + done.stderr)
     if done.returncode:
         raise UserError(f"the notebook stops: {_error_of(working, done.stderr)}")
@@ -195,8 +198,6 @@ def _environment(root: Path, target: Path, more: Mapping[str, str]) -> dict[str,
         "KAGGLE_ROOT": str(target),
         "PYTHONPATH": str(root / "site"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}",
-        "TMPDIR": str(root / "tmp"),
-        "HOME": str(root / "tmp"),
         "PIP_NO_INDEX": "1",
         "PIP_CONFIG_FILE": os.devnull,
         **more,

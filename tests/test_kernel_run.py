@@ -207,6 +207,13 @@ def test_the_platform_is_what_kaggle_is(tmp_path: Path, isolate: bool) -> None:
     assert told["read_only"] is isolate
 
 
+def test_a_deep_folder_leaves_room_for_the_names_of_sockets(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a_folder_with_a_long_name"] * 5)
+    deep.mkdir(parents=True)
+    code = "import multiprocessing as mp, multiprocessing.connection as c\nc.Listener(family='AF_UNIX')"
+    run_notebook(toy(deep / "toy.ipynb", code), deep / "root", mounted={})
+
+
 def test_errors_of_cells_come_in_one_line(tmp_path: Path) -> None:
     notebook = toy(
         tmp_path / "toy.ipynb", "class UserError(ValueError): pass\nraise UserError('no')"
