@@ -210,7 +210,7 @@ def test_the_platform_is_what_kaggle_is(tmp_path: Path, isolate: bool) -> None:
 def test_a_deep_folder_leaves_room_for_the_names_of_sockets(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a_folder_with_a_long_name"] * 5)
     deep.mkdir(parents=True)
-    code = "import multiprocessing as mp, multiprocessing.connection as c\nc.Listener(family='AF_UNIX')"
+    code = "from multiprocessing.connection import Listener\nListener(family='AF_UNIX').close()"
     run_notebook(toy(deep / "toy.ipynb", code), deep / "root", mounted={})
 
 
