@@ -120,8 +120,9 @@ def test_the_loss_is_that_of_the_masks_and_the_gate() -> None:
     there = torch.tensor([[1.0, 0], [0, 1], [0, 0]])
     p = logits[:, 2:, 0, 0].sigmoid()
     twin = -(there * p.log() + (1 - there) * (1 - p).log()).mean()
-    assert torch.allclose(module._loss(logits, mask), module.loss(logits[:, :2], mask) + twin)
-    module._loss(logits, mask).backward()
+    loss = module._loss(logits, {"mask": mask})
+    assert torch.allclose(loss, module.loss(logits[:, :2], mask) + twin)
+    loss.backward()
     assert module.model.net.gate.weight.grad.abs().sum() > 0
 
 
