@@ -38,7 +38,7 @@ class Scale(NamedTuple):
 
 
 SCALES = {
-    "small": Scale((320, 480), 2, 80, 6, 6),
+    "small": Scale((320, 480), 2, 100, 6, 6),
     # Two samples a pixel would cost 0.3 s a frame here; antialiased edges do at this size.
     "carvana": Scale((1280, 1918), 1, 16, 16, 4),
 }
@@ -227,9 +227,9 @@ def write_demo(folder: Path, request: Request) -> bool:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The demo's own flags."""
     parser.add_argument("--scale", choices=sorted(SCALES), default="small")
-    parser.add_argument("--cars", type=int, help="training cars (small 24, carvana 16)")
-    parser.add_argument("--views", type=int, help="views a car (small 8, carvana 16)")
-    parser.add_argument("--test", type=int, help="test cars (small 6, carvana 4)")
+    for name, what in (("cars", "training cars"), ("views", "views a car"), ("test", "test cars")):
+        usual = ", ".join(f"{key} {getattr(scale, name)}" for key, scale in sorted(SCALES.items()))
+        parser.add_argument(f"--{name}", type=int, help=f"{what} ({usual})")
     parser.add_argument(
         "--with-test-masks", action="store_true", help="write test_masks/ too, for benchmarks"
     )
