@@ -73,7 +73,8 @@ def page_tiles(run: ReportRun) -> list[tuple[str, str, str]]:
     tuning = report.get("tuning")
     if tuning:
         gain = tuning["held_out"] - tuning["untuned"]
-        tiles.append((f"{run.metric} tuned", number(tuning["held_out"]), f"{gain:+.4f} held out"))
+        name, score = f"{tuning['metric']} tuned", number(tuning["held_out"])
+        tiles.append((name, score, f"{gain:+.4f} held out"))
     held = report.get("holdout") or {}
     if held:
         tiles.append(("hold-out", number(held["scores"][run.metric]), f"{held['images']} images"))
