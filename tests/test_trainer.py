@@ -251,6 +251,16 @@ def test_bad_files_are_told_before_training(
     assert not list(competition.logs.rglob("*.ckpt"))
 
 
+def test_a_run_that_stopped_at_bad_files_may_begin_otherwise(competition: Competition) -> None:
+    mask = competition.input / "train_masks" / "car1_02_mask.gif"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:40])
+    assert main(competition.flags("--fold", "0")) == 2
+    mask.write_bytes(whole)
+    assert main(competition.flags("--fold", "0", "--lr", "0.01")) == 0
+    assert main(competition.flags("--fold", "0", "--lr", "0.02")) == 2
+
+
 def test_folds_first(competition: Competition, capsys: pytest.CaptureFixture[str]) -> None:
     (competition.output / "train_folds.csv").unlink()
     assert main(competition.flags()) == 2
