@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from mask_files import IGNORE
 from oof import OofImages
 from postprocess import Rule, decide_by, decide_levels
 
@@ -21,12 +22,13 @@ class Shares:
     decided: np.ndarray
 
 
-def oof_shares(images: OofImages, rules: Sequence[Rule]) -> Shares:
+def oof_shares(images: OofImages, rules: Sequence[Rule], *, first: int = 1) -> Shares:
     """Foreground shares of each stored image; several classes are averaged.
 
     Args:
         images: what the tester left.
         rules: of the decision, one a class.
+        first: multiclass: the first class that a submission has rows of.
     """
 
     def both(at: int) -> tuple[float, float]:
@@ -36,7 +38,7 @@ def oof_shares(images: OofImages, rules: Sequence[Rule]) -> Shares:
             import torch
 
             mask = decide_by(rules, torch.from_numpy(levels).float(), task=images.task)
-            return _foreground(truth), _foreground(mask)
+            return _foreground(truth, first), _foreground(mask, first)
         mask = decide_levels(rules, levels, images.gates(at))
         return float(truth.mean()), float(mask.mean())
 
@@ -44,8 +46,8 @@ def oof_shares(images: OofImages, rules: Sequence[Rule]) -> Shares:
     return Shares(pairs[:, 0], pairs[:, 1])
 
 
-def _foreground(ids: np.ndarray) -> float:
-    return float(((ids > 0) & (ids < 255)).mean())
+def _foreground(ids: np.ndarray, first: int) -> float:
+    return float(((ids >= first) & (ids < IGNORE)).mean())
 
 
 def drift_lines(submitted: np.ndarray, known: Shares) -> list[str]:

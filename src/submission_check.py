@@ -52,7 +52,8 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
 
     try:
         images, report = _sampled_oof(config, run_output)
-        known = oof_shares(images, rules_of(report))
+        first_class = 0 if 0 in linter.plan.class_of.values() else 1
+        known = oof_shares(images, rules_of(report), first=first_class)
     except (UserError, OSError) as error:
         first = str(error).partition("\n")[0]
         linter.found.notes.append(f"not compared with out-of-fold masks: {first}")

@@ -3,16 +3,18 @@
 import csv
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from answers import score_file
-from drift import Shares, drift_lines
+from drift import Shares, drift_lines, oof_shares
 from errors import UserError
 from linter import Linter
 from masks import rle_encode
 from metrics import build_metric
+from postprocess import Rule
 from submission_plan import read_plan
 from submission_rows import Format
 
@@ -187,6 +189,30 @@ def test_many_findings_are_counted(tmp_path: Path) -> None:
     rows = [["img", "rle"], *([f"x{at}", "1 1"] for at in range(9))]
     lines = lint(tmp_path, rows).found.lines("errors")
     assert "unknown: and 4 more" in lines
+
+
+def test_shares_count_the_classes_that_have_rows() -> None:
+    truth = np.array([[0, 0, 1, 2], [0, 1, 255, 255]], np.uint8)
+    ids = np.array([[0, 1, 1, 2], [0, 0, 0, 2]])
+    levels = (np.arange(3)[:, None, None] == ids).astype(np.uint8) * 255
+
+    class Stored:
+        task = "multiclass"
+
+        def each(self, function: Any) -> list[Any]:
+            return [function(0)]
+
+        def levels(self, at: int) -> np.ndarray:
+            return levels
+
+        def truth(self, at: int, size: tuple[int, int]) -> np.ndarray:
+            return truth
+
+    rules: Any = [Rule()] * 3
+    without = oof_shares(Stored(), rules)  # type: ignore[arg-type]
+    assert (without.truth.tolist(), without.decided.tolist()) == ([3 / 8], [4 / 8])
+    every = oof_shares(Stored(), rules, first=0)  # type: ignore[arg-type]
+    assert (every.truth.tolist(), every.decided.tolist()) == ([6 / 8], [1.0])
 
 
 def test_shares_that_differ_are_drift() -> None:
