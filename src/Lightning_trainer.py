@@ -253,8 +253,17 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
 
 
 def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
-    """Leaves the fold's folder as the next stage wants it; finished.json is written last."""
+    """Leaves the fold's folder as the next stage wants it; finished.json is written last.
+
+    Raises:
+        UserError: the folder was moved after the last epoch: Lightning forgets its best score then.
+    """
     best = trainer.checkpoint_callbacks[0]
+    if best.best_model_score is None:
+        raise UserError(
+            f"{folder} was moved after its last epoch: move it back to where it was trained, or "
+            "delete it to train this fold again"
+        )
     timer = next(callback for callback in trainer.callbacks if hasattr(callback, "time_elapsed"))
     summary = {
         "fold": fold,

@@ -21,7 +21,7 @@ from means import KINDS, mean_probs, weight_grid
 from nested import choose_nested, fold_blocks, sum_blocks
 from objective import WholeScore
 from oof import OofImages
-from oof_scores import common_images, mean_gates, oof_values, open_run, read_mean_inputs
+from oof_scores import common_images, mean_gates, oof_values, open_oof, read_mean_inputs
 from overrides import load_config
 from postprocess import Rule
 from probs import write_probs
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition import mask_source
 
     table, masks = load_folds(config), mask_source(config)
-    opened = [open_run(config, table, name, masks) for name in names]
+    opened = [open_oof(config, table, name, masks) for name in names]
     if len({(images.task, images.classes, images.border) for images, _ in opened}) > 1:
         raise UserError("--runs: they are of different TASK, CLASSES or INSTANCES")
     runs = common_images([images for images, _ in opened])

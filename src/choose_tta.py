@@ -24,6 +24,7 @@ from experiment import (
 )
 from nested import choose_nested, fold_blocks, groups_of, sum_blocks
 from objective import WholeScore
+from oof_scores import read_truth
 from overrides import load_config
 from postprocess import Rule, label_by
 from precision import precision_here
@@ -57,21 +58,6 @@ def set_values(
             decided = torch.from_numpy(label_by(rules, mean, task=config.TASK))[None]
         values.append(whole.values(decided, truth))
     return torch.stack(values)
-
-
-def read_truth(
-    config: Any, row: dict[str, Any], masks: Any, *, whole: WholeScore, size: Any
-) -> Any:
-    """The truth of one image with a batch of one, as `WholeScore.values` takes it."""
-    from masks import mask_to_instances
-
-    path = config.INPUT / row["mask"] if row["mask"] else None
-    mask = masks.read(row["img"], path, tuple(size))
-    if whole.kind == "instances":
-        labels = masks.instances(row["img"], path, tuple(size))
-        return (mask_to_instances(mask) if labels is None else labels)[None]
-    truth = torch.from_numpy(mask)[None]
-    return truth[None] if config.TASK == "binary" else truth
 
 
 def fold_values(

@@ -22,7 +22,7 @@ from errors import UserError, nearest, script
 from experiment import load_folds
 from ledger import read_runs, read_scalars, write_html
 from objective import WholeScore
-from oof_scores import common_images, oof_values, open_run
+from oof_scores import common_images, oof_values, open_oof
 from overrides import load_config
 from postprocess import rules_of
 
@@ -40,7 +40,7 @@ def run_values(config: Any, names: Sequence[str]) -> tuple[dict[str, Tensor], An
     from competition import mask_source
 
     table, masks = load_folds(config), mask_source(config)
-    opened = [open_run(config, table, run, masks) for run in names]
+    opened = [open_oof(config, table, run, masks) for run in names]
     if len({(images.task, images.classes) for images, _ in opened}) > 1:
         raise UserError(f"{', '.join(names)} are of different tasks or classes: compare like runs")
     common = common_images([images for images, _ in opened])

@@ -161,6 +161,23 @@ def sample_columns(
     return Columns(found.id, rle, cls)
 
 
+def read_sample(config: Any) -> "tuple[pd.DataFrame, Columns]":
+    """The sample submission, and which of its columns is which.
+
+    Raises:
+        UserError: as `read_table` and `sample_columns`.
+    """
+    table = read_table(config.TEST_CSV, config.ID_COLUMN)
+    columns = sample_columns(
+        table,
+        id_column=config.ID_COLUMN,
+        rle_column=config.RLE_COLUMN,
+        class_column=config.CLASS_COLUMN,
+        name=config.TEST_CSV.name,
+    )
+    return table, columns
+
+
 def _looks_like_rle(cells: "pd.Series") -> bool:
     filled = cells[cells != ""].head(20)
     texts = [text if len(text) <= PEEK else text[:PEEK].rpartition(" ")[0] for text in filled]

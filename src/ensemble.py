@@ -6,7 +6,6 @@ processes, and the one that ends last writes the submission.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from errors import UserError, script
 from experiment import loader_spec
 from overrides import load_config
 from precision import precision_here
+from run_reports import checkpoints_of, read_blend, read_report
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
@@ -43,53 +43,6 @@ class How:
 
 # Share of images that may be lost before a submission is no longer worth writing.
 LOST_SHARE = 0.05
-
-
-def read_report(config: Any, run: str) -> dict[str, Any]:
-    """The report.json of a run.
-
-    Raises:
-        UserError: there is none.
-    """
-    path = config.OUTPUT / run / "report.json"
-    if not path.is_file():
-        raise UserError(
-            f"no report {path}. Score the run first: src/Lightning_tester.py --run {run}"
-        )
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is broken: {error}. Run src/Lightning_tester.py again") from None
-
-
-def checkpoints_of(config: Any, report: dict[str, Any]) -> list[Path]:
-    """Checkpoints of the report's folds that TRAIN_FOLDS asks for.
-
-    Raises:
-        UserError: none is left.
-    """
-    wanted = config.TRAIN_FOLDS
-    chosen = [fold for fold in report["folds"] if wanted is None or fold["fold"] in wanted]
-    if not chosen:
-        known = [fold["fold"] for fold in report["folds"]]
-        raise UserError(f"run {report['run']!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
-    return [config.LOGS / fold["checkpoint"] for fold in chosen]
-
-
-def read_blend(folder: Path, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The report that blend.py left for these runs, {} without one.
-
-    Raises:
-        UserError: the runs were scored anew since.
-    """
-    path = folder / "report.json"
-    report = json.loads(path.read_text()) if len(reports) > 1 and path.is_file() else {}
-    if report and report["blend"]["oof_keys"] != [one.get("oof_key") for one in reports]:
-        raise UserError(
-            f"{path} was made of other predictions of these runs: run src/blend.py again, or "
-            "delete it to weigh them alike"
-        )
-    return report
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -205,8 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition import find_images
     from postprocess import describe, rules_of
     from submission_check import check_file
-    from submission_plan import choose_rows, match_images, read_plan
-    from submission_rows import Format, PartFile, fingerprint
+    from submission_plan import match_images, read_plan
+    from submission_rows import PartFile, build_format, fingerprint
 
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
     index, count = parse_shard(args.shard)
@@ -220,14 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     match_images(plan, found, config.TEST_PATH)
     first = reports[0]
     task, classes = first["spec"]["task"], first["spec"]["classes"]
-    form = Format(
-        rows=choose_rows(config.SUBMISSION_ROWS, plan, foreground=classes - (task == "multiclass")),
-        task=task,
-        classes=classes,
-        order=config.RLE_ORDER,
-        base=config.RLE_BASE,
-        empty=config.RLE_EMPTY,
-    )
+    form = build_format(config, plan, task=task, classes=classes)
     for name in ("THRESHOLD", "MIN_AREA"):
         if not (blended or first).get("rules") and getattr(config, name) != first[name.lower()]:
             print(f"note: {name} is {first[name.lower()]} as when {runs[0]} was scored, not "

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble import checkpoints_of, read_blend, read_report
 from errors import script
 from kernel_bundle import add_wheels, export_run, safe_name, write_manifest
 from kernel_image import import_closure, missing_distributions
 from kernel_notebook import INFER_ROOTS
 from overrides import load_config
+from run_reports import checkpoints_of, read_blend, read_report
 
 
 def export_runs(

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from competition import find_images, image_id, read_table, sample_columns
+from competition import find_images, image_id, read_sample
 from errors import UserError
 from submission_plan import read_plan
 
@@ -56,14 +56,7 @@ def _write_image(path: Path, new: Path, *, scale: float, black: bool) -> None:
 def _write_sample(config: Any, pairs: list[tuple[str, str]], path: Path) -> None:
     import pandas as pd
 
-    table = read_table(config.TEST_CSV, config.ID_COLUMN)
-    columns = sample_columns(
-        table,
-        id_column=config.ID_COLUMN,
-        rle_column=config.RLE_COLUMN,
-        class_column=config.CLASS_COLUMN,
-        name=config.TEST_CSV.name,
-    )
+    table, columns = read_sample(config)
     groups = dict(list(table.groupby(table[columns.id].map(image_id), sort=False)))
     parts = []
     for base, img in pairs:

@@ -64,16 +64,10 @@ def names_of(config: Any, args: argparse.Namespace, kind: str) -> tuple[str, str
 
 def sample_of(config: Any) -> dict[str, Any]:
     """What a Job says of the sample submission: its file and columns."""
-    from competition import read_table, sample_columns
+    from competition import read_sample
     from kernel_mount import read_rows
 
-    columns = sample_columns(
-        read_table(config.TEST_CSV, config.ID_COLUMN),
-        id_column=config.ID_COLUMN,
-        rle_column=config.RLE_COLUMN,
-        class_column=config.CLASS_COLUMN,
-        name=config.TEST_CSV.name,
-    )
+    _, columns = read_sample(config)
     return {
         "columns": tuple(read_rows(config.TEST_CSV)[0]),
         "id_column": columns.id,

@@ -132,7 +132,7 @@ def predict(
     for at in range(processes):
         words = [sys.executable, str(src / "ensemble.py"), *flags, "--shard", f"{at}/{processes}"]
         log = work / f"predict_{at}.log"
-        env = dict(os.environ, PYTHONPATH=_python_path(paths))
+        env = dict(os.environ, PYTHONPATH=python_path(paths))
         if processes > 1:
             env["CUDA_VISIBLE_DEVICES"] = str(at)
         with log.open("w") as stream:
@@ -149,7 +149,7 @@ def predict(
     return folder / "submission.csv"
 
 
-def _python_path(paths: Sequence[str]) -> str:
+def python_path(paths: Sequence[str]) -> str:
     return os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH", "")])])
 
 

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from errors import UserError
 from kernel_mount import Bundle, Job, find_competition, kaggle_root, mounts
+from kernel_predict import python_path
 
 # Share of the budget for training; scoring and export take the rest.
 TRAINING = 0.85
@@ -110,7 +111,7 @@ def _is_open(job: Job, running: dict[int, tuple[int, Any, Path]]) -> bool:
 
 def _start(words: Sequence[str], paths: Sequence[str], gpu: int, gpus: int, stream: IO[str]) -> Any:
     env = dict(os.environ)
-    env["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [env.get("PYTHONPATH", "")])])
+    env["PYTHONPATH"] = python_path(paths)
     if gpus > 1:
         env["CUDA_VISIBLE_DEVICES"] = str(gpu)
     return subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, env=env)
@@ -164,7 +165,7 @@ def finish(
 
 def _run(words: Sequence[str], paths: Sequence[str]) -> None:
     env = dict(os.environ)
-    env["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [env.get("PYTHONPATH", "")])])
+    env["PYTHONPATH"] = python_path(paths)
     done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True)
     lines = (done.stdout if not done.returncode else done.stderr).strip().splitlines()
     if done.returncode:

@@ -71,6 +71,21 @@ def mean_gates(
     return mean_probs(planes, weights, kind).flatten().tolist()
 
 
+def read_truth(
+    config: Any, row: dict[str, Any], masks: Any, *, whole: WholeScore, size: Any
+) -> Any:
+    """The truth of one image with a batch of one, as `WholeScore.values` takes it."""
+    from masks import mask_to_instances
+
+    path = config.INPUT / row["mask"] if row["mask"] else None
+    mask = masks.read(row["img"], path, tuple(size))
+    if whole.kind == "instances":
+        labels = masks.instances(row["img"], path, tuple(size))
+        return (mask_to_instances(mask) if labels is None else labels)[None]
+    truth = torch.from_numpy(mask)[None]
+    return truth[None] if config.TASK == "binary" else truth
+
+
 def common_images(runs: Sequence[OofImages]) -> list[OofImages]:
     """The runs with the images that all of them predicted, in one order.
 
@@ -97,7 +112,7 @@ def common_images(runs: Sequence[OofImages]) -> list[OofImages]:
     return kept
 
 
-def open_run(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, dict[str, Any]]:
+def open_oof(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, dict[str, Any]]:
     """(stored predictions, report) of a run.
 
     Args:

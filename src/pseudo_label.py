@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from competition import find_images
-from ensemble import checkpoints_of, read_report
 from errors import UserError, script
 from experiment import check_same_folds, load_folds, loader_spec, write_json
 from mask_files import IGNORE
@@ -25,6 +24,7 @@ from overrides import load_config
 from postprocess import Rule, decide_by
 from precision import precision_here
 from pseudo_masks import pseudo_key
+from run_reports import checkpoints_of, read_report
 
 UNSURE = (0.2, 0.8)
 

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from bootstrap import paired_gain
-from choose_tta import read_truth
 from errors import UserError, script
 from experiment import check_same_folds, fold_path, load_folds, loader_spec, quiet_lightning
 from objective import WholeScore
 from oof import OofImages
-from oof_scores import oof_values, open_run
+from oof_scores import oof_values, open_oof, read_truth
 from overrides import load_config
 from postprocess import Rule, decide_by, label_by
 from precision import precision_here
@@ -114,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_same_folds(config)
     quiet_lightning()
-    images, report = open_run(config, load_folds(config), config.RUN, mask_source(config))
+    images, report = open_oof(config, load_folds(config), config.RUN, mask_source(config))
     if any(fold["checkpoint"].endswith("soup.ckpt") for fold in report["folds"]):
         print(f"run {config.RUN!r} has its soup: delete soup.ckpt and score it again to go back")
         return 0

@@ -11,23 +11,10 @@ from competition import find_images
 from errors import UserError
 from images import image_size
 from linter import Linter
-from submission_plan import choose_rows, match_images, read_plan
-from submission_rows import Format
+from submission_plan import match_images, read_plan
+from submission_rows import build_format
 
 SAMPLED = 500
-
-
-def build_format(config: Any, plan: Any) -> Format:
-    """The rows that the configuration and the sample ask for."""
-    foreground = config.CLASSES - (config.TASK == "multiclass")
-    return Format(
-        rows=choose_rows(config.SUBMISSION_ROWS, plan, foreground=foreground),
-        task=config.TASK,
-        classes=config.CLASSES,
-        order=config.RLE_ORDER,
-        base=config.RLE_BASE,
-        empty=config.RLE_EMPTY,
-    )
 
 
 def size_reader(config: Any, images: dict[str, Path]) -> Callable[[str], tuple[int, int] | None]:
@@ -99,7 +86,8 @@ def check_file(config: Any, path: Path, *, run_output: Path | None = None) -> Li
     found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX) if config.TEST_PATH.is_dir() else {}
     if found:
         match_images(plan, found, config.TEST_PATH)
-    linter = Linter(plan, build_format(config, plan), size_reader(config, found))
+    form = build_format(config, plan, task=config.TASK, classes=config.CLASSES)
+    linter = Linter(plan, form, size_reader(config, found))
     findings = linter.check(path)
     if not findings.errors:
         for line in drift_from_oof(config, run_output or config.RUN_OUTPUT, linter):

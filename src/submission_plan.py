@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from competition import image_id, read_table, sample_columns
+from competition import image_id, read_sample
 from errors import UserError, nearest, raise_all
 
 
@@ -38,14 +38,7 @@ def read_plan(config: Any) -> Plan:
     Raises:
         UserError: no such file, columns that are missing, classes outside 0 to K-1.
     """
-    table = read_table(config.TEST_CSV, config.ID_COLUMN)
-    columns = sample_columns(
-        table,
-        id_column=config.ID_COLUMN,
-        rle_column=config.RLE_COLUMN,
-        class_column=config.CLASS_COLUMN,
-        name=config.TEST_CSV.name,
-    )
+    table, columns = read_sample(config)
     ids = table[columns.id].tolist()
     texts = table[columns.cls].tolist() if columns.cls else [""] * len(ids)
     rows_of: dict[str, list[int]] = {}

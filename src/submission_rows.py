@@ -15,7 +15,7 @@ import numpy as np
 from competition import image_id
 from errors import UserError
 from masks import mask_to_instances, rle_encode
-from submission_plan import Plan
+from submission_plan import Plan, choose_rows
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,22 @@ class Format:
     order: str = "column"
     base: int = 1
     empty: str = ""
+
+
+def build_format(config: Any, plan: Plan, *, task: str, classes: int) -> Format:
+    """The rows that the configuration and the sample ask for.
+
+    Raises:
+        UserError: as `choose_rows`.
+    """
+    return Format(
+        rows=choose_rows(config.SUBMISSION_ROWS, plan, foreground=classes - (task == "multiclass")),
+        task=task,
+        classes=classes,
+        order=config.RLE_ORDER,
+        base=config.RLE_BASE,
+        empty=config.RLE_EMPTY,
+    )
 
 
 def mask_to_rles(mask: np.ndarray, form: Format, objects: np.ndarray | None = None) -> list[str]:

@@ -8,7 +8,6 @@ Needs Lightning_tester.py first; takes a minute or less, no GPU.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +23,7 @@ from oof import OofImages, read_oof_rows
 from overrides import load_config
 from pixel_tuning import tune_pixels
 from postprocess import Rules
+from run_reports import read_report
 from tuning import Class
 
 
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_same_folds(config)
     rows = read_oof_rows(load_folds(config), config.RUN_OUTPUT)
     path = config.RUN_OUTPUT / "report.json"
-    report = json.loads(path.read_text())
+    report = read_report(config, config.RUN)
 
     from competition import mask_source
     from report import write_page

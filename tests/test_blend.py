@@ -15,7 +15,7 @@ import tune
 from hill_climb import STEPS, climb_bags, thin
 from means import weight_grid
 from objective import WholeScore
-from oof_scores import open_run
+from oof_scores import open_oof
 from postprocess import Rule
 from test_compare_runs import write_scored
 
@@ -91,7 +91,7 @@ def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
         write_scored(competition, "abcd"[seed], noise, 30 + seed)
     config, _ = load_config(competition.flags())
     table, masks = load_folds(config), mask_source(config)
-    runs = [open_run(config, table, name, masks)[0] for name in "abcd"]
+    runs = [open_oof(config, table, name, masks)[0] for name in "abcd"]
     whole, rules = WholeScore("dice", task="binary", classes=1), [Rule(0.5)]
     blocks = np.array(runs[0].folds)
     got = climb_bags(runs, rules, whole, blocks)
@@ -126,7 +126,7 @@ def test_pixels_are_thinned_to_the_budget(competition) -> None:
 
     write_scored(competition, "a", 0.4, 40)
     config, _ = load_config(competition.flags())
-    images, _ = open_run(config, load_folds(config), "a", mask_source(config))
+    images, _ = open_oof(config, load_folds(config), "a", mask_source(config))
     (small,) = thin([images], budget=12 * 64 * 80 // 8)
     assert small.levels(3).shape == (1, 22, 27)
     assert np.array_equal(small.levels(3), images.levels(3)[:, ::3, ::3])
