@@ -150,7 +150,7 @@ def defining_knobs(config: Any) -> dict[str, Any]:
 def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True) -> None:
     """Starts the run's folder, or makes sure that the one there is of the same configuration.
 
-    A run that stopped before its first fold, at data that had to be mended, has nothing to keep.
+    A run that stopped before its first checkpoint has nothing to keep: it may begin otherwise.
 
     Raises:
         UserError: it was begun with other knobs or folds; lists what differs.
@@ -160,7 +160,7 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
     if overwrite and main_process:
         shutil.rmtree(config.RUN_PATH, ignore_errors=True)
         shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
-    if path.is_file() and any(config.RUN_PATH.glob("fold_*")):
+    if path.is_file() and any(config.RUN_PATH.glob("fold_*/checkpoints/*.ckpt")):
         raise_all(
             differences(json.loads(path.read_text()), now),
             f"run {config.RUN!r} was begun with another configuration. Choose another --run, "

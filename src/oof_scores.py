@@ -1,6 +1,5 @@
 """Per-image values of stored out-of-fold predictions, of one run or the mean of several."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from means import mean_probs
 from objective import WholeScore
 from oof import OofImages, read_oof_rows
 from postprocess import Rule, decide_by, label_by
+from run_reports import read_report
 
 
 def oof_values(
@@ -124,11 +124,7 @@ def open_oof(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, 
     Raises:
         UserError: it is not scored.
     """
-    folder = config.OUTPUT / run
-    path = folder / "report.json"
-    if not path.is_file():
-        raise UserError(f"no report {path}: score it, src/Lightning_tester.py --run {run}")
-    report = json.loads(path.read_text())
+    folder, report = config.OUTPUT / run, read_report(config, run)
     spec = report["spec"]
     images = OofImages(
         folder / "oof", read_oof_rows(table, folder), masks=masks,
