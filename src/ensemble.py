@@ -77,7 +77,7 @@ def predict_images(
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     teams = load_teams(checkpoints, device, views=how.views, weights=how.weights)
-    gated = any(rule.gate for rule in how.rules)
+    gated = any(rule.gate or rule.gate_scale for rule in how.rules)
     if gated and not all(team.spec.gate for team in teams):
         raise UserError(
             "the rules ask for GATE=head, and some network has no such head: src/blend.py and "

@@ -64,17 +64,20 @@ def tune_pixels(images: OofImages, objective: Objective, start: float) -> list[C
         }
         one.consider("parts", propose_parts(one, tables, areas[k], 2))
     if images.gates(0) is not None:
-        tune_gates(images, tuned, truth)
+        tune_gates(images, tuned, truth, areas)
     return tuned
 
 
-def tune_gates(images: OofImages, tuned: Sequence[Class], truth: torch.Tensor) -> None:
+def tune_gates(
+    images: OofImages, tuned: Sequence[Class], truth: torch.Tensor, areas: Sequence[list[int]]
+) -> None:
     """Tunes below which probability of the second head a class's mask is empty.
 
     Args:
         images: with gates.
         tuned: the classes so far.
         truth: (N, K) foreground pixels.
+        areas: grid of each class, in pixels.
     """
 
     def sweep(at: int) -> list[np.ndarray]:
@@ -91,4 +94,5 @@ def tune_gates(images: OofImages, tuned: Sequence[Class], truth: torch.Tensor) -
     gates = torch.tensor([images.gates(at) for at in range(len(images))], dtype=torch.double)
     for k, one in enumerate(tuned):
         counts = torch.from_numpy(np.stack([row[k] for row in swept]))
-        one.consider("gate", propose_gate(one, counts, truth[:, k], gates[:, k], GATES))
+        of = (counts, truth[:, k], gates[:, k])
+        one.consider("gate", propose_gate(one, *of, limits=GATES, areas=areas[k]))

@@ -28,13 +28,16 @@ class Rule:
         largest: of the parts only the largest stays.
         gate: an image that holds the class with a probability below this is empty; 0 = no gate.
             Only networks with GATE=head say so.
+        gate_scale: softer: the mask is empty with fewer pixels than this times the probability
+            that there is nothing, 1 - gate; 0 = never.
         weight: multiclass: factor of the class's probability before the likeliest class wins.
         split: connected parts are divided at the border that the network learnt, before parts
             that are too small are dropped.
         seed: with `split`: mask minus border above it is the seed of an object, -1 to 1.
         seed_area: with `split`: fewer pixels than this are no seed.
 
-    Source: the pair and the gate are those of SIIM-ACR Pneumothorax's first place.
+    Source: the pair and the gate are those of SIIM-ACR Pneumothorax's first place; areas scaled by
+    a classifier are from the Severstal competition.
     """
 
     threshold: float = 0.5
@@ -48,6 +51,7 @@ class Rule:
     seed: float = 0.5
     seed_area: int = 4
     gate: float = 0.0
+    gate_scale: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for report.json."""
@@ -62,6 +66,8 @@ class Rule:
             words.append(f"split by seeds above {self.seed:g}")
         if self.gate:
             words.append(f"empty where the head says less than {self.gate:g}")
+        if self.gate_scale:
+            words.append(f"or below {self.gate_scale} px times what it leaves to doubt")
         if self.gate_area:
             words.append(f"empty below {self.gate_area} px above {self.high:g}")
         if self.fill_holes:
@@ -150,7 +156,10 @@ def apply_rule(levels: np.ndarray, rule: Rule, gate: float = 1.0) -> np.ndarray:
     mask = (levels > 255 * rule.threshold).view(np.uint8)
     if rule.fill_holes:
         mask = fill_holes(mask)
-    return drop_small(mask, rule.min_area, largest=rule.largest)
+    mask = drop_small(mask, rule.min_area, largest=rule.largest)
+    if rule.gate_scale and np.count_nonzero(mask) < rule.gate_scale * (1 - gate):
+        return np.zeros(levels.shape, np.uint8)
+    return mask
 
 
 def label_levels(levels: np.ndarray, rule: Rule) -> np.ndarray:

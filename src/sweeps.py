@@ -13,10 +13,10 @@ THRESHOLDS = tuple(round(0.05 + 0.025 * at, 3) for at in range(37))
 # Of the second head; the first is no gate.
 GATES = (0.0, *THRESHOLDS)
 # Finding objects costs a labelling a threshold: a coarser grid.
-OBJECT_THRESHOLDS = tuple(round(0.3 + 0.05 * at, 3) for at in range(9))
+OBJECT_THRESHOLDS = tuple(round(0.3 + 0.05 * at, 3) for at in range(13))
 # A flood costs three times a labelling.
-SPLIT_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-SEED_THRESHOLDS = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+SPLIT_THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8)
+SEED_THRESHOLDS = (0.35, 0.5, 0.65, 0.8, 0.9)
 
 
 def area_grid(areas: np.ndarray) -> list[int]:

@@ -227,9 +227,10 @@ def propose_parts(
 
 
 def propose_gate(
-    one: Class, counts: Tensor, truth: Tensor, gates: Tensor, limits: Sequence[float]
-) -> Choice:
-    """Below which probability of the second head an image is empty.
+    one: Class, counts: Tensor, truth: Tensor, gates: Tensor, *, limits: Sequence[float],
+    areas: Sequence[int],
+) -> Choice:  # fmt: skip
+    """Where the second head makes an image empty: alone, or with the pixels that were decided.
 
     Args:
         one: the class.
@@ -237,10 +238,17 @@ def propose_gate(
         truth: (N,) foreground pixels.
         gates: (N,) of the second head, 0-1.
         limits: G of them, the first 0: no gate.
+        areas: A of them, the first 0: pixels that an image needs which surely holds nothing.
     """
-    keep = gates[:, None] >= torch.tensor(limits, dtype=gates.dtype)
-    tables = {
-        rule: count_values(one.objective, counts[:, at, None] * keep[..., None], truth)
-        for at, rule in enumerate(one.now.rules())
-    }
-    return one.propose(tables.__getitem__, lambda rule, at: replace(rule, gate=limits[at]))
+    likely = gates[:, None] >= torch.tensor(limits, dtype=gates.dtype)
+    needed = torch.tensor(areas, dtype=gates.dtype) * (1 - gates[:, None])
+    tables = {}
+    for at, rule in enumerate(one.now.rules()):
+        keep = likely[:, :, None] & (counts[:, at, :1] >= needed)[:, None]
+        shown = counts[:, at, None, None] * keep[..., None]
+        tables[rule] = count_values(one.objective, shown, truth)
+
+    def rule_at(rule: Rule, limit: int, area: int) -> Rule:
+        return replace(rule, gate=limits[limit], gate_scale=areas[area])
+
+    return one.propose(tables.__getitem__, rule_at)

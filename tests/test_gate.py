@@ -84,6 +84,28 @@ def test_a_gate_of_noise_is_refused(tmp_path: Path) -> None:
     assert one.now.rule.gate == 0
 
 
+def test_doubt_scales_the_area(tmp_path: Path) -> None:
+    """Small masks are right where the head is sure and wrong where it doubts; large ones right."""
+    rng, pairs, gates = np.random.default_rng(0), [], []
+    for at in range(60):
+        radius, sure, there = ((4, 0.9, 1), (4, 0.5, 0), (11, 0.5, 1))[at % 3]
+        disc = blob(rng, radius)
+        pairs.append((np.where(disc, 0.9, 0.02)[None], (disc & bool(there)).astype(np.uint8)))
+        gates.append(sure + float(rng.uniform(-0.02, 0.02)))
+    images = write_oof(tmp_path, pairs, folds=5)
+    for row, gate in zip(images.rows, gates, strict=True):
+        row["gate_0"] = gate
+    (one,) = tune_pixels(images, build_objective("dice"), 0.5)
+    assert one.steps[-1].taken
+    small, large = (int(blob(rng, radius).sum()) for radius in (4, 11))
+    rule = one.now.rule
+    assert small < rule.gate_scale * 0.5 <= large
+    assert rule.gate_scale * 0.1 <= small
+    assert float(one.objective.score(one.now.outside.sum(0))) == pytest.approx(1)
+    levels = np.where(blob(rng, 4), 230, 5).astype(np.uint8)
+    assert [bool(apply_rule(levels, rule, gate).any()) for gate in (0.9, 0.5)] == [True, False]
+
+
 def test_without_gates_there_is_no_such_step(tmp_path: Path) -> None:
     images = gated_oof(tmp_path, 10, tells=True)
     for row in images.rows:
