@@ -8,11 +8,17 @@ from harness import ROOT, Line, Target, gate, per, race
 
 
 def run(*, toy: bool) -> list[Line]:
-    """--help of scripts and a wrong flag; the floor is bare Python."""
-    names = [] if toy else ["folds", "ensemble", "kernel", "tune"]
-    commands = [(name, ["--help"], 0) for name in [*names, "Lightning_trainer"]]
+    """--help of every script and a wrong flag; the floor is bare Python."""
+    names = ["Lightning_trainer"] if toy else script_names()
+    commands = [(name, ["--help"], 0) for name in names]
     commands.append(("Lightning_trainer", ["--epoch", "3"], 2))
     return [line_of(*command, repeats=2 if toy else 7) for command in commands]
+
+
+def script_names() -> list[str]:
+    """Every file of src/ that is a command."""
+    paths = sorted((ROOT / "src").glob("*.py"))
+    return [path.stem for path in paths if "\n@script\n" in path.read_text()]
 
 
 def line_of(script: str, words: list[str], code: int, *, repeats: int) -> Line:

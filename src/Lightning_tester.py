@@ -273,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
     from competition import mask_source
-    from report import write_page
+    from report_build import write_page
 
     check_same_folds(config)
     quiet_lightning()

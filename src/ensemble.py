@@ -154,6 +154,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+    runs = [name for name in args.runs.split(",") if name] or [config.RUN]
+    index, count = parse_shard(args.shard)
+    reports = [read_report(config, run) for run in runs]
 
     from competition import find_images
     from postprocess import describe, rules_of
@@ -161,9 +164,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from submission_plan import match_images, read_plan
     from submission_rows import PartFile, build_format, fingerprint
 
-    runs = [name for name in args.runs.split(",") if name] or [config.RUN]
-    index, count = parse_shard(args.shard)
-    reports = [read_report(config, run) for run in runs]
     folder = config.OUTPUT / "+".join(runs)
     blended = read_blend(folder, reports)
     blend = blended.get("blend", {})

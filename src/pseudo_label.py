@@ -10,26 +10,25 @@ with the images that the teacher is sure of: enough pixels outside 0.2 to 0.8.
 
 import argparse
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from competition import find_images
 from errors import UserError, script
 from experiment import check_same_folds, load_folds, loader_spec, write_json
-from mask_files import IGNORE
 from overrides import load_config
-from postprocess import Rule, decide_by
 from precision import precision_here
-from pseudo_masks import pseudo_key
 from run_reports import checkpoints_of, read_report
+
+# --help and wrong flags answer at once: torch and pandas come in where they are used.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNSURE = (0.2, 0.8)
 
 
-def sure_pixels(probs: torch.Tensor, task: str) -> torch.Tensor:
+def sure_pixels(probs: "Tensor", task: str) -> "Tensor":
     """bool (H, W): where probabilities (K, H, W) are sure, multiclass of one class, else of all."""
     if task == "multiclass":
         return probs.max(0).values > UNSURE[1]
@@ -44,6 +43,8 @@ def label_fold(
 
     Unsure pixels of multiclass masks are ignored in training; other tasks take the decision.
     """
+    from mask_files import IGNORE
+    from postprocess import Rule, decide_by
     from predictor import build_stream, choose_device, load_teams, predict_batch
     from probs import write_mask
 
@@ -78,14 +79,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
-    import shutil
+    report = read_report(config, config.RUN)
+    table = load_folds(config)
+    check_same_folds(config)
 
     import pandas as pd
 
-    report = read_report(config, config.RUN)
-    check_same_folds(config)
+    from competition import find_images
+    from pseudo_masks import pseudo_key
+
     images = find_images(args.images or config.TEST_PATH, config.IMAGE_SUFFIX)
-    known = sorted(images.keys() & set(load_folds(config)["img"]))
+    known = sorted(images.keys() & set(table["img"]))
     if known:
         raise UserError(f"{len(known)} images have true masks ({known[0]}...): name other --images")
     folder, tables = config.RUN_OUTPUT / "pseudo", []

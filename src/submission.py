@@ -9,10 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from answers import score_file
 from errors import script
 from overrides import load_config
-from submission_check import check_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+
+    from answers import score_file
+    from submission_check import check_file
+
     path = args.file or config.RUN_OUTPUT / "submission.csv"
     linter = check_file(config, path)
     if args.labels:

@@ -10,25 +10,22 @@ Needs Lightning_tester.py first; takes a minute or less, no GPU.
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from class_tuning import tune_ids
 from errors import UserError, script
 from experiment import check_same_folds, load_folds, write_json
-from object_tuning import tune_objects
-from objective import WholeScore, build_objective
-from oof import OofImages, read_oof_rows
 from overrides import load_config
-from pixel_tuning import tune_pixels
-from postprocess import Rules
 from run_reports import read_report
-from tuning import Class
+
+# --help and wrong flags answer at once: torch comes in where it is used.
+if TYPE_CHECKING:
+    from oof import OofImages
+    from tuning import Class
 
 
-def summary(tuned: Sequence[Class], images: OofImages, objective: Any) -> dict[str, Any]:
+def summary(tuned: "Sequence[Class]", images: "OofImages", objective: Any) -> dict[str, Any]:
     """What report.json keeps of the tuning."""
+    import torch
 
     def mean(which: str) -> list[float]:
         both = [(one.start, one.now) for one in tuned]
@@ -50,12 +47,17 @@ def summary(tuned: Sequence[Class], images: OofImages, objective: Any) -> dict[s
     }
 
 
-def tune_images(config: Any, images: OofImages) -> tuple[list[Class], Any]:
+def tune_images(config: Any, images: "OofImages") -> "tuple[list[Class], Any]":
     """(what was tuned, the metric it was tuned for): a Class each, of multiclass one for all.
 
     Raises:
         UserError: a metric that is not made of counts, or of objects for several classes.
     """
+    from class_tuning import tune_ids
+    from object_tuning import tune_objects
+    from objective import WholeScore, build_objective
+    from pixel_tuning import tune_pixels
+
     objective = build_objective(config.METRIC)
     if objective.kind == "instances" and config.CLASSES > 1:
         raise UserError(f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1")
@@ -73,17 +75,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+    table = load_folds(config)
     check_same_folds(config)
-    rows = read_oof_rows(load_folds(config), config.RUN_OUTPUT)
     path = config.RUN_OUTPUT / "report.json"
     report = read_report(config, config.RUN)
 
     from competition import mask_source
-    from report import write_page
+    from oof import OofImages, read_oof_rows
+    from postprocess import Rules
+    from report_build import write_page
 
     images = OofImages(
         config.RUN_OUTPUT / "oof",
-        rows,
+        read_oof_rows(table, config.RUN_OUTPUT),
         masks=mask_source(config),
         root=config.INPUT,
         task=config.TASK,

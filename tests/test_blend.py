@@ -17,6 +17,7 @@ from means import weight_grid
 from objective import WholeScore
 from oof_scores import open_oof
 from postprocess import Rule
+from run_weights import choose
 from test_compare_runs import write_scored
 
 
@@ -140,7 +141,7 @@ def test_noise_weights_are_refused() -> None:
     for seed in range(20):
         scores = 0.8 + np.random.default_rng(seed).normal(0, 0.1, (60, 40))
         values = torch.stack([torch.from_numpy(scores), torch.ones(60, 40).double()], -1)
-        _, inside, gain = blend.choose(values, whole, np.arange(60) % 5, np.arange(60))
+        _, inside, gain = choose(values, whole, np.arange(60) % 5, np.arange(60))
         assert inside > 0
         taken += gain.real
     assert taken <= 2

@@ -18,11 +18,11 @@ from errors import UserError
 from Lightning_module import Recipe, SegmentationModule, build_module, load_module
 from model_dispatcher import MODELS, PaddedModel, build_model
 from objective import build_objective
+from pixel_tuning import tune_pixels
 from postprocess import Rule, apply_rule, decide_by
 from runs import NETWORKS, call, checkpoint, errors_of
 from test_tune import SIZE, blob, write_oof
 from tiny_net import TinyNet
-from tune import tune_pixels
 
 
 class TwoHeads(TinyNet):

@@ -20,6 +20,19 @@ ORIGINAL_NAMES = [
     "MODEL_STD", "TRAIN_FOLDS", "TRAIN_BATCH_SIZE", "VAL_BATCH_SIZE",
 ]  # fmt: skip
 KNOBS = read_knobs(SRC / "config.py")
+SCRIPTS = [path.stem for path in sorted(SRC.glob("*.py")) if "\n@script\n" in path.read_text()]
+# Runs a script as Python would, then names the packages that it loaded. NumPy is quick enough.
+PROBE = """
+import atexit, runpy, sys
+before = set(sys.modules)
+def tell():
+    files = {name: getattr(sys.modules[name], "__file__", None) or "" for name in sys.modules}
+    found = {name.partition(".")[0] for name in files.keys() - before if "-packages" in files[name]}
+    print("LOADED", *sorted(found - {"numpy"}))
+atexit.register(tell)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def config_of(*argv: str) -> ModuleType:
@@ -30,6 +43,13 @@ def problems_of(*argv: str) -> str:
     with pytest.raises(UserError) as caught:
         load_config(argv)
     return str(caught.value)
+
+
+def answer_of(script: str, *words: str) -> tuple[int, str, str, list[str]]:
+    """(exit code, stdout, stderr, packages loaded) of a script's call."""
+    done = run_python("-c", PROBE, str(SRC / f"{script}.py"), *words, PYTHONPATH=str(SRC))
+    out, _, loaded = done.stdout.rpartition("LOADED")
+    return done.returncode, out, done.stderr, loaded.split()
 
 
 # ---------------------------------------------------------------- precedence
@@ -215,28 +235,39 @@ def test_roots_switch_on_kaggle(
 # ---------------------------------------------------------------- processes
 
 
-def test_help_lists_every_knob_without_torch() -> None:
-    probe = (
-        "import sys; sys.argv = ['Lightning_trainer.py', '--help']\n"
-        "import Lightning_trainer\n"
-        "try: Lightning_trainer.main()\n"
-        "except SystemExit as end: code = end.code\n"
-        "print(f'code {code} heavy', [m for m in ('torch', 'cv2', 'pandas') if m in sys.modules])"
-    )
-    done = run_python("-c", probe, PYTHONPATH=str(SRC))
-    told = done.stdout.split()
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_of_every_script_lists_every_knob_and_loads_nothing(script: str) -> None:
+    code, out, err, loaded = answer_of(script, "--help")
     flags = ["--" + name.lower().replace("_", "-") for _, name, _, _ in KNOBS]
-    assert [flag for flag in flags if flag not in told] == []
-    assert done.stdout.strip().endswith("code 0 heavy []")
+    assert [flag for flag in flags if flag not in out.split()] == []
+    assert (code, err, loaded) == (0, "", [])
 
 
-def test_every_script_has_the_same_help() -> None:
-    for script in sorted(SRC.glob("*.py")):
-        if "__main__" not in script.read_text():
-            continue
-        done = run_python(str(script), "--help")
-        assert (script.name, done.returncode, done.stderr) == (script.name, 0, "")
-        assert "--train-batch-size" in done.stdout
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_wrong_flag_of_every_script_is_told_before_anything_is_loaded(script: str) -> None:
+    code, _, err, loaded = answer_of(script, "--no-such-flag", "--epochs", "0")
+    assert (code, err.split()[0], loaded) == (2, "error:", [])
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("blend", ["--runs", "a,a"]),
+        ("compare_runs", ["--pair", "a,b,c"]),
+        ("compare_runs", ["--advise", "a"]),
+        ("ensemble", ["--shard", "2/2"]),
+    ],
+)
+def test_a_wrong_value_of_a_scripts_own_flag_loads_nothing(script: str, words: list[str]) -> None:
+    code, _, err, loaded = answer_of(script, *words)
+    assert (code, loaded) == (2, [])
+    assert f"error: {words[0]}: got {words[1]!r}" in err
+
+
+def test_every_file_that_can_be_run_is_a_script() -> None:
+    runnable = [path.stem for path in sorted(SRC.glob("*.py")) if "__main__" in path.read_text()]
+    assert runnable == SCRIPTS
 
 
 def test_importing_config_does_nothing_else(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ import torch
 
 import Lightning_datamodule
 from bootstrap import Gain
-from compare_runs import pseudo_verdict
 from conftest import write_competition
 from Lightning_module import load_module
 from model_dispatcher import MODELS
 from pseudo_label import sure_pixels
 from pseudo_masks import MARK, PseudoMasks
+from run_pairs import pseudo_verdict
 from runs import LEARN, NETWORKS, call, checkpoint, copy_of, errors_of, train_and_score
 
 # TinyNet is never sure of all it sees.

@@ -10,7 +10,7 @@ import torch
 
 from Lightning_module import load_module
 from runs import call, checkpoint, copy_of, errors_of, train_and_score
-from soup import mix, write_soup
+from soup_trial import mix, write_soup
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,13 @@ from errors import UserError
 from instance_metrics import instance_map
 from metrics import decide
 from nested import choose_nested, choose_plateau, fold_blocks, groups_of
+from object_tuning import tune_objects
 from objective import build_objective
 from oof import OofImages
+from pixel_tuning import tune_pixels
 from postprocess import Rule, apply_rule, decide_by, drop_small, fill_holes, rules_of
 from probs import write_probs
 from sweeps import THRESHOLDS, area_grid, object_scores, sweep_parts, sweep_thresholds
-from tune import tune_objects, tune_pixels
 from tuning import Class, count_values, propose_threshold
 
 SIZE = (48, 56)
@@ -425,3 +426,15 @@ def test_the_chain_follows_the_tuned_rules(competition, tiny_net, capsys) -> Non
     assert ensemble.main(flags) == 0
     lines = (competition.output / "t" / "submission.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in lines[1:]] == [""] * 3
+
+
+@pytest.mark.parametrize("script", ["tune", "soup", "pseudo_label"])
+def test_lost_folds_are_a_line(competition, capsys, script: str) -> None:
+    from runs import call
+
+    for path in (competition.logs / "t" / "run.json", competition.output / "t" / "report.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text("{}")
+    (competition.output / "train_folds.csv").unlink()
+    assert call(script, competition.flags("--run", "t")) == 2
+    assert "src/folds.py" in capsys.readouterr().err
