@@ -162,6 +162,9 @@ CHANNELS_LAST: bool = True
 # ======== Machine ========
 # torch.compile in training; auto: on a GPU, if the steps to come save more than compiling costs.
 COMPILE: Literal["off", "auto", "on"] = "off"
+# Blocks keep only their inputs and are computed again for the gradient: a fraction of the memory,
+# slower by a third or more; for batches or crops that do not fit. Needs COMPILE=off.
+GRADIENT_CHECKPOINTING: bool = False
 # Lightning's accelerator: auto, cpu, gpu, mps, tpu.
 ACCELERATOR: str = "auto"
 # Number of devices; -1 = all.
@@ -251,6 +254,11 @@ overrides.check(
         ("PSEUDO_RATIO", PSEUDO_RATIO > 0, "a share above 0"),
         ("EMA_DECAY", 0 <= EMA_DECAY < 1, "0 or more and below 1"),
         ("VAL_EVERY", VAL_EVERY >= 1, "1 or more"),
+        (
+            "GRADIENT_CHECKPOINTING",
+            not GRADIENT_CHECKPOINTING or COMPILE == "off",
+            f"false with COMPILE={COMPILE}: torch.compile cannot recompute BatchNorm",
+        ),
         ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),
         ("NUM_WORKERS", NUM_WORKERS >= -1, "0 or more, or -1 for auto"),
         ("THRESHOLD", 0 < THRESHOLD < 1, "a probability between 0 and 1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("rle", "cache", "folds", "loader")
+QUICK = ("rle", "decode", "cache", "folds", "loader")
 
 
 @pytest.fixture
