@@ -199,27 +199,17 @@ def steps_an_epoch(config: Any, images: int) -> int:
     return -(-batches // config.ACCUMULATE_GRAD_BATCHES)
 
 
-def fit_to_machine(config: Any, network: Any) -> None:
-    """Memory layout and gradient checkpointing; its checkpoints know of neither."""
-    import torch
-
-    if config.CHANNELS_LAST:
-        network.to(memory_format=torch.channels_last)
-    if config.GRADIENT_CHECKPOINTING:
-        from recomputation import recompute_blocks
-
-        recompute_blocks(network)
-
-
 def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict[str, Any]:
     """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
     import pytorch_lightning as pl
+    import torch
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from competition import mask_source
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import build_module
     from pseudo_masks import PseudoMasks, read_pseudo_rows
+    from recomputation import recompute_blocks
 
     folder = fold_path(config, fold)
     folder.mkdir(parents=True, exist_ok=True)
@@ -243,7 +233,10 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
     )
     if last.is_file():
         check_resumable(last, module)
-    fit_to_machine(config, module.model)
+    if config.CHANNELS_LAST:
+        module.model.to(memory_format=torch.channels_last)
+    if config.GRADIENT_CHECKPOINTING:
+        recompute_blocks(module.model)
     if is_main_process():
         set_aside_metrics(folder)
         write_json(folder / "config.json", knob_values(config))
