@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 import Lightning_trainer
-from experiment import quiet_lightning
+from experiment import prepare_data, quiet_lightning
 from frames import frames, rows, scratch
 from harness import Line, Target, gate
 from overrides import load_config
@@ -32,7 +32,7 @@ def run(*, toy: bool) -> list[Line]:
     quiet_lightning()
     clock = build_clock()
     with quiet(clock):
-        cache = Lightning_trainer.prepare_data(config, table)
+        cache = prepare_data(config, table)
         Lightning_trainer.train_fold(config, table, 0, cache=cache)
     beside = [(wall - steps) * 1000 for wall, steps in clock.epochs[1:]] or [0.0]
     last = root / "bench" / "fold_0" / "checkpoints" / "last.ckpt"

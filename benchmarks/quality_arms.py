@@ -35,7 +35,7 @@ def by_us(config: Any, began: float) -> None:
     from pytorch_lightning.callbacks import LambdaCallback
 
     import Lightning_trainer
-    from experiment import load_folds
+    from experiment import load_folds, prepare_data
 
     def listen(trainer: Any, module: Any) -> None:
         told(began, float(trainer.callback_metrics[f"val_{config.METRIC}"]))
@@ -44,7 +44,7 @@ def by_us(config: Any, began: float) -> None:
     ear = LambdaCallback(on_validation_end=listen)
     Lightning_trainer.build_callbacks = lambda *words: [ear, *inner(*words)]
     table = load_folds(config)
-    cache = Lightning_trainer.prepare_data(config, table)
+    cache = prepare_data(config, table)
     Lightning_trainer.train_fold(config, table, config.TRAIN_FOLDS[0], cache=cache)
 
 

@@ -21,6 +21,7 @@ from experiment import (
     load_folds,
     loader_spec,
     open_run,
+    prepare_data,
     quiet_lightning,
     recipe,
     write_json,
@@ -304,26 +305,6 @@ def train_folds(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return summaries
-
-
-def prepare_data(config: Any, table: Any) -> Any:
-    """Reads every pair once, to check it and to keep it decoded; returns the cache, if any."""
-    from cache import open_cache
-    from competition import mask_source
-    from data_check import check_data
-    from Lightning_datamodule import rows_in
-
-    rows, spec, masks = rows_in(table), data_spec(config), mask_source(config)
-    cache = open_cache(
-        rows, root=config.INPUT, spec=spec, masks=masks, kind=config.CACHE,
-        folder=config.CACHE_PATH,
-    )  # fmt: skip
-    if cache is None:
-        stamp = config.OUTPUT / "data_check.json"
-        checked = check_data(rows, config.INPUT, spec=spec, masks=masks, stamp=stamp)
-        if checked:
-            print(f"checked {checked} images with their masks")
-    return cache
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -231,3 +231,23 @@ def without_nan(values: Any) -> Any:
     if isinstance(values, list | tuple):
         return [without_nan(value) for value in values]
     return None if isinstance(values, float) and math.isnan(values) else values
+
+
+def prepare_data(config: Any, table: Any) -> Any:
+    """Reads every pair once, to check it and to keep it decoded; returns the cache, if any."""
+    from cache import open_cache
+    from competition import mask_source
+    from data_check import check_data
+    from Lightning_datamodule import rows_in
+
+    rows, spec, masks = rows_in(table), data_spec(config), mask_source(config)
+    cache = open_cache(
+        rows, root=config.INPUT, spec=spec, masks=masks, kind=config.CACHE,
+        folder=config.CACHE_PATH,
+    )  # fmt: skip
+    if cache is None:
+        stamp = config.OUTPUT / "data_check.json"
+        checked = check_data(rows, config.INPUT, spec=spec, masks=masks, stamp=stamp)
+        if checked:
+            print(f"checked {checked} images with their masks")
+    return cache
