@@ -1,7 +1,7 @@
 """Seconds from the start of the process to a validation score: ours, a notebook's loop, fastai's.
 
-Long, hence only by name. It needs a competition that folds.py has split, and flags for it; fastai
-takes part where it is installed:
+Long, hence only by name. It needs a competition that folds.py has split, and flags for it (of
+several, with a semicolon between them); fastai takes part where it is installed:
 
 BENCH_FLAGS="@recipes/dsb2018.args --input DATA --folds 0 --encoder-weights FILE" \\
     BENCH_SCORES=0.85,0.90 python benchmarks/run.py quality
@@ -25,14 +25,21 @@ Curve = list[tuple[float, float]]
 
 
 def run(*, toy: bool) -> list[Line]:
-    """Two seeds, arms by turns; a line a score that both arms reach."""
+    """Two seeds, arms by turns; a line a score and peer."""
     if toy:
-        words, scores = toy_flags(), [0.01]
-    else:
-        words = shlex.split(os.environ.get("BENCH_FLAGS", ""))
-        scores = [float(text) for text in os.environ.get("BENCH_SCORES", "").split(",") if text]
-    if not words or not scores:
+        return race_to([0.01], toy_flags())
+    flags = os.environ.get("BENCH_FLAGS", "").split(";")
+    scores = os.environ.get("BENCH_SCORES", "").split(";")
+    if not all([*flags, *scores]) or len(flags) != len(scores):
         raise UserError(f"quality needs BENCH_FLAGS and BENCH_SCORES. {__doc__}")
+    lines = []
+    for words, texts in zip(flags, scores, strict=True):
+        lines += race_to([float(text) for text in texts.split(",")], shlex.split(words))
+    return lines
+
+
+def race_to(scores: list[float], words: list[str]) -> list[Line]:
+    """The lines of one competition."""
     peers = ["notebook", *(["fastai"] if importlib.util.find_spec("fastai") else [])]
     curves: dict[str, list[Curve]] = {arm: [] for arm in [*peers, "ours"]}
     for seed, order in ((1, list(curves)), (2, list(curves)[::-1])):
