@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,22 @@ from PIL import Image
 from cache import open_cache
 from cached_pairs import PairCache
 from dataset import DataSpec
-from frames import BITS, dataset, frames, rows, scratch
+from frames import BITS, dataset, frames, more_frames, rows, scratch
 from harness import Line, Target, gate, per, race
 from masks import FileMasks
 
 
 def run(*, toy: bool) -> list[Line]:
     """Frames to 512² (toy: 64²) with all cores; the reference reads them one by one."""
-    folder, side = frames(toy=toy), 64 if toy else 512
-    target = scratch("cache")
+    folder = more_frames(frames(toy=toy), scratch("many") / "input", 1 if toy else 3)
+    side, target = 64 if toy else 512, scratch("cache")
     source = dataset(folder, side)
 
-    def ours() -> None:
+    def ours() -> float:
         shutil.rmtree(target, ignore_errors=True)
+        begin = time.perf_counter()
         build(folder, side, target)
+        return time.perf_counter() - begin
 
     def one_by_one() -> None:
         for row in source.rows:

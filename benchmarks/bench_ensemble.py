@@ -15,7 +15,7 @@ import torch
 
 import ensemble
 import predictor
-from frames import frames, scratch
+from frames import frames, more_frames, scratch
 from harness import Line, Target, gate, per, race
 from networks import DEVICE, finish, write_run
 from precision import precision_here
@@ -28,7 +28,8 @@ NETWORK, FLIP, BATCH = "smp_unet_resnet18", ("flip_h",), 4
 def run(*, toy: bool) -> list[Line]:
     """Ours, the winners' way over files, and the networks on pictures that are already there."""
     side, folds = (64, 2) if toy else (256, 5)
-    folder, root = frames(toy=toy), scratch("ensemble")
+    root = scratch("ensemble")
+    folder = more_frames(frames(toy=toy), root / "input", 1 if toy else 2)
     write_run(root, NETWORK, side, folds=folds, views=FLIP)
     images = sorted((folder / "test_hq").glob("*.jpg"))
     teams = predictor.load_teams([paths(root, folds)], DEVICE, views=[FLIP])

@@ -1,5 +1,6 @@
 """Training pairs a second out of the loader: 512² and 1024², one core, then two workers."""
 
+import os
 import statistics
 import time
 from pathlib import Path
@@ -132,16 +133,33 @@ def scaling(folder: Path, side: int, *, toy: bool) -> Line:
     first = [first_batch(loader_of(2)) for _ in range(2 if toy else 5)]
     loaders = {"reference": loader_of(1), "ours": loader_of(2)}
     arms = {arm: lambda loader=loader: drain(loader) for arm, loader in loaders.items()}
+    arms["floor"] = lambda: alone(many, 2)
     same = drain(loaders["reference"]) == drain(loaders["ours"]) == len(many)
     name = f"loader at {side}², one worker (reference) and two (ours)"
     times = race(arms, what=name, repeats=2 if toy else 7)
     line = Line(name, "ms a pair", per(times, 1000 / len(many)), gate(same, "every pair once"))
     line.targets = [Target("efficiency", line.gain("reference") / 2, 0.85)]
     line.notes = (
-        f"First batch of two new workers after {statistics.median(first):.2f} s. The process that "
-        "takes the batches needs a share of the cores, too."
+        f"First batch of two new workers after {statistics.median(first):.2f} s. Floor: two bare "
+        "processes that make half of the samples each and hand over nothing: what two cores, which "
+        "share memory and clock, can gain at all. The process that takes the batches needs its "
+        "share of them, too."
     )
     return line
+
+
+def alone(source: Any, processes: int) -> None:
+    """Makes every sample of `source`, shared among forked processes."""
+    children = []
+    for part in range(processes):
+        child = os.fork()
+        if not child:
+            for at in range(part, len(source), processes):
+                source[at]
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
 
 
 def first_batch(loader: Any) -> float:

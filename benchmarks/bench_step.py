@@ -6,7 +6,7 @@ import io
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,25 @@ def step_line(name: str, side: int, count: int, *, toy: bool = False) -> Line:
     title = f"train step, {name[4:]} {side}², batch {count}, {DEVICE.type}"
     line = Line(title, "ms an image", {}, checked)
     line.times = per(race(arms, what=title, repeats=2 if toy else 9), 1000 / count)
-    line.notes = f"Ours: {precision}, channels-last, fused AdamW, uint8 in; losses {losses}."
+    line.notes = (
+        f"Ours: {precision}, channels-last, fused AdamW, uint8 in; losses {losses}. Of ours "
+        f"{conv_share(lambda: raw_step(fast, fused, batch, precision)):.0%} is spent inside the "
+        "library's convolutions (torch.profiler): they hold it; see the ladder for each rung."
+    )
     if not toy and DEVICE.type == "cpu":
         line.targets = [Target("times fp32 NCHW", line.gain("reference"), 2.4)]
     return line
+
+
+def conv_share(step: Callable[[], Any]) -> float:
+    """Share of a step's time on the CPU that convolutions take themselves, forward and backward."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        finish(step())
+    events = profiled.key_averages()
+    convs = sum(e.self_cpu_time_total for e in events if "convolution" in e.key)
+    return convs / sum(e.self_cpu_time_total for e in events)
 
 
 class Resident(torch.utils.data.Dataset):

@@ -104,6 +104,8 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     import torch
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
+    from checkpoint_files import CheckpointFiles
+
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
     return pl.Trainer(
         accelerator=config.ACCELERATOR,
@@ -115,6 +117,7 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
         gradient_clip_val=config.GRAD_CLIP or None,
         check_val_every_n_epoch=config.VAL_EVERY,
         callbacks=build_callbacks(config, folder, mode),
+        plugins=[CheckpointFiles()],
         logger=[
             CSVLogger(folder.parent, name=folder.name, version=""),
             TensorBoardLogger(folder.parent, name=folder.name, version=""),

@@ -1,0 +1,25 @@
+"""Checkpoints go straight to disk under another name, and are renamed last."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Lightning's files without its two copies, in memory and in the temporary folder.
+
+    A kill while one is written leaves the one before it whole.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Writes `checkpoint` to `path`, at once or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        torch.save(checkpoint, part)
+        os.replace(part, path)
