@@ -1,14 +1,16 @@
 """Probabilities of several networks for a stream of images, each image read once."""
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from dataset import DataSpec
 from errors import UserError
@@ -109,6 +111,13 @@ class ImageStream(Dataset):
             sample[f"image_{at}"] = torch.from_numpy(image).permute(2, 0, 1)
         return sample
 
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """A whole batch; without worker processes the cores share its files."""
+        if get_worker_info() is not None:
+            return [self[index] for index in indices]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(self.__getitem__, indices))
+
 
 def size_or_blank(path: Path, *, skip: bool) -> Size:
     """(H, W) of a picture; with `skip` BLANK where its header cannot be read."""
@@ -127,7 +136,13 @@ def build_stream(
     *,
     skip: bool = False,
 ) -> Any:
-    """A loader over images in their order; images of one size share a batch where teams need it."""
+    """A loader over images in their order; images of one size share a batch where teams need it.
+
+    Where the network runs on the CPU too, decoding takes turns with it: each step of a network
+    waits for its slowest core, and a worker process would make one slow.
+    """
+    if loader.workers < 0 and not torch.cuda.is_available():
+        loader = replace(loader, workers=0)
     stream = ImageStream(images, [team.spec for team in teams], skip=skip)
     cropped = any(team.spec.resize_mode == "crop" for team in teams)
     sizes: list[Any] = [size_or_blank(path, skip=skip) if cropped else 0 for _, path in images]
