@@ -55,8 +55,8 @@ def run(*, toy: bool) -> list[Line]:
     line.notes = (
         f"From 1918×1280 JPEG to a checked submission.csv. Loading {folds} checkpoints, once a "
         f"run, took {np.median(loading):.2f} s and is left out of ours as of the others; pixels "
-        f"equal to the reference's: {share:.2%}. Bare decoding: {decode:.1f} ms on one core; where the "
-        "network runs on the CPU it takes these cores too, and the floor does not."
+        f"equal to the reference's: {share:.2%}. Bare decoding: {decode:.1f} ms on one core; where "
+        "the network runs on the CPU it takes these cores too, and the floor does not."
     )
     return [line]
 
