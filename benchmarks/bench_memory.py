@@ -59,19 +59,20 @@ def watch(root: Path, folder: Path) -> tuple[int, list[tuple[int, float]]]:
     samples = []
     while process.poll() is None:
         done = part.read_bytes().count(b"\n") - 1 if part.exists() else 0
-        if done > 0:
-            samples.append((done, tree_memory(process.pid)))
+        used = tree_memory(process.pid)
+        if done > 0 and used > 0:  # 0: it has just ended
+            samples.append((done, used))
         time.sleep(0.1)
     log.close()
     return process.returncode, samples or [(0, 0.0)]
 
 
 def tree_memory(pid: int) -> float:
-    """MB that a process and all its descendants hold, shared pages counted once."""
+    """MB that a process and its descendants hold, shared pages counted once; 0: it has ended."""
     try:
         rows = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # it has just ended
+    except OSError:
         return 0.0
     mine = next(int(row.split()[1]) for row in rows if row.startswith("Pss:")) / 1024
     return mine + sum(tree_memory(int(child)) for child in children)
