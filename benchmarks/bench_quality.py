@@ -9,6 +9,7 @@ BENCH_FLAGS="@recipes/dsb2018.args --input DATA --folds 0 --encoder-weights FILE
 
 import importlib.util
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -82,10 +83,11 @@ def curve_of(arm: str, words: list[str], seed: int) -> Curve:
     command = [sys.executable, str(ROOT / "benchmarks" / "quality_arms.py"), arm, str(time.time())]
     more = ["--seed", str(seed), "--run", name, "--val-every", "1", "--logs", str(scratch("logs"))]
     done = subprocess.run([*command, *words, *more], cwd=ROOT, capture_output=True, text=True)
-    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("score ")]
-    if done.returncode or not lines:
+    # A progress bar may stand before it on the same line.
+    found = re.findall(r"score ([0-9.]+) ([0-9.]+)$", done.stdout, re.M)
+    if done.returncode or not found:
         raise UserError(f"quality, {arm}: {(done.stderr or done.stdout)[-600:]}")
-    return [(float(seconds), float(score)) for _, seconds, score in lines]
+    return [(float(seconds), float(score)) for seconds, score in found]
 
 
 def toy_flags() -> list[str]:
