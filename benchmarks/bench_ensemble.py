@@ -29,7 +29,7 @@ def run(*, toy: bool) -> list[Line]:
     """Ours, the winners' way over files, and the networks on pictures that are already there."""
     side, folds = (64, 2) if toy else (256, 5)
     root = scratch("ensemble")
-    folder = more_frames(frames(toy=toy), root / "input", 1 if toy else 2)
+    folder = more_frames(frames(toy=toy), root / "input", 1 if toy else 3)
     write_run(root, NETWORK, side, folds=folds, views=FLIP)
     images = sorted((folder / "test_hq").glob("*.jpg"))
     teams = predictor.load_teams([paths(root, folds)], DEVICE, views=[FLIP])

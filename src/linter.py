@@ -305,4 +305,5 @@ def _is_plain(text: str, starts: np.ndarray, lengths: np.ndarray) -> bool:
 def _outline(text: str, size: Size, order: Any, base: int) -> int:
     """Pixel edges between mask and background."""
     mask = rle_decode(text, size, order=order, base=base)
-    return int((mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum())
+    edges = (mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1])
+    return sum(map(np.count_nonzero, edges))
