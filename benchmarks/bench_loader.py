@@ -142,8 +142,10 @@ def scaling(folder: Path, side: int, *, toy: bool) -> Line:
     line.notes = (
         f"First batch of two new workers after {statistics.median(first):.2f} s. Floor: two bare "
         "processes that make half of the samples each and hand over nothing: what two cores, which "
-        "share memory and clock, can gain at all. The process that takes the batches needs its "
-        "share of them, too."
+        "share memory and clock, can gain at all. What holds it: a batch travels in fresh pages of "
+        "shared memory, which the worker fills and the process that takes it gives back "
+        "(results/profile_loader.txt), and that process needs its share of the two cores. Tried "
+        "without gain: image and mask in one tensor, no tensor of sizes."
     )
     return line
 

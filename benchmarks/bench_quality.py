@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ import pandas as pd
 from errors import UserError
 from frames import frames, rows, scratch
 from harness import ROOT, Line, Target, gate
+from overrides import load_config
 
 Curve = list[tuple[float, float]]
 
@@ -79,9 +81,13 @@ def line_of(score: float, curves: dict[str, list[Curve]], peer: str, name: str) 
 
 def curve_of(arm: str, words: list[str], seed: int) -> Curve:
     """(seconds, score) after each validation of one training."""
-    name = f"quality_{arm}_{seed}_{os.getpid()}"
+    name, output = f"quality_{arm}_{seed}_{os.getpid()}", scratch("output")
+    # The folds and nothing else: no check and no cache of an earlier run saves anybody time.
+    config, _ = load_config(words)
+    shutil.copy(config.OUTPUT / "train_folds.csv", output)
     command = [sys.executable, str(ROOT / "benchmarks" / "quality_arms.py"), arm, str(time.time())]
-    more = ["--seed", str(seed), "--run", name, "--val-every", "1", "--logs", str(scratch("logs"))]
+    more = ["--seed", str(seed), "--run", name, "--val-every", "1"]
+    more += ["--output", str(output), "--logs", str(scratch("logs"))]
     done = subprocess.run([*command, *words, *more], cwd=ROOT, capture_output=True, text=True)
     # A progress bar may stand before it on the same line.
     found = re.findall(r"score ([0-9.]+) ([0-9.]+)$", done.stdout, re.M)
@@ -100,8 +106,5 @@ def toy_flags() -> list[str]:
     return [
         *("--input", str(folder), "--output", str(output), "--folds", "0", "--epochs", "2"),
         *("--crop-size", "64", "--model-name", "smp_unet_resnet18", "--encoder-weights", "none"),
-        *(
-            "--train-batch-size",
-            "2",
-        ),
+        *("--train-batch-size", "2"),
     ]

@@ -16,11 +16,11 @@ from experiment import (
     quiet_lightning,
     scored_checkpoint,
 )
-from overrides import load_config
+from overrides import load_config, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", type=int, default=0, help="images a fold; 0 = all")
+    parser.add_argument("--limit", type=number(0), default=0, help="images a fold; 0 = all")
 
 
 @script

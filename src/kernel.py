@@ -12,28 +12,28 @@ from pathlib import Path
 
 from errors import script
 from kernel_job import kernel_folder
-from overrides import load_config
+from overrides import load_config, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from kernel_push import add_push_arguments
 
-    add = parser.add_argument
+    add, some = parser.add_argument, number(0.01, kind=float)
     add("command", choices=["infer", "train", "check", "run"], help="what to do")
     add("--runs", default="", help="runs to average, with commas; default: RUN")
     add("--owner", default="", help="your Kaggle user name; default: KAGGLE_USERNAME")
     add("--title", default="", help="title of the kernel, 5 to 50 characters")
     add("--dataset-title", default="", help="title of the bundle's data set, 6 to 50 characters")
     add("--machine", default="NvidiaTeslaT4", help="Kaggle's accelerator name, or cpu")
-    add("--hours", type=float, default=9.0, help="the competition's limit, or a training budget")
+    add("--hours", type=some, default=9.0, help="the competition's limit, or a training budget")
     add("--weights", choices=["fp32", "fp16"], default="fp32", help="fp16: half the upload")
     add("--wheels", type=Path, help="folder of py3-none-any wheels for the bundle")
     add("--from-kernel", default="", help="infer: owner/slug of a train kernel, no upload")
     add("--train", action="store_true", help="check, run: the train kernel")
     add("--resume", action="store_true", help="train: attach the kernel's own earlier output")
-    add("--hidden", type=int, default=50, help="run: images of the hidden rerun")
-    add("--forecast", type=int, default=0, help="run: images to project to; 0 = --hidden")
-    add("--gpu-factor", type=float, default=1.0, help="run: how much faster Kaggle's machine is")
+    add("--hidden", type=number(1), default=50, help="run: images of the hidden rerun")
+    add("--forecast", type=number(0), default=0, help="run: images to project to; 0 = --hidden")
+    add("--gpu-factor", type=some, default=1.0, help="run: how much faster Kaggle's machine is")
     add("--matrix", action="store_true", help="run: all layouts and ways to unpack, 16 runs")
     add("--demand-gpu", action="store_true", help="run: on this machine's GPU, or not at all")
     add_push_arguments(parser)

@@ -66,6 +66,22 @@ def parse(text: str, kind: Any) -> Any:
     return value
 
 
+def number(low: float, high: float = math.inf, kind: type = int) -> Callable[[str], Any]:
+    """A `type` for a script's own flag: an int (or `kind`) from low to high, both included."""
+
+    def read(text: str) -> Any:
+        need = f"{low} to {high}" if high < math.inf else f"{low} or more"
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"got {text!r}, need {kind.__name__} {need}")
+        return value
+
+    return read
+
+
 def _parse_dict(text: str) -> dict[Any, Any]:
     try:
         value = ast.literal_eval(text)
@@ -187,7 +203,8 @@ class _Parser(argparse.ArgumentParser):
             return self.error(f"flag file line {arg_line!r}: {error}")
 
     def error(self, message: str) -> Any:
-        raise UserError(f"{self.prog}: {message}")
+        flag = message.removeprefix("argument ")
+        raise UserError(flag if flag != message else f"{self.prog}: {message}")
 
 
 def build_parser(

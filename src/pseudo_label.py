@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import UserError, script
 from experiment import check_same_folds, load_folds, loader_spec, write_json
-from overrides import load_config
+from overrides import load_config, number
 from precision import precision_here
 from run_reports import checkpoints_of, read_report
 
@@ -72,7 +72,10 @@ def label_fold(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, help="unlabelled images; default: TEST_PATH")
     parser.add_argument(
-        "--confident", type=float, default=0.9, help="share of sure pixels an image needs, 0...1"
+        "--confident",
+        type=number(0, 1, float),
+        default=0.9,
+        help="share of sure pixels an image needs, 0...1",
     )
 
 

@@ -257,6 +257,10 @@ def test_a_wrong_flag_of_every_script_is_told_before_anything_is_loaded(script: 
         ("compare_runs", ["--pair", "a,b,c"]),
         ("compare_runs", ["--advise", "a"]),
         ("ensemble", ["--shard", "2/2"]),
+        ("choose_tta", ["--limit", "-1"]),
+        ("kernel", ["--hours", "0"]),
+        ("kernel", ["--hidden", "many"]),
+        ("pseudo_label", ["--confident", "1.5"]),
     ],
 )
 def test_a_wrong_value_of_a_scripts_own_flag_loads_nothing(script: str, words: list[str]) -> None:
