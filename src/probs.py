@@ -11,7 +11,11 @@ from errors import UserError
 
 def to_levels(probs: torch.Tensor) -> torch.Tensor:
     """uint8 of the same shape and device, 0...255 for probabilities 0...1, rounded."""
-    return (probs * 255).round_().to(torch.uint8)
+    if probs.device.type != "cpu":
+        return (probs * 255).round_().to(torch.uint8)
+    # One pass over the pixels instead of three, with the same rounding.
+    flat = probs.float().reshape(-1, probs.shape[-1]).numpy()
+    return torch.from_numpy(cv2.convertScaleAbs(flat, alpha=255)).reshape(probs.shape)
 
 
 def write_probs(path: Path, probs: torch.Tensor) -> None:

@@ -11,7 +11,7 @@ from scipy import ndimage
 from errors import UserError
 from images import read_image
 from pictures import PREDICTION, TRUTH, draw_contours, tile, to_rgb, write_picture, write_sheet
-from probs import read_probs, write_probs
+from probs import read_probs, to_levels, write_probs
 
 RNG = np.random.default_rng(0)
 
@@ -154,3 +154,15 @@ def test_a_sheet_holds_every_tile_once(tmp_path: Path, count: int) -> None:
         top, left = 6 * (i // 4), 5 * (i % 4)
         assert (sheet[top : top + 6, left : left + 5] == 10 * (i + 1)).all()
     assert (sheet == 255).sum() == (-count % 4) * 6 * 5 * 3
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_levels_are_rounded_to_the_nearest_even(classes: int) -> None:
+    probs = torch.rand(classes, 40, 60, generator=torch.Generator().manual_seed(1))
+    ties = (torch.arange(255) + 0.5) / 255
+    for row, value in enumerate((ties, ties.nextafter(torch.ones(255)), torch.arange(255) / 255)):
+        probs[-1, 4 * row : 4 * row + 4] = value[:240].reshape(4, 60)
+    probs[0, -1, :2] = torch.tensor([0.0, 1.0])
+    levels = to_levels(probs)
+    assert levels.dtype == torch.uint8
+    assert np.array_equal(levels.numpy(), np.rint(probs.numpy() * np.float32(255)))
