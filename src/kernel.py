@@ -18,7 +18,7 @@ from overrides import load_config, number
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from kernel_push import add_push_arguments
 
-    add, some = parser.add_argument, number(0.01, kind=float)
+    add, some = parser.add_argument, number(0.0001, kind=float)
     add("command", choices=["infer", "train", "check", "run"], help="what to do")
     add("--runs", default="", help="runs to average, with commas; default: RUN")
     add("--owner", default="", help="your Kaggle user name; default: KAGGLE_USERNAME")

@@ -125,7 +125,7 @@ def test_mistakes_are_named(labelled, tmp_path: Path, capsys) -> None:
     competition = copy_of(labelled, tmp_path)
     assert call("Lightning_trainer", student(competition, "--pseudo", "nobody")) == 2
     assert "src/pseudo_label.py --run nobody" in errors_of(capsys)[0]
-    assert call("pseudo_label", [*competition.flags(*LEARN), "--confident", "1.1"]) == 2
+    assert call("pseudo_label", [*competition.flags(*LEARN), "--confident", "1.0"]) == 2
     assert "is sure of no image" in errors_of(capsys)[0]
 
 
