@@ -17,13 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from errors import UserError, script
 from harness import machine
+from heap import keep_freed_memory
 from table import write_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
 # Quick ones first; what needs quality data or hours is asked for by name.
 DEFAULT = (
-    "startup", "rle", "folds", "decode", "cache", "loader", "memory", "ensemble", "step", "ladder",
-    "epoch",
+    "startup", "rle", "folds", "decode", "cache", "loader", "memory", "ensemble", "step", "heap",
+    "ladder", "epoch",
 )  # fmt: skip
 EXTRA = ("quality",)
 
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         known = ", ".join(DEFAULT + EXTRA)
         raise UserError(f"no benchmark {', '.join(unknown)}; there are {known}")
+    # Every arm alike: what it is worth is a benchmark of its own (bench_heap.py).
+    keep_freed_memory()
     begin = time.perf_counter()
     for name in () if args.table else args.names or DEFAULT:
         measure(name, args.results, toy=args.toy)

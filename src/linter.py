@@ -16,7 +16,7 @@ from submission_plan import Plan
 from submission_rows import Format
 
 SHOWN = 5
-SAMPLED = 40
+SAMPLED = 12
 # The wrong order shreds a mask: its outline is several times as long.
 SHREDDED = 0.6
 UNKNOWN: Size = (1 << 31, 1 << 31)

@@ -18,6 +18,7 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from errors import UserError, nearest, raise_all
+from heap import keep_freed_memory
 
 PREFIX = "SEG_"
 ROOT = Path(__file__).resolve().parents[1]
@@ -274,6 +275,8 @@ def load_config(
 ) -> tuple[ModuleType, argparse.Namespace]:
     """The config module with every override applied, and the script's own flags.
 
+    Every script starts here, so this also tells the allocator to keep what is freed.
+
     Args:
         argv: the words after the script's name; None takes them from the command line.
         add_arguments: adds the script's own flags to the parser.
@@ -301,6 +304,7 @@ def load_config(
         sys.modules.pop("config", None)
         raise ConfigError(problems + error.problems) from None
     raise_all(problems, HEADLINE)
+    keep_freed_memory()
     return config, args
 
 

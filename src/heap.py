@@ -1,0 +1,25 @@
+"""What glibc's allocator does with freed memory: it should keep it."""
+
+import ctypes
+import os
+import sys
+
+# Of glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+
+def keep_freed_memory() -> None:
+    """Freed memory stays with this process, and with those it forks, to be used again.
+
+    glibc hands large blocks back to the system at once. A network on the CPU frees every activation
+    in a step and needs it again in the next; fetching the pages anew took a third to a half of a
+    training step (benchmarks/bench_heap.py). The peak is what it was, or a tenth higher; memory
+    goes back when the process ends. MALLOC_ variables of the user's own are left as they are;
+    other systems and allocators have no such switch.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
