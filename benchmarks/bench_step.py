@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from elsewhere import Elsewhere
 from harness import Line, Target, gate, per, race
 from Lightning_datamodule import LoaderSpec, build_loader
 from Lightning_module import rate_at
@@ -34,6 +35,7 @@ def run(*, toy: bool) -> list[Line]:
                 loop_line("smp_unet_resnet18", 64, 4, toy=True)]  # fmt: skip
     return [
         step_line("smp_unet_resnet34", 256, 4),
+        step_line("smp_unet_resnet34", 512, 4),
         loop_line("smp_unet_resnet34", 256, 8, goal=0.03),
         loop_line("smp_unet_resnet18", 64, 40),
     ]
@@ -59,32 +61,49 @@ def raw_step(module: Any, optimizer: Any, batch: dict[str, Any], precision: str)
     return loss.detach()
 
 
-def step_line(name: str, side: int, count: int, *, toy: bool = False) -> Line:
-    """The bare step: our precision, memory format and optimiser against fp32 NCHW eager."""
-    slow = noise_module(name, side).to(DEVICE).train()
-    fast = copy.deepcopy(slow)
-    fast.model.to(memory_format=torch.channels_last)
-    batch, precision = batch_of(side, count), precision_here("auto", "auto")
-    image = (batch["image"].float() / 255 - slow.mean) / slow.std
-    image = image.contiguous()
-    plain = torch.optim.AdamW(slow.parameters(), lr=RATE)
-    fused = torch.optim.AdamW(fast.parameters(), lr=RATE, fused=True)
-    losses = (
-        float(train_step(slow.model, slow.loss, plain, image, batch["mask"])),
-        float(raw_step(fast, fused, batch, precision)),
+def build_step(
+    name: str, side: int, count: int, precision: str, last: bool, fused: bool, compiled: bool
+) -> Callable[[], float]:
+    """A step of a network of its own, always with the same weights and batch; returns the loss."""
+    module, batch = noise_module(name, side).to(DEVICE).train(), batch_of(side, count)
+    if last:
+        module.model.to(memory_format=torch.channels_last)
+    else:
+        batch["image"] = batch["image"].contiguous()
+    if compiled:
+        module.model.compile()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, fused=fused)
+    return lambda: float(finish(raw_step(module, optimizer, batch, precision)))
+
+
+def build_plain(name: str, side: int, count: int) -> Callable[[], float]:
+    """The same step as a notebook writes it: float32, NCHW, eager, pictures normalised before."""
+    module, batch = noise_module(name, side).to(DEVICE).train(), batch_of(side, count)
+    image = ((batch["image"].float() / 255 - module.mean) / module.std).contiguous()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=RATE)
+    return lambda: float(
+        finish(train_step(module.model, module.loss, optimizer, image, batch["mask"]))
     )
-    checked = gate(abs(losses[0] - losses[1]) < 0.02, "first loss equal within 0.02")
+
+
+def step_line(name: str, side: int, count: int, *, toy: bool = False) -> Line:
+    """The bare step: our defaults against fp32 NCHW eager, each in a process of its own."""
+    ours = name, side, count, precision_here("auto", "auto"), True, True, False
     arms = {
-        "reference": lambda: finish(train_step(slow.model, slow.loss, plain, image, batch["mask"])),
-        "ours": lambda: finish(raw_step(fast, fused, batch, precision)),
+        "reference": Elsewhere(build_plain, name, side, count, keep=False),
+        "ours": Elsewhere(build_step, *ours, keep=True),
     }
+    losses = tuple(arm.first for arm in arms.values())
+    checked = gate(abs(losses[0] - losses[1]) < 0.02, "first loss equal within 0.02")
     title = f"train step, {name[4:]} {side}², batch {count}, {DEVICE.type}"
     line = Line(title, "ms an image", {}, checked)
     line.times = per(race(arms, what=title, repeats=2 if toy else 9), 1000 / count)
+    for arm in arms.values():
+        arm.close()
     line.notes = (
-        f"Ours: {precision}, channels-last, fused AdamW, uint8 in; losses {losses}. Of ours "
-        f"{conv_share(lambda: raw_step(fast, fused, batch, precision)):.0%} is spent inside the "
-        "library's convolutions (torch.profiler): they hold it; see the ladder for each rung."
+        f"Ours: {ours[3]}, channels-last, fused AdamW, uint8 in, freed memory kept; losses "
+        f"{losses}. Of ours {conv_share(build_step(*ours)):.0%} is spent inside the library's "
+        "convolutions (torch.profiler): they hold it; see the ladder for each rung."
     )
     if not toy and DEVICE.type == "cpu":
         line.targets = [Target("times fp32 NCHW", line.gain("reference"), 2.4)]
@@ -95,8 +114,9 @@ def conv_share(step: Callable[[], Any]) -> float:
     """Share of a step's time on the CPU that convolutions take themselves, forward and backward."""
     from torch.profiler import ProfilerActivity, profile
 
+    step()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        finish(step())
+        step()
     events = profiled.key_averages()
     convs = sum(e.self_cpu_time_total for e in events if "convolution" in e.key)
     return convs / sum(e.self_cpu_time_total for e in events)

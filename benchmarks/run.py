@@ -23,8 +23,8 @@ from table import write_table
 RESULTS = Path(__file__).resolve().parent / "results"
 # Quick ones first; what needs quality data or hours is asked for by name.
 DEFAULT = (
-    "startup", "rle", "folds", "decode", "cache", "loader", "memory", "ensemble", "step", "heap",
-    "ladder", "epoch",
+    "startup", "rle", "folds", "decode", "cache", "loader", "memory", "ensemble", "step", "ladder",
+    "epoch",
 )  # fmt: skip
 EXTRA = ("quality",)
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         known = ", ".join(DEFAULT + EXTRA)
         raise UserError(f"no benchmark {', '.join(unknown)}; there are {known}")
-    # Every arm alike: what it is worth is a benchmark of its own (bench_heap.py).
+    # Every arm alike, but those of `step` and `ladder`, which are processes of their own.
     keep_freed_memory()
     begin = time.perf_counter()
     for name in () if args.table else args.names or DEFAULT:

@@ -15,9 +15,9 @@ HEAD = """# Benchmarks
 
 *Reference* is what the original 2020 template or a typical public notebook does
 (`benchmarks/reference.py`), *floor* what the machine allows: the bare decode, warp, read or
-network. All arms of a row run in one process, interleaved A B B A after a warm-up, and only if
-they do the same (*gate*). Cells: median of {repeats} rounds (smallest to largest). *Gain*: the
-median of the rounds' ratios.
+network. All arms of a row take turns, A B B A after a warm-up, in one process (of `step` and
+`ladder`: each in its own, as the allocator is), and only if they do the same (*gate*). Cells:
+median of {repeats} rounds or more (smallest to largest). *Gain*: the median of the rounds' ratios.
 
 ![speed-ups](results/gains.svg)
 """
@@ -27,7 +27,7 @@ def write_table(results: Path, path: Path) -> Path:
     """Writes RESULTS.md and results/gains.svg from all JSON files of `results`."""
     found = [json.loads(file.read_text()) for file in sorted(results.glob("*.json"))]
     lines = [line for values in found for line in values["lines"]]
-    repeats = max((len(line["times"]["ours"]) for line in lines), default=0)
+    repeats = min((len(line["times"]["ours"]) for line in lines), default=0)
     parts = [HEAD.format(repeats=repeats)]
     parts += [_section(values) for values in found]
     path.write_text("\n".join(parts))

@@ -12,8 +12,8 @@ def keep_freed_memory() -> None:
     """Freed memory stays with this process, and with those it forks, to be used again.
 
     glibc hands large blocks back to the system at once. A network on the CPU frees every activation
-    in a step and needs it again in the next; fetching the pages anew took a third to a half of a
-    training step (benchmarks/bench_heap.py). The peak is what it was, or a tenth higher; memory
+    in a step and needs it again in the next; fetching the pages anew took up to a third of a step
+    (benchmarks/bench_ladder.py). The peak is what it was, or a tenth higher; memory
     goes back when the process ends. MALLOC_ variables of the user's own are left as they are;
     other systems and allocators have no such switch.
     """
