@@ -56,7 +56,11 @@ def run(*, toy: bool) -> list[Line]:
         f"From 1918×1280 JPEG to a checked submission.csv. Loading {folds} checkpoints, once a "
         f"run, took {np.median(loading):.2f} s and is left out of ours as of the others; pixels "
         f"equal to the reference's: {share:.2%}. Bare decoding: {decode:.1f} ms on one core; where "
-        "the network runs on the CPU it takes these cores too, and the floor does not."
+        "the network runs on the CPU it takes these cores too, and the floor does not: with the "
+        "resize and the linter that is what holds it (results/profile_ensemble.txt). Tried: "
+        "decoding in a worker process beside the network (0.78 of the networks alone where taking "
+        "turns was 0.85), weights kept in bf16 (no gain beyond the noise), half-size decoding "
+        "(other pixels, see decode)."
     )
     return [line]
 
