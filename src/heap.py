@@ -14,10 +14,11 @@ def keep_freed_memory() -> None:
     glibc hands large blocks back to the system at once. A network on the CPU frees its activations
     in every step and needs them again in the next: a step is 1.15 (256²) to 1.65 times (512²) as
     fast without the pages being fetched anew (benchmarks/bench_ladder.py). The peak is what it was,
-    or a tenth higher. MALLOC_ variables of the user's own are left as they are; other systems and
-    allocators have no such switch.
+    or up to a fifth higher. What the user tells the allocator, by MALLOC_ variables or
+    GLIBC_TUNABLES, stands; other systems and allocators have no such switch.
     """
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+    told = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if sys.platform != "linux" or told:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -76,7 +76,7 @@ def number(low: float, high: float = math.inf, kind: type = int) -> Callable[[st
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not low <= value <= high:
+        if not low <= value <= high or value == math.inf:
             raise argparse.ArgumentTypeError(f"got {text!r}, need {kind.__name__} {need}")
         return value
 

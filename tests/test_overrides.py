@@ -259,6 +259,7 @@ def test_a_wrong_flag_of_every_script_is_told_before_anything_is_loaded(script: 
         ("ensemble", ["--shard", "2/2"]),
         ("choose_tta", ["--limit", "-1"]),
         ("kernel", ["--hours", "0"]),
+        ("kernel", ["--hours", "inf"]),
         ("kernel", ["--hidden", "many"]),
         ("pseudo_label", ["--confident", "1.5"]),
     ],
