@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
-from oof import OofImages, read_oof_rows
+from oof import OofImages
 from oof_counts import OofCounts, count_oof
+from oof_scores import open_oof
 from postprocess import Rule, rules_of
+from run_reports import check_same_task
 
 
 class ReportRun:
@@ -34,11 +36,7 @@ class ReportRun:
             self.metric = self.report["metric"]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is broken ({error}): run Lightning_tester.py again") from error
-        if (self.task, self.classes) != (config.TASK, config.CLASSES):
-            raise UserError(
-                f"run {config.RUN!r} is {self.task} of {self.classes} classes: set TASK and "
-                "CLASSES as it was"
-            )
+        check_same_task(config, spec)
         names = spec.get("class_names") or config.CLASS_NAMES
         plain = ["foreground"] if self.classes == 1 else [f"class {k}" for k in range(self.classes)]
         self.names = list(names) or plain
@@ -70,12 +68,7 @@ class ReportRun:
     @cached_property
     def images(self) -> OofImages:
         """The stored predictions."""
-        rows = read_oof_rows(self.table, self.config.RUN_OUTPUT)
-        return OofImages(
-            self.config.RUN_OUTPUT / "oof", rows, masks=self.masks, root=self.config.INPUT,
-            task=self.task, classes=self.classes,
-            border=self.config.INSTANCES == "border",
-        )  # fmt: skip
+        return open_oof(self.config, self.table, self.config.RUN, self.masks)[0]
 
     @cached_property
     def _counted(self) -> OofCounts | UserError:

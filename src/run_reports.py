@@ -25,6 +25,24 @@ def read_report(config: Any, run: str) -> dict[str, Any]:
         raise UserError(f"{path} is broken: {error}. Run src/Lightning_tester.py again") from None
 
 
+def check_same_task(config: Any, spec: dict[str, Any]) -> None:
+    """Makes sure that the configuration means what the run's network was made for.
+
+    Args:
+        config: the configuration, with RUN.
+        spec: of the network, as a report or a checkpoint holds it.
+
+    Raises:
+        UserError: another TASK, CLASSES or INSTANCES.
+    """
+    made = spec["task"], int(spec["classes"]), spec.get("instances", "components")
+    if made != (config.TASK, config.CLASSES, config.INSTANCES):
+        raise UserError(
+            f"run {config.RUN!r} has TASK={made[0]}, CLASSES={made[1]}, INSTANCES={made[2]}: got "
+            f"{config.TASK}, {config.CLASSES}, {config.INSTANCES}, set them as they were"
+        )
+
+
 def checkpoints_of(config: Any, report: dict[str, Any]) -> list[Path]:
     """Checkpoints of the report's folds that TRAIN_FOLDS asks for.
 

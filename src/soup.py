@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from errors import script
 from experiment import check_same_folds, fold_path, load_folds, quiet_lightning
 from overrides import load_config
+from run_reports import check_same_task
 
 
 @script
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     quiet_lightning()
     images, report = open_oof(config, table, config.RUN, mask_source(config))
+    check_same_task(config, report["spec"])
     if any(fold["checkpoint"].endswith("soup.ckpt") for fold in report["folds"]):
         print(f"run {config.RUN!r} has its soup: delete soup.ckpt and score it again to go back")
         return 0

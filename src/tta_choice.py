@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from bootstrap import Gain, paired_gain
-from errors import UserError
 from experiment import loader_spec, scored_checkpoint
 from nested import choose_nested, sum_blocks
 from objective import WholeScore
 from oof_scores import read_truth
 from postprocess import Rule, label_by
 from precision import precision_here
+from run_reports import check_same_task
 from tta import SETS, TestTimeModel
 
 
@@ -55,12 +55,7 @@ def fold_values(
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     (team,) = load_teams([[scored_checkpoint(config, fold)]], device)
-    spec = team.spec
-    if (spec.task, spec.classes, spec.instances) != (config.TASK, config.CLASSES, config.INSTANCES):
-        raise UserError(
-            f"run {config.RUN!r} is {spec.task} with {spec.instances}: set TASK, CLASSES and "
-            "INSTANCES as it was"
-        )
+    check_same_task(config, team.spec.to_dict())
     plain = team.modules[0].model
     by_img = {row["img"]: row for row in rows}
     out = {}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from errors import UserError, script
 from experiment import check_same_folds, load_folds, write_json
 from overrides import load_config
-from run_reports import read_report
+from run_reports import check_same_task, read_report
 
 # --help and wrong flags answer at once: torch comes in where it is used.
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_same_folds(config)
     path = config.RUN_OUTPUT / "report.json"
     report = read_report(config, config.RUN)
+    check_same_task(config, report["spec"])
 
     from competition import mask_source
     from oof import OofImages, read_oof_rows

@@ -332,7 +332,11 @@ def test_a_broken_or_foreign_report_is_one_line(
     binary: Fake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("report", [*binary.flags, "--task", "multilabel"]) == 2
-    assert "set TASK and CLASSES" in errors_of(capsys)[0]
+    assert "set them as they were" in errors_of(capsys)[0]
+    page = (binary.folder / "report.html").read_bytes()
+    assert call("report", [*binary.flags, "--instances", "border"]) == 2
+    assert "INSTANCES=components: got binary, 1, border" in errors_of(capsys)[0]
+    assert (binary.folder / "report.html").read_bytes() == page
     (binary.folder / "report.json").write_text("{")
     assert call("report", binary.flags) == 2
     assert "broken" in errors_of(capsys)[0]
