@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from cache import open_cache
-from cached_pairs import PairCache
-from dataset import DataSpec
+from competition.masks import FileMasks
+from data.cache import open_cache
+from data.cached_pairs import PairCache
+from data.specs import DataSpec
 from frames import BITS, dataset, frames, more_frames, rows, scratch
 from harness import Line, Target, gate, per, race
-from masks import FileMasks
 
 
 def run(*, toy: bool) -> list[Line]:
@@ -36,7 +36,7 @@ def run(*, toy: bool) -> list[Line]:
 
     def one_by_one() -> None:
         for row in source.rows:
-            source.read_pair(row)
+            source.reader.read(row)
 
     arms = {"reference": one_by_one, "ours": ours, "floor": lambda: bare(folder, source.rows, side)}
     cv2.setNumThreads(0)
@@ -78,7 +78,7 @@ def write_seconds(target: Path) -> float:
 
 def equal(folder: Path, side: int, target: Path, row: dict[str, Any]) -> bool:
     """Whether cache and files hold the same pair."""
-    pairs = (build(folder, side, target).read(row["img"]), dataset(folder, side).read_pair(row))
+    pairs = (build(folder, side, target).read(row["img"]), dataset(folder, side).reader.read(row))
     return all(np.array_equal(one, two) for one, two in zip(*pairs, strict=True))
 
 

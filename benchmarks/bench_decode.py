@@ -8,8 +8,6 @@ import cv2
 import numpy as np
 import torch
 
-import images
-import mask_files
 from decoders import (
     REDUCED,
     Decode,
@@ -21,8 +19,9 @@ from decoders import (
     jpeg_decoders,
 )
 from frames import frames
-from geometry import fit_image
 from harness import Line, Target, gate, per, race
+from imaging import images, mask_files
+from imaging.geometry import fit_image
 
 FILES = 8
 # Mean levels of 255 between a reduced decode and a full one, squeezed to the same side.

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 import ensemble
-import predictor
 from frames import frames, more_frames, scratch
 from harness import Line, Target, gate, per, race
+from imaging.rle import rle_decode
+from inference import predictor
 from networks import DEVICE, finish, write_run
-from precision import precision_here
 from reference import predict_by_files
-from rle import rle_decode
+from training.precision import precision_here
 
 NETWORK, FLIP, BATCH = "smp_unet_resnet18", ("flip_h",), 4
 

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 
 import Lightning_trainer
-from experiment import prepare_data, quiet_lightning
+from core.overrides import load_config
 from frames import frames, rows, scratch
 from harness import Line, Target, gate
-from overrides import load_config
+from runs.experiment import prepare_data, quiet_lightning
 
 
 def run(*, toy: bool) -> list[Line]:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 import folds as script
+from competition.splits import count_leaks
 from frames import scratch
 from harness import Line, Target, gate, per, race
-from splitters import count_leaks
 
 STRATA, FOLDS = 5, 5
 # File systems allow some 65,000 names for one file.

@@ -6,7 +6,7 @@ from bench_step import build_step
 from elsewhere import Elsewhere
 from harness import Line, Target, gate, per, race
 from networks import DEVICE
-from precision import precision_here
+from training.precision import precision_here
 
 # Losses of the same weights and batch in bfloat16 and in float32.
 TOLERANCE = 0.02

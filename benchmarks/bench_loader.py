@@ -15,8 +15,8 @@ from augmentations import Augment
 from bench_cache import build
 from dataset import SegmentationDataset
 from frames import dataset, frames, rows, scratch
-from geometry import warp
 from harness import Line, Target, gate, per, race
+from imaging.geometry import warp
 from Lightning_datamodule import LoaderSpec, build_loader
 from reference import TemplatePairs
 
@@ -70,7 +70,7 @@ def drawn_warps(source: SegmentationDataset) -> list[Any]:
     augment: Augment = source.augment
     moves = []
     for at, row in enumerate(source.rows):
-        image, mask, _ = source.read_pair(row)
+        image, mask, _ = source.reader.read(row)
         matrix = augment._matrix(image.shape[:2], np.random.default_rng((0, 0, at)))
         if np.array_equal(matrix, np.eye(2, 3)):
             continue

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from errors import UserError
+from core.errors import UserError
+from core.overrides import load_config
 from frames import frames, rows, scratch
 from harness import ROOT, Line, Target, gate
-from overrides import load_config
 
 Curve = list[tuple[float, float]]
 

@@ -5,10 +5,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from demo_scene import draw_frame
+from demo.scene import draw_frame
 from harness import Line, Target, gate, race, speeds
+from imaging.rle import rle_decode, rle_encode
 from reference import rle_decode_notebook, rle_notebook
-from rle import rle_decode, rle_encode
 
 
 def run(*, toy: bool) -> list[Line]:

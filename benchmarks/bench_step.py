@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
+from core.overrides import load_config
 from elsewhere import Elsewhere
 from harness import Line, Target, gate, per, race
+from inference.predictor import autocast
 from Lightning_datamodule import LoaderSpec, build_loader
 from Lightning_module import rate_at
 from Lightning_trainer import build_average, build_trainer
 from networks import DEVICE, finish, noise_module
-from overrides import load_config
-from precision import precision_here
-from predictor import autocast
 from reference import train_step
+from training.precision import precision_here
 
 # Steps of a loop that are not timed: allocators and caches fill up.
 COLD = 2
@@ -191,7 +191,7 @@ def by_lightning(module: Any, loader: Any, losses: list[float]) -> float:
     """Seconds a step of the trainer that Lightning_trainer.py builds, without checkpoints."""
     from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-    from experiment import quiet_lightning
+    from runs.experiment import quiet_lightning
 
     quiet_lightning()
     config, _ = load_config(["--epochs", "1"])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from heap import keep_freed_memory
+from core.memory import keep_freed_memory
 
 _made: dict[str, Callable[[], Any]] = {}
 

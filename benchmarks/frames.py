@@ -11,9 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dataset import DataSpec, SegmentationDataset
+from competition.masks import FileMasks, MaskRules
+from data.specs import DataSpec
+from dataset import SegmentationDataset
 from harness import ROOT
-from masks import FileMasks, MaskRules
 
 BITS = MaskRules("binary")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from dataset import DataSpec
+from data.specs import DataSpec
+from inference.predictor import choose_device
 from Lightning_module import Recipe, SegmentationModule, build_module
-from predictor import choose_device
 
 DEVICE = choose_device("auto")
 

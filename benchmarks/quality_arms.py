@@ -18,7 +18,7 @@ RATE = 1e-3
 
 def main(argv: Sequence[str]) -> int:
     arm, began, words = argv[0], float(argv[1]), list(argv[2:])
-    from overrides import load_config
+    from core.overrides import load_config
 
     config, _ = load_config(words)
     {"ours": by_us, "notebook": by_notebook, "fastai": by_fastai}[arm](config, began)
@@ -35,7 +35,7 @@ def by_us(config: Any, began: float) -> None:
     from pytorch_lightning.callbacks import LambdaCallback
 
     import Lightning_trainer
-    from experiment import load_folds, prepare_data
+    from runs.experiment import load_folds, prepare_data
 
     def listen(trainer: Any, module: Any) -> None:
         told(began, float(trainer.callback_metrics[f"val_{config.METRIC}"]))
@@ -58,11 +58,11 @@ class Material:
     def __init__(self, config: Any):
         import torch
 
-        from competition import mask_source
-        from experiment import data_spec, load_folds, loader_spec
+        from competition.tables import mask_source
         from Lightning_datamodule import SegmentationDataModule, split_rows
         from losses import build_loss
         from model_dispatcher import build_model
+        from runs.experiment import data_spec, load_folds, loader_spec
 
         self.config, self.spec = config, data_spec(config)
         train, val = split_rows(load_folds(config), config.TRAIN_FOLDS[0], holdout=config.HOLDOUT)

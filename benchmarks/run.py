@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from errors import UserError, script
+from core.errors import UserError, script
+from core.memory import keep_freed_memory
 from harness import machine
-from heap import keep_freed_memory
 from table import write_table
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -13,13 +13,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
-from dataset import DataSpec, Row, SegmentationDataset
-from errors import UserError
-from images import image_size
-from masks import MaskSource
+from competition.masks import MaskSource
+from core.errors import UserError
+from data.specs import DataSpec, Row
+from dataset import SegmentationDataset
+from imaging.images import image_size
 
 if TYPE_CHECKING:
-    from cached_pairs import PairCache
+    from data.cached_pairs import PairCache
 
 
 @dataclass(frozen=True)

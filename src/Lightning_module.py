@@ -11,12 +11,12 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from dataset import DataSpec
-from errors import UserError
+from core.errors import UserError
+from data.specs import DataSpec
 from losses import build_loss
 from metrics import build_metric, count, decide
 from model_dispatcher import build_model, encoder_of
-from postprocess import Rule, label_by
+from postprocessing.rules import Rule, label_by
 
 # Weight of the border's loss beside the mask's; both are of the same LOSS.
 BORDER_WEIGHT = 1.0

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import UserError, script
-from experiment import (
+from core.errors import UserError, script
+from core.overrides import load_config
+from runs.experiment import (
     check_same_folds,
     chosen_folds,
     data_spec,
@@ -25,13 +26,12 @@ from experiment import (
     scored_checkpoint,
     write_json,
 )
-from overrides import load_config
-from precision import precision_here
+from training.precision import precision_here
 
 
 def build_scorer(config: Any, masks: Any) -> Any:
     """A Scorer of the configuration."""
-    from scorer import Scorer
+    from scoring.scorer import Scorer
 
     return Scorer(
         config.INPUT,
@@ -48,8 +48,8 @@ def build_oof_writer(
     """A callback that brings each test batch to native size, stores it and scores it."""
     import pytorch_lightning as pl
 
-    from geometry import restore_probs
-    from probs import write_probs
+    from imaging.geometry import restore_probs
+    from imaging.levels import write_probs
 
     folder.mkdir(parents=True, exist_ok=True)
     row_of = {row["img"]: row for row in rows}
@@ -73,10 +73,10 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     import pytorch_lightning as pl
     import torch
 
-    from dataset import DataSpec
+    from data.specs import DataSpec
+    from inference.views import add_views
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import load_module
-    from tta import add_views
 
     checkpoint = best_checkpoint(config, fold)
     record_path = config.RUN_OUTPUT / "oof" / f"fold_{fold}.json"
@@ -168,8 +168,8 @@ def predict_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -
     Raises:
         UserError: train_folds.csv has no such fold.
     """
+    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
     from Lightning_datamodule import rows_in
-    from predictor import build_stream, choose_device, load_teams, predict_batch
 
     rows = {row["img"]: row for row in rows_in(table, [config.HOLDOUT])}
     if not rows:
@@ -266,14 +266,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if present != folds:
         print(f"of the folds {folds} only {present} are trained: taking these")
 
-    from cases import draw_cases, draw_image
+    from reporting.cases import draw_cases, draw_image
 
     if args.image:
         draw_image(config, args.image, [best_checkpoint(config, fold) for fold in present])
         return 0
 
-    from competition import mask_source
-    from report_build import write_page
+    from competition.tables import mask_source
+    from reporting.build import write_page
 
     check_same_folds(config)
     quiet_lightning()

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import UserError, script
-from experiment import (
+from core.errors import UserError, script
+from core.overrides import knob_values, load_config
+from runs.experiment import (
     chosen_folds,
     data_spec,
     fold_path,
@@ -26,8 +27,7 @@ from experiment import (
     recipe,
     write_json,
 )
-from overrides import knob_values, load_config
-from precision import precision_here
+from training.precision import precision_here
 
 
 def build_average(decay: float) -> Any:
@@ -79,7 +79,7 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     if config.EMA_DECAY:
         callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
     if config.COMPILE != "off":
-        from compilation import Compile
+        from training.compilation import Compile
 
         callbacks.append(Compile(config.COMPILE))
     return [*callbacks, last]
@@ -104,7 +104,7 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     import torch
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-    from checkpoint_files import CheckpointFiles
+    from training.checkpoints import CheckpointFiles
 
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
     return pl.Trainer(
@@ -209,11 +209,12 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
     import torch
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    from competition import mask_source
+    from competition.tables import mask_source
+    from data.pseudo_masks import PseudoMasks
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import build_module
-    from pseudo_masks import PseudoMasks, read_pseudo_rows
-    from recomputation import recompute_blocks
+    from runs.pseudo import read_pseudo_rows
+    from training.recomputation import recompute_blocks
 
     folder = fold_path(config, fold)
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from errors import UserError, pick
-from geometry import Size, warp
+from core.errors import UserError, pick
+from imaging.geometry import Size, warp
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network
 

@@ -9,9 +9,9 @@ probabilities stay unless something else is better on folds that had no say.
 import argparse
 from collections.abc import Sequence
 
-from errors import UserError, script
-from experiment import load_folds
-from overrides import load_config
+from core.errors import UserError, script
+from core.overrides import load_config
+from runs.experiment import load_folds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--runs: got {args.runs!r}, need two different runs or more, as a,b")
     table = load_folds(config)
 
-    from competition import mask_source
-    from objective import WholeScore
-    from oof_scores import common_images, open_oof
-    from run_weights import weigh, write_blend
+    from competition.tables import mask_source
+    from runs.reports import open_oof
+    from scoring.objective import WholeScore
+    from scoring.oof_scores import common_images
+    from tuning.weights import weigh, write_blend
 
     masks = mask_source(config)
     opened = [open_oof(config, table, name, masks) for name in names]

@@ -8,15 +8,15 @@ is stored. `--limit 200` takes so many images a fold.
 import argparse
 from collections.abc import Sequence
 
-from errors import UserError, script
-from experiment import (
+from core.errors import UserError, script
+from core.overrides import load_config, number
+from runs.experiment import (
     check_same_folds,
     chosen_folds,
     load_folds,
     quiet_lightning,
     scored_checkpoint,
 )
-from overrides import load_config, number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,12 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     import numpy as np
     import torch
 
-    from competition import mask_source
+    from competition.tables import mask_source
+    from inference.views import SETS
     from Lightning_datamodule import rows_in
-    from nested import fold_blocks, groups_of
-    from objective import WholeScore
-    from tta import SETS
-    from tta_choice import fold_values, weigh_sets
+    from scoring.nested import fold_blocks, groups_of
+    from scoring.objective import WholeScore
+    from tuning.views import fold_values, weigh_sets
 
     quiet_lightning()
     whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)

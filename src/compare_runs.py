@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from errors import UserError, nearest, script
-from ledger import read_runs, read_scalars, write_html
-from overrides import load_config
+from core.errors import UserError, nearest, script
+from core.overrides import load_config
+from runs.ledger import read_runs, read_scalars, write_html
 
 SMALLER_IS_BETTER = ("hours", "epochs")
 
@@ -84,14 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.pair:
         names = split_names("--pair", args.pair, "two different runs such as a,b", most=2)
 
-        from run_pairs import compare_pair
+        from runs.pairs import compare_pair
 
         print(compare_pair(config, names))
         return 0
     if args.advise:
         names = split_names("--advise", args.advise, "different runs such as a,b,c")
 
-        from run_pairs import advise_pair
+        from runs.pairs import advise_pair
 
         print(advise_pair(config, names))
         return 0

@@ -10,7 +10,7 @@ SEG_EPOCHS=3 python src/Lightning_trainer.py      the environment
 from pathlib import Path
 from typing import Literal
 
-import overrides
+from core import overrides
 
 # ======== Where things are ========
 # The competition's files; a relative path starts at the repository root.

@@ -1,7 +1,6 @@
 """The dataset: rows of train_folds.csv in, uint8 samples out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,55 +9,14 @@ import torch
 from torch.utils.data import Dataset
 
 from augmentations import Augment
-from geometry import Size, fit_image, fit_mask
-from images import read_image
-from instances import draw_borders
-from masks import IGNORE, MaskSource, mask_to_instances
+from competition.masks import MaskSource
+from data.pairs import PairReader
+from data.specs import DataSpec, Row
+from imaging.geometry import Size, fit_mask
+from postprocessing.objects import draw_borders
 
 if TYPE_CHECKING:
-    from cached_pairs import PairCache
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """What a network must know of its data; a checkpoint carries it as plain values."""
-
-    task: str = "binary"
-    classes: int = 1
-    class_names: tuple[str, ...] = ()
-    instances: str = "components"
-    channels: int = 3
-    bits: int = 8
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    size: Size = (512, 512)
-    resize_mode: str = "stretch"
-    # Whether the network also says which classes are in the image at all.
-    gate: bool = False
-
-    @property
-    def border(self) -> bool:
-        """Whether the channel after the classes is the border between objects."""
-        return self.instances == "border"
-
-    @property
-    def outputs(self) -> int:
-        """Channels of the logits: the classes, and the border if there is one."""
-        return self.classes + self.border
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values: tuples as lists, so that a checkpoint loads with weights_only=True."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
-        """The inverse of `to_dict`."""
-        plain: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
-        }
-        return cls(**plain)
+    from data.cached_pairs import PairCache
 
 
 class SegmentationDataset(Dataset):
@@ -94,9 +52,8 @@ class SegmentationDataset(Dataset):
         cache: "PairCache | None" = None,
     ):
         self.rows = list(rows)
-        self.root = root
+        self.reader = PairReader(root, spec=spec, masks=masks)
         self.spec = spec
-        self.masks = masks
         self.seed = seed
         self.instances = instances
         self.cache = cache
@@ -112,7 +69,7 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         index, epoch = index if isinstance(index, tuple) else (index, int(torch.randint(2**31, ())))
         row = self.rows[index]
-        image, mask, native = self.read_pair(row)
+        image, mask, native = self._read_pair(row)
         sample = {"img": row["img"], "size": torch.tensor(native)}
         if mask is not None:
             if self.augment is not None:
@@ -127,54 +84,16 @@ class SegmentationDataset(Dataset):
         sample["image"] = _to_tensor(image)
         return sample
 
-    def read_pair(self, row: Row) -> tuple[np.ndarray, Any, Size]:
-        """Image (H, W, C), mask (H, W) or (H, W, K) or None, the image's own (H, W).
-
-        Both as the augmentation takes them: fitted to the network's size.
-        """
-        if self.cache is not None and self.masks is not None and row["img"] in self.cache:
+    def _read_pair(self, row: Row) -> tuple[np.ndarray, Any, Size]:
+        if self.cache is not None and self.reader.masks is not None and row["img"] in self.cache:
             return self.cache.read(row["img"])
-        spec = self.spec
-        image = read_image(self.root / row["image"], channels=spec.channels, bits=spec.bits)
-        native = (image.shape[0], image.shape[1])
-        mask = None if self.masks is None else self._read_mask(row, native)
-        return fit_image(image, spec.size, spec.resize_mode), mask, native
-
-    def _read_mask(self, row: Row, native: Size) -> np.ndarray:
-        """The mask as (H, W) ids, or (H, W, K) so that it moves like an image.
-
-        With a border it is uint16 (H, W, 1) with a number an object, which moves as ids do.
-        """
-        assert self.masks is not None
-        if self.spec.border:
-            labels = self._read_labels(row, native).astype(np.uint16)[..., None]
-            return fit_mask(labels, self.spec.size, self.spec.resize_mode)
-        mask = self.masks.read(row["img"], _mask_path(self.root, row), native)
-        fill = IGNORE if self.spec.task == "multiclass" else 0
-        if self.spec.task == "binary":
-            mask = mask[..., None]
-        elif self.spec.task == "multilabel":
-            mask = np.ascontiguousarray(mask.transpose(1, 2, 0))
-        return fit_mask(mask, self.spec.size, self.spec.resize_mode, fill=fill)
-
-    def _read_labels(self, row: Row, native: Size) -> np.ndarray:
-        """int32 (H, W) with the true objects; connected parts where they have no names."""
-        assert self.masks is not None
-        path = _mask_path(self.root, row)
-        labels = self.masks.instances(row["img"], path, native)
-        if labels is None:
-            labels = mask_to_instances(self.masks.read(row["img"], path, native))
-        return labels
+        return self.reader.read(row)
 
     def _read_instances(self, row: Row, native: Size) -> torch.Tensor:
-        labels = self._read_labels(row, native)
+        labels = self.reader.read_labels(row, native)
         # Nearest-exact resize knows int16; no image holds more than 32,767 objects.
         labels = fit_mask(labels.astype(np.int16), self.spec.size, self.spec.resize_mode)
         return torch.from_numpy(labels.astype(np.int32))
-
-
-def _mask_path(root: Path, row: Row) -> Path | None:
-    return root / row["mask"] if row.get("mask") else None
 
 
 def _to_tensor(array: np.ndarray) -> torch.Tensor:

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from errors import UserError, script
-from overrides import load_config
+from core.errors import UserError, script
+from core.overrides import load_config
 
 MARKER = ".demo_data.json"
 PART = ".demo_data.part"
@@ -95,8 +95,8 @@ def write_frame(frame: Frame, *, request: Request) -> str:
     import cv2
     from PIL import Image
 
-    from demo_scene import draw_frame
-    from rle import rle_encode
+    from demo.scene import draw_frame
+    from imaging.rle import rle_encode
 
     cv2.setNumThreads(1)
     scale = SCALES[request.scale]

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from errors import UserError, script
-from experiment import loader_spec
-from overrides import load_config
-from precision import precision_here
-from run_reports import checkpoints_of, read_blend, read_report
+from core.errors import UserError, script
+from core.overrides import load_config
+from runs.experiment import loader_spec
+from runs.reports import checkpoints_of, read_blend, read_report
+from training.precision import precision_here
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
-    from postprocess import Rule
-    from submission_plan import Plan
-    from submission_rows import Format, PartFile
+    from postprocessing.rules import Rule
+    from submissions.plan import Plan
+    from submissions.rows import Format, PartFile
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ def predict_images(
     """Predicts images, appends each one's rows to the part, and keeps pictures if asked to."""
     from tqdm import tqdm
 
-    from postprocess import decide_by, label_by
-    from predictor import build_stream, choose_device, load_teams, predict_batch
-    from probs import write_mask, write_probs
-    from submission_rows import mask_to_rles
+    from imaging.levels import write_mask, write_probs
+    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
+    from postprocessing.rules import decide_by, label_by
+    from submissions.rows import mask_to_rles
 
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
@@ -135,7 +135,7 @@ def write_submission(
     config: Any, plan: "Plan", form: "Format", *, key: str, folder: Path, count: int
 ) -> int | None:
     """Joins the shards when all of them are complete; returns the rows, or None."""
-    from submission_rows import PartFile, assemble
+    from submissions.rows import PartFile, assemble
 
     paths = [part_path(folder, index, count) for index in range(count)]
     if not all(path.is_file() for path in paths):
@@ -158,11 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     index, count = parse_shard(args.shard)
     reports = [read_report(config, run) for run in runs]
 
-    from competition import find_images
-    from postprocess import describe, rules_of
-    from submission_check import check_file
-    from submission_plan import match_images, read_plan
-    from submission_rows import PartFile, build_format, fingerprint
+    from competition.tables import find_images
+    from postprocessing.rules import describe, rules_of
+    from submissions.check import check_file
+    from submissions.plan import match_images, read_plan
+    from submissions.rows import PartFile, build_format, fingerprint
 
     folder = config.OUTPUT / "+".join(runs)
     blended = read_blend(folder, reports)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from errors import UserError, nearest, raise_all, script
-from overrides import load_config
+from core.errors import UserError, nearest, raise_all, script
+from core.overrides import load_config
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from training_images import TrainingImages
+    from competition.training_images import TrainingImages
 
 ALWAYS_TRAINED = -1
 WORDS = {
@@ -87,7 +87,7 @@ def find_strata(data: "TrainingImages", column: str, config: Any) -> np.ndarray:
     """
     import pandas as pd
 
-    from splitters import BINS, area_bins
+    from competition.splits import BINS, area_bins
 
     if not column:
         return area_bins(foreground(data, config))
@@ -103,8 +103,8 @@ def foreground(data: "TrainingImages", config: Any) -> np.ndarray:
     """Foreground share of each image, float64 (N,): from run lengths, else from decoded masks."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from competition import mask_source
-    from images import image_size
+    from competition.tables import mask_source
+    from imaging.images import image_size
 
     table = data.table
     if data.areas is not None:
@@ -128,7 +128,7 @@ def foreground(data: "TrainingImages", config: Any) -> np.ndarray:
 
 def cheap_shares(data: "TrainingImages", root: Path) -> np.ndarray | None:
     """Foreground shares from run lengths when a few images, evenly picked, are of one size."""
-    from images import image_size
+    from imaging.images import image_size
 
     if data.areas is None:
         return None
@@ -176,7 +176,7 @@ def make_folds(
     Raises:
         UserError: a column is missing or wrong, or there is too little for N_FOLDS.
     """
-    import splitters
+    from competition import splits as splitters
 
     table, split = data.table, config.SPLIT
     if "kfold" in table:
@@ -201,7 +201,7 @@ def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: lis
     Raises:
         RuntimeError: our own split did it, which is a bug.
     """
-    from splitters import count_leaks
+    from competition.splits import count_leaks
 
     leaks = count_leaks(folds, groups)
     if leaks and ours:
@@ -253,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, _ = load_config(argv, description=__doc__)
     import pandas as pd
 
-    from training_images import collect_images
+    from competition.training_images import collect_images
 
     data = collect_images(config)
     table, notes = data.table, list(data.notes)

@@ -10,13 +10,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from errors import script
-from kernel_job import kernel_folder
-from overrides import load_config, number
+from core.errors import script
+from core.overrides import load_config, number
+from kernel_build.job import kernel_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from kernel_push import add_push_arguments
+    from kernel_build.push import add_push_arguments
 
     add, some = parser.add_argument, number(0.0001, kind=float)
     add("command", choices=["infer", "train", "check", "run"], help="what to do")
@@ -44,24 +44,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     folder = kernel_folder(config, args)
     if args.command == "run":
-        from kernel_run import rehearse, rehearse_train
+        from kernel_build.rehearsal import rehearse, rehearse_train
 
         (rehearse_train if args.train else rehearse)(config, args, folder)
         return 0
     if args.command == "infer":
-        from kernel_infer import build_infer
+        from kernel_build.infer import build_infer
 
         build_infer(config, args, folder)
     elif args.command == "train":
-        from kernel_train import build_train
+        from kernel_build.train import build_train
 
         build_train(config, args, folder)
 
-    from kernel_check import check_kernel
+    from kernel_build.check import check_kernel
 
     print(check_kernel(folder))
     if args.push:
-        from kernel_push import push
+        from kernel_build.push import push
 
         push(folder, submit=args.submit)
     elif args.command != "check":

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from errors import UserError, pick
+from core.errors import UserError, pick
 
 TASKS = ("binary", "multiclass", "multilabel")
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from errors import UserError, pick
-from instance_metrics import InstanceMetric
+from core.errors import UserError, pick
+from measures.matching import InstanceMetric
 
 IGNORE = 255
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from errors import UserError, nearest, pick
+from core.errors import UserError, nearest, pick
 
 # Names as in MODEL_NAME to the classes of segmentation_models_pytorch.
 ARCHITECTURES = {

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from errors import UserError, script
-from experiment import check_same_folds, load_folds, loader_spec, write_json
-from overrides import load_config, number
-from precision import precision_here
-from run_reports import checkpoints_of, read_report
+from core.errors import UserError, script
+from core.overrides import load_config, number
+from runs.experiment import check_same_folds, load_folds, loader_spec, write_json
+from runs.reports import checkpoints_of, read_report
+from training.precision import precision_here
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def label_fold(
 
     Unsure pixels of multiclass masks are ignored in training; other tasks take the decision.
     """
-    from mask_files import IGNORE
-    from postprocess import Rule, decide_by
-    from predictor import build_stream, choose_device, load_teams, predict_batch
-    from probs import write_mask
+    from imaging.levels import write_mask
+    from imaging.mask_files import IGNORE
+    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
+    from postprocessing.rules import Rule, decide_by
 
     device, task = choose_device(config.ACCELERATOR), report["spec"]["task"]
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
@@ -88,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import pandas as pd
 
-    from competition import find_images
-    from pseudo_masks import pseudo_key
+    from competition.tables import find_images
+    from runs.pseudo import pseudo_key
 
     images = find_images(args.images or config.TEST_PATH, config.IMAGE_SUFFIX)
     known = sorted(images.keys() & set(table["img"]))

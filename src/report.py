@@ -7,15 +7,15 @@ this script makes it again from what they left. What is missing is said on the p
 
 from collections.abc import Sequence
 
-from errors import script
-from overrides import load_config
+from core.errors import script
+from core.overrides import load_config
 
 
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, _ = load_config(argv, description=__doc__)
 
-    from report_build import write_page
+    from reporting.build import write_page
 
     path = write_page(config)
     print(f"report of run {config.RUN!r}, {path.stat().st_size / 1e6:.1f} MB: {path}")

@@ -8,10 +8,10 @@ best.ckpt, and the run is scored again: report.json then points to it. Needs Lig
 
 from collections.abc import Sequence
 
-from errors import script
-from experiment import check_same_folds, fold_path, load_folds, quiet_lightning
-from overrides import load_config
-from run_reports import check_same_task
+from core.errors import script
+from core.overrides import load_config
+from runs.experiment import check_same_folds, fold_path, load_folds, quiet_lightning
+from runs.reports import check_same_task
 
 
 @script
@@ -20,10 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = load_folds(config)
     check_same_folds(config)
 
-    from competition import mask_source
-    from objective import WholeScore
-    from oof_scores import open_oof
-    from soup_trial import weigh_soup
+    from competition.tables import mask_source
+    from runs.reports import open_oof
+    from scoring.objective import WholeScore
+    from tuning.soups import weigh_soup
 
     quiet_lightning()
     images, report = open_oof(config, table, config.RUN, mask_source(config))

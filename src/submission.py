@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from errors import script
-from overrides import load_config
+from core.errors import script
+from core.overrides import load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
 
-    from answers import score_file
-    from submission_check import check_file
+    from submissions.answers import score_file
+    from submissions.check import check_file
 
     path = args.file or config.RUN_OUTPUT / "submission.csv"
     linter = check_file(config, path)

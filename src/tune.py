@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from errors import UserError, script
-from experiment import check_same_folds, load_folds, write_json
-from overrides import load_config
-from run_reports import check_same_task, read_report
+from core.errors import UserError, script
+from core.overrides import load_config
+from runs.experiment import check_same_folds, load_folds, write_json
+from runs.reports import check_same_task, read_report
 
 # --help and wrong flags answer at once: torch comes in where it is used.
 if TYPE_CHECKING:
-    from oof import OofImages
-    from tuning import Class
+    from scoring.oof import OofImages
+    from tuning.steps import Class
 
 
 def summary(tuned: "Sequence[Class]", images: "OofImages", objective: Any) -> dict[str, Any]:
@@ -53,10 +53,10 @@ def tune_images(config: Any, images: "OofImages") -> "tuple[list[Class], Any]":
     Raises:
         UserError: a metric that is not made of counts, or of objects for several classes.
     """
-    from class_tuning import tune_ids
-    from object_tuning import tune_objects
-    from objective import WholeScore, build_objective
-    from pixel_tuning import tune_pixels
+    from scoring.objective import WholeScore, build_objective
+    from tuning.classes import tune_ids
+    from tuning.objects import tune_objects
+    from tuning.pixels import tune_pixels
 
     objective = build_objective(config.METRIC)
     if objective.kind == "instances" and config.CLASSES > 1:
@@ -81,10 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = read_report(config, config.RUN)
     check_same_task(config, report["spec"])
 
-    from competition import mask_source
-    from oof import OofImages, read_oof_rows
-    from postprocess import Rules
-    from report_build import write_page
+    from competition.tables import mask_source
+    from postprocessing.rules import Rules
+    from reporting.build import write_page
+    from scoring.oof import OofImages, read_oof_rows
 
     images = OofImages(
         config.RUN_OUTPUT / "oof",

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import overrides
+from core import overrides
 
 # Networks of these tests are too small for a second thread; processes started later inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -134,8 +134,8 @@ def kernel_made(tmp_path_factory: pytest.TempPathFactory) -> Competition:
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A stand-in for Kaggle that the client of this process's children talks to."""
-    import kernel_push
     from kaggle_stub import Stub
+    from kernel_build import push as kernel_push
 
     server = Stub()
     for name, text in server.environment(str(tmp_path / "home")).items():

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import kernel_push
 from conftest import SRC, run_python
+from core.overrides import _restore_environment, load_config
 from kaggle_stub import Stub
-from kernel_hidden import write_hidden
-from kernel_run import Rehearsal, play, reference
+from kernel_build import push as kernel_push
+from kernel_build.hidden import write_hidden
+from kernel_build.rehearsal import Rehearsal, play, reference
 from kernel_runs import rebuilt
-from overrides import _restore_environment, load_config
 
 ROOT = SRC.parent
 OUTPUT = ROOT / "output"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-import overrides
 from conftest import Competition
-from dataset import DataSpec
+from core import overrides
+from data.specs import DataSpec
 from kaggle_stub import Stub
 from Lightning_module import Recipe, SegmentationModule, build_module
-from postprocess import Rule
+from postprocessing.rules import Rule
 
 SLUG = "demo-cars"
 # The smallest networks that SMP and timm build: a second of start, a megabyte of weights.

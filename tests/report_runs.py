@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-import competition as competition_file
+from competition import tables as competition_file
+from core.overrides import load_config
 from Lightning_tester import build_scorer, write_report
-from overrides import load_config
 
 TASKS = {"binary": 1, "multiclass": 3, "multilabel": 2}
 NASTY = '<script>x</script>&amp;"z'

@@ -12,11 +12,12 @@ import torch
 from scipy import ndimage
 
 from augmentations import AUGMENTATIONS, Augment, Policy, build_policy
+from competition.masks import FileMasks, MaskRules
 from conftest import SRC, Competition, run_python
-from dataset import DataSpec, SegmentationDataset
-from errors import UserError
+from core.errors import UserError
+from data.specs import DataSpec
+from dataset import SegmentationDataset
 from Lightning_datamodule import EpochSampler, LoaderSpec, build_loader
-from masks import FileMasks, MaskRules
 
 RNG = np.random.default_rng(0)
 SIZE = (64, 64)

@@ -12,13 +12,13 @@ import ensemble
 import Lightning_tester
 import Lightning_trainer
 import tune
-from hill_climb import STEPS, climb_bags, thin
-from means import weight_grid
-from objective import WholeScore
-from oof_scores import open_oof
-from postprocess import Rule
-from run_weights import choose
+from postprocessing.means import weight_grid
+from postprocessing.rules import Rule
+from runs.reports import open_oof
+from scoring.objective import WholeScore
 from test_compare_runs import write_scored
+from tuning.climb import STEPS, climb_bags, thin
+from tuning.weights import choose
 
 
 def report_of(competition, run: str) -> dict:
@@ -84,9 +84,9 @@ def test_climbing_among_alike_runs_is_refused(competition) -> None:
 
 def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
     """Against a twin that adds run after run by plain loops over whole images."""
-    from competition import mask_source
-    from experiment import load_folds
-    from overrides import load_config
+    from competition.tables import mask_source
+    from core.overrides import load_config
+    from runs.experiment import load_folds
 
     for seed, noise in enumerate((0.5, 0.6, 0.8, 1.0)):
         write_scored(competition, "abcd"[seed], noise, 30 + seed)
@@ -121,9 +121,9 @@ def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
 
 
 def test_pixels_are_thinned_to_the_budget(competition) -> None:
-    from competition import mask_source
-    from experiment import load_folds
-    from overrides import load_config
+    from competition.tables import mask_source
+    from core.overrides import load_config
+    from runs.experiment import load_folds
 
     write_scored(competition, "a", 0.4, 40)
     config, _ = load_config(competition.flags())
@@ -189,8 +189,8 @@ def test_pictures_are_kept_when_asked(competition, tiny_net) -> None:
     import cv2
     import pandas as pd
 
-    from masks import rle_decode
-    from probs import read_probs
+    from competition.masks import rle_decode
+    from imaging.levels import read_probs
 
     flags = competition.flags("--run", "a")
     assert Lightning_trainer.main(flags) == 0

@@ -13,15 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-import cache as cache_module
-from cache import open_cache
-from cached_pairs import PairCache
+from competition.masks import FileMasks, InstanceFolderMasks, MaskRules
 from conftest import Competition, run_python
-from dataset import DataSpec, SegmentationDataset
-from errors import UserError
+from core.errors import UserError
+from data import cache as cache_module
+from data.cache import open_cache
+from data.cached_pairs import PairCache
+from data.pairs import PairReader
+from data.specs import DataSpec
+from dataset import SegmentationDataset
 from Lightning_datamodule import LoaderSpec, SegmentationDataModule, collate_samples, split_rows
 from Lightning_trainer import main as train
-from masks import FileMasks, InstanceFolderMasks, MaskRules
 
 MODES = ("stretch", "pad", "crop")
 KINDS = ("disk", "ram")
@@ -112,7 +114,7 @@ def test_masks_of_numbered_objects_keep_their_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     labels = np.random.default_rng(0).integers(0, 30_000, (33, 35, 1)).astype(np.uint16)
-    monkeypatch.setattr(SegmentationDataset, "_read_mask", lambda *_: labels)
+    monkeypatch.setattr(PairReader, "_read_mask", lambda *_: labels)
     cache = build(tmp_path, write_pairs(tmp_path, "binary"), spec_of(), kind=kind)
     assert cache is not None
     np.testing.assert_array_equal(cache.read("x1")[1], labels)
@@ -206,7 +208,7 @@ def test_what_changes_a_sample_makes_another_cache(tmp_path: Path) -> None:
         )
         assert cache is not None
         for row in rows:
-            for one, two in zip(cache.read(row["img"]), source.read_pair(row), strict=True):
+            for one, two in zip(cache.read(row["img"]), source.reader.read(row), strict=True):
                 np.testing.assert_array_equal(one, two)
     assert len(finished(tmp_path)) == 7
 
@@ -232,16 +234,16 @@ def test_a_changed_instance_file_makes_another_cache(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[1:3]
-import cache
+from data import cache
 from test_cache import build, spec_of, write_pairs
 from pathlib import Path
 folder = Path(sys.argv[3])
-inner = cache.SegmentationDataset.read_pair
+inner = cache.PairReader.read
 def read_pair(self, row):
     if row["img"] == "x3":
         os.kill(os.getpid(), signal.SIGKILL)
     return inner(self, row)
-cache.SegmentationDataset.read_pair = read_pair
+cache.PairReader.read = read_pair
 build(folder, write_pairs(folder, "binary"), spec_of())
 """
 

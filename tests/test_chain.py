@@ -10,10 +10,10 @@ import pytest
 import pytorch_lightning as pl
 from scipy import ndimage
 
-import predictor
 from conftest import Competition, write_competition
-from images import read_image
-from runs import (
+from imaging.images import read_image
+from inference import predictor
+from stages import (
     CLASS_FLAGS,
     LEARN,
     OBJECT_FLAGS,

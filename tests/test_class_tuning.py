@@ -11,13 +11,13 @@ import torch
 from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
-from class_sweeps import PLAIN, WEIGHTS, contest, part_moves
-from class_tuning import Contest, Parts, tune_ids
-from objective import WholeScore
-from oof import OofImages
-from postprocess import Rule, Rules, decide_by, describe, rules_of
-from probs import write_probs
-from runs import CLASS_FLAGS, call, copy_of, train_and_score, write_classes
+from imaging.levels import write_probs
+from postprocessing.rules import Rule, Rules, decide_by, describe, rules_of
+from scoring.objective import WholeScore
+from scoring.oof import OofImages
+from stages import CLASS_FLAGS, call, copy_of, train_and_score, write_classes
+from tuning.class_sweeps import PLAIN, WEIGHTS, contest, part_moves
+from tuning.classes import Contest, Parts, tune_ids
 
 SIZE = (40, 52)
 METRICS = ("miou", "dice")

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import compare_runs
-from adviser import advise
-from ledger import read_runs, read_scalars
-from means import mean_probs
-from objective import WholeScore
-from oof import OofImages
-from oof_scores import common_images, oof_values
-from postprocess import Rule
+from postprocessing.means import mean_probs
+from postprocessing.rules import Rule
+from runs.finalists import advise
+from runs.ledger import read_runs, read_scalars
+from scoring.objective import WholeScore
+from scoring.oof import OofImages
+from scoring.oof_scores import common_images, oof_values
 
 
 def write_run(root: Path, name: str, score: float | None, **knobs: object) -> None:
@@ -106,9 +106,9 @@ def test_scalars_are_lists(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 
 def write_scored(competition, name: str, noise: float, seed: int) -> None:
     """A run's out-of-fold files: the truth, blurred by noise that flips some pixels."""
-    from competition import mask_source
-    from overrides import load_config
-    from probs import write_probs
+    from competition.tables import mask_source
+    from core.overrides import load_config
+    from imaging.levels import write_probs
 
     config, _ = load_config(competition.flags("--run", name))
     masks, rng = mask_source(config), np.random.default_rng(seed)
@@ -155,7 +155,7 @@ def test_means_of_runs() -> None:
 
 
 def test_values_of_a_multiclass_run(tmp_path: Path) -> None:
-    from probs import write_probs
+    from imaging.levels import write_probs
 
     rng = np.random.default_rng(0)
     truth = {f"i{at}": rng.integers(0, 3, (20, 24)).astype(np.uint8) for at in range(4)}

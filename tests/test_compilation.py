@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from compilation import COLD, COST, GAIN, MEASURED, Compile, saved_seconds
 from conftest import Competition
 from Lightning_trainer import main
 from tiny_net import TinyNet
+from training.compilation import COLD, COST, GAIN, MEASURED, Compile, saved_seconds
 
 
 def test_it_pays_from_the_step_on_where_gain_exceeds_cost() -> None:
@@ -29,7 +29,7 @@ class Model(TinyNet):
 def steps(mode: str, device: str, *, batches: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """How often an epoch of 0.1 s steps on that device compiles the network."""
     clock = iter(range(10**6))
-    monkeypatch.setattr("compilation._now", lambda _: 0.1 * MEASURED * next(clock))
+    monkeypatch.setattr("training.compilation._now", lambda _: 0.1 * MEASURED * next(clock))
     module = SimpleNamespace(model=Model(), device=torch.device(device))
     loop = SimpleNamespace(total_batch_idx=-1)
     trainer = SimpleNamespace(max_epochs=1, num_training_batches=batches, fit_loop=loop)

@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-import data_check
+from competition.masks import FileMasks, MaskRules
 from conftest import Competition, write_mask_gif
-from data_check import check_data
-from dataset import DataSpec
-from errors import UserError
-from masks import FileMasks, MaskRules
+from core.errors import UserError
+from data import check as data_check
+from data.check import check_data
+from data.specs import DataSpec
 
 
 def check(competition: Competition, spec: DataSpec | None = None, **rules: object) -> int:

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch.utils.data import RandomSampler, SequentialSampler
 
+from competition.masks import FileMasks, MaskRules
 from conftest import Competition
-from dataset import DataSpec
-from errors import UserError
+from core.errors import UserError
+from data.specs import DataSpec
 from Lightning_datamodule import (
     EpochSampler,
     LoaderSpec,
@@ -23,7 +24,6 @@ from Lightning_datamodule import (
     rows_in,
     split_rows,
 )
-from masks import FileMasks, MaskRules
 
 
 def module_of(

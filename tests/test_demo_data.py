@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 import demo_data
+from core.errors import UserError
+from demo.scene import draw_frame
 from demo_data import Request, write_demo
-from demo_scene import draw_frame
-from errors import UserError
-from rle import rle_decode
+from imaging.rle import rle_decode
 
 SMALL = Request(scale="small", cars=2, views=3, test=1, seed=42, test_masks=True)
 

@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 import torch
 
-import predictor
 from conftest import SRC, TESTS, Competition, draw_pair
-from runs import LEARN, TEST_SIZES, call, checkpoint, copy_of, errors_of, masks_of, write_two_runs
+from inference import predictor
+from stages import LEARN, TEST_SIZES, call, checkpoint, copy_of, errors_of, masks_of, write_two_runs
 
 IMPORTS = f"import sys; sys.path[:0] = [{str(SRC)!r}, {str(TESTS)!r}]\n"
 
@@ -113,7 +113,7 @@ def test_what_is_no_shard(own: Competition, shard: str, capsys: pytest.CaptureFi
 
 STOPPER = """
 import time, submission_rows
-from runs import call
+from stages import call
 write = submission_rows.PartFile.write
 
 def stop_in_the_fourth_line(self, img, texts):
@@ -168,7 +168,7 @@ def test_nothing_is_asked_of_a_network(own: Competition, monkeypatch: pytest.Mon
 # Of 512x512 pixels a mask is 0.25 MB and probabilities 1 MB: 350 kept ones would show.
 MEASURE = """
 import resource
-from runs import call
+from stages import call
 for name in ("few", "many"):
     assert call("ensemble", [*sys.argv[1:], "--test-path", name, "--test-csv", name + ".csv"]) == 0
     print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -9,9 +9,16 @@ import pytest
 from PIL import Image
 
 import folds
-import splitters
-from competition import image_id, mask_source, read_table, sample_columns, table_columns, table_rows
-from errors import UserError
+from competition import splits as splitters
+from competition.tables import (
+    image_id,
+    mask_source,
+    read_table,
+    sample_columns,
+    table_columns,
+    table_rows,
+)
+from core.errors import UserError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from conftest import Competition, write_competition, write_mask_gif
-from dataset import DataSpec
-from errors import UserError
+from core.errors import UserError
+from data.specs import DataSpec
 from Lightning_module import Recipe, SegmentationModule, build_module, load_module
 from model_dispatcher import MODELS, PaddedModel, build_model
-from objective import build_objective
-from pixel_tuning import tune_pixels
-from postprocess import Rule, apply_rule, decide_by
-from runs import NETWORKS, call, checkpoint, errors_of
+from postprocessing.rules import Rule, apply_rule, decide_by
+from scoring.objective import build_objective
+from stages import NETWORKS, call, checkpoint, errors_of
 from test_tune import SIZE, blob, write_oof
 from tiny_net import TinyNet
+from tuning.pixels import tune_pixels
 
 
 class TwoHeads(TinyNet):

@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from geometry import Fit, fit_image, fit_mask, fit_of, restore_probs, warp
+from imaging.geometry import Fit, fit_image, fit_mask, fit_of, restore_probs, warp
 
 RNG = np.random.default_rng(0)
 MODES = ["stretch", "pad", "crop"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import heap
 from conftest import SRC, run_python
+from core import memory as heap
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 # Pages that were fetched (minor faults) while 96 MB are filled and freed ten times; then by a

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from errors import UserError
-from images import image_size, list_images, read_image
+from core.errors import UserError
+from imaging.images import image_size, list_images, read_image
 
 RNG = np.random.default_rng(0)
 SMOOTH = cv2.GaussianBlur(RNG.integers(0, 256, (40, 60, 3), np.uint8), (0, 0), 4)

@@ -13,22 +13,22 @@ import torch
 from scipy import ndimage
 
 from augmentations import AUGMENTATIONS, Augment
-from competition import mask_source
+from competition.masks import RleMasks
+from competition.tables import mask_source
 from conftest import Competition
-from dataset import DataSpec, SegmentationDataset
-from instance_metrics import instance_map
-from instances import border_reach, draw_borders, renumber, split_objects
-from kernel_bundle import export_weights
+from data.specs import DataSpec
+from dataset import SegmentationDataset
+from imaging.levels import write_probs
+from kernel_build.bundle import export_weights
 from Lightning_module import load_module
-from masks import RleMasks
+from measures.matching import instance_map
 from metrics import build_metric
 from model_dispatcher import MODELS
-from object_tuning import tune_objects
-from objective import build_objective
-from oof import OofImages
-from postprocess import Rule, apply_rule, decide_levels, label_levels, rules_of
-from probs import write_probs
-from runs import (
+from postprocessing.objects import border_reach, draw_borders, renumber, split_objects
+from postprocessing.rules import Rule, apply_rule, decide_levels, label_levels, rules_of
+from scoring.objective import build_objective
+from scoring.oof import OofImages
+from stages import (
     LEARN,
     NETWORKS,
     OBJECT_FLAGS,
@@ -43,6 +43,7 @@ from runs import (
     write_classes,
     write_objects,
 )
+from tuning.objects import tune_objects
 
 EIGHT = np.ones((3, 3))
 BORDER = (*OBJECT_FLAGS, "--instances", "border", "--resize-mode", "crop", "--min-area", "3")

@@ -17,11 +17,11 @@ import torch
 from packaging.requirements import Requirement
 
 from conftest import SRC, Competition
-from errors import UserError
-from kernel_bundle import export_weights, pack_wheel, write_manifest
-from kernel_check import LIMIT, check_kernel
-from kernel_image import IMAGES, import_closure, missing_distributions
-from kernel_notebook import INFER_ROOTS, sent_size, slugify
+from core.errors import UserError
+from kernel_build.bundle import export_weights, pack_wheel, write_manifest
+from kernel_build.check import LIMIT, check_kernel
+from kernel_build.image import IMAGES, import_closure, missing_distributions
+from kernel_build.notebook import INFER_ROOTS, sent_size, slugify
 from kernel_runs import flags, folder_of, kernel
 from Lightning_module import load_module
 
@@ -209,7 +209,10 @@ BREAKS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: edit_metadata(f, DATASET, id="alice/another-bundle"), "not among dataset_sources"),
     (lambda f: add_cell(f, "def broken(:\n"), "does not compile"),
     (lambda f: add_cell(f, "!pip install segmentation-models-pytorch"), "there is no network"),
-    (lambda f: add_cell(f, "import kernel_push\n"), "imports kernel_push, which no cell writes"),
+    (
+        lambda f: add_cell(f, "from kernel_build import push\n"),
+        "imports kernel_build.push, which no cell writes",
+    ),
     (lambda f: add_cell(f, "data = '/home/me/input'\n"), "path of this machine /home/me"),
     (lambda f: add_cell(f, "API_KEY = '0123456789abcdef'\n"), "looks like a secret"),
     (lambda f: add_cell(f, f"text = '{'é' * 160_000}'\n"), "fewer than 1,000,000"),

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from conftest import SRC, Competition
-from errors import UserError
-from kernel_mount import (
+from core.errors import UserError
+from kernel_build.rehearsal import MATRIX, Rehearsal, forecast, mount_bundle, mount_names
+from kernel_runs import folder_of
+from kernel_side.mount import (
     Job,
     check_sample,
     find_bundle,
@@ -21,9 +23,7 @@ from kernel_mount import (
     kaggle_root,
     verify,
 )
-from kernel_predict import check, gpu_problems, predict, progress, stage, supported
-from kernel_run import MATRIX, Rehearsal, forecast, mount_bundle, mount_names
-from kernel_runs import folder_of
+from kernel_side.predict import check, gpu_problems, predict, progress, stage, supported
 
 LAYOUTS = ("new", "old")
 
@@ -259,7 +259,7 @@ def test_the_matrix_is_whole() -> None:
 
 def test_the_runtime_needs_nothing_that_is_not_there_yet() -> None:
     """The cells before the wheels are installed import the standard library only."""
-    code = "import sys, kernel_mount, kernel_predict; print('torch' in sys.modules)"
+    code = "import sys; from kernel_side import mount, predict; print('torch' in sys.modules)"
     words = [sys.executable, "-S", "-c", code]
     done = subprocess.run(words, cwd=SRC, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr

@@ -8,15 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from kernel_build.platform import namespaces, run_notebook
 
-import kernel_push
 from conftest import Competition
-from errors import UserError
-from images import read_image
+from core.errors import UserError
+from imaging.images import read_image
 from kaggle_stub import Stub
-from kernel_hidden import write_hidden
-from kernel_platform import namespaces, run_notebook
-from kernel_run import Rehearsal, play, reference
+from kernel_build import push as kernel_push
+from kernel_build.hidden import write_hidden
+from kernel_build.rehearsal import Rehearsal, play, reference
 from kernel_runs import flags, folder_of, kernel, rebuilt
 
 CPU = {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
@@ -26,7 +26,7 @@ HIDDEN = 24
 @pytest.fixture(scope="session")
 def hidden(kernel_made: Competition, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The competition's hidden rerun: other ids and sizes, a black image and a broken one."""
-    from overrides import _restore_environment, load_config
+    from core.overrides import _restore_environment, load_config
 
     target = tmp_path_factory.mktemp("hidden")
     config, _ = load_config(["--input", str(kernel_made.input)])
@@ -280,7 +280,7 @@ def test_the_hidden_set_is_another_set(kernel_made: Competition, hidden: Path) -
 def test_rehearsals_by_command(
     kernel_made: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import kernel_run
+    from kernel_build import rehearsal as kernel_run
 
     monkeypatch.setattr(kernel_run, "USUAL", [Rehearsal("new", wheel="unpacked")])
     monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import kernel_train_steps as steps
 from conftest import Competition
-from errors import UserError
-from kernel_mount import Bundle, Job
+from core.errors import UserError
 from kernel_runs import NETWORKS, flags, kernel
+from kernel_side import train as steps
+from kernel_side.mount import Bundle, Job
 
 # Stands for Lightning_trainer.py: an epoch a moment, last.ckpt counts them, two make a fold.
 TRAINER = """
@@ -102,8 +102,8 @@ def test_folds_that_are_asked_for(place: Path) -> None:
 def test_train_then_infer_without_an_upload(
     competition: Competition, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import kernel_run
-    from kernel_run import Rehearsal
+    from kernel_build import rehearsal as kernel_run
+    from kernel_build.rehearsal import Rehearsal
 
     words = flags(competition)
     at = words.index("--runs")

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from answers import score_file
-from drift import Shares, drift_lines, oof_shares
-from errors import UserError
-from linter import Linter
-from masks import rle_encode
+from competition.masks import rle_encode
+from core.errors import UserError
 from metrics import build_metric
-from postprocess import Rule
-from submission_plan import read_plan
-from submission_rows import Format
+from postprocessing.rules import Rule
+from submissions.answers import score_file
+from submissions.drift import Shares, drift_lines, oof_shares
+from submissions.linter import Linter
+from submissions.plan import read_plan
+from submissions.rows import Format
 
 SIZE = (60, 90)
 KNOBS = dict.fromkeys(("ID_COLUMN", "RLE_COLUMN", "CLASS_COLUMN"), "auto")

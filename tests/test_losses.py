@@ -8,7 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 
-from errors import UserError
+from core.errors import UserError
 from losses import LOSSES, build_loss
 
 CLASSES = {"binary": 1, "multiclass": 3, "multilabel": 2}

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from errors import UserError
-from masks import (
+from competition.masks import (
     IGNORE,
     FileMasks,
     InstanceFolderMasks,
@@ -22,6 +21,7 @@ from masks import (
     rle_decode,
     rle_encode,
 )
+from core.errors import UserError
 from test_images import write_bands
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, jaccard_score, precision_score, recall_score
 
-from errors import UserError
-from instance_metrics import instance_map
+from core.errors import UserError
+from measures.matching import instance_map
 from metrics import METRICS, build_metric, confusion, decide
 
 CLASSES = {"binary": 1, "multiclass": 4, "multilabel": 3}

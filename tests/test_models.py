@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from conftest import SRC, run_python
-from errors import UserError
+from core.errors import UserError
 from model_dispatcher import ARCHITECTURES, MODELS, PaddedModel, build_model, encoder_of
 from tiny_net import TinyNet
 

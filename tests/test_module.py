@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 import Lightning_module
-from errors import UserError
+from core.errors import UserError
 from Lightning_module import Recipe, SegmentationModule, build_module, load_module
 from losses import LOSSES
 from toys import SIZE, TASKS, collated, loader, module_of, samples, spec_of, trainer_of

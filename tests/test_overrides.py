@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from conftest import SRC, run_python
-from errors import UserError
-from overrides import load_config, read_knobs
+from core.errors import UserError
+from core.overrides import load_config, read_knobs
 
 # The names that competitors know from the original template.
 ORIGINAL_NAMES = [

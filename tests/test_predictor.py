@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from conftest import Competition
-from geometry import fit_image
-from images import read_image
+from imaging.geometry import fit_image
+from imaging.images import read_image
+from inference.predictor import build_stream, load_teams, predict_batch
 from Lightning_datamodule import LoaderSpec
 from Lightning_module import load_module
 from model_dispatcher import MODELS
-from predictor import build_stream, load_teams, predict_batch
-from runs import (
+from stages import (
     NETWORKS,
     TEST_SIZES,
     call,

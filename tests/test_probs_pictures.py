@@ -8,10 +8,18 @@ import pytest
 import torch
 from scipy import ndimage
 
-from errors import UserError
-from images import read_image
-from pictures import PREDICTION, TRUTH, draw_contours, tile, to_rgb, write_picture, write_sheet
-from probs import read_probs, to_levels, write_probs
+from core.errors import UserError
+from imaging.drawings import (
+    PREDICTION,
+    TRUTH,
+    draw_contours,
+    tile,
+    to_rgb,
+    write_picture,
+    write_sheet,
+)
+from imaging.images import read_image
+from imaging.levels import read_probs, to_levels, write_probs
 
 RNG = np.random.default_rng(0)
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import Lightning_datamodule
-from bootstrap import Gain
 from conftest import write_competition
+from data.pseudo_masks import MARK, PseudoMasks
 from Lightning_module import load_module
 from model_dispatcher import MODELS
 from pseudo_label import sure_pixels
-from pseudo_masks import MARK, PseudoMasks
-from run_pairs import pseudo_verdict
-from runs import LEARN, NETWORKS, call, checkpoint, copy_of, errors_of, train_and_score
+from runs.pairs import pseudo_verdict
+from scoring.bootstrap import Gain
+from stages import LEARN, NETWORKS, call, checkpoint, copy_of, errors_of, train_and_score
 
 # TinyNet is never sure of all it sees.
 ASK = ("--confident", "0.05")
@@ -138,7 +138,7 @@ def test_which_pixels_are_sure() -> None:
 
 @pytest.mark.parametrize("task", ["binary", "multilabel", "multiclass"])
 def test_stored_masks_are_read_as_masks(tmp_path: Path, task: str) -> None:
-    from probs import write_mask
+    from imaging.levels import write_mask
 
     rng = np.random.default_rng(0)
     mask = rng.integers(0, 2, (3, 8, 9)).astype(np.uint8)

@@ -10,9 +10,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_tree_equals_src():
-    block = next(b for b in re.findall(r"```\n(.*?)```", README, re.S) if "settings " in b)
-    named = set(re.findall(r"\b([A-Za-z_]+\.py)\b", block))
-    assert named == {path.name for path in (ROOT / "src").glob("*.py")}
+    block = next(b for b in re.findall(r"```\n(.*?)```", README, re.S) if "  edit  " in b)
+    files = set(re.findall(r"\b([A-Za-z_]+\.py)\b", block))
+    rooms = set(re.findall(r"^  ([a-z_]+)/ ", block, re.M))
+    src = ROOT / "src"
+    assert files == {path.name for path in src.glob("*.py")}
+    assert rooms == {path.parent.name for path in src.glob("*/__init__.py")}
 
 
 def test_every_script_and_recipe_named_exists():
@@ -23,7 +26,7 @@ def test_every_script_and_recipe_named_exists():
 
 
 def test_every_constant_named_is_a_knob():
-    from overrides import read_knobs
+    from core.overrides import read_knobs
 
     knobs = {name for _, name, _, _ in read_knobs(ROOT / "src" / "config.py")}
     table = {"MODELS", "LOSSES", "METRICS", "AUGMENTATIONS", "VIEWS"}
@@ -38,7 +41,7 @@ def test_ci_calls_the_commands_of_the_readme(command):
 
 
 def test_recipes_hold_known_flags():
-    from overrides import build_parser
+    from core.overrides import build_parser
 
     for recipe in sorted((ROOT / "recipes").glob("*.args")):
         _, unknown = build_parser("").parse_known_args([f"@{recipe}"])

@@ -11,7 +11,7 @@ from torch import nn
 from conftest import Competition
 from Lightning_trainer import main
 from model_dispatcher import build_model
-from recomputation import find_blocks, recompute_blocks
+from training.recomputation import find_blocks, recompute_blocks
 
 RESNET, TIMM = "smp_unet_resnet18", "smp_unet_tu-mobilenetv3_small_050"
 # Chain of single layers; lists that grow; dropped paths; no BatchNorm.

@@ -16,11 +16,11 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from cases import encode_pictures
-from report_curves import reliability
 from report_runs import NASTY, TASKS, VOID, Fake, fake_run
-from report_setup import default_of
-from runs import call, errors_of
+from reporting.cases import encode_pictures
+from reporting.curves import reliability
+from reporting.setup import default_of
+from stages import call, errors_of
 
 
 @pytest.fixture(params=list(TASKS))

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from class_scores import score_classes
-from report_charts import Axis, Series, draw_chart, fit_axis
+from reporting.charts import Axis, Series, draw_chart, fit_axis
+from scoring.class_scores import score_classes
 
 
 def test_a_class_that_is_nowhere_has_no_score() -> None:

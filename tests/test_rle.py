@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from errors import UserError
-from rle import paint_runs, rle_area, rle_areas, rle_decode, rle_encode, rle_runs
+from core.errors import UserError
+from imaging.rle import paint_runs, rle_area, rle_areas, rle_decode, rle_encode, rle_runs
 
 RNG = np.random.default_rng(0)
 

@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset
 
+from competition.masks import IGNORE, FileMasks, InstanceFolderMasks, MaskRules
 from conftest import Competition
-from dataset import DataSpec, SegmentationDataset
-from errors import UserError
-from masks import IGNORE, FileMasks, InstanceFolderMasks, MaskRules
+from core.errors import UserError
+from data.specs import DataSpec
+from dataset import SegmentationDataset
 
 RNG = np.random.default_rng(0)
 BINARY = MaskRules("binary")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from Lightning_module import load_module
-from runs import call, checkpoint, copy_of, errors_of, train_and_score
-from soup_trial import mix, write_soup
+from stages import call, checkpoint, copy_of, errors_of, train_and_score
+from tuning.soups import mix, write_soup
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_soup_loads_like_any_checkpoint(scored, tmp_path: Path) -> None:
     from unittest.mock import patch
 
     from model_dispatcher import MODELS
-    from runs import NETWORKS
+    from stages import NETWORKS
 
     image = torch.randint(0, 255, (1, 3, 64, 64)).float()
     with patch.dict(MODELS, NETWORKS), torch.inference_mode():

@@ -9,11 +9,11 @@ import pytest
 from pycocotools import mask as coco
 from scipy import ndimage
 
-from errors import UserError
-from masks import rle_decode
-from postprocess import drop_small
-from submission_plan import Plan, choose_rows, match_images, read_plan
-from submission_rows import Format, PartFile, assemble, fingerprint, mask_to_rles
+from competition.masks import rle_decode
+from core.errors import UserError
+from postprocessing.rules import drop_small
+from submissions.plan import Plan, choose_rows, match_images, read_plan
+from submissions.rows import Format, PartFile, assemble, fingerprint, mask_to_rles
 
 CORNERS = np.ones((3, 3))
 KNOBS: dict[str, object] = dict.fromkeys(("ID_COLUMN", "RLE_COLUMN", "CLASS_COLUMN"), "auto")

@@ -11,13 +11,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-import predictor
 from conftest import Competition, write_competition
-from images import read_image
-from instance_metrics import instance_map
-from pictures import PREDICTION
-from probs import read_probs
-from runs import (
+from imaging.drawings import PREDICTION
+from imaging.images import read_image
+from imaging.levels import read_probs
+from inference import predictor
+from measures.matching import instance_map
+from stages import (
     CLASS_FLAGS,
     LEARN,
     OBJECT_FLAGS,

@@ -18,8 +18,8 @@ from conftest import Competition
 from Lightning_module import load_module
 from Lightning_trainer import main
 from model_dispatcher import MODELS
-from precision import choose_precision
 from trained import checkpoint, finished, fold_of, same_weights, score_of, told
+from training.precision import choose_precision
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from errors import UserError
-from objective import WholeScore
-from tta import SETS, VIEWS, TestTimeModel, add_views
+from core.errors import UserError
+from inference.views import SETS, VIEWS, TestTimeModel, add_views
+from scoring.objective import WholeScore
 
 EXACT = [name for name in VIEWS if not name.startswith("scale")]
 
@@ -85,7 +85,7 @@ def test_no_view_changes_nothing_and_an_unknown_one_is_named() -> None:
 
 @pytest.mark.parametrize("planted", [0.0, 0.05, -0.05])
 def test_a_set_is_taken_only_when_it_helps(planted: float) -> None:
-    from tta_choice import weigh_sets
+    from tuning.views import weigh_sets
 
     rng = np.random.default_rng(0)
     whole = WholeScore("dice", task="binary", classes=1)

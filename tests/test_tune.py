@@ -9,19 +9,19 @@ import pytest
 import torch
 from scipy import ndimage
 
-from bootstrap import paired_gain
-from errors import UserError
-from instance_metrics import instance_map
+from core.errors import UserError
+from imaging.levels import write_probs
+from measures.matching import instance_map
 from metrics import decide
-from nested import choose_nested, choose_plateau, fold_blocks, groups_of
-from object_tuning import tune_objects
-from objective import build_objective
-from oof import OofImages
-from pixel_tuning import tune_pixels
-from postprocess import Rule, apply_rule, decide_by, drop_small, fill_holes, rules_of
-from probs import write_probs
-from sweeps import THRESHOLDS, area_grid, object_scores, sweep_parts, sweep_thresholds
-from tuning import Class, count_values, propose_threshold
+from postprocessing.rules import Rule, apply_rule, decide_by, drop_small, fill_holes, rules_of
+from scoring.bootstrap import paired_gain
+from scoring.nested import choose_nested, choose_plateau, fold_blocks, groups_of
+from scoring.objective import build_objective, count_values
+from scoring.oof import OofImages
+from scoring.sweeps import THRESHOLDS, area_grid, object_scores, sweep_parts, sweep_thresholds
+from tuning.objects import tune_objects
+from tuning.pixels import tune_pixels
+from tuning.steps import Class, propose_threshold
 
 SIZE = (48, 56)
 
@@ -262,7 +262,7 @@ def test_object_scores_equal_the_metric() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_pair_grid_equals_applying_every_pair(seed: int) -> None:
-    from tuning import propose_pair
+    from tuning.steps import propose_pair
 
     rng = np.random.default_rng(seed)
     thresholds, areas = [0.3, 0.5, 0.7, 0.8], [0, 200, 900]
@@ -430,7 +430,7 @@ def test_the_chain_follows_the_tuned_rules(competition, tiny_net, capsys) -> Non
 
 @pytest.mark.parametrize("script", ["tune", "soup", "pseudo_label"])
 def test_lost_folds_are_a_line(competition, capsys, script: str) -> None:
-    from runs import call
+    from stages import call
 
     for path in (competition.logs / "t" / "run.json", competition.output / "t" / "report.json"):
         path.parent.mkdir(parents=True)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from conftest import Competition
-from dataset import DataSpec
+from core.errors import UserError
+from data.specs import DataSpec
 from ensemble import check_lost
-from errors import UserError
-from predictor import BLANK, ImageStream, size_or_blank
-from runs import call, copy_of, train_and_score
+from inference.predictor import BLANK, ImageStream, size_or_blank
+from stages import call, copy_of, train_and_score
 
 UNREADABLE = ("cut", "empty", "text")
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from dataset import DataSpec
+from data.specs import DataSpec
 from Lightning_module import Recipe, build_module
 
 TASKS = {"binary": 1, "multiclass": 3, "multilabel": 2}

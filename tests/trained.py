@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from competition.masks import FileMasks, MaskRules
 from conftest import Competition
 from Lightning_datamodule import LoaderSpec, SegmentationDataModule, split_rows
-from masks import FileMasks, MaskRules
 
 
 def fold_of(competition: Competition, run: str = "baseline", fold: int = 0) -> Path:

@@ -1,0 +1,1 @@
+"""What a competition ships: tables, listings, mask sources, splits."""

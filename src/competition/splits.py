@@ -1,0 +1,94 @@
+"""Fold numbers for images, by scikit-learn: balanced over strata, never a group in two folds."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from core.errors import UserError
+
+BINS = 5
+
+
+def split_images(count: int, n_folds: int, seed: int) -> np.ndarray:
+    """Fold of each of `count` images, int64 (N,); fold sizes differ by at most 1."""
+    from sklearn.model_selection import KFold
+
+    need_enough(count, n_folds, "images")
+    return _folds(KFold(n_folds, shuffle=True, random_state=seed), np.zeros(count, np.int64))
+
+
+def split_strata(strata: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """Fold of each image, int64 (N,), strata (N,) balanced."""
+    from sklearn.model_selection import StratifiedKFold
+
+    need_enough(len(strata), n_folds, "images")
+    if np.bincount(strata).max() < n_folds:  # too few of each kind to spread
+        return split_images(len(strata), n_folds, seed)
+    return _folds(StratifiedKFold(n_folds, shuffle=True, random_state=seed), strata)
+
+
+def split_groups(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
+    """Fold of each image, int64 (N,); group codes (N,) stay whole, fold sizes come out close."""
+    from sklearn.model_selection import GroupKFold
+
+    count = int(groups.max()) + 1
+    need_enough(count, n_folds, "groups")
+    # GroupKFold's own shuffle forgets sizes; shuffled codes only change the order of equals.
+    codes = np.random.default_rng(seed).permutation(count)[groups]
+    return _folds(GroupKFold(n_folds), groups, codes)
+
+
+def split_group_strata(
+    groups: np.ndarray, strata: np.ndarray, n_folds: int, seed: int
+) -> np.ndarray:
+    """Fold of each image, int64 (N,): groups (N,) stay whole, strata (N,) as even as can be."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    need_enough(int(groups.max()) + 1, n_folds, "groups")
+    if np.bincount(strata).max() < n_folds:
+        return split_groups(groups, n_folds, seed)
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    return _folds(splitter, strata, groups)
+
+
+def _folds(splitter: Any, strata: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    folds = np.empty(len(strata), np.int64)
+    with warnings.catch_warnings():
+        # A stratum with fewer images than folds is spread as far as it goes.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            for fold, (_, held_out) in enumerate(splitter.split(strata, strata, groups)):
+                folds[held_out] = fold
+        except ValueError as error:
+            raise UserError(f"these images cannot be split so: {error}") from error
+    need_enough(len(np.unique(folds)), splitter.get_n_splits(), "folds with images")
+    return folds
+
+
+def area_bins(shares: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Strata 0..bins of foreground shares (N,): 0 is empty, the rest equally full bins by rank."""
+    strata = np.zeros(len(shares), np.int64)
+    filled = np.flatnonzero(shares > 0)
+    ranks = np.argsort(np.argsort(shares[filled], kind="stable"), kind="stable")
+    strata[filled] = 1 + ranks * bins // max(1, len(filled))
+    return strata
+
+
+def need_enough(count: int, n_folds: int, what: str) -> None:
+    """Raises when some fold would stay empty.
+
+    Raises:
+        UserError: fewer images or groups than folds.
+    """
+    if count < n_folds:
+        raise UserError(
+            f"{count} {what} cannot fill {n_folds} folds: pass --n-folds {max(2, count)} or fewer, "
+            f"or another --split"
+        )
+
+
+def count_leaks(folds: np.ndarray, groups: np.ndarray) -> int:
+    """How many groups lie in more than one fold."""
+    pairs = np.unique(np.stack([groups, folds], axis=1), axis=0)
+    return int((np.bincount(pairs[:, 0]) > 1).sum())

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, knobs and flags, files, memory."""

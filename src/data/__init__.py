@@ -1,0 +1,1 @@
+"""What a network eats: specs, the cache, the check of all pairs, pseudo-labels."""

@@ -1,0 +1,87 @@
+"""One pass over every image and mask before training: all bad files in one message."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from competition.masks import InstanceFolderMasks, MaskSource
+from core.errors import UserError, raise_all
+from data.specs import DataSpec, Row
+from imaging.images import read_image
+
+
+def check_data(
+    rows: Sequence[Row], root: Path, *, spec: DataSpec, masks: MaskSource, stamp: Path
+) -> int:
+    """Reads every pair once; returns how many were read, 0 when they are known to be good.
+
+    Args:
+        rows: rows of train_folds.csv.
+        root: folder that their paths start from.
+        stamp: JSON file that remembers which files were good, by path, size and time.
+
+    Raises:
+        UserError: lists each file that is missing, unreadable, truncated, of another size than
+            its image, or with undeclared values.
+    """
+    from tqdm import tqdm
+
+    key = files_key(rows, root, spec, masks)
+    if _stamped(stamp) == key:
+        return 0
+
+    def problem_of(row: Row) -> str | None:
+        try:
+            image = read_image(root / row["image"], channels=spec.channels, bits=spec.bits)
+            mask = root / row["mask"] if row.get("mask") else None
+            size = (image.shape[0], image.shape[1])
+            masks.read(row["img"], mask, size)
+            if spec.border:
+                masks.instances(row["img"], mask, size)
+        except UserError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(problem_of, rows)
+        problems = [p for p in tqdm(done, "checking data", len(rows), leave=False) if p]
+    raise_all(problems, f"{len(problems)} of {len(rows)} training pairs cannot be used:")
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    part = stamp.with_suffix(".part")
+    part.write_text(json.dumps({"key": key, "images": len(rows)}))
+    part.replace(stamp)
+    return len(rows)
+
+
+def _stamped(stamp: Path) -> str | None:
+    try:
+        return json.loads(stamp.read_text())["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def files_key(
+    rows: Sequence[Row], root: Path, spec: DataSpec, masks: MaskSource, *more: object
+) -> str:
+    """A key that changes with any file's size or time, with how files are read, and with `more`."""
+    digest = hashlib.sha256(f"{spec.channels} {spec.bits} {more}".encode())
+    if spec.border:
+        digest.update(b"border")
+    # A source's repr would hold its address, its pickle holds what it reads by.
+    digest.update(pickle.dumps(masks))
+    for row in rows:
+        digest.update(row["img"].encode())
+        paths = [root / name for name in (row["image"], row.get("mask")) if name]
+        if isinstance(masks, InstanceFolderMasks):
+            with contextlib.suppress(UserError):  # told, with all others, when it is read
+                paths += masks.files(row["img"])
+        for path in paths:
+            if path.exists():
+                state = path.stat()
+                digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()

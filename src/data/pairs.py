@@ -1,0 +1,60 @@
+"""Image and mask of a row as the augmentation takes them: fitted to the network's size."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from competition.masks import IGNORE, MaskSource, mask_to_instances
+from data.specs import DataSpec, Row
+from imaging.geometry import Size, fit_image, fit_mask
+from imaging.images import read_image
+
+
+class PairReader:
+    """Reads rows of train_folds.csv from their files.
+
+    Args:
+        root: folder that relative paths start from.
+        spec: size, channels, task.
+        masks: where masks come from; None: pairs have none.
+    """
+
+    def __init__(self, root: Path, *, spec: DataSpec, masks: MaskSource | None):
+        self.root, self.spec, self.masks = root, spec, masks
+
+    def read(self, row: Row) -> tuple[np.ndarray, Any, Size]:
+        """Image (H, W, C), mask (H, W) or (H, W, K) or None, the image's own (H, W)."""
+        spec = self.spec
+        image = read_image(self.root / row["image"], channels=spec.channels, bits=spec.bits)
+        native = (image.shape[0], image.shape[1])
+        mask = None if self.masks is None else self._read_mask(self.masks, row, native)
+        return fit_image(image, spec.size, spec.resize_mode), mask, native
+
+    def read_labels(self, row: Row, native: Size) -> np.ndarray:
+        """int32 (H, W) with the true objects; connected parts where they have no names."""
+        assert self.masks is not None
+        path = self._mask_path(row)
+        labels = self.masks.instances(row["img"], path, native)
+        if labels is None:
+            labels = mask_to_instances(self.masks.read(row["img"], path, native))
+        return labels
+
+    def _read_mask(self, masks: MaskSource, row: Row, native: Size) -> np.ndarray:
+        """The mask as (H, W) ids, or (H, W, K) so that it moves like an image.
+
+        With a border it is uint16 (H, W, 1) with a number an object, which moves as ids do.
+        """
+        if self.spec.border:
+            labels = self.read_labels(row, native).astype(np.uint16)[..., None]
+            return fit_mask(labels, self.spec.size, self.spec.resize_mode)
+        mask = masks.read(row["img"], self._mask_path(row), native)
+        fill = IGNORE if self.spec.task == "multiclass" else 0
+        if self.spec.task == "binary":
+            mask = mask[..., None]
+        elif self.spec.task == "multilabel":
+            mask = np.ascontiguousarray(mask.transpose(1, 2, 0))
+        return fit_mask(mask, self.spec.size, self.spec.resize_mode, fill=fill)
+
+    def _mask_path(self, row: Row) -> Path | None:
+        return self.root / row["mask"] if row.get("mask") else None

@@ -1,0 +1,50 @@
+"""What a network must know of its data, and the rows it is trained on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from imaging.geometry import Size
+
+# A row of train_folds.csv.
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a network must know of its data; a checkpoint carries it as plain values."""
+
+    task: str = "binary"
+    classes: int = 1
+    class_names: tuple[str, ...] = ()
+    instances: str = "components"
+    channels: int = 3
+    bits: int = 8
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    size: Size = (512, 512)
+    resize_mode: str = "stretch"
+    # Whether the network also says which classes are in the image at all.
+    gate: bool = False
+
+    @property
+    def border(self) -> bool:
+        """Whether the channel after the classes is the border between objects."""
+        return self.instances == "border"
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the logits: the classes, and the border if there is one."""
+        return self.classes + self.border
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: tuples as lists, so that a checkpoint loads with weights_only=True."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DataSpec":
+        """The inverse of `to_dict`."""
+        plain: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
+        }
+        return cls(**plain)

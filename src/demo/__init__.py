@@ -1,0 +1,1 @@
+"""The drawn competition of demo_data.py."""

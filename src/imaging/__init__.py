@@ -1,0 +1,1 @@
+"""Pictures and masks as files: reading, writing, geometry, run lengths, drawing."""

@@ -1,0 +1,245 @@
+"""A mask file of any of the usual formats, read to the one array the task wants."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from core.errors import UserError
+from imaging.images import decode_tiff, pil_array, read_complete
+from imaging.tiff import is_tiff
+
+IGNORE = 255
+UNDECLARED = 254
+SHOWN = 10
+JPEG_THRESHOLD = 128
+# JPEG rounds chroma: a grey picture stored in colour comes back a few steps off grey.
+JPEG_GREY_SPREAD = 8
+
+FileValue = int | tuple[int, int, int] | None
+
+
+@dataclass(frozen=True)
+class MaskRules:
+    """How the values in a mask file become class ids.
+
+    Attributes:
+        task: "binary", "multiclass" or "multilabel".
+        classes: K; 1 for binary. At most 254, as 255 means ignored.
+        values: value in the file (grey value or palette index, or (r, g, b)) to class id; the key
+            None takes every value not listed. None: the file holds the ids themselves.
+        threshold: binary, v >= threshold is foreground. None: exact values, but 128 for JPEG.
+        ignore: the data's own ignore id, 255 in the mask array afterwards (multiclass).
+    """
+
+    task: str
+    classes: int = 1
+    values: Mapping[FileValue, int] | None = None
+    threshold: int | None = None
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.classes < UNDECLARED + 1:
+            raise UserError(f"CLASSES is {self.classes}, need 1 to {UNDECLARED}")
+        top = 2 if self.task == "binary" else self.classes
+        bad = [i for i in (self.values or {}).values() if not (0 <= i < top or self._ignored(i))]
+        if bad:
+            raise UserError(
+                f"MASK_VALUES gives class ids {sorted(set(bad))}, need 0 to {top - 1}"
+                + (" or the ignore id" if self.task == "multiclass" else "")
+            )
+
+    def _ignored(self, class_id: int) -> bool:
+        return self.task == "multiclass" and class_id in (IGNORE, self.ignore)
+
+    def target(self, class_id: int) -> int:
+        """The id in the mask array for an id of `values`."""
+        return IGNORE if self._ignored(class_id) else class_id
+
+
+def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
+    """The mask of a file: uint8 (H, W) of {0, 1} or ids with 255 ignored; multilabel (K, H, W).
+
+    - Palette pictures keep their index, alpha is dropped, red = green = blue is grey.
+    - Binary takes the value sets {0}, {0, 1} and {0, 255}. A file of nothing but 1 or nothing but
+      255 is all foreground. JPEG (and any file when a threshold is set) is cut at the threshold.
+    - Multiclass takes ids 0 to K-1 and the ignore id, or what `values` declares.
+    - Multilabel takes a picture of K channels, each as a binary mask.
+
+    Raises:
+        UserError: missing, truncated, or with values that no rule declares; lists the values.
+    """
+    name = Path(path).name
+    pixels = _decode(read_complete(path), name)
+    jpeg = name.lower().endswith((".jpg", ".jpeg"))
+    if rules.task == "multilabel":
+        return _read_channels(pixels, rules, name, jpeg=jpeg)
+    grey = _to_grey(pixels, spread=JPEG_GREY_SPREAD if jpeg else 0)
+    if rules.values is not None:
+        return _map_values(pixels if grey is None else grey, rules, name)
+    if grey is None:
+        colours = _shown(np.unique(pixels[:, :, :3].reshape(-1, 3), axis=0))
+        raise UserError(
+            f"{name}: the mask is in colours {colours}, their classes are unknown: declare them "
+            "with MASK_VALUES"
+        )
+    if rules.task == "binary":
+        return _binary(grey, name, _threshold(rules, jpeg=jpeg))
+    return _class_ids(grey, rules, name)
+
+
+def mask_to_instances(mask: np.ndarray) -> np.ndarray:
+    """int32 (H, W): connected foreground of a (H, W) mask numbered from 1, in reading order.
+
+    Pixels that touch at a corner are one object (8-connectivity), as in skimage's label, which
+    DSB2018's kernels use; SciPy's default is 4. Ignored pixels (255) are background.
+    """
+    foreground = ((mask != 0) & (mask != IGNORE)).view(np.uint8)
+    if not foreground.size:
+        return np.zeros(mask.shape, np.int32)
+    return cv2.connectedComponents(foreground, connectivity=8, ltype=cv2.CV_32S)[1]
+
+
+def _decode(data: bytes, name: str) -> np.ndarray:
+    """(H, W) or (H, W, C), values as stored: palette indices, and ids of less than 8 bits."""
+    if is_tiff(data):
+        return _no_bool(decode_tiff(data, name, _indexed))
+    pixels = _no_bool(pil_array(data, name, _indexed))
+    if data.startswith(b"\x89PNG") and data[25] == 0 and data[24] in (2, 4):
+        # Grey of 2 or 4 bits is stretched to 0..255 by every decoder: back to the ids.
+        return pixels // (255 // ((1 << data[24]) - 1))
+    return pixels
+
+
+def _no_bool(pixels: np.ndarray) -> np.ndarray:
+    # PIL stores True as the byte 255.
+    return (pixels.view(np.uint8) != 0).view(np.uint8) if pixels.dtype == bool else pixels
+
+
+def _indexed(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("LA", "La"):
+        return picture.convert("L")
+    if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        return picture.convert("RGB")
+    return picture
+
+
+def _to_grey(pixels: np.ndarray, *, spread: int) -> np.ndarray | None:
+    """(H, W) when there is one channel or colours that are all grey, else None."""
+    if pixels.ndim == 2:
+        return pixels
+    if pixels.shape[2] not in (3, 4):
+        return pixels[:, :, 0] if pixels.shape[2] == 1 else None
+    red, green, blue = (np.ascontiguousarray(pixels[:, :, c]) for c in range(3))
+    if spread == 0:
+        same = np.array_equal(red, green) and np.array_equal(green, blue)
+    else:
+        off = max(int(cv2.absdiff(green, red).max()), int(cv2.absdiff(green, blue).max()))
+        same = off <= spread
+    return green if same else None
+
+
+def _threshold(rules: MaskRules, *, jpeg: bool) -> int | None:
+    if rules.threshold is None and jpeg:
+        return JPEG_THRESHOLD
+    return rules.threshold
+
+
+def _binary(grey: np.ndarray, name: str, threshold: int | None) -> np.ndarray:
+    if threshold is not None:
+        return (grey >= threshold).view(np.uint8)
+    top = int(grey.max(initial=0))
+    foreground = (grey != 0).view(np.uint8)
+    if top <= 1:
+        return foreground
+    if top == 255 and np.count_nonzero(grey == 255) == np.count_nonzero(foreground):
+        return foreground
+    raise UserError(
+        f"{name}: the mask has values {_shown(np.unique(grey))}, a binary mask has 0 and 1, or 0 "
+        "and 255. Set MASK_THRESHOLD when the edges are soft, MASK_VALUES when the values are "
+        "classes"
+    )
+
+
+def _class_ids(grey: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
+    table: dict[FileValue, int] = {i: i for i in range(rules.classes)}
+    if rules.ignore is not None:
+        table[rules.ignore] = IGNORE
+    return _look_up(grey, table, name, f"ids 0 to {rules.classes - 1}{_ignored(rules)}")
+
+
+def _map_values(pixels: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
+    table: dict[FileValue, int] = {}
+    for value, class_id in (rules.values or {}).items():
+        colour = isinstance(value, (tuple, list))
+        if colour and pixels.ndim == 2 and len(set(value)) == 1:  # type: ignore[arg-type]
+            value = value[0]  # type: ignore[index]
+        elif colour:
+            value = _pack(*value)  # type: ignore[misc]
+        elif value is not None and pixels.ndim == 3:
+            value = _pack(value, value, value)  # type: ignore[arg-type]
+        table[value] = rules.target(class_id)
+    if rules.task == "multiclass" and rules.ignore is not None:
+        table.setdefault(rules.ignore, IGNORE)
+    if pixels.ndim == 3:
+        red, green, blue = (pixels[:, :, c].astype(np.int32) for c in range(3))
+        pixels = (red << 16) | (green << 8) | blue
+    return _look_up(pixels, table, name, "what MASK_VALUES declares")
+
+
+def _look_up(
+    pixels: np.ndarray, table: Mapping[FileValue, int], name: str, need: str
+) -> np.ndarray:
+    """uint8 (H, W): each value's row of the table; the key None takes the others."""
+    rest = table.get(None, UNDECLARED)
+    if pixels.dtype == np.uint8:
+        lut = np.full(256, rest, np.uint8)
+        for value, class_id in table.items():
+            if value is not None and 0 <= value < 256:  # type: ignore[operator]
+                lut[value] = class_id
+        out = cv2.LUT(np.ascontiguousarray(pixels), lut)
+    else:
+        out = np.full(pixels.shape, rest, np.uint8)
+        for value, class_id in table.items():
+            if value is not None:
+                out[pixels == value] = class_id
+    unknown = out == UNDECLARED
+    if unknown.any():
+        values = np.unique(pixels[unknown])
+        if values[-1] > 0xFFFF or any(isinstance(v, int) and v > 0xFFFF for v in table):
+            values = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1)
+        raise UserError(
+            f"{name}: the mask has values {_shown(values)}, need {need}: set CLASSES, "
+            "IGNORE_INDEX or MASK_VALUES; JPEG blurs ids, export such masks as PNG"
+        )
+    return out
+
+
+def _read_channels(pixels: np.ndarray, rules: MaskRules, name: str, *, jpeg: bool) -> np.ndarray:
+    planes = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    if planes.shape[2] == 4 and rules.classes == 3:
+        planes = planes[:, :, :3]
+    if planes.shape[2] != rules.classes:
+        raise UserError(
+            f"{name}: the mask has {planes.shape[2]} channels, CLASSES is {rules.classes}. "
+            "Overlapping classes need a channel each: export a picture of that many channels or "
+            "give the masks as run-length rows"
+        )
+    threshold = _threshold(rules, jpeg=jpeg)
+    return np.stack([_binary(planes[:, :, k], name, threshold) for k in range(rules.classes)])
+
+
+def _pack(red: int, green: int, blue: int) -> int:
+    return (int(red) << 16) | (int(green) << 8) | int(blue)
+
+
+def _ignored(rules: MaskRules) -> str:
+    return "" if rules.ignore is None else f" and {rules.ignore} (ignored)"
+
+
+def _shown(values: np.ndarray) -> str:
+    told = [str(tuple(v) if isinstance(v, list) else v) for v in values[:SHOWN].tolist()]
+    return ", ".join(told) + (f" ... ({len(values)} in all)" if len(values) > SHOWN else "")

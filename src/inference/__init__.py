@@ -1,0 +1,1 @@
+"""Networks that predict images: the predictor and its views."""

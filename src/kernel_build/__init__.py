@@ -1,0 +1,1 @@
+"""What makes, checks, rehearses and pushes a Kaggle kernel, here."""

@@ -1,0 +1,53 @@
+"""Writes the bundle of RUN where --target says: what kernel.py infer does, for the train kernel."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import script
+from core.overrides import SRC, load_config
+from kernel_build.bundle import add_wheels, export_run, safe_name, write_manifest
+from kernel_build.image import import_closure, missing_distributions
+from kernel_build.notebook import INFER_ROOTS
+from runs.reports import checkpoints_of, read_blend, read_report
+
+
+def export_runs(
+    config: Any, runs: Sequence[str], folder: Path, *, half: bool = False
+) -> dict[str, str]:
+    """Writes weights and reports of runs; returns the file of each run's report.
+
+    What blend.py and tune.py decided for the runs together is one more report, named a+b.
+    """
+    reports = {}
+    for run in runs:
+        report = read_report(config, run)
+        reports[run] = export_run(report, checkpoints_of(config, report), folder, half=half)
+    both = "+".join(runs)
+    blended = read_blend(config.OUTPUT / both, [read_report(config, run) for run in runs])
+    if blended:
+        reports[both] = f"{safe_name(both)}.blend.json"
+        (folder / reports[both]).write_text(json.dumps(blended, indent=1) + "\n")
+    return reports
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--target", type=Path, required=True, help="folder of the bundle")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    args.target.mkdir(parents=True)
+    reports = export_runs(config, [config.RUN], args.target)
+    # Packed from what is installed: the mounted wheel may be a folder by now.
+    add_wheels(missing_distributions(SRC, import_closure(SRC, INFER_ROOTS)), args.target, None)
+    bundle_id = write_manifest(args.target, kind="infer", reports=reports)
+    print(f"exported {config.RUN} as bundle {bundle_id}: {args.target}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

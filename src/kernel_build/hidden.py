@@ -1,0 +1,67 @@
+"""A stand-in for a competition's hidden test set: other ids, other sizes, some images broken."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from competition.tables import find_images, image_id, read_sample
+from core.errors import UserError
+from submissions.plan import read_plan
+
+# Sides of the images in turn, as a share of the public ones: odd numbers of pixels come by it.
+SCALES = (1.0, 0.77, 0.59, 0.91)
+LEAST = 33
+
+
+def write_hidden(config: Any, target: Path, count: int) -> int:
+    """Writes test images and a sample submission like the public ones; returns the images.
+
+    The last two are a black image and a file cut off in its middle.
+
+    Raises:
+        UserError: there are no public images to take after.
+    """
+    images = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
+    plan = read_plan(config)
+    bases = [img for img in plan.images if img in images]
+    if not bases:
+        raise UserError(f"{config.TEST_PATH} holds none of the images of {config.TEST_CSV.name}")
+    folder = target / config.TEST_PATH.relative_to(config.INPUT)
+    folder.mkdir(parents=True)
+    pairs = [(bases[at % len(bases)], f"hidden_{at:05d}") for at in range(count)]
+    for at, (base, img) in enumerate(pairs):
+        path = images[base]
+        new = folder / (img + path.name[len(base) :])
+        _write_image(path, new, scale=SCALES[at % len(SCALES)], black=at == count - 2)
+        if at == count - 1:
+            data = new.read_bytes()
+            new.write_bytes(data[: len(data) // 2])
+    _write_sample(config, pairs, target / config.TEST_CSV.relative_to(config.INPUT))
+    return count
+
+
+def _write_image(path: Path, new: Path, *, scale: float, black: bool) -> None:
+    import cv2
+
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if pixels is None or new.suffix.lower() == ".gif":
+        shutil.copyfile(path, new)
+        return
+    height, width = (max(LEAST, round(side * scale)) for side in pixels.shape[:2])
+    pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+    if not cv2.imwrite(str(new), pixels * 0 if black else pixels):
+        shutil.copyfile(path, new)
+
+
+def _write_sample(config: Any, pairs: list[tuple[str, str]], path: Path) -> None:
+    import pandas as pd
+
+    table, columns = read_sample(config)
+    groups = dict(list(table.groupby(table[columns.id].map(image_id), sort=False)))
+    parts = []
+    for base, img in pairs:
+        rows = groups[base].copy()
+        rows[columns.id] = rows[columns.id].str.replace(base, img, regex=False)
+        parts.append(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.concat(parts).to_csv(path, index=False)

@@ -1,0 +1,111 @@
+"""What Kaggle's image holds, and what has to travel there as a wheel.
+
+Source: github.com/Kaggle/docker-python and the freeze lists of Colab's runtime that it is built on,
+read in October 2026. "" stands for a package that is there in a version nobody noted.
+"""
+
+import ast
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+IMAGES = {
+    "3.12": {
+        "torch": "2.10.0",
+        "torchvision": "0.25.0",
+        "pytorch-lightning": "2.6.0",
+        "torchmetrics": "",
+        "timm": "1.0.26",
+        "albumentations": "2.0.8",
+        "opencv-python-headless": "4.13.0.92",
+        "numpy": "2.0.2",
+        "pandas": "2.2.2",
+        "scikit-image": "0.25.2",
+        "scikit-learn": "1.6.1",
+        "scipy": "1.16.3",
+        "pillow": "11.3.0",
+        "safetensors": "0.7.0",
+        "huggingface-hub": "1.11.0",
+        "pycocotools": "",
+        "tensorboard": "",
+        "tqdm": "",
+        "jinja2": "",
+    },
+    "3.13": {
+        "torch": "2.11.0",
+        "torchvision": "0.26.0",
+        "pytorch-lightning": "2.6.0",
+        "torchmetrics": "",
+        "timm": "1.0.28",
+        "albumentations": "2.0.8",
+        "opencv-python-headless": "5.0.0.93",
+        "numpy": "2.1.3",
+        "pandas": "2.2.3",
+        "scikit-image": "0.25.2",
+        "scikit-learn": "1.6.1",
+        "scipy": "1.16.3",
+        "pillow": "11.3.0",
+        "safetensors": "0.8.0",
+        "huggingface-hub": "1.27.0",
+        "pycocotools": "",
+        "tensorboard": "",
+        "tqdm": "",
+        "jinja2": "",
+    },
+}
+# What a module is called where its distribution has another name.
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "skimage": "scikit-image",
+    "pytorch_lightning": "pytorch-lightning",
+    "huggingface_hub": "huggingface-hub",
+    "segmentation_models_pytorch": "segmentation-models-pytorch",
+}
+
+
+def imported_names(source: str) -> set[str]:
+    """Dotted names of everything a file imports, also inside functions.
+
+    `from a import b` gives a and a.b, as b may be a module of the package a.
+    """
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def module_path(src: Path, module: str) -> Path:
+    """The file of a dotted module name under `src`."""
+    return src / f"{module.replace('.', '/')}.py"
+
+
+def local_imports(src: Path, source: str) -> set[str]:
+    """Dotted names of the modules in `src` that a file's text imports."""
+    return {name for name in imported_names(source) if module_path(src, name).is_file()}
+
+
+def import_closure(src: Path, roots: Iterable[str]) -> list[str]:
+    """Dotted names of the modules in `src` that the roots need, directly or not, sorted."""
+    # core.overrides imports config by name, as text.
+    todo, known = [*roots, "config"], set[str]()
+    while todo:
+        name = todo.pop()
+        if name not in known:
+            known.add(name)
+            todo += local_imports(src, module_path(src, name).read_text(encoding="utf-8"))
+    return sorted(known)
+
+
+def missing_distributions(src: Path, modules: Iterable[str]) -> list[str]:
+    """Distributions that those files import and the image lacks, sorted."""
+    texts = [module_path(src, module).read_text(encoding="utf-8") for module in modules]
+    names = {name.partition(".")[0] for text in texts for name in imported_names(text)}
+    local = {path.stem for path in src.iterdir()}
+    outside = names - local - set(sys.stdlib_module_names)
+    present = set.intersection(*(set(image) for image in IMAGES.values()))
+    return sorted({DISTRIBUTIONS.get(name, name) for name in outside} - present)

@@ -1,0 +1,71 @@
+"""The inference kernel: a bundle of trained runs, and a notebook that runs ensemble.py with it."""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from core.overrides import SRC
+from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
+from kernel_build.export import export_runs
+from kernel_build.image import import_closure, missing_distributions
+from kernel_build.job import names_of, runs_of, sample_of, travelling_knobs
+from kernel_build.notebook import (
+    CPU,
+    INFER,
+    INFER_ROOTS,
+    Kernel,
+    build_cells,
+    slugify,
+    write_notebook,
+)
+from kernel_build.push import write_commands
+from kernel_side.mount import Job
+from runs.experiment import write_json
+
+
+def build_bundle(
+    config: Any, runs: Sequence[str], folder: Path, *, half: bool, wheels: Path | None
+) -> str:
+    """Writes weights, reports, wheels and manifest of runs; returns the bundle's id."""
+    folder.mkdir(parents=True)
+    reports = export_runs(config, runs, folder, half=half)
+    add_wheels(missing_distributions(SRC, import_closure(SRC, INFER_ROOTS)), folder, wheels)
+    return write_manifest(folder, kind="infer", reports=reports)
+
+
+def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
+    """Writes the bundle, the notebook and COMMANDS.md of an inference kernel."""
+    owner, title, dataset = names_of(config, args, "inference")
+    runs = runs_of(config, args)
+    knobs, sample = travelling_knobs(config), sample_of(config)
+    source, bundle_id = args.from_kernel, ""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not source:
+        source = f"{owner}/{slugify(dataset)}"
+        half = args.weights == "fp16"
+        bundle_id = build_bundle(config, runs, folder / "bundle", half=half, wheels=args.wheels)
+        write_dataset_metadata(folder / "bundle", name=source, title=dataset)
+    job = Job(
+        competition=config.COMPETITION,
+        source=source,
+        bundle_id=bundle_id,
+        runs=tuple(runs),
+        **sample,
+        gpus=0 if args.machine == CPU else 2,
+        hours=args.hours,
+        knobs=("--unreadable", "empty", *knobs),
+    )
+    kernel = Kernel(
+        owner,
+        title,
+        machine=args.machine,
+        datasets=() if args.from_kernel else (source,),
+        kernels=(source,) if args.from_kernel else (),
+        competitions=(config.COMPETITION,),
+    )
+    cells = build_cells(SRC, INFER_ROOTS, INFER, kernel=kernel, job=job)
+    write_notebook(folder / "notebook", cells, kernel)
+    write_commands(folder, kernel, submit=config.COMPETITION)
+    write_json(folder / "job.json", {**vars(job), "weights": args.weights})

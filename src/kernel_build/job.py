@@ -1,0 +1,76 @@
+"""What a kernel is told of the call that makes it: its runs, names, knobs and sample submission."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.overrides import PREFIX
+
+HOST_KNOBS = (
+    *("INPUT", "OUTPUT", "LOGS", "RUN", "COMPETITION", "ENCODER_WEIGHTS"),
+    *("ACCELERATOR", "DEVICES", "STRATEGY", "NUM_WORKERS"),
+)
+UNDER_INPUT = ("TRAIN_PATH", "MASK_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV")
+
+
+def travelling_knobs(config: Any) -> list[str]:
+    """Flags for Kaggle: every override of this call but those that describe this machine.
+
+    What config.py itself says travels with the file.
+
+    Raises:
+        UserError: a path outside INPUT.
+    """
+    flags = []
+    for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
+        name, text = variable.removeprefix(PREFIX), os.environ[variable]
+        if name in HOST_KNOBS:
+            continue
+        if name in UNDER_INPUT and Path(text).is_absolute():
+            if not Path(text).is_relative_to(config.INPUT):
+                raise UserError(f"{name}: {text} is outside INPUT, Kaggle mounts INPUT only")
+            text = Path(text).relative_to(config.INPUT).as_posix()
+        flags += ["--" + name.lower().replace("_", "-"), text]
+    return flags
+
+
+def runs_of(config: Any, args: argparse.Namespace) -> list[str]:
+    """The runs of --runs, or RUN."""
+    return [name for name in args.runs.split(",") if name] or [config.RUN]
+
+
+def kernel_folder(config: Any, args: argparse.Namespace) -> Path:
+    """Where the kernel of these runs is: output/<runs>/kernel/."""
+    kind = "kernel" if args.command != "train" and not args.train else "train_kernel"
+    return config.OUTPUT / "+".join(runs_of(config, args)) / kind
+
+
+def names_of(config: Any, args: argparse.Namespace, kind: str) -> tuple[str, str, str]:
+    """(owner, kernel title, data set title).
+
+    Raises:
+        UserError: no owner or no competition.
+    """
+    owner = args.owner or os.environ.get("KAGGLE_USERNAME", "")
+    if not owner:
+        raise UserError("--owner: need your Kaggle user name")
+    if not config.COMPETITION:
+        raise UserError("COMPETITION: need the slug of kaggle.com/competitions/<slug>")
+    title = args.title or f"{'+'.join(runs_of(config, args))} {kind}".replace("_", " ")
+    return owner, title, args.dataset_title or f"{title} bundle"
+
+
+def sample_of(config: Any) -> dict[str, Any]:
+    """What a Job says of the sample submission: its file and columns."""
+    from competition.tables import read_sample
+    from kernel_side.mount import read_rows
+
+    _, columns = read_sample(config)
+    return {
+        "columns": tuple(read_rows(config.TEST_CSV)[0]),
+        "id_column": columns.id,
+        "rle_column": str(columns.rle),
+        "sample": config.TEST_CSV.relative_to(config.INPUT).as_posix(),
+    }

@@ -1,0 +1,116 @@
+"""The train kernel: folds on Kaggle's GPUs under a time budget, resumed from its own output.
+
+What it leaves in /kaggle/working holds a bundle that an inference kernel attaches with
+--from-kernel: nothing is downloaded and uploaded again.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.overrides import SRC
+from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
+from kernel_build.image import import_closure, missing_distributions
+from kernel_build.job import names_of, runs_of, travelling_knobs
+from kernel_build.notebook import CPU, Kernel, build_cells, slugify, write_notebook
+from kernel_build.push import write_commands
+from kernel_side.mount import Job
+from runs.experiment import chosen_folds, load_folds, write_json
+
+ROOTS = (
+    *("Lightning_trainer", "Lightning_tester", "ensemble"),
+    *("kernel_side.mount", "kernel_side.predict", "kernel_side.train", "kernel_build.export"),
+)
+STEPS = [
+    (
+        "Locate: the competition and the bundle, in either mount layout",
+        "from kernel_side import mount, predict, train\n\nJOB = mount.{job}\n"
+        "gpus = predict.look_around(JOB)\n"
+        "bundle = mount.find_bundle(JOB)\nmount.verify(bundle)\n",
+    ),
+    ("Install: wheels of the bundle", "paths = mount.install(bundle, WORK)\n"),
+    (
+        "Resume: runs of an earlier version, when its output is attached",
+        "train.resume(JOB, bundle)\n",
+    ),
+    (
+        "Train: one fold a GPU, stopped by the budget, last.ckpt kept",
+        "finished = train.train(JOB, SRC, bundle, paths, gpus=gpus)\n",
+    ),
+    (
+        "Score and export: a bundle that an inference kernel attaches",
+        "train.finish(JOB, SRC, bundle, paths, finished)\nprint('the end was reached')\n",
+    ),
+]
+
+
+def pack_encoder(weights: str | None, bundle: Path) -> list[str]:
+    """Puts a local file of encoder weights into the bundle; returns flags for the kernel.
+
+    Raises:
+        UserError: no such file.
+    """
+    if weights in (None, "imagenet"):
+        return ["--encoder-weights", weights or "none"]
+    path = Path(str(weights))
+    if not path.is_file():
+        raise UserError(f"ENCODER_WEIGHTS: no file {path}")
+    shutil.copyfile(path, bundle / f"encoder{path.suffix}")
+    return []
+
+
+def build_train(config: Any, args: Any, folder: Path) -> None:
+    """Writes bundle, notebook and COMMANDS.md of a kernel that trains RUN.
+
+    The bundle holds the folds, the wheels, and ENCODER_WEIGHTS when that is a local file; with
+    ENCODER_WEIGHTS=imagenet the kernel is given internet.
+
+    Raises:
+        UserError: no folds, or several runs.
+    """
+    owner, title, dataset = names_of(config, args, "training")
+    runs = runs_of(config, args)
+    if len(runs) > 1:
+        raise UserError(f"train makes one kernel a run, got {', '.join(runs)}: choose one")
+    if not config.FOLDS_CSV.is_file():
+        raise UserError(f"no folds in {config.FOLDS_CSV}. Make them first: python src/folds.py")
+    # What an earlier rehearsal left in working/ stays: --resume goes on from it.
+    for name in ("bundle", "notebook"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    bundle = folder / "bundle"
+    bundle.mkdir(parents=True)
+    shutil.copyfile(config.FOLDS_CSV, bundle / "train_folds.csv")
+    weights = pack_encoder(config.ENCODER_WEIGHTS, bundle)
+    knobs = ["--run", runs[0], *weights, *travelling_knobs(config)]
+    lacking = missing_distributions(SRC, import_closure(SRC, ROOTS))
+    add_wheels(lacking, bundle, args.wheels)
+    source = f"{owner}/{slugify(dataset)}"
+    bundle_id = write_manifest(bundle, kind="train", reports={})
+    write_dataset_metadata(bundle, name=source, title=dataset)
+    job = Job(
+        competition=config.COMPETITION,
+        source=source,
+        bundle_id=bundle_id,
+        runs=tuple(runs),
+        sample=config.TEST_CSV.relative_to(config.INPUT).as_posix(),
+        gpus=0 if args.machine == CPU else 2,
+        hours=args.hours,
+        knobs=tuple(knobs),
+        folds=tuple(chosen_folds(config, load_folds(config))),
+        earlier=f"{owner}/{slugify(title)}",
+    )
+    kernel = Kernel(
+        owner,
+        title,
+        machine=args.machine,
+        internet=config.ENCODER_WEIGHTS == "imagenet",
+        datasets=(source,),
+        # The kernel's own earlier output: not there the first time, so it is asked for by a flag.
+        kernels=(job.earlier,) if args.resume else (),
+        competitions=(config.COMPETITION,),
+    )
+    cells = build_cells(SRC, ROOTS, STEPS, kernel=kernel, job=job)
+    write_notebook(folder / "notebook", cells, kernel)
+    write_commands(folder, kernel, submit="")
+    write_json(folder / "job.json", {**vars(job), "weights": "fp32"})

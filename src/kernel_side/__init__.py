@@ -1,0 +1,1 @@
+"""What runs inside the kernel on Kaggle: standard library and core.errors only."""

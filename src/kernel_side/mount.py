@@ -1,0 +1,251 @@
+"""What is mounted in a kernel: the competition, and the bundle that kernel.py made.
+
+Runs in the notebook on Kaggle; standard library and `errors` only.
+"""
+
+import base64
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError, raise_all
+
+MANIFEST = "manifest.json"
+# Mounts are found by their names; what is not there is looked for no deeper than this.
+DEPTH = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one kernel is for; written into its notebook by kernel.py.
+
+    Attributes:
+        competition: slug of the competition.
+        source: owner/slug of the bundle's data set, or of the kernel that left it as output.
+        bundle_id: id in the bundle's manifest; "" takes the one that is mounted.
+        runs: runs to average.
+        columns: the sample submission's header when the kernel was made.
+        id_column, rle_column: the two of them that a submission is about.
+        sample: TEST_CSV, under the competition's folder.
+        gpus: GPUs the kernel asked for; 0 = a CPU kernel.
+        hours: the competition's limit.
+        knobs: flags for the scripts.
+        earlier: owner/slug of a train kernel, whose earlier output it goes on with.
+        folds: that a train kernel trains.
+    """
+
+    competition: str
+    source: str
+    bundle_id: str = ""
+    runs: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    id_column: str = ""
+    rle_column: str = ""
+    sample: str = "sample_submission.csv"
+    gpus: int = 0
+    hours: float = 9.0
+    knobs: tuple[str, ...] = ()
+    earlier: str = ""
+    folds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle as it is mounted: its manifest, and where each of its files is."""
+
+    manifest: dict[str, Any]
+    files: dict[str, Path]
+
+
+def kaggle_root() -> Path:
+    """/kaggle; KAGGLE_ROOT replaces it in rehearsals."""
+    return Path(os.environ.get("KAGGLE_ROOT", "/kaggle"))
+
+
+def mounts(root: Path, source: str) -> list[Path]:
+    """Where a data set or a kernel's output owner/slug may be mounted, the new layout first."""
+    owner, _, slug = source.partition("/")
+    names = [f"datasets/{owner}/{slug}", f"notebooks/{owner}/{slug}", slug]
+    return [root / "input" / name for name in names]
+
+
+def find_competition(job: Job, root: Path | None = None) -> Path:
+    """The competition's folder in either mount layout.
+
+    Raises:
+        UserError: it is not attached, or holds no sample submission.
+    """
+    mount = (root or kaggle_root()) / "input"
+    tried = [mount / "competitions" / job.competition, mount / job.competition]
+    for path in tried:
+        if (path / job.sample).is_file():
+            return path
+    there = [path for path in tried if path.is_dir()]
+    if there:
+        raise UserError(f"{there[0]} holds no {job.sample}: the kernel was made with that TEST_CSV")
+    raise UserError(
+        f"competition {job.competition} is not attached (looked in {tried[0]} and {tried[1]}): "
+        "accept its rules, then add it to the notebook as input"
+    )
+
+
+def _walk(folder: Path, depth: int) -> Iterator[Path]:
+    """Files and folders below a folder, shallow ones first."""
+    level = [folder]
+    for _ in range(depth):
+        entries = [entry for parent in level for entry in sorted(parent.iterdir())]
+        yield from entries
+        level = [entry for entry in entries if entry.is_dir()]
+
+
+def find_bundle(job: Job, root: Path | None = None) -> Bundle:
+    """The bundle of the job's id, wherever the platform mounted and unpacked it.
+
+    Raises:
+        UserError: it is not attached, is of another version, or lacks files.
+    """
+    kaggle = root or kaggle_root()
+    tried = mounts(kaggle, job.source)
+    # A competition's folder may hold a hundred thousand images: it is not walked.
+    others_than = ("competitions", job.competition)
+    mounted = [path for path in sorted((kaggle / "input").glob("*")) if path.is_dir()]
+    places = [path for path in tried if path.is_dir()]
+    manifests = [
+        path
+        for place in places or [path for path in mounted if path.name not in others_than]
+        for path in _walk(place, DEPTH)
+        if path.name == MANIFEST and path.is_file()
+    ]
+    if not manifests:
+        raise UserError(
+            f"{job.source} is not attached: no {MANIFEST} in {' or '.join(map(str, tried))}. "
+            "Add it to the notebook as input, and wait until it is ready"
+        )
+    others = []
+    for path in manifests:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if not job.bundle_id or manifest.get("bundle_id") == job.bundle_id:
+            return Bundle(manifest, _find_files(path.parent, manifest))
+        others.append(manifest.get("bundle_id"))
+    raise UserError(
+        f"{job.source} is of another version: mounted bundle {others[0]}, this notebook needs "
+        f"{job.bundle_id}. Upload the new version, wait until it is ready, then run again"
+    )
+
+
+def _find_files(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
+    """Where each file of a manifest is: itself, inside a folder of its name, or unpacked."""
+    by_name: dict[str, list[Path]] = {}
+    for path in _walk(folder, DEPTH):
+        by_name.setdefault(path.name, []).append(path)
+    found: dict[str, Path] = {}
+    for name in manifest["files"]:
+        paths = by_name.get(name, []) + by_name.get(name.rpartition(".")[0], [])
+        plain = [path for path in paths if path.is_file()]
+        unpacked = [path for path in paths if name.endswith(".whl") and _is_unpacked(path)]
+        if plain or unpacked:
+            found[name] = (plain or unpacked)[0]
+    missing = [name for name in manifest["files"] if name not in found]
+    raise_all([f"{name}: missing" for name in missing], f"the bundle in {folder} is not whole:")
+    return found
+
+
+def _is_unpacked(folder: Path) -> bool:
+    return any(folder.glob("*.dist-info"))
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_intact(path: Path, digest: str) -> bool:
+    """Whether a file has its hash; an unpacked wheel is held against its own RECORD."""
+    if path.is_file():
+        return file_hash(path) == digest
+    record = next(path.glob("*.dist-info")) / "RECORD"
+    with record.open(newline="", encoding="utf-8") as stream:
+        entries = [(name, told.removeprefix("sha256=")) for name, told, _ in csv.reader(stream)]
+    for name, told in entries:
+        if told:
+            if not (path / name).is_file():
+                return False
+            digest_bytes = bytes.fromhex(file_hash(path / name))
+            if base64.urlsafe_b64encode(digest_bytes).rstrip(b"=").decode() != told:
+                return False
+    return True
+
+
+def verify(bundle: Bundle) -> None:
+    """Makes sure that every file is byte for byte what was uploaded.
+
+    Raises:
+        UserError: lists the files that are not.
+    """
+    wrong = [
+        f"{name}: its content is not what was uploaded"
+        for name, path in bundle.files.items()
+        if not _is_intact(path, bundle.manifest["files"][name]["sha256"])
+    ]
+    raise_all(wrong, "the bundle is damaged, upload it again:")
+    size = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
+    print(f"bundle {bundle.manifest['bundle_id']}: {len(bundle.files)} files, {size / 1e6:.1f} MB")
+
+
+def install(bundle: Bundle, work: Path) -> list[str]:
+    """Installs the bundle's wheels into a folder of their own; returns paths for PYTHONPATH.
+
+    Nothing of the image is touched: notebooks whose tools were exchanged by pip fail at their end.
+
+    Raises:
+        UserError: pip refuses.
+    """
+    wheels = [path for name, path in bundle.files.items() if name.endswith(".whl")]
+    packed = [str(path) for path in wheels if path.is_file()]
+    unpacked = [str(path) for path in wheels if path.is_dir()]
+    target = work / "packages"
+    if packed:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+        command += ["--no-warn-conflicts", "--disable-pip-version-check", "--no-cache-dir"]
+        command += ["--upgrade", "--target", str(target), *packed]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"pip refuses {packed}: {done.stderr.strip().splitlines()[-1]}")
+    names = ", ".join(name for name in bundle.files if name.endswith(".whl")) or "nothing"
+    print(f"installed {names}")
+    return [str(target), *unpacked] if packed else unpacked
+
+
+def check_sample(job: Job) -> None:
+    """Makes sure that the mounted sample has the columns the kernel was made for.
+
+    Raises:
+        UserError: others.
+    """
+    header = read_rows(find_competition(job) / job.sample)[0]
+    header = [name for name in header if name]
+    if job.columns and header != [name for name in job.columns if name]:
+        raise UserError(
+            f"{job.sample} has the columns {', '.join(header)}; when this kernel was made it had "
+            f"{', '.join(job.columns)}. Look at the competition's page, then make the kernel again"
+        )
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    csv.field_size_limit(2**31 - 1)
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        head = stream.readline()
+        stream.seek(0)
+        separator = max(",;\t", key=head.count)
+        rows = [row for row in csv.reader(stream, delimiter=separator) if row]
+    if not rows:
+        raise UserError(f"{path} is empty")
+    return rows

@@ -1,0 +1,1 @@
+"""Measures of objects and shapes, as plain functions of label images."""

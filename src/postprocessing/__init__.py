@@ -1,0 +1,1 @@
+"""From probabilities to masks and objects: rules, means, watershed."""

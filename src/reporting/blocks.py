@@ -1,0 +1,118 @@
+"""What a report's page is made of: sections of tables, charts, pictures and words."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reporting.page import STYLE, TEMPLATE
+from runs.experiment import without_nan
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell: `shade` 0-1 colours it, `mark` makes it stand out, `text` is left-aligned."""
+
+    value: str
+    shade: float | None = None
+    mark: bool = False
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of a row is its heading, and the last `foot` rows are summaries.
+
+    `closed` is shown at a click.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    foot: int = 0
+    closed: bool = False
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its legend: (colour, name) of series."""
+
+    title: str
+    svg: str
+    legend: Sequence[tuple[int, str]] = ()
+    note: str = ""
+    kind: str = "figure"
+
+
+@dataclass(frozen=True)
+class Card:
+    """A picture as data URI."""
+
+    source: str
+    alt: str
+    caption: str
+    score: str
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures under a heading; `legend` holds (CSS colour, name)."""
+
+    title: str
+    cards: Sequence[Card]
+    legend: Sequence[tuple[str, str]] = ()
+    wide: bool = False
+    kind: str = "gallery"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter of the page.
+
+    Attributes:
+        key: its anchor.
+        title: its heading.
+        blocks: tables, figures and galleries in order.
+        lead: sentences above them.
+        notes: what is missing, and why.
+        figures: what is shown, as plain values for programs.
+        half: two such sections share the width of a screen.
+    """
+
+    key: str
+    title: str
+    blocks: Sequence[Any] = ()
+    lead: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+    half: bool = False
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A score as text; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}"
+
+
+def render_page(sections: Sequence[Section], **facts: Any) -> str:
+    """The page as HTML.
+
+    Args:
+        sections: in order.
+        facts: what the head of the template names: title, subtitle, tiles, footer.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    figures = {section.key: section.figures for section in sections if section.figures}
+    text = json.dumps(without_nan(figures))
+    # Inside <script> only this could end the element early.
+    text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    template = environment.from_string(TEMPLATE)
+    return template.render(sections=sections, figures=text, style=STYLE, **facts)

@@ -1,0 +1,116 @@
+"""The page of a run, section by section; what cannot be read is said in its place."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.errors import UserError
+from reporting.blocks import Section, number, render_page
+from reporting.curves import (
+    calibration_section,
+    curves_section,
+    group_section,
+    size_section,
+    threshold_section,
+)
+from reporting.run import ReportRun
+from reporting.scores import (
+    cases_section,
+    classes_section,
+    confusion_section,
+    folds_section,
+    tuning_section,
+)
+from reporting.setup import config_section, time_section
+from scoring.class_scores import score_classes, write_classes
+
+SECTIONS: dict[str, tuple[str, Callable[[ReportRun], Section | None]]] = {
+    "folds": ("Folds", folds_section),
+    "curves": ("Training curves", curves_section),
+    "classes": ("Classes", classes_section),
+    "confusion": ("Confusion", confusion_section),
+    "threshold": ("Threshold", threshold_section),
+    "calibration": ("Calibration", calibration_section),
+    "size": ("Mask size", size_section),
+    "groups": ("Groups", group_section),
+    "cases": ("Cases", cases_section),
+    "tuning": ("Tuning", tuning_section),
+    "time": ("Time", time_section),
+    "config": ("Config", config_section),
+}
+# What a half-written or deleted file makes of reading it: the rest of the page is still worth it.
+BROKEN = (ValueError, KeyError, TypeError, IndexError, OSError)
+
+
+def build_section(run: ReportRun, key: str) -> Section | None:
+    """A section, or a note why it cannot be shown; None where the task has no such thing."""
+    title, build = SECTIONS[key]
+    try:
+        return build(run)
+    except UserError as error:
+        return Section(key, title, notes=[f"Not shown: {error}"])
+    except BROKEN as error:
+        return Section(key, title, notes=[f"Not shown: {type(error).__name__}: {error}"])
+
+
+def page_tiles(run: ReportRun) -> list[tuple[str, str, str]]:
+    """(name, value, note) of the numbers at the top."""
+    report = run.report
+    folds = [fold["scores"].get(run.metric) for fold in report.get("folds", [])]
+    known = np.array([score for score in folds if score is not None], float)
+    spread = f"folds {known.min():.4f} to {known.max():.4f}" if len(known) > 1 else ""
+    tiles = [(run.metric, number(report["score"]), spread)]
+    if len(known) > 1:
+        tiles.append(("spread of folds", f"± {known.std(ddof=1):.4f}", "standard deviation"))
+    tuning = report.get("tuning")
+    if tuning:
+        gain = tuning["held_out"] - tuning["untuned"]
+        name, score = f"{tuning['metric']} tuned", number(tuning["held_out"])
+        tiles.append((name, score, f"{gain:+.4f} held out"))
+    held = report.get("holdout") or {}
+    if held:
+        tiles.append(("hold-out", number(held["scores"][run.metric]), f"{held['images']} images"))
+    return [*tiles, ("images", str(report["images"]), _folds(len(folds)))]
+
+
+def _folds(count: int) -> str:
+    return f"{count} folds" if count > 1 else "one fold" if count else ""
+
+
+def write_page(config: Any) -> Path:
+    """Writes report.html and classes.csv of the run; returns the page.
+
+    Raises:
+        UserError: the run is not scored, or is of another task than the configuration.
+    """
+    run = ReportRun(config)
+    facts = [run.task, f"{run.classes} classes" if run.classes > 1 else ""]
+    facts += [run.config.MODEL_NAME, f"views {', '.join(tta)}" if (tta := _tta(run)) else ""]
+    try:
+        tiles = page_tiles(run)
+    except BROKEN:
+        tiles = [(run.metric, number(run.report.get("score")), "")]
+    page = render_page(
+        [section for key in SECTIONS if (section := build_section(run, key))],
+        title=config.RUN,
+        subtitle=", ".join(fact for fact in facts if fact),
+        tiles=tiles,
+        footer="Scores are out of fold: each image is predicted by a network that never saw it. "
+        "Made by src/report.py.",
+    )
+    path: Path = config.RUN_OUTPUT / "report.html"
+    part = path.with_suffix(".part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(path)
+    try:
+        table = score_classes(run.counts.counts.sum(0), run.names)
+        write_classes(config.RUN_OUTPUT / "classes.csv", table, task=run.task)
+    except UserError as error:
+        print(f"no classes.csv: {error}")
+    return path
+
+
+def _tta(run: ReportRun) -> list[str]:
+    return list(run.report.get("tta") or [])

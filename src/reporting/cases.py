@@ -1,0 +1,147 @@
+"""Pictures of single cases: truth and prediction over the image."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from imaging.drawings import (
+    PREDICTION,
+    TRUTH,
+    draw_contours,
+    paint_classes,
+    tile,
+    to_rgb,
+    write_picture,
+    write_sheet,
+)
+from imaging.images import read_image
+from imaging.levels import read_probs
+from postprocessing.rules import Rule, decide_by, label_levels
+
+SIDE, PANEL = 560, 420
+# Small images are enlarged, but not until their pixels are all that is seen.
+LARGEST_ZOOM = 4
+# Base64 adds a third; a page stays below 10 MB.
+BUDGET = 6_000_000
+QUALITIES = (80, 60, 40, 20)
+
+
+def read_case(
+    config: Any, row: Mapping[str, Any], masks: Any, rules: Sequence[Rule]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(image uint8 (H, W, 3), truth, decided mask) of an image with a stored prediction.
+
+    Both masks are int32 (H, W) objects for a run with INSTANCES=border.
+
+    Args:
+        config: the configuration.
+        row: of train_folds.csv.
+        masks: the truth.
+        rules: of the decision, one a class.
+    """
+    from runs.experiment import data_spec
+
+    spec = data_spec(config)
+    image = read_image(config.INPUT / row["image"], channels=spec.channels, bits=spec.bits)
+    size = (image.shape[0], image.shape[1])
+    path = config.INPUT / row["mask"] if row["mask"] else None
+    levels = read_probs(config.RUN_OUTPUT / "oof" / f"{row['img']}.png", spec.outputs)
+    if spec.border:
+        objects = masks.instances(row["img"], path, size)
+        return to_rgb(image), objects, label_levels(levels, rules[0])
+    mask = decide_by(rules, torch.from_numpy(levels) / 255, task=spec.task)
+    return to_rgb(image), masks.read(row["img"], path, size), mask
+
+
+def draw_cases(config: Any, masks: Any, ranked: Any, table: Any, count: int = 8) -> Path:
+    """cases.png: the worst images, then the best, truth in blue and prediction in orange."""
+    count = min(count, len(ranked))
+    cases = list(ranked.head(count).itertuples()) + list(ranked.tail(count)[::-1].itertuples())
+    rows = {row["img"]: row for row in table.to_dict("records")}
+    rules = [Rule(config.THRESHOLD, split=config.INSTANCES == "border")] * config.CLASSES
+    tiles = []
+    for case in cases:
+        image, truth, mask = read_case(config, rows[case.img], masks, rules)
+        drawn = draw_contours(draw_contours(image, truth, TRUTH), mask, PREDICTION)
+        score = getattr(case, config.METRIC)
+        tiles.append(tile(drawn, f"{float(score or 0):.3f} {case.img}"))
+    path = config.RUN_OUTPUT / "cases.png"
+    write_sheet(path, tiles)
+    return path
+
+
+def draw_image(config: Any, path: Path, checkpoints: Sequence[Path]) -> Path:
+    """The mean prediction of networks over one picture; returns the file written."""
+    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
+    from metrics import decide
+    from runs.experiment import loader_spec
+    from training.precision import precision_here
+
+    device = choose_device(config.ACCELERATOR)
+    teams = load_teams([checkpoints], device, views=[config.TTA])
+    batch = next(iter(build_stream([(path.stem, path)], teams, loader_spec(config))))
+    precision = precision_here(config.PRECISION, config.ACCELERATOR)
+    _, _, probs = next(predict_batch(batch, teams, device, precision=precision))
+    spec = teams[0].spec
+    mask = decide(probs[None, : spec.classes], task=spec.task, threshold=config.THRESHOLD)[0]
+    image = read_image(path, channels=spec.channels, bits=spec.bits)
+    target = config.RUN_OUTPUT / f"overlay_{path.stem}.png"
+    drawn = draw_contours(to_rgb(image), mask.to(torch.uint8).cpu().numpy(), PREDICTION)
+    write_picture(target, drawn)
+    share = float((mask > 0).float().mean())
+    print(f"drew {path.name}, {share:.1%} foreground: {target}")
+    return target
+
+
+def draw_pair(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, *, task: str) -> np.ndarray:
+    """A picture for a page: contours of both masks, or two panels of coloured classes.
+
+    Args:
+        image: uint8 (H, W, 3).
+        truth: multiclass (H, W) ids, 255 ignored; int32 (H, W) objects; else (K, H, W) of {0, 1}.
+        mask: likewise.
+        task: "multiclass" has panels, truth on the left: its contours would all touch.
+    """
+    side = PANEL if task == "multiclass" else SIDE
+    zoom = min(side / max(image.shape[:2]), LARGEST_ZOOM)
+    size = (max(1, round(image.shape[1] * zoom)), max(1, round(image.shape[0] * zoom)))
+    way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+    image = cv2.resize(image, size, interpolation=way)
+    if task == "multiclass":
+        panels = [paint_classes(image, _resize_mask(one, size)) for one in (truth, mask)]
+        gap = np.full((size[1], 6, 3), 128, np.uint8)
+        return np.hstack([panels[0], gap, panels[1]])
+    # In an image made much smaller its objects are small: a thick line would fill them.
+    width = 2 if zoom > 0.75 else 1
+    drawn = draw_contours(image, _resize_mask(truth, size), TRUTH, width=width)
+    return draw_contours(drawn, _resize_mask(mask, size), PREDICTION, width=width)
+
+
+def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    planes = mask.astype(np.uint16).reshape(-1, *mask.shape[-2:])
+    small = [
+        cv2.resize(one, size, interpolation=cv2.INTER_NEAREST_EXACT).astype(mask.dtype)
+        for one in planes
+    ]
+    return np.stack(small) if mask.ndim == 3 else small[0]
+
+
+def encode_pictures(pictures: Iterable[np.ndarray], budget: int = BUDGET) -> list[str]:
+    """Data URIs of RGB pictures, WebP, at the best quality at which all fit into `budget` bytes."""
+    kept = [cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) for picture in pictures]
+    for quality in QUALITIES:
+        files = [_encode(picture, quality) for picture in kept]
+        if sum(map(len, files)) <= budget:
+            break
+    return [f"data:image/webp;base64,{base64.b64encode(data).decode()}" for data in files]
+
+
+def _encode(picture: np.ndarray, quality: int) -> bytes:
+    done, data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, quality])
+    assert done, picture.shape
+    return data.tobytes()

@@ -1,0 +1,104 @@
+"""Sections of a report that say how the run was made: time and knobs."""
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from core.overrides import ROOT, SRC, knob_values, read_knobs
+from reporting.blocks import Cell, Section, Table, number
+from reporting.run import ReportRun
+from runs.experiment import fold_path
+
+# Knobs whose value when the run was scored counts, not when it was trained.
+SCORED_WITH = ("THRESHOLD", "TTA", "MIN_AREA")
+
+
+def time_section(run: ReportRun) -> Section:
+    """How long each fold took, and where its best epoch scored."""
+    rows, notes, seconds = [], [], []
+    for fold in run.report.get("folds", []):
+        path = fold_path(run.config, fold["fold"]) / "finished.json"
+        try:
+            done = json.loads(path.read_text())
+            rows.append(_time_row(done))
+            seconds.append(done["seconds"])
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            notes.append(f"fold {fold['fold']}: no finished.json, or it is broken.")
+    if not rows:
+        return Section("time", "Time", notes=notes or ["This run has no training of its own."])
+    if len(rows) > 1:
+        rows.append([Cell("all"), Cell(_duration(sum(seconds))), *[Cell("")] * 4])
+    columns = ["", "training", "epochs", "one epoch", "steps", "best validation score"]
+    table = Table("Time", columns, rows, foot=int(len(rows) > 1))
+    return Section("time", "Time", [table], notes=notes, figures={"seconds": seconds})
+
+
+def _time_row(done: dict[str, Any]) -> list[Cell]:
+    return [
+        Cell(f"fold {done['fold']}"),
+        Cell(_duration(done["seconds"])),
+        Cell(str(done["epochs"])),
+        Cell(_duration(done["seconds"] / done["epochs"])),
+        Cell(str(done["steps"])),
+        Cell(number(done["score"])),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
+
+
+def config_section(run: ReportRun) -> Section:
+    """Every knob with its value, those that are not config.py's own first and marked."""
+    values, notes = knob_values(run.config), []
+    paths = sorted(run.config.RUN_PATH.glob("fold_*/config.json"))
+    try:
+        trained = json.loads(paths[0].read_text())
+        values |= {name: trained[name] for name in values if name in trained}
+    except (IndexError, OSError, ValueError):
+        notes = ["No config.json of the training: these are the knobs now."]
+    for name in SCORED_WITH:
+        values[name] = run.report.get(name.lower(), values[name])
+    rows, others, changed = [], [], {}
+    for _, name, text, _ in read_knobs(SRC / "config.py"):
+        default, value = default_of(text), values.get(name)
+        if _same(value, default):
+            others.append([Cell(name), Cell(_words(value), text=True)])
+            continue
+        changed[name] = value
+        told = [Cell(_words(value), mark=True, text=True), Cell(_words(default), text=True)]
+        rows.append([Cell(name, mark=True), *told])
+    blocks = [
+        Table("Knobs that differ from config.py", ["knob", "value", "in config.py"], rows),
+        Table(f"The other {len(others)} knobs", ["knob", "value"], others, closed=True),
+    ]
+    return Section("config", "Config", blocks, notes=notes, figures=changed)
+
+
+def default_of(text: str) -> Any:
+    """The value of a default as config.py writes it, as JSON holds it: a path as text."""
+    text = text.removeprefix("Path(").removesuffix(")") if text.startswith("Path(") else text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _same(value: Any, default: Any) -> bool:
+    if isinstance(value, str) and isinstance(default, str) and Path(value).is_absolute():
+        # Folders are written out whole; the default is their end.
+        return Path(value).as_posix().endswith(f"/{default}")
+    return bool(value == default)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, str) and Path(value).is_absolute() and Path(value).is_relative_to(ROOT):
+        return Path(value).relative_to(ROOT).as_posix()
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, default=str)

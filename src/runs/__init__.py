@@ -1,0 +1,1 @@
+"""The folder of a run, its report, the ledger of all runs."""

@@ -1,0 +1,251 @@
+"""What the configuration says, as the objects the rest of the house takes.
+
+Scripts hand their config over; nothing here imports it.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError, raise_all
+from core.overrides import SRC, knob_values, read_knobs
+
+# Knobs that may differ between two sessions of one run: they change where and how fast, not what.
+FREE_SECTIONS = ("Where things are", "Machine", "After training")
+FREE_KNOBS = ("TRAIN_FOLDS", "VAL_BATCH_SIZE", "SUBMISSION_ROWS", "RLE_EMPTY")
+
+
+def quiet_lightning() -> None:
+    """Leaves Lightning's progress bars and real warnings, hides its hints and advertisements."""
+    import logging
+    import warnings
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for hint in (
+        "does not have many workers",
+        "exists and is not empty",
+        "treespec, LeafSpec",
+        "logging interval",
+    ):
+        warnings.filterwarnings("ignore", f".*{hint}.*")
+
+
+def data_spec(config: Any) -> Any:
+    """DataSpec of the configuration."""
+    from data.specs import DataSpec
+
+    return DataSpec(
+        task=config.TASK,
+        classes=config.CLASSES,
+        class_names=config.CLASS_NAMES,
+        instances=config.INSTANCES,
+        channels=config.CHANNELS,
+        bits=config.IMAGE_BITS,
+        mean=config.MODEL_MEAN,
+        std=config.MODEL_STD,
+        size=config.SIZE,
+        resize_mode=config.RESIZE_MODE,
+        gate=config.GATE == "head",
+    )
+
+
+def recipe(config: Any) -> Any:
+    """Recipe of the configuration."""
+    from Lightning_module import Recipe
+
+    return Recipe(
+        loss=config.LOSS,
+        metric=config.METRIC,
+        lr=config.LR,
+        encoder_lr_factor=config.ENCODER_LR_FACTOR,
+        weight_decay=config.WEIGHT_DECAY,
+        warmup=config.WARMUP,
+        threshold=config.THRESHOLD,
+        class_weights=config.CLASS_WEIGHTS,
+    )
+
+
+def loader_spec(config: Any) -> Any:
+    """LoaderSpec of the configuration."""
+    from Lightning_datamodule import LoaderSpec
+    from metrics import build_metric
+
+    metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
+    return LoaderSpec(
+        train_batch=config.TRAIN_BATCH_SIZE,
+        val_batch=config.VAL_BATCH_SIZE,
+        workers=config.NUM_WORKERS,
+        seed=config.SEED,
+        augmentation=config.AUGMENTATION,
+        instances=metric.needs == "instances",
+    )
+
+
+def load_folds(config: Any) -> Any:
+    """The table that folds.py wrote, every column as text but `kfold`.
+
+    Raises:
+        UserError: there is none, or it lacks a column.
+    """
+    import pandas as pd
+
+    path = config.FOLDS_CSV
+    if not path.is_file():
+        raise UserError(f"no folds in {path}. Make them first: python src/folds.py")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
+    raise_all([f"{path.name}: no column {name}" for name in missing], "run src/folds.py again:")
+    wrong = table["img"][~table["kfold"].str.fullmatch(r"-1|\d+")]
+    raise_all(
+        [f"{img}: kfold must be a whole number, 0 and up or -1" for img in wrong],
+        f"{path.name} was changed by hand; run src/folds.py again:",
+    )
+    table["kfold"] = table["kfold"].astype(int)
+    return table
+
+
+def chosen_folds(config: Any, table: Any) -> list[int]:
+    """The folds of TRAIN_FOLDS, or all that have validation images.
+
+    Raises:
+        UserError: a fold that train_folds.csv does not hold.
+    """
+    known = sorted({int(fold) for fold in table["kfold"]} - {-1, config.HOLDOUT})
+    chosen = known if config.TRAIN_FOLDS is None else list(config.TRAIN_FOLDS)
+    unknown = [fold for fold in chosen if fold not in known]
+    if unknown or not chosen:
+        raise UserError(f"TRAIN_FOLDS: no images in folds {unknown}, train_folds.csv has {known}")
+    return chosen
+
+
+def fold_path(config: Any, fold: int) -> Path:
+    """Folder of one fold of the run."""
+    return config.RUN_PATH / f"fold_{fold}"
+
+
+def scored_checkpoint(config: Any, fold: int) -> Path:
+    """The network that stands for a fold: soup.ckpt where soup.py took one, else best.ckpt."""
+    folder = fold_path(config, fold) / "checkpoints"
+    best, soup = folder / "best.ckpt", folder / "soup.ckpt"
+    # A fold that was trained again since has a better one.
+    made = soup.is_file() and best.is_file() and soup.stat().st_mtime >= best.stat().st_mtime
+    return soup if made else best
+
+
+def defining_knobs(config: Any) -> dict[str, Any]:
+    """Knobs that make a run what it is, as JSON holds them."""
+    free = {
+        name for section, name, _, _ in read_knobs(SRC / "config.py") if section in FREE_SECTIONS
+    }
+    values = knob_values(config)
+    kept = {name: values[name] for name in values if name not in free | set(FREE_KNOBS)}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True) -> None:
+    """Starts the run's folder, or makes sure that the one there is of the same configuration.
+
+    A run that stopped before its first checkpoint has nothing to keep: it may begin otherwise.
+
+    Raises:
+        UserError: it was begun with other knobs or folds; lists what differs.
+    """
+    path: Path = config.RUN_PATH / "run.json"
+    now = {"folds": folds_digest(config), "knobs": defining_knobs(config)}
+    if overwrite and main_process:
+        shutil.rmtree(config.RUN_PATH, ignore_errors=True)
+        shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
+    if path.is_file() and any(config.RUN_PATH.glob("fold_*/checkpoints/*.ckpt")):
+        raise_all(
+            differences(json.loads(path.read_text()), now),
+            f"run {config.RUN!r} was begun with another configuration. Choose another --run, "
+            "or --overwrite to lose it:",
+        )
+    elif main_process:
+        write_json(path, now)
+
+
+def folds_digest(config: Any) -> str:
+    """A key of train_folds.csv as it is."""
+    return hashlib.sha256(config.FOLDS_CSV.read_bytes()).hexdigest()
+
+
+def check_same_folds(config: Any) -> None:
+    """Makes sure that a run's networks have not seen what they are about to be scored on.
+
+    Raises:
+        UserError: train_folds.csv or HOLDOUT is not what the run was trained with.
+    """
+    path: Path = config.RUN_PATH / "run.json"
+    if not path.is_file():
+        return
+    run = json.loads(path.read_text())
+    holdout = run["knobs"].get("HOLDOUT")
+    problems = []
+    if run["folds"] != folds_digest(config):
+        problems.append("train_folds.csv has changed since: restore it, or train again")
+    if holdout != config.HOLDOUT:
+        problems.append(f"HOLDOUT: the run has {holdout}, now {config.HOLDOUT}: set it back")
+    raise_all(problems, f"scores of run {config.RUN!r} would not be honest:")
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """A line for each knob (and the folds) that is not the same in two run.json.
+
+    A knob that did not exist when the run began says nothing of it.
+    """
+    old, new = (_without_folder(run["knobs"]) for run in (before, now))
+    lines = [
+        f"{name}: the run has {old.get(name)!r}, now {new.get(name)!r}"
+        for name in sorted(old)
+        if old[name] != new.get(name)
+    ]
+    if before["folds"] != now["folds"]:
+        lines.append("train_folds.csv: it has changed since the run began")
+    return lines
+
+
+def _without_folder(knobs: dict[str, Any]) -> dict[str, Any]:
+    """Knobs, local encoder weights by their file name: the file may have moved with the run."""
+    weights = knobs.get("ENCODER_WEIGHTS")
+    return {**knobs, "ENCODER_WEIGHTS": weights and Path(weights).name}
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a JSON file whole or not at all; folders are made, nan becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(json.dumps(without_nan(values), indent=1, default=str) + "\n")
+    part.replace(path)
+
+
+def without_nan(values: Any) -> Any:
+    """Plain values, nan replaced by None: JSON knows no nan."""
+    if isinstance(values, dict):
+        return {key: without_nan(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_nan(value) for value in values]
+    return None if isinstance(values, float) and math.isnan(values) else values
+
+
+def prepare_data(config: Any, table: Any) -> Any:
+    """Reads every pair once, to check it and to keep it decoded; returns the cache, if any."""
+    from competition.tables import mask_source
+    from data.cache import open_cache
+    from data.check import check_data
+    from Lightning_datamodule import rows_in
+
+    rows, spec, masks = rows_in(table), data_spec(config), mask_source(config)
+    cache = open_cache(
+        rows, root=config.INPUT, spec=spec, masks=masks, kind=config.CACHE,
+        folder=config.CACHE_PATH,
+    )  # fmt: skip
+    if cache is None:
+        stamp = config.OUTPUT / "data_check.json"
+        checked = check_data(rows, config.INPUT, spec=spec, masks=masks, stamp=stamp)
+        if checked:
+            print(f"checked {checked} images with their masks")
+    return cache

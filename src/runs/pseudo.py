@@ -1,0 +1,59 @@
+"""Pseudo-labelled rows of another run, as more training rows for a student."""
+
+import json
+from typing import Any
+
+from core.errors import UserError, raise_all
+from data.pseudo_masks import MARK
+from runs.experiment import folds_digest
+
+
+def read_pseudo_rows(config: Any, fold: int, *, limit: int) -> list[dict[str, Any]]:
+    """The pseudo-labelled rows that the student of a fold may train on, the surest first.
+
+    Only masks by the teacher of the same fold: it has not seen the fold's validation images either.
+
+    Args:
+        config: PSEUDO names the teachers' run.
+        fold: of the student.
+        limit: rows at most.
+
+    Raises:
+        UserError: no pseudo-labels, of other folds or data, none for this fold, or of images that
+            have true masks.
+    """
+    import pandas as pd
+
+    folder = config.OUTPUT / config.PSEUDO / "pseudo"
+    if not (folder / "pseudo.json").is_file():
+        raise UserError(
+            f"PSEUDO: no {folder}. Make them: python src/pseudo_label.py --run {config.PSEUDO}"
+        )
+    made = json.loads((folder / "pseudo.json").read_text())
+    now = pseudo_key(config)
+    differs = [name for name in now if made.get(name) != now[name]]
+    raise_all(
+        [f"{name}: {made.get(name)} then, {now[name]} now" for name in differs],
+        f"pseudo-labels of run {config.PSEUDO!r} are of other folds or data, students would see "
+        "what they are scored on. Make them again with src/pseudo_label.py:",
+    )
+    table = pd.read_csv(folder / "pseudo.csv", dtype={"img": str})
+    mine = table[table["fold"] == fold].sort_values(["confident", "img"], ascending=[False, True])
+    if mine.empty:
+        raise UserError(f"PSEUDO: run {config.PSEUDO!r} has no pseudo-labels for fold {fold}")
+    rows = mine.head(limit).to_dict("records")
+    mask = (folder / f"fold_{fold}").as_posix()
+    return [
+        {"img": MARK + row["img"], "image": row["image"], "mask": f"{mask}/{row['img']}.png"}
+        for row in rows
+    ]
+
+
+def pseudo_key(config: Any) -> dict[str, Any]:
+    """What must be the same for teachers and students."""
+    return {
+        "folds": folds_digest(config),
+        "holdout": config.HOLDOUT,
+        "task": config.TASK,
+        "classes": config.CLASSES,
+    }

@@ -1,0 +1,1 @@
+"""Out-of-fold values, objectives, bootstrap, nesting."""

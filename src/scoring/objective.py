@@ -1,0 +1,113 @@
+"""A metric as per-image values that add up, so that any choice of images is scored by a sum."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.errors import UserError
+from metrics import DatasetMetric, ImageMetric, build_metric
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One class's metric in two steps: `values` of an image, `score` of their sum.
+
+    Attributes:
+        name: the row of METRICS.
+        metric: that metric for one class.
+        kind: "image" (a mean over images), "dataset" (pooled pixels) or "instances" (a mean over
+            images of objects found).
+    """
+
+    name: str
+    metric: Any
+    kind: str
+
+    def values(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+        """(..., V) float64 of counts (...): V is (score, 1), or (tp, fp, fn) of pooled pixels."""
+        counts = torch.stack([tp, fp, fn], -1).double()
+        if self.kind == "dataset":
+            return counts
+        return self.of_scores(self.metric.score(*counts.unbind(-1)).nan_to_num(nan=1.0))
+
+    def of_scores(self, scores: Tensor) -> Tensor:
+        """(..., 2) values of images' own scores (...)."""
+        return torch.stack([scores.double(), torch.ones_like(scores, dtype=torch.double)], -1)
+
+    def score(self, sums: Tensor) -> Tensor:
+        """Scores (...) of summed values (..., V); a class that is nowhere scores 1."""
+        if self.kind == "dataset":
+            return self.metric.score(*sums.unbind(-1)).nan_to_num(nan=1.0)
+        return sums[..., 0] / sums[..., 1]
+
+
+def build_objective(name: str) -> Objective:
+    """The objective of a row of METRICS.
+
+    Raises:
+        UserError: an unknown name, or a metric that is not made of counts.
+    """
+    metric = build_metric(name, task="binary", classes=1)
+    if getattr(metric, "needs", "") == "instances":
+        return Objective(name, metric, "instances")
+    for kind, base in (("image", ImageMetric), ("dataset", DatasetMetric)):
+        if isinstance(metric, base):
+            return Objective(name, metric, kind)
+    raise UserError(f"METRIC {name!r} is not made of pixel counts: tune with --metric dice or iou")
+
+
+class WholeScore:
+    """A run's metric over all its classes, as per-image values that add up.
+
+    Args:
+        name: the row of METRICS.
+        task: "binary", "multiclass" or "multilabel".
+        classes: K.
+
+    Raises:
+        UserError: as `build_objective`.
+    """
+
+    def __init__(self, name: str, *, task: str, classes: int):
+        self.name, self.kind = name, build_objective(name).kind
+        self.metric: Any = build_metric(name, task=task, classes=classes)
+
+    def values(self, mask: Tensor, truth: Any) -> Tensor:
+        """(V,) values of one image.
+
+        Args:
+            mask: of `decide`, with a batch of one.
+            truth: likewise, or the label image (1, H, W) for a metric of objects.
+        """
+        if self.kind == "instances":
+            return self._of_scores(self.metric.per_image(mask, truth)[0])
+        return self.of_counts(self.metric.count(mask, truth)[0])
+
+    def of_counts(self, counts: Tensor) -> Tensor:
+        """(..., V) values of (..., K, 3) true positive, false positive, false negative pixels."""
+        if self.kind == "dataset":
+            return counts.flatten(-2).double()
+        scores = self.metric.image_scores(
+            counts.flatten(0, -3) if counts.ndim > 2 else counts[None]
+        )
+        return self._of_scores(scores.view(counts.shape[:-2]))
+
+    def _of_scores(self, scores: Tensor) -> Tensor:
+        # An image without a score (all of it ignored) counts for nothing.
+        return torch.stack([scores.double().nan_to_num(), (~scores.isnan()).double()], -1)
+
+    def score(self, sums: Tensor) -> Tensor:
+        """Scores (...) of summed values (..., V)."""
+        if self.kind == "dataset":
+            counts = sums.unflatten(-1, (-1, 3))
+            return self.metric.score(*counts.unbind(-1)).nanmean(-1)
+        return sums[..., 0] / sums[..., 1]
+
+
+def count_values(objective: Objective, counts: Tensor, truth: Tensor) -> Tensor:
+    """(N, *grid, V) values of counts (N, *grid, 2): pixels decided, and true ones among them."""
+    decided, tp = counts.unbind(-1)
+    true = truth.view(-1, *[1] * (tp.ndim - 1))
+    return objective.values(tp, decided - tp, true - tp)

@@ -1,0 +1,119 @@
+"""Out-of-fold predictions as Lightning_tester.py leaves them, beside the truth."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from competition.masks import MaskSource, mask_to_instances
+from core.errors import UserError, raise_all
+from imaging.levels import read_probs
+from scoring.nested import groups_of
+
+T = TypeVar("T")
+
+
+class OofImages:
+    """Stored probabilities of a run and the masks of the same images.
+
+    Args:
+        folder: output/<RUN>/oof.
+        rows: rows of train_folds.csv of the images, with `fold` as they were predicted in.
+        masks: the truth.
+        root: folder that the rows' mask paths start from.
+        task: "binary", "multiclass" or "multilabel".
+        classes: K.
+        border: whether the border between objects is stored after the classes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rows: Sequence[dict[str, Any]],
+        *,
+        masks: MaskSource,
+        root: Path,
+        task: str,
+        classes: int,
+        border: bool = False,
+    ):
+        self.folder, self.rows, self.masks, self.root = folder, list(rows), masks, root
+        self.task, self.classes, self.border = task, classes, border
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def folds(self) -> list[int]:
+        """The fold of each image."""
+        return [row["fold"] for row in self.rows]
+
+    @property
+    def groups(self) -> list[str]:
+        """Which images are no independent evidence of each other, see `groups_of`."""
+        return groups_of(self.rows)
+
+    def levels(self, at: int) -> np.ndarray:
+        """uint8 (K, H, W), 0...255 for probabilities 0...1; (K + 1, H, W) with a border."""
+        planes = self.classes + self.border
+        return read_probs(self.folder / f"{self.rows[at]['img']}.png", planes)
+
+    def gates(self, at: int) -> list[float] | None:
+        """For each class the probability that the image holds it; None without such a head."""
+        names = [f"gate_{k}" for k in range(self.classes)]
+        known = [self.rows[at][name] for name in names if name in self.rows[at]]
+        return known if len(known) == self.classes else None
+
+    def truth(self, at: int, size: tuple[int, int]) -> np.ndarray:
+        """Multiclass: uint8 (H, W) ids, 255 ignored; else uint8 (K, H, W) of {0, 1}."""
+        row = self.rows[at]
+        path = self.root / row["mask"] if row["mask"] else None
+        mask = self.masks.read(row["img"], path, size)
+        return mask[None] if self.task == "binary" else mask
+
+    def instances(self, at: int, size: tuple[int, int]) -> np.ndarray:
+        """int32 (H, W) with the true objects 1 to n; connected parts where they have no names."""
+        row = self.rows[at]
+        path = self.root / row["mask"] if row["mask"] else None
+        labels = self.masks.instances(row["img"], path, size)
+        return mask_to_instances(self.truth(at, size)[0]) if labels is None else labels
+
+    def each(self, function: Callable[[int], T]) -> list[T]:
+        """`function` of every image's number, in order, in as many threads as there are cores.
+
+        Threads, because decoding and counting leave Python's lock.
+        """
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            return list(pool.map(function, range(len(self))))
+
+
+def read_oof_rows(table: Any, run_output: Path) -> list[dict[str, Any]]:
+    """Rows of train_folds.csv of the images in a run's oof.csv, with the `fold` written there.
+
+    Raises:
+        UserError: no oof.csv, images that train_folds.csv does not know, or missing files.
+    """
+    import pandas as pd
+
+    path = run_output / "oof.csv"
+    if not path.is_file():
+        raise UserError(f"no {path}. Score the run first: python src/Lightning_tester.py")
+    predicted = pd.read_csv(path, dtype={"img": str}, keep_default_na=False)
+    gates = [name for name in map(str, predicted) if name.startswith("gate_")]
+    told = predicted[["fold", *gates]].astype({"fold": int, **dict.fromkeys(gates, float)})
+    fold_of = dict(zip(predicted["img"], told.to_dict("records"), strict=True))
+    rows = [
+        {**row, **fold_of[row["img"]]} for row in table.to_dict("records") if row["img"] in fold_of
+    ]
+    unknown = sorted(set(fold_of) - {row["img"] for row in rows})
+    problems = [f"{img}: not in train_folds.csv" for img in unknown]
+    problems += [
+        f"{row['img']}: no oof/{row['img']}.png"
+        for row in rows
+        if not (run_output / "oof" / f"{row['img']}.png").is_file()
+    ]
+    raise_all(problems, f"{path} and its pictures do not fit together, run Lightning_tester.py:")
+    return rows

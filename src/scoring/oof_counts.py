@@ -1,0 +1,116 @@
+"""One pass over a run's stored predictions: all that a report shows is sums of these pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+
+from imaging.mask_files import IGNORE
+from metrics import confusion
+from postprocessing.rules import Rule, decide_by, label_by
+from scoring.objective import WholeScore
+from scoring.oof import OofImages
+from scoring.sweeps import THRESHOLDS, counts_above, level_counts
+
+
+@dataclass(frozen=True)
+class OofCounts:
+    """Pixels of N images and K classes.
+
+    Attributes:
+        counts: int64 (N, K, 4): true positive, false positive, false negative, true negative.
+        confused: int64 (R, C): true classes by decided ones. Binary: background and foreground.
+            Multilabel: pixels of a true class that each class was decided at; the last column
+            counts those at which none was.
+        levels: int64 (P, 256, 2): pixels at each level, and those that truly are of the class.
+            Multiclass: of the likeliest class, whichever it is (P = 1).
+        above: int64 (N, K, T, 2): pixels above each of THRESHOLDS, and true ones; T is 0 for
+            multiclass.
+        scores: (N,) the run's metric of each image; nan where it has none.
+    """
+
+    counts: np.ndarray
+    confused: np.ndarray
+    levels: np.ndarray
+    above: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def truth(self) -> np.ndarray:
+        """int64 (N, K): true pixels of each class."""
+        return self.counts[..., 0] + self.counts[..., 2]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """int64 (N,): pixels of each image that are not ignored."""
+        return self.counts[:, 0].sum(-1)
+
+
+def count_oof(images: OofImages, rules: Sequence[Rule], metric: str) -> OofCounts:
+    """Counts of all images, decided by the rules.
+
+    Args:
+        images: stored predictions and their truth.
+        rules: one a class. Multiclass: parts too small for a class are not dropped, because they
+            would be of no class.
+        metric: the row of METRICS for `scores`.
+    """
+    whole = WholeScore(metric, task=images.task, classes=images.classes)
+    if images.task == "multiclass":
+        rules = [replace(rule, min_area=0) for rule in rules]
+
+    def count(at: int) -> OofCounts:
+        levels = images.levels(at)
+        size = (levels.shape[1], levels.shape[2])
+        truth = images.truth(at, size)
+        probs = torch.from_numpy(levels) / 255
+        mask = decide_by(rules, probs, task=images.task)
+        found, target = mask, truth
+        if whole.kind == "instances":
+            found = label_by(rules, probs, task=images.task)
+            target = images.instances(at, size)
+        score = float(
+            whole.metric.per_image(*(torch.from_numpy(one)[None] for one in (found, target)))[0]
+        )
+        split = _count_ids if images.task == "multiclass" else _count_planes
+        counts, confused, hist, above = split(levels[: images.classes], mask, truth)
+        return OofCounts(counts, confused, hist, above, np.array(score))
+
+    found = images.each(count)
+    columns = {
+        field.name: np.stack([getattr(one, field.name) for one in found])
+        for field in fields(OofCounts)
+    }
+    pooled = {name: columns.pop(name).sum(0) for name in ("confused", "levels")}
+    return OofCounts(**columns, **pooled)
+
+
+def _count_ids(levels: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, ...]:
+    classes = len(levels)
+    table = confusion(torch.from_numpy(mask)[None], torch.from_numpy(truth)[None], classes)[0]
+    confused = table.numpy()
+    tp, decided, true = confused.diagonal(), confused.sum(0), confused.sum(1)
+    counts = np.stack([tp, decided - tp, true - tp, confused.sum() - decided - true + tp], -1)
+    level, hit, valid = levels.max(0), levels.argmax(0) == truth, truth != IGNORE
+    hits = [np.bincount(level[valid & kept], minlength=256) for kept in (True, hit)]
+    return counts, confused, np.stack(hits, -1)[None], np.zeros((classes, 0, 2), np.int64)
+
+
+def _count_planes(
+    levels: np.ndarray, mask: np.ndarray, truth: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    pixels = truth[0].size
+    # Sums of products of {0, 1} in float64 are exact up to 2^53 pixels.
+    first, second = (one.reshape(len(one), -1).astype(np.float64) for one in (truth, mask))
+    shared = first @ second.T
+    tp, decided, true = shared.diagonal(), second.sum(1), first.sum(1)
+    counts = np.stack([tp, decided - tp, true - tp, pixels - decided - true + tp], -1)
+    missed = first @ (second.max(0) == 0)
+    confused = np.column_stack([shared, missed])
+    if len(levels) == 1:
+        (tp, fp, fn, tn) = counts[0]
+        confused = np.array([[tn, fp], [fn, tp]])
+    hist = np.stack([level_counts(*pair) for pair in zip(levels, truth, strict=True)])
+    above = np.stack([counts_above(one, THRESHOLDS) for one in hist])
+    return counts.astype(np.int64), confused.astype(np.int64), hist, above

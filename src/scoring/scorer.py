@@ -1,0 +1,108 @@
+"""Scores of whole images at their own size: a row an image, sums for the data set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from competition.masks import MaskSource, mask_to_instances
+from data.specs import DataSpec, Row
+from measures.matching import match_images
+from metrics import METRICS, build_metric, count, decide
+from postprocessing.rules import Rule, label_by
+
+
+class Scorer:
+    """Collects scores of probabilities against the masks of rows of train_folds.csv.
+
+    Args:
+        root: folder that the rows' paths start from.
+        masks: the truth.
+        spec: task, classes and their names.
+        metric: the competition's own metric; it comes first in every table.
+        threshold: of the decision (see `decide`); with a border objects are split at it.
+    """
+
+    def __init__(
+        self, root: Path, masks: MaskSource, *, spec: DataSpec, metric: str, threshold: float
+    ):
+        self.root, self.masks, self.spec = root, masks, spec
+        self.metric, self.threshold = metric, threshold
+        self.rows: list[dict[str, Any]] = []
+        told_apart = getattr(masks, "has_instances", False)
+        built: dict[str, Any] = {
+            name: build_metric(
+                name, task=spec.task, classes=spec.classes, class_names=spec.class_names
+            )
+            for name in dict.fromkeys([metric, *METRICS])
+        }
+        self.metrics = {
+            name: one
+            for name, one in built.items()
+            if one.needs == "mask" or told_apart or name == metric
+        }
+
+    def add(self, row: Row, probs: torch.Tensor, **columns: Any) -> None:
+        """Scores probabilities (K, H, W) of one image; `columns` stand before its scores.
+
+        With a border it is one channel more. Gates may follow as K more, each of one value: they
+        become columns, too.
+        """
+        outputs = self.spec.outputs
+        probs, gates = probs[:outputs], probs[outputs:, 0, 0].tolist()
+        size = (probs.shape[-2], probs.shape[-1])
+        path = self.root / row["mask"] if row["mask"] else None
+        truth = self.masks.read(row["img"], path, size)
+        target = torch.from_numpy(truth)[None]
+        target = target[:, None] if self.spec.task == "binary" else target
+        classes = probs[None, : self.spec.classes].cpu()
+        mask = decide(classes, task=self.spec.task, threshold=self.threshold)
+        counts = count(mask, target, task=self.spec.task, classes=self.spec.classes)
+        entry = {"img": row["img"], **columns}
+        entry |= {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}
+        matches = None
+        for name, metric in self.metrics.items():
+            if metric.needs == "mask":
+                entry[name] = float(metric.image_scores(counts)[0])
+                metric.update(counts=counts)
+                continue
+            if matches is None:
+                labels = self.masks.instances(row["img"], path, size)
+                labels = (mask_to_instances(truth) if labels is None else labels)[None]
+                matches = match_images(self._objects(probs, mask), labels)
+            entry[name] = float(metric.match_scores(matches)[0])
+            metric.update(matches=matches)
+        self.rows.append(entry)
+
+    def _objects(self, probs: torch.Tensor, mask: torch.Tensor) -> Any:
+        """A batch of one for `match_images`: the labels of a split, else the mask."""
+        if not self.spec.border:
+            return mask
+        return label_by([Rule(self.threshold, split=True)], probs, task=self.spec.task)[None]
+
+    def scores(self) -> dict[str, float]:
+        """Each metric over everything added."""
+        return {name: float(metric.compute()) for name, metric in self.metrics.items()}
+
+    def per_class(self) -> dict[str, float]:
+        """The competition's metric for each class by name, where it has classes."""
+        metric = self.metrics[self.metric]
+        return metric.per_class() if hasattr(metric, "per_class") else {}
+
+    def record(self) -> dict[str, Any]:
+        """Rows and sums as plain values: what `pool` takes."""
+        sums = {
+            name: {state: value.tolist() for state, value in metric.metric_state.items()}
+            for name, metric in self.metrics.items()
+        }
+        return {"rows": sorted(self.rows, key=lambda row: row["img"]), "sums": sums}
+
+    def pool(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Adds the records of other scorers (the folds): scores over all their images together."""
+        for record in records:
+            self.rows += record["rows"]
+            for name, metric in self.metrics.items():
+                for state, value in record["sums"][name].items():
+                    setattr(metric, state, getattr(metric, state) + torch.tensor(value))
+                metric._update_count += 1

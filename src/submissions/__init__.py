@@ -1,0 +1,1 @@
+"""The answer: plan, rows, writer, linter, drift."""

@@ -1,0 +1,70 @@
+"""Does a submission look like the out-of-fold predictions, and those like the truth?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from imaging.mask_files import IGNORE
+from postprocessing.rules import Rule, decide_by, decide_levels
+from scoring.oof import OofImages
+
+# A shift that chance makes once in ten thousand files, and of a size worth a look.
+RARE, LARGE = 1e-4, 0.1
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Foreground shares 0-1 of images: the truth's and the out-of-fold decision's."""
+
+    truth: np.ndarray
+    decided: np.ndarray
+
+
+def oof_shares(images: OofImages, rules: Sequence[Rule], *, first: int = 1) -> Shares:
+    """Foreground shares of each stored image; several classes are averaged.
+
+    Args:
+        images: what the tester left.
+        rules: of the decision, one a class.
+        first: multiclass: the first class that a submission has rows of.
+    """
+
+    def both(at: int) -> tuple[float, float]:
+        levels = images.levels(at)
+        truth = images.truth(at, levels.shape[1:])
+        if images.task == "multiclass":
+            import torch
+
+            mask = decide_by(rules, torch.from_numpy(levels).float(), task=images.task)
+            return _foreground(truth, first), _foreground(mask, first)
+        mask = decide_levels(rules, levels, images.gates(at))
+        return float(truth.mean()), float(mask.mean())
+
+    pairs = np.array(images.each(both)).reshape(-1, 2)
+    return Shares(pairs[:, 0], pairs[:, 1])
+
+
+def _foreground(ids: np.ndarray, first: int) -> float:
+    return float(((ids >= first) & (ids < IGNORE)).mean())
+
+
+def drift_lines(submitted: np.ndarray, known: Shares) -> list[str]:
+    """Warnings about a submission's foreground shares (N,), none when they look alike."""
+    lines = []
+    for what, other in (("training masks", known.truth), ("out-of-fold masks", known.decided)):
+        ours, theirs = float((submitted == 0).mean()), float((other == 0).mean())
+        table = [[int((group == 0).sum()), int((group > 0).sum())] for group in (submitted, other)]
+        if abs(ours - theirs) > LARGE and stats.fisher_exact(table).pvalue < RARE:
+            lines.append(
+                f"{ours:.1%} of the images are empty, of the {what} {theirs:.1%}: is the "
+                "threshold or the gate right, is it the right test folder?"
+            )
+    shift = stats.ks_2samp(submitted, known.decided)
+    if shift.statistic > 2 * LARGE and shift.pvalue < RARE:
+        lines.append(
+            f"the median image is {np.median(submitted):.2%} foreground, out of fold "
+            f"{np.median(known.decided):.2%}: test images differ, or are read differently"
+        )
+    return lines

@@ -1,0 +1,107 @@
+"""What the sample submission asks for: its columns, rows, images and classes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from competition.tables import image_id, read_sample
+from core.errors import UserError, nearest, raise_all
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the sample submission asks for.
+
+    Attributes:
+        columns: names of the id, class (or None) and run-length columns.
+        header: all columns in their order.
+        rows: (id as written, class as written or "") of each row.
+        images: image ids in the order of their first row.
+        rows_of: row numbers of each image.
+        class_of: class index of each class text.
+        extras: cells of the columns that are none of the three, which a submission repeats.
+    """
+
+    columns: Any
+    header: list[str]
+    rows: list[tuple[str, str]]
+    images: list[str]
+    rows_of: dict[str, list[int]]
+    class_of: dict[str, int]
+    extras: dict[str, list[str]]
+
+
+def read_plan(config: Any) -> Plan:
+    """The plan of TEST_CSV.
+
+    Raises:
+        UserError: no such file, columns that are missing, classes outside 0 to K-1.
+    """
+    table, columns = read_sample(config)
+    ids = table[columns.id].tolist()
+    texts = table[columns.cls].tolist() if columns.cls else [""] * len(ids)
+    rows_of: dict[str, list[int]] = {}
+    for at, text in enumerate(ids):
+        rows_of.setdefault(image_id(text), []).append(at)
+    class_of = {} if columns.cls is None else _class_indices(config, sorted(set(texts)))
+    header = [str(name) for name in table.columns]
+    rows = list(zip(ids, texts, strict=True))
+    extras = {name: table[name].tolist() for name in header if name not in columns}
+    return Plan(columns, header, rows, list(rows_of), rows_of, class_of, extras)
+
+
+def _class_indices(config: Any, texts: Sequence[str]) -> dict[str, int]:
+    names = {name: at for at, name in enumerate(config.CLASS_NAMES)}
+    found = {
+        text: names[text] if text in names else int(text) - config.CLASS_BASE
+        for text in texts
+        if text in names or text.lstrip("-").isdigit()
+    }
+    problems = [
+        f"class {text!r}: need a number from CLASS_BASE={config.CLASS_BASE} on, or a name of "
+        f"CLASS_NAMES.{nearest(text, names)}"
+        for text in texts
+        if not 0 <= found.get(text, -1) < config.CLASSES
+    ]
+    raise_all(problems, f"{config.TEST_CSV.name}: classes that TASK and CLASSES do not know:")
+    return found
+
+
+def choose_rows(asked: str, plan: Plan, *, foreground: int = 1) -> str:
+    """image, class or instance: auto takes class when the sample has a class column.
+
+    Args:
+        foreground: number of classes beside the background.
+
+    Raises:
+        UserError: the sample's shape does not fit, or its rows cannot tell the classes apart.
+    """
+    kind = ("class" if plan.columns.cls else "image") if asked == "auto" else asked
+    if kind != "class" and foreground > 1:
+        raise UserError(
+            f"SUBMISSION_ROWS={kind} has room for one class, the networks know {foreground} "
+            "beside the background: set CLASS_COLUMN, or train on TASK=binary"
+        )
+    if kind == "class" and not plan.columns.cls:
+        raise UserError(
+            "SUBMISSION_ROWS=class, but the sample has no class column: set CLASS_COLUMN"
+        )
+    if kind == "image" and len(plan.rows) != len(plan.images):
+        raise UserError(
+            f"SUBMISSION_ROWS=image, but the sample has {len(plan.rows)} rows for "
+            f"{len(plan.images)} images: set SUBMISSION_ROWS to class or instance"
+        )
+    return kind
+
+
+def match_images(plan: Plan, found: Iterable[str], folder: Path) -> None:
+    """Makes sure that the sample's ids are the ids of the files.
+
+    Raises:
+        UserError: lists ids without a file and files without a row.
+    """
+    wanted, there = set(plan.images), set(found)
+    problems = [f"{img}: in the sample, no image" for img in plan.images if img not in there]
+    problems += [f"{img}: an image, not in the sample" for img in sorted(there - wanted)]
+    raise_all(problems, f"the sample submission and {folder} do not hold the same images:")

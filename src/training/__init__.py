@@ -1,0 +1,1 @@
+"""Parts of a training: checkpoints, precision, compilation, recomputation."""

@@ -1,0 +1,1 @@
+"""What is decided after training: steps, sweeps, views, soup, weights."""

@@ -1,0 +1,98 @@
+"""A fold's best and last network mixed into one, and whether that is better out of fold."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.errors import UserError
+from postprocessing.rules import Rule, decide_by, label_by
+from runs.experiment import fold_path, loader_spec
+from scoring.bootstrap import paired_gain
+from scoring.objective import WholeScore
+from scoring.oof import OofImages
+from scoring.oof_scores import oof_values, read_truth
+from training.precision import precision_here
+
+Weights = Mapping[str, torch.Tensor]
+
+
+def mix(first: Weights, second: Weights) -> dict[str, torch.Tensor]:
+    """The mean of two networks' weights; counters are the second's.
+
+    BatchNorm's running means and variances are averaged like weights. That is not what a pass over
+    the training images would find, which is why the mix has to prove itself out of fold.
+
+    Source: Wortsman et al. 2022, Model soups.
+    """
+    return {
+        name: (first[name] + value) / 2 if value.is_floating_point() else value
+        for name, value in second.items()
+    }
+
+
+def write_soup(folder: Path, target: Path) -> None:
+    """Writes the mean of best.ckpt and last.ckpt of a fold's `folder` as a checkpoint.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    paths = [folder / name for name in ("best.ckpt", "last.ckpt")]
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise UserError(f"no {missing[0]}: a soup needs best.ckpt and last.ckpt of every fold")
+    best, last = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
+    part = target.with_suffix(".part")
+    torch.save({**best, "state_dict": mix(best["state_dict"], last["state_dict"])}, part)
+    part.replace(target)
+
+
+def plain_rules(config: Any) -> list[Rule]:
+    """The decision of every class before anything is tuned."""
+    return [Rule(config.THRESHOLD, split=config.INSTANCES == "border")] * config.CLASSES
+
+
+def soup_values(
+    config: Any, rows: Sequence[dict[str, Any]], checkpoint: Path, masks: Any, *, whole: WholeScore
+) -> dict[str, torch.Tensor]:
+    """(V,) values by image of a fold's validation images, as stored predictions would score."""
+    from imaging.levels import to_levels
+    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
+
+    device = choose_device(config.ACCELERATOR)
+    precision = precision_here(config.PRECISION, config.ACCELERATOR)
+    teams = load_teams([[checkpoint]], device, views=[config.TTA])
+    by_img = {row["img"]: row for row in rows}
+    images = [(row["img"], config.INPUT / row["image"]) for row in rows]
+    rules = plain_rules(config)
+    decided = label_by if whole.kind == "instances" else decide_by
+    values = {}
+    for batch in build_stream(images, teams, loader_spec(config)):
+        for img, size, probs in predict_batch(batch, teams, device, precision=precision):
+            rounded = to_levels(probs).cpu().float() / 255
+            mask = torch.from_numpy(decided(rules, rounded, task=config.TASK))[None]
+            truth = read_truth(config, by_img[img], masks, whole=whole, size=size)
+            values[img] = whole.values(mask, truth)
+    return values
+
+
+def weigh_soup(config: Any, images: OofImages, whole: WholeScore) -> bool:
+    """Writes every fold's soup and scores it beside the stored predictions; is it better?"""
+    before = oof_values([images], plain_rules(config), whole, weights=[[1.0]])[:, 0]
+    after: dict[str, torch.Tensor] = {}
+    for fold in sorted(set(images.folds)):
+        folder = fold_path(config, fold) / "checkpoints"
+        write_soup(folder, folder / "soup.trial")
+        rows = [row for row in images.rows if row["fold"] == fold]
+        after |= soup_values(config, rows, folder / "soup.trial", images.masks, whole=whole)
+    stacked = torch.stack([after[row["img"]] for row in images.rows])
+    gain = paired_gain(before, stacked, whole.score, groups=np.array(images.groups))
+    scores = [float(whole.score(values.sum(0))) for values in (before, stacked)]
+    word = "taken" if gain.real else "noise, not taken"
+    print(
+        f"{config.METRIC} of {len(images)} images: best.ckpt {scores[0]:.4f}, mean with last.ckpt "
+        f"{scores[1]:.4f}, {gain}: {word}"
+    )
+    return gain.real

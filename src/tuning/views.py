@@ -1,0 +1,96 @@
+"""What sets of views are worth: each scored at native size on images the networks never saw."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from inference.views import SETS, TestTimeModel
+from postprocessing.rules import Rule, label_by
+from runs.experiment import loader_spec, scored_checkpoint
+from runs.reports import check_same_task
+from scoring.bootstrap import Gain, paired_gain
+from scoring.nested import choose_nested, sum_blocks
+from scoring.objective import WholeScore
+from scoring.oof_scores import read_truth
+from training.precision import precision_here
+
+
+def set_values(
+    config: Any, views: dict[str, torch.Tensor], row: dict[str, Any], masks: Any, *,
+    whole: WholeScore,
+) -> torch.Tensor:  # fmt: skip
+    """(S, V) values of one image's mean probabilities under each row of SETS.
+
+    Args:
+        config: the configuration.
+        views: probabilities (K, H, W) at native size of each view, "" the image as it is.
+        row: the image's row of train_folds.csv.
+        masks: the truth.
+        whole: the metric.
+    """
+    from metrics import decide
+
+    truth = read_truth(config, row, masks, whole=whole, size=views[""].shape[-2:])
+    rules = [Rule(config.THRESHOLD, split=config.INSTANCES == "border")]
+    values = []
+    for names in SETS.values():
+        mean = torch.stack([views[name] for name in ("", *names)]).mean(0)
+        decided = decide(
+            mean[None, : config.CLASSES].cpu(), task=config.TASK, threshold=config.THRESHOLD
+        )
+        if whole.kind == "instances" and rules[0].split:
+            decided = torch.from_numpy(label_by(rules, mean, task=config.TASK))[None]
+        values.append(whole.values(decided, truth))
+    return torch.stack(values)
+
+
+def fold_values(
+    config: Any, rows: Sequence[dict[str, Any]], fold: int, masks: Any, *, whole: WholeScore
+) -> list[torch.Tensor]:
+    """`set_values` of one fold's images, by its best network."""
+    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
+
+    device = choose_device(config.ACCELERATOR)
+    precision = precision_here(config.PRECISION, config.ACCELERATOR)
+    (team,) = load_teams([[scored_checkpoint(config, fold)]], device)
+    check_same_task(config, team.spec.to_dict())
+    plain = team.modules[0].model
+    by_img = {row["img"]: row for row in rows}
+    out = {}
+    stream = build_stream(
+        [(row["img"], config.INPUT / row["image"]) for row in rows], [team], loader_spec(config)
+    )
+    for batch in stream:
+        shown: dict[str, dict[str, torch.Tensor]] = {img: {} for img in batch["img"]}
+        for name in ("", *{name for names in SETS.values() for name in names}):
+            look = TestTimeModel(plain, [name], task=config.TASK, plain=False) if name else plain
+            team.modules[0].model = look
+            for img, _, probs in predict_batch(batch, [team], device, precision=precision):
+                shown[img][name] = probs
+        for img, views in shown.items():
+            out[img] = set_values(config, views, by_img[img], masks, whole=whole)
+    return [out[row["img"]] for row in rows]
+
+
+def weigh_sets(
+    values: torch.Tensor, blocks: np.ndarray, groups: np.ndarray, whole: WholeScore
+) -> tuple[str, Gain, list[Gain]]:
+    """The set of all blocks, its gain on held-out blocks, and each set's own gain.
+
+    Args:
+        values: (N, S, V), S in the order of SETS, the first without views.
+        blocks: (N,) as `fold_blocks`.
+        groups: (N,) of images that are no independent evidence.
+        whole: the metric.
+    """
+    best, without = choose_nested(sum_blocks(values, blocks), whole.score, switches=1)
+    cells = np.array([without[min(block, len(without) - 1)].cell[0] for block in blocks])
+    outside = values[torch.arange(len(values)), torch.from_numpy(cells)]
+    plain = values[:, 0]
+    each = [
+        paired_gain(plain, values[:, at], whole.score, groups=groups) for at in range(len(SETS))
+    ]
+    gain = paired_gain(plain, outside, whole.score, groups=groups)
+    return list(SETS)[best.cell[0]], gain, each

@@ -1,0 +1,39 @@
+"""The floors of src/: a room imports only from rooms below its own, inside functions too."""
+
+from pathlib import Path
+
+import pytest
+
+from conftest import SRC
+from kernel_build.image import local_imports
+
+# From the roof to the ground; rooms on one floor do not know each other. The rest are scripts.
+FLOORS = [
+    ("reporting", "tuning", "kernel_build"),
+    ("submissions",),
+    ("runs",),
+    ("scoring", "inference"),
+    ("Lightning_module", "Lightning_datamodule"),
+    ("dataset",),
+    ("data",),
+    ("training",),
+    ("model_dispatcher", "losses", "metrics", "augmentations"),
+    ("measures", "postprocessing"),
+    ("competition",),
+    ("imaging",),
+    ("kernel_side", "demo", "config"),
+    ("core",),
+]
+HEIGHT = {room: -at for at, floor in enumerate(FLOORS) for room in floor}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SRC.rglob("*.py")), ids=lambda path: path.relative_to(SRC).as_posix()
+)
+def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
+    room = path.relative_to(SRC).parts[0].removesuffix(".py")
+    for module in local_imports(SRC, path.read_text(encoding="utf-8")):
+        other = module.partition(".")[0]
+        assert other == room or HEIGHT.get(other, 0) < HEIGHT.get(room, 1), (
+            f"{room} imports {module}"
+        )
