@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = load_folds(config)
 
     from competition.tables import mask_source
-    from runs.reports import open_oof
+    from runs.predictions import open_oof
     from scoring.objective import WholeScore
     from scoring.oof_scores import common_images
     from tuning.weights import weigh, write_blend

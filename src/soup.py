@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_same_folds(config)
 
     from competition.tables import mask_source
-    from runs.reports import open_oof
+    from runs.predictions import open_oof
     from scoring.objective import WholeScore
     from tuning.soups import weigh_soup
 

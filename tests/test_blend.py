@@ -14,7 +14,7 @@ import Lightning_trainer
 import tune
 from postprocessing.means import weight_grid
 from postprocessing.rules import Rule
-from runs.reports import open_oof
+from runs.predictions import open_oof
 from scoring.objective import WholeScore
 from test_compare_runs import write_scored
 from tuning.climb import STEPS, climb_bags, thin

@@ -112,7 +112,8 @@ def test_what_is_no_shard(own: Competition, shard: str, capsys: pytest.CaptureFi
 
 
 STOPPER = """
-import time, submission_rows
+import time
+from submissions import rows as submission_rows
 from stages import call
 write = submission_rows.PartFile.write
 

@@ -20,7 +20,7 @@ from conftest import SRC, Competition
 from core.errors import UserError
 from kernel_build.bundle import export_weights, pack_wheel, write_manifest
 from kernel_build.check import LIMIT, check_kernel
-from kernel_build.image import IMAGES, import_closure, missing_distributions
+from kernel_build.image import IMAGES, import_closure, missing_distributions, module_path
 from kernel_build.notebook import INFER_ROOTS, sent_size, slugify
 from kernel_runs import flags, folder_of, kernel
 from Lightning_module import load_module
@@ -88,25 +88,30 @@ def test_the_notebook_holds_the_imported_files_unchanged(kernel_made: Competitio
     assert notebook.metadata.kernelspec.name == "python3"
     written = {}
     for cell in notebook.cells:
-        if found := re.match(r"%%writefile \{SRC\}/(\w+)\.py\n", cell.source):
-            written[found[1]] = cell.source[found.end() :]
+        if found := re.match(r"%%writefile \{SRC\}/([\w/]+)\.py\n", cell.source):
+            written[found[1].replace("/", ".")] = cell.source[found.end() :]
     assert sorted(written) == import_closure(SRC, INFER_ROOTS)
     for name, text in written.items():
-        assert text.encode() == (SRC / f"{name}.py").read_bytes(), name
-    assert {"ensemble", "predictor", "Lightning_module", "config"} <= set(written)
+        assert text.encode() == module_path(SRC, name).read_bytes(), name
+    assert {"ensemble", "inference.predictor", "Lightning_module", "config"} <= set(written)
     assert not {"Lightning_trainer", "Lightning_tester", "demo_data", "kernel"} & set(written)
 
 
 def test_the_closure_is_what_python_imports() -> None:
     """Twin: follow import statements by hand from ensemble.py."""
+
+    def file_of(name: str) -> Path:
+        return SRC.joinpath(*name.split(".")).with_suffix(".py")
+
     seen, todo = set(), ["ensemble"]
     while todo:
         name = todo.pop()
         seen.add(name)
-        for node in ast.walk(ast.parse((SRC / f"{name}.py").read_text())):
+        for node in ast.walk(ast.parse(file_of(name).read_text())):
             named = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            named += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            todo += [n for n in named if (SRC / f"{n}.py").is_file() and n not in seen]
+            if isinstance(node, ast.ImportFrom) and node.module:
+                named += [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+            todo += [n for n in named if file_of(n).is_file() and n not in seen]
     assert set(import_closure(SRC, ["ensemble"])) == seen | {"config"}
 
 

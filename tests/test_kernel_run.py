@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from kernel_build.platform import namespaces, run_notebook
 
 from conftest import Competition
 from core.errors import UserError
@@ -17,6 +16,7 @@ from kaggle_stub import Stub
 from kernel_build import push as kernel_push
 from kernel_build.hidden import write_hidden
 from kernel_build.rehearsal import Rehearsal, play, reference
+from kernel_build.runner import namespaces, run_notebook
 from kernel_runs import flags, folder_of, kernel, rebuilt
 
 CPU = {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

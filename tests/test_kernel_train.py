@@ -49,7 +49,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 JOB = Job(
-    "demo-cars", "alice/bundle", runs=("tr",), knobs=("--run", "tr"), earlier="alice/tr-training"
+    "demo-cars",
+    "alice/bundle",
+    runs=("tr",),
+    knobs=("--run", "tr"),
+    earlier="alice/tr-training",
+    folds=(0, 1),
 )
 
 
@@ -87,15 +92,13 @@ def test_no_budget_trains_nothing(place: Path) -> None:
 
 
 def test_a_fold_that_fails_stops_the_kernel(place: Path) -> None:
-    table = place / "train_folds.csv"
-    table.write_text(table.read_text() + "c,c,c,3\n")
-    job = Job(**{**vars(JOB), "knobs": ("--run", "tr", "--train-folds", "3")})
+    job = Job(**{**vars(JOB), "folds": (3,)})
     with pytest.raises(UserError, match="fold 3 stopped: error: fold 3 has no images"):
         session(place, 60.0, job)
 
 
 def test_folds_that_are_asked_for(place: Path) -> None:
-    job = Job(**{**vars(JOB), "knobs": ("--run", "tr", "--train-folds", "0")})
+    job = Job(**{**vars(JOB), "folds": (0,)})
     assert session(place, 60.0, job) == [0]
 
 

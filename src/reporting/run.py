@@ -8,7 +8,8 @@ import numpy as np
 
 from core.errors import UserError
 from postprocessing.rules import Rule, rules_of
-from runs.reports import check_same_task, open_oof
+from runs.predictions import open_oof
+from runs.reports import check_same_task
 from scoring.oof import OofImages
 from scoring.oof_counts import OofCounts, count_oof
 

@@ -11,7 +11,7 @@ from core.errors import UserError
 from postprocessing.rules import rules_of
 from runs.experiment import load_folds
 from runs.finalists import advise
-from runs.reports import open_oof
+from runs.predictions import open_oof
 from scoring.bootstrap import Gain, paired_gain
 from scoring.objective import WholeScore
 from scoring.oof_scores import common_images, oof_values

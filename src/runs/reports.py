@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from scoring.oof import OofImages, read_oof_rows
 
 
 def read_report(config: Any, run: str) -> dict[str, Any]:
@@ -72,25 +71,3 @@ def read_blend(folder: Path, reports: Sequence[dict[str, Any]]) -> dict[str, Any
             "delete it to weigh them alike"
         )
     return report
-
-
-def open_oof(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, dict[str, Any]]:
-    """(stored predictions, report) of a run.
-
-    Args:
-        config: the configuration.
-        table: of `load_folds`.
-        run: its name.
-        masks: the truth.
-
-    Raises:
-        UserError: it is not scored.
-    """
-    folder, report = config.OUTPUT / run, read_report(config, run)
-    spec = report["spec"]
-    images = OofImages(
-        folder / "oof", read_oof_rows(table, folder), masks=masks,
-        root=config.INPUT, task=spec["task"], classes=spec["classes"],
-        border=spec.get("instances") == "border",
-    )  # fmt: skip
-    return images, report
