@@ -360,6 +360,54 @@ def test_stratified_groups_beat_chance(seed: int) -> None:
     assert share_spread(ours, strata, 5) < np.median(chance)
 
 
+def deal_apart(self, X, y, groups):
+    """StratifiedGroupKFold's draw below 1.8: with shuffle a group is dealt by another's counts."""
+    names, codes = np.unique(groups, return_inverse=True)
+    counts = np.zeros((len(names), y.max() + 1))
+    np.add.at(counts, (codes, y), 1)
+    if self.shuffle:
+        np.random.RandomState(self.random_state).shuffle(counts)
+    of_fold, fold_of = np.zeros((self.n_splits, counts.shape[1])), np.zeros(len(names), int)
+    for group in np.argsort(-np.std(counts, axis=1), kind="stable"):
+        fold_of[group] = self._find_best_fold(of_fold, np.bincount(y), counts[group])
+        of_fold[fold_of[group]] += counts[group]
+    return [np.flatnonzero(fold_of[codes] == fold) for fold in range(self.n_splits)]
+
+
+def test_one_seed_gives_the_same_folds_under_every_scikit_learn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(60), rng.integers(1, 20, 60))
+    strata = rng.integers(0, 3, 60)[groups]
+    now = [splitters.split_group_strata(groups, strata, 5, seed) for seed in range(4)]
+    honest = [share_spread(folds, strata, 5) for folds in now]
+    monkeypatch.setattr(StratifiedGroupKFold, "_iter_test_indices", deal_apart)
+    before = [splitters.split_group_strata(groups, strata, 5, seed) for seed in range(4)]
+    assert np.array_equal(now, before)
+    assert len({folds.tobytes() for folds in now}) == 4, "the seed has a say"
+    theirs = np.empty(len(groups), int)
+    splitter = StratifiedGroupKFold(5, shuffle=True, random_state=0)
+    for fold, (_, held_out) in enumerate(splitter.split(strata, strata, groups)):
+        theirs[held_out] = fold
+    assert share_spread(theirs, strata, 5) > 3 * max(honest), "the imitation deals at random"
+
+
+@pytest.mark.parametrize(
+    ("count", "n_folds", "said"),
+    [
+        (1, 2, "1 group cannot fill 2 folds: mend GROUP_COLUMN"),
+        (2, 5, "2 groups cannot fill 5 folds: pass --n-folds 2, or mend"),
+        (4, 5, "4 groups cannot fill 5 folds: pass --n-folds 4 or fewer, or mend"),
+    ],
+)
+def test_advice_is_true(count: int, n_folds: int, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        splitters.split_groups(np.repeat(np.arange(count), 3), n_folds, 0)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_groups_are_as_even_as_sklearns(seed: int) -> None:
     from sklearn.model_selection import GroupKFold

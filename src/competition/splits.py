@@ -8,13 +8,19 @@ import numpy as np
 from core.errors import UserError
 
 BINS = 5
+# What helps beside fewer folds.
+REMEDIES = {
+    "image": "add images",
+    "group": "mend GROUP_COLUMN or GROUP_PATTERN, or pass --split kfold",
+    "filled fold": "pass another --split",
+}
 
 
 def split_images(count: int, n_folds: int, seed: int) -> np.ndarray:
     """Fold of each of `count` images, int64 (N,); fold sizes differ by at most 1."""
     from sklearn.model_selection import KFold
 
-    need_enough(count, n_folds, "images")
+    need_enough(count, n_folds, "image")
     return _folds(KFold(n_folds, shuffle=True, random_state=seed), np.zeros(count, np.int64))
 
 
@@ -22,7 +28,7 @@ def split_strata(strata: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """Fold of each image, int64 (N,), strata (N,) balanced."""
     from sklearn.model_selection import StratifiedKFold
 
-    need_enough(len(strata), n_folds, "images")
+    need_enough(len(strata), n_folds, "image")
     if np.bincount(strata).max() < n_folds:  # too few of each kind to spread
         return split_images(len(strata), n_folds, seed)
     return _folds(StratifiedKFold(n_folds, shuffle=True, random_state=seed), strata)
@@ -32,11 +38,8 @@ def split_groups(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
     """Fold of each image, int64 (N,); group codes (N,) stay whole, fold sizes come out close."""
     from sklearn.model_selection import GroupKFold
 
-    count = int(groups.max()) + 1
-    need_enough(count, n_folds, "groups")
-    # GroupKFold's own shuffle forgets sizes; shuffled codes only change the order of equals.
-    codes = np.random.default_rng(seed).permutation(count)[groups]
-    return _folds(GroupKFold(n_folds), groups, codes)
+    need_enough(int(groups.max()) + 1, n_folds, "group")
+    return _folds(GroupKFold(n_folds), groups, _shuffled(groups, seed))
 
 
 def split_group_strata(
@@ -45,11 +48,19 @@ def split_group_strata(
     """Fold of each image, int64 (N,): groups (N,) stay whole, strata (N,) as even as can be."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    need_enough(int(groups.max()) + 1, n_folds, "groups")
+    need_enough(int(groups.max()) + 1, n_folds, "group")
     if np.bincount(strata).max() < n_folds:
         return split_groups(groups, n_folds, seed)
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    return _folds(splitter, strata, groups)
+    return _folds(StratifiedGroupKFold(n_folds), strata, _shuffled(groups, seed))
+
+
+def _shuffled(groups: np.ndarray, seed: int) -> np.ndarray:
+    """Group codes (N,) under other numbers: which of two equal groups comes first is the seed's.
+
+    scikit-learn's own shuffles will not do: GroupKFold's forgets sizes, and StratifiedGroupKFold's
+    dealt groups at random before 1.8 (https://github.com/scikit-learn/scikit-learn/pull/32540).
+    """
+    return np.random.default_rng(seed).permutation(int(groups.max()) + 1)[groups]
 
 
 def _folds(splitter: Any, strata: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
@@ -62,7 +73,7 @@ def _folds(splitter: Any, strata: np.ndarray, groups: np.ndarray | None = None) 
                 folds[held_out] = fold
         except ValueError as error:
             raise UserError(f"these images cannot be split so: {error}") from error
-    need_enough(len(np.unique(folds)), splitter.get_n_splits(), "folds with images")
+    need_enough(len(np.unique(folds)), splitter.get_n_splits(), "filled fold")
     return folds
 
 
@@ -81,11 +92,12 @@ def need_enough(count: int, n_folds: int, what: str) -> None:
     Raises:
         UserError: fewer images or groups than folds.
     """
-    if count < n_folds:
-        raise UserError(
-            f"{count} {what} cannot fill {n_folds} folds: pass --n-folds {max(2, count)} or fewer, "
-            f"or another --split"
-        )
+    if count >= n_folds:
+        return
+    fewer = f"pass --n-folds {count}{' or fewer' if count > 2 else ''}, or " if count >= 2 else ""
+    raise UserError(
+        f"{count} {what}{'s' * (count != 1)} cannot fill {n_folds} folds: {fewer}{REMEDIES[what]}"
+    )
 
 
 def count_leaks(folds: np.ndarray, groups: np.ndarray) -> int:
