@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, script
+from core.files import clear_parts, write_json, writing
 from core.overrides import load_config
 from runs.experiment import (
     check_same_folds,
@@ -24,7 +25,6 @@ from runs.experiment import (
     loader_spec,
     quiet_lightning,
     scored_checkpoint,
-    write_json,
 )
 from training.precision import precision_here
 
@@ -211,9 +211,8 @@ def write_report(
 
     table = pd.DataFrame(scorer.rows)
     ranked = table.sort_values([config.METRIC, "img"])
-    part = config.RUN_OUTPUT / "oof.part"
-    (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
-    part.replace(config.RUN_OUTPUT / "oof.csv")
+    with writing(config.RUN_OUTPUT / "oof.csv") as part:
+        (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
     dropped = ("rows", "sums", "state", "spec", "recipe")
     scores = scorer.scores()
     path = config.RUN_OUTPUT / "report.json"
@@ -277,6 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_same_folds(config)
     quiet_lightning()
+    clear_parts(config.RUN_OUTPUT, config.RUN_OUTPUT / "oof")
     masks = mask_source(config)
     records = [score_fold(config, table, fold, masks) for fold in present]
     scorer = build_scorer(config, masks)

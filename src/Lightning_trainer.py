@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, script
+from core.files import clear_parts, write_json, writing
 from core.overrides import knob_values, load_config
 from runs.experiment import (
     chosen_folds,
@@ -25,7 +26,6 @@ from runs.experiment import (
     prepare_data,
     quiet_lightning,
     recipe,
-    write_json,
 )
 from training.precision import precision_here
 
@@ -139,9 +139,8 @@ def set_aside_metrics(folder: Path) -> None:
         pd.read_csv(path) for path in (earlier, now) if path.is_file() and path.stat().st_size
     ]
     if tables:
-        part = folder / "metrics_earlier.part"
-        pd.concat(tables).to_csv(part, index=False)
-        part.replace(earlier)
+        with writing(earlier) as part:
+            pd.concat(tables).to_csv(part, index=False)
         now.unlink(missing_ok=True)
 
 
@@ -154,9 +153,8 @@ def join_metrics(folder: Path) -> None:
     # Lightning writes learning rates, training loss and scores of a step as rows of their own.
     rows = pd.concat(tables).groupby("step", as_index=False).last()
     rows.insert(0, "epoch", rows.pop("epoch"))
-    part = folder / "metrics.part"
-    rows.to_csv(part, index=False)
-    part.replace(now)
+    with writing(now) as part:
+        rows.to_csv(part, index=False)
     earlier.unlink(missing_ok=True)
 
 
@@ -166,9 +164,8 @@ def slim_checkpoint(path: Path) -> None:
 
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     kept = {"state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version"}
-    part = path.with_suffix(".part")
-    torch.save({key: value for key, value in checkpoint.items() if key in kept}, part)
-    part.replace(path)
+    with writing(path) as part:
+        torch.save({key: value for key, value in checkpoint.items() if key in kept}, part)
 
 
 def check_resumable(path: Path, module: Any) -> None:
@@ -243,6 +240,7 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
     if config.GRADIENT_CHECKPOINTING:
         recompute_blocks(module.model)
     if is_main_process():
+        clear_parts(folder, folder / "checkpoints")
         set_aside_metrics(folder)
         write_json(folder / "config.json", knob_values(config))
     try:

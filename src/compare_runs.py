@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, nearest, script
+from core.files import clear_parts, writing
 from core.overrides import load_config
 from runs.ledger import read_runs, read_scalars, write_html
 
@@ -102,9 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.pick:
         print(pick_run(table, args.pick))
         return 0
-    part = config.OUTPUT / "runs.part"
-    table.to_csv(part, index=False)
-    part.replace(config.OUTPUT / "runs.csv")
+    clear_parts(config.OUTPUT)
+    with writing(config.OUTPUT / "runs.csv") as part:
+        table.to_csv(part, index=False)
     write_html(config.OUTPUT / "runs.html", table)
     for note in notes:
         print(f"note: {note}")

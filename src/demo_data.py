@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError, script
+from core.files import clear_parts, write_json
 from core.overrides import load_config
 
 MARKER = ".demo_data.json"
@@ -196,10 +197,8 @@ def replace_content(folder: Path, part: Path, marker: dict) -> None:
 
 
 def write_marker(folder: Path, marker: dict) -> None:
-    """Writes the marker file under a temporary name and renames it."""
-    temporary = folder / f"{MARKER}.part"
-    temporary.write_text(json.dumps(marker, indent=1, sort_keys=True) + "\n")
-    os.replace(temporary, folder / MARKER)
+    """Writes the file that tells the demo's own files from others'."""
+    write_json(folder / MARKER, marker)
 
 
 def write_demo(folder: Path, request: Request) -> bool:
@@ -215,6 +214,7 @@ def write_demo(folder: Path, request: Request) -> bool:
         )
     if written_before(folder).get("request") == asdict(request):
         return False
+    clear_parts(folder)
     part = folder / PART
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

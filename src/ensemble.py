@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
+from core.files import clear_parts
 from core.overrides import load_config
 from runs.experiment import loader_spec
 from runs.reports import checkpoints_of, read_blend, read_report
@@ -189,6 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = [str(path) for run in checkpoints for path in run]
     key = fingerprint(reports, blended, vars(form), paths, asked, config.TEST_CSV)
     mine = plan.images[index::count]
+    clear_parts(folder)
     with PartFile(part_path(folder, index, count), key) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         if todo:

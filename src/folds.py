@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UserError, nearest, raise_all, script
+from core.files import clear_parts, writing
 from core.overrides import load_config
 
 if TYPE_CHECKING:
@@ -237,14 +238,9 @@ def summary(data: "TrainingImages", table: "pd.DataFrame", config: Any) -> list[
 
 
 def write_folds(table: "pd.DataFrame", path: Path) -> None:
-    """Writes the table under a temporary name and renames it; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        table.to_csv(temporary, index=False, lineterminator="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes the table; the line ends are the same on every system, as its digest must be."""
+    with writing(path) as part:
+        table.to_csv(part, index=False, lineterminator="\n")
 
 
 @script
@@ -268,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table.insert(3, "group", groups)
     table.insert(4, "kfold", folds)
     lines = summary(data, table, config)
+    clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV)
     print("\n".join([*(f"note: {note}" for note in notes), *lines]))
     count = len(set(folds.tolist()) - {ALWAYS_TRAINED})

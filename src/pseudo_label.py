@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
+from core.files import write_json, writing
 from core.overrides import load_config, number
-from runs.experiment import check_same_folds, load_folds, loader_spec, write_json
+from runs.experiment import check_same_folds, load_folds, loader_spec
 from runs.reports import checkpoints_of, read_report
 from training.precision import precision_here
 
@@ -108,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not rows:
             raise UserError(f"fold {fold} is sure of no image: lower --confident, or train longer")
         tables.append(pd.DataFrame(rows).assign(fold=fold, teacher=teacher))
-    pd.concat(tables).to_csv(folder / "pseudo.csv", index=False)
+    with writing(folder / "pseudo.csv") as part:
+        pd.concat(tables).to_csv(part, index=False)
     write_json(folder / "pseudo.json", pseudo_key(config))
     print(
         f"pseudo-labels of {len(tables)} teachers: {folder}. Next: src/Lightning_trainer.py "

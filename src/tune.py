@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
+from core.files import write_json
 from core.overrides import load_config
-from runs.experiment import check_same_folds, load_folds, write_json
+from runs.experiment import check_same_folds, load_folds
 from runs.reports import check_same_task, read_report
 
 # --help and wrong flags answer at once: torch comes in where it is used.

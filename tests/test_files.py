@@ -1,10 +1,21 @@
 """The one atomic writer."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from core.files import writing
+from conftest import SRC
+from core.files import PART, clear_parts, write_json, writing, writing_folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
 
 
 def test_a_file_comes_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -16,4 +27,48 @@ def test_a_file_comes_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError), writing(path) as part:
         part.write_text("two \udcff", encoding="utf-8")
     assert path.read_text() == "one"
-    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_a_folder_comes_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder"
+    for text in ("one", "two"):
+        with writing_folder(path) as part:
+            (part / text).write_text(text)
+        assert names(path) == [text]
+    with pytest.raises(UnicodeEncodeError), writing_folder(path) as part:
+        (part / "three").write_text("three \udcff", encoding="utf-8")
+    assert names(path) == ["two"]
+    assert names(path.parent) == ["folder"]
+
+
+def test_json_knows_no_nan(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "values.json"
+    write_json(path, {"nan": float("nan"), "deep": [(np.nan, 1.5)], "path": Path("a")})
+    assert json.loads(path.read_text()) == {"nan": None, "deep": [[None, 1.5]], "path": "a"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from core.files import writing, writing_folder
+with writing(Path("file")) as file, writing_folder(Path("folder")) as folder:
+    file.write_text("half")
+    (folder / "inside").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_kill_left_goes_and_what_others_write_stays(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=tmp_path, env={"PYTHONPATH": str(SRC)}
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2
+    mine = tmp_path / f".file.{os.getpid()}{PART}"
+    theirs = tmp_path / f".file.{os.getppid()}{PART}"
+    kept = [theirs, tmp_path / "submission.0of1.part.jsonl", tmp_path / "letter.part"]
+    for path in (mine, *kept):
+        path.write_text("half")
+    clear_parts(tmp_path, tmp_path / "missing")
+    assert names(tmp_path) == sorted(path.name for path in kept)

@@ -21,6 +21,7 @@ import numpy as np
 
 from competition.masks import MaskSource
 from core.errors import UserError, raise_all
+from core.files import clear_parts, write_json, writing_folder
 from data.cached_pairs import (
     HEIGHT,
     MASK_START,
@@ -172,29 +173,28 @@ def _fill(source: Pairs, form: MaskForm, index: np.ndarray, data: np.ndarray) ->
 
 
 def _fill_folder(source: Pairs, form: MaskForm, index: np.ndarray, total: int, done: Path) -> None:
-    """Builds under another name and renames last: what a kill leaves is never read."""
-    part = done.with_suffix(".part")
-    for leftover in [*done.parent.glob("*.part"), done]:
-        shutil.rmtree(leftover, ignore_errors=True)
-    part.mkdir()
+    """Builds the cache on disk; what a kill leaves is never read.
+
+    Raises:
+        UserError: the disk is full, or pairs that cannot be read.
+    """
+    clear_parts(done.parent)
+    shutil.rmtree(done, ignore_errors=True)  # torn: its room is needed
     try:
-        with (part / "pairs.bin").open("wb") as stream:
-            # Reserved now: a full disk is an error here, and would be a crash in mapped memory.
-            stream.truncate(total)
-            if hasattr(os, "posix_fallocate"):  # not on macOS
-                os.posix_fallocate(stream.fileno(), 0, total)
-        data = np.memmap(part / "pairs.bin", np.uint8, "r+")
-        _fill(source, form, index, data)
-        data.flush()
+        with writing_folder(done) as part:
+            with (part / "pairs.bin").open("wb") as stream:
+                # Reserved now: a full disk is an error here, and would be a crash in mapped memory.
+                stream.truncate(total)
+                if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+                    os.posix_fallocate(stream.fileno(), 0, total)
+            data = np.memmap(part / "pairs.bin", np.uint8, "r+")
+            _fill(source, form, index, data)
+            data.flush()
+            del data  # Windows renames no folder with a file that is mapped
+            np.save(part / "index.npy", index)
+            write_json(part / "cache.json", {"bytes": total, "form": asdict(form)})
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise UserError(f"{part}: {error.strerror}: free some space, or --cache none") from None
-    except UserError:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    np.save(part / "index.npy", index)
-    (part / "cache.json").write_text(json.dumps({"bytes": total, "form": asdict(form)}))
-    part.replace(done)
+        raise UserError(f"{done}: {error.strerror}: free some space, or --cache none") from None
     print(f"cached {len(index)} pairs, {_size(total)}, for all folds and runs: {done}")
 
 

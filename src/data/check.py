@@ -11,6 +11,7 @@ from pathlib import Path
 
 from competition.masks import InstanceFolderMasks, MaskSource
 from core.errors import UserError, raise_all
+from core.files import write_json
 from data.specs import DataSpec, Row
 from imaging.images import read_image
 
@@ -51,10 +52,7 @@ def check_data(
         done = pool.map(problem_of, rows)
         problems = [p for p in tqdm(done, "checking data", len(rows), leave=False) if p]
     raise_all(problems, f"{len(problems)} of {len(rows)} training pairs cannot be used:")
-    stamp.parent.mkdir(parents=True, exist_ok=True)
-    part = stamp.with_suffix(".part")
-    part.write_text(json.dumps({"key": key, "images": len(rows)}))
-    part.replace(stamp)
+    write_json(stamp, {"key": key, "images": len(rows)})
     return len(rows)
 
 

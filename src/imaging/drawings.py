@@ -5,6 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from core.files import writing
+
 Colour = tuple[int, int, int]
 
 # Blue and orange: eyes that do not tell red from green tell these apart.
@@ -83,5 +85,7 @@ def _same_height(row: list[np.ndarray]) -> list[np.ndarray]:
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Writes an RGB picture; folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    assert done, path
+    with writing(path) as part:
+        part.write_bytes(data.tobytes())

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from core.errors import UserError
+from core.files import writing
 
 
 def to_levels(probs: torch.Tensor) -> torch.Tensor:
@@ -31,12 +32,10 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
 
 
 def _write_png(path: Path, grey: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     done, data = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done, path
-    part = path.with_suffix(".part")
-    part.write_bytes(data.tobytes())
-    part.replace(path)
+    with writing(path, flush=False) as part:
+        part.write_bytes(data.tobytes())
 
 
 def read_probs(path: Path, classes: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
+from core.files import write_json, writing
 from kernel_side.mount import MANIFEST, file_hash
 
 METADATA = "dataset-metadata.json"
@@ -53,9 +54,10 @@ def export_weights(checkpoint: Path, target: Path, *, half: bool) -> None:
     notes = values.get("notes") or {}
     # The full configuration holds paths of this machine.
     values["notes"] = {key: notes[key] for key in ("run", "fold") if key in notes}
-    save_file(state, target.with_name(target.name + ".safetensors"))
+    with writing(target.with_name(target.name + ".safetensors")) as part:
+        save_file(state, part)
     described = {"module": values, "torch": torch.__version__.partition("+")[0]}
-    target.with_name(target.name + ".json").write_text(json.dumps(described, indent=1) + "\n")
+    write_json(target.with_name(target.name + ".json"), described)
 
 
 def export_run(
@@ -73,7 +75,7 @@ def export_run(
         export_weights(path, folder / name, half=half)
         folds.append({**fold, "checkpoint": f"{name}.safetensors"})
     name = f"{run}.report.json"
-    (folder / name).write_text(json.dumps({**report, "folds": folds}, indent=1) + "\n")
+    write_json(folder / name, {**report, "folds": folds})
     return name
 
 
@@ -102,7 +104,7 @@ def pack_wheel(distribution: str, folder: Path) -> Path:
     path = folder / f"{base}-py3-none-any.whl"
     record = io.StringIO()
     lines = csv.writer(record, lineterminator="\n")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with writing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(files, key=str):
             data = Path(str(found.locate_file(file))).read_bytes()
             digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
@@ -160,11 +162,11 @@ def write_manifest(folder: Path, **more: Any) -> str:
     content = {**more, "files": files}
     text = json.dumps(content, sort_keys=True)
     content["bundle_id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
-    (folder / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    write_json(folder / MANIFEST, content)
     return content["bundle_id"]
 
 
 def write_dataset_metadata(folder: Path, *, name: str, title: str) -> None:
     """Writes dataset-metadata.json of a private data set owner/slug."""
     metadata = {"title": title, "id": name, "licenses": [{"name": "other"}]}
-    (folder / METADATA).write_text(json.dumps(metadata, indent=1) + "\n")
+    write_json(folder / METADATA, metadata)

@@ -1,12 +1,12 @@
 """Writes the bundle of RUN where --target says: what kernel.py infer does, for the train kernel."""
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import script
+from core.files import write_json
 from core.overrides import SRC, load_config
 from kernel_build.bundle import add_wheels, export_run, safe_name, write_manifest
 from kernel_build.image import import_closure, missing_distributions
@@ -29,7 +29,7 @@ def export_runs(
     blended = read_blend(config.OUTPUT / both, [read_report(config, run) for run in runs])
     if blended:
         reports[both] = f"{safe_name(both)}.blend.json"
-        (folder / reports[both]).write_text(json.dumps(blended, indent=1) + "\n")
+        write_json(folder / reports[both], blended)
     return reports
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from core.files import write_json
 from core.overrides import SRC
 from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
 from kernel_build.export import export_runs
@@ -22,7 +23,6 @@ from kernel_build.notebook import (
 )
 from kernel_build.push import write_commands
 from kernel_side.mount import Job
-from runs.experiment import write_json
 
 
 def build_bundle(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.files import write_json, writing
 from kernel_build.image import import_closure, module_path
 from kernel_side.mount import Job
 
@@ -126,7 +127,6 @@ def _cell(at: int, kind: str, source: str) -> dict[str, Any]:
 
 def write_notebook(folder: Path, cells: Sequence[Mapping[str, Any]], kernel: Kernel) -> Path:
     """Writes kernel.ipynb and kernel-metadata.json; returns the notebook."""
-    folder.mkdir(parents=True, exist_ok=True)
     notebook = {
         "cells": list(cells),
         "metadata": {
@@ -137,7 +137,9 @@ def write_notebook(folder: Path, cells: Sequence[Mapping[str, Any]], kernel: Ker
         "nbformat_minor": 5,
     }
     path = folder / NOTEBOOK
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with writing(path) as part:
+        text = json.dumps(notebook, indent=1, ensure_ascii=False)
+        part.write_text(text + "\n", encoding="utf-8")
     metadata = {
         "id": f"{kernel.owner}/{slugify(kernel.title)}",
         "title": kernel.title,
@@ -155,7 +157,7 @@ def write_notebook(folder: Path, cells: Sequence[Mapping[str, Any]], kernel: Ker
     }
     if kernel.machine != CPU:
         metadata["machine_shape"] = kernel.machine
-    (folder / METADATA).write_text(json.dumps(metadata, indent=1) + "\n")
+    write_json(folder / METADATA, metadata)
     return path
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import UserError
+from core.files import writing
 from kernel_build.notebook import METADATA, Kernel, slugify
 
 COMMANDS = "COMMANDS.md"
@@ -76,7 +77,8 @@ def write_commands(folder: Path, kernel: Kernel, *, submit: str) -> None:
             f"kaggle competitions submit {submit} -k {name} -v N -f submission.csv -m 'message'",
             "```",
         ]
-    (folder / COMMANDS).write_text("\n".join(lines) + "\n")
+    with writing(folder / COMMANDS) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _client(words: Sequence[str], folder: Path) -> str:

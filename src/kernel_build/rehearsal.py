@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import UserError, raise_all
+from core.files import writing_folder
 from core.overrides import SRC
 from kernel_build.check import notebook_problems
 from kernel_build.hidden import write_hidden
@@ -217,11 +218,9 @@ def rehearse_train(config: Any, args: Any, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="rehearsal_") as name:
         root = Path(name)
         working = play(folder, config.INPUT, Rehearsal(), root, variables=variables)
-        left, new = folder / "working", folder / "working.part"
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.copytree(working, new)
-    shutil.rmtree(left, ignore_errors=True)
-    new.rename(left)
+        left = folder / "working"
+        with writing_folder(left) as part:
+            shutil.copytree(working, part, dirs_exist_ok=True)
     notebook = json.loads((left / "__notebook__.ipynb").read_text())
     outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
     print("".join("".join(o.get("text", "")) for o in outputs if "text" in o).strip())

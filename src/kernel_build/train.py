@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.files import write_json
 from core.overrides import SRC
 from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
 from kernel_build.image import import_closure, missing_distributions
@@ -16,7 +17,7 @@ from kernel_build.job import names_of, runs_of, travelling_knobs
 from kernel_build.notebook import CPU, Kernel, build_cells, slugify, write_notebook
 from kernel_build.push import write_commands
 from kernel_side.mount import Job
-from runs.experiment import chosen_folds, load_folds, write_json
+from runs.experiment import chosen_folds, load_folds
 
 ROOTS = (
     *("Lightning_trainer", "Lightning_tester", "ensemble"),
@@ -78,6 +79,7 @@ def build_train(config: Any, args: Any, folder: Path) -> None:
     # What an earlier rehearsal left in working/ stays: --resume goes on from it.
     for name in ("bundle", "notebook"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "job.json").unlink(missing_ok=True)  # written last: it says that the rest is whole
     bundle = folder / "bundle"
     bundle.mkdir(parents=True)
     shutil.copyfile(config.FOLDS_CSV, bundle / "train_folds.csv")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
+from core.files import write_json, writing
 from kernel_side.mount import Bundle, Job, find_competition, kaggle_root, read_rows
 
 # Share of the session after which prediction stops: the rest is for writing and for the platform.
@@ -202,7 +203,7 @@ def _done(folder: Path) -> int:
 def _note_costs(folder: Path, seconds: float) -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     costs = {"images": _done(folder), "seconds": round(seconds, 2), "peak_mb": round(peak)}
-    (kaggle_root() / "working" / "costs.json").write_text(json.dumps(costs) + "\n")
+    write_json(kaggle_root() / "working" / "costs.json", costs)
     print(
         f"{costs['images']} images in {seconds:.0f} s with the start of the processes, "
         f"{peak:.0f} MB in the largest of them"
@@ -233,8 +234,7 @@ def check(job: Job, submission: Path) -> Path:
         problems.append("rows of another length than the header")
     raise_all(problems, "the submission is not fit to submit:")
     target = kaggle_root() / "working" / "submission.csv"
-    part = target.with_suffix(".part")
-    shutil.copyfile(submission, part)
-    part.replace(target)
+    with writing(target) as part:
+        shutil.copyfile(submission, part)
     print(f"wrote {len(rows) - 1} rows: {target}")
     return target

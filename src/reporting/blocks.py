@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.files import without_nan
 from reporting.page import STYLE, TEMPLATE
-from runs.experiment import without_nan
 
 
 @dataclass(frozen=True)

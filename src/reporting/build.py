@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
+from core.files import writing
 from reporting.blocks import Section, number, render_page
 from reporting.curves import (
     calibration_section,
@@ -101,9 +102,8 @@ def write_page(config: Any) -> Path:
         "Made by src/report.py.",
     )
     path: Path = config.RUN_OUTPUT / "report.html"
-    part = path.with_suffix(".part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(path)
+    with writing(path) as part:
+        part.write_text(page, encoding="utf-8")
     try:
         table = score_classes(run.counts.counts.sum(0), run.names)
         write_classes(config.RUN_OUTPUT / "classes.csv", table, task=run.task)

@@ -5,12 +5,12 @@ Scripts hand their config over; nothing here imports it.
 
 import hashlib
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
+from core.files import clear_parts, write_json
 from core.overrides import SRC, knob_values, read_knobs
 
 # Knobs that may differ between two sessions of one run: they change where and how fast, not what.
@@ -158,6 +158,8 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
     if overwrite and main_process:
         shutil.rmtree(config.RUN_PATH, ignore_errors=True)
         shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
+    if main_process:
+        clear_parts(config.RUN_PATH)
     if path.is_file() and any(config.RUN_PATH.glob("fold_*/checkpoints/*.ckpt")):
         raise_all(
             differences(json.loads(path.read_text()), now),
@@ -212,23 +214,6 @@ def _without_folder(knobs: dict[str, Any]) -> dict[str, Any]:
     """Knobs, local encoder weights by their file name: the file may have moved with the run."""
     weights = knobs.get("ENCODER_WEIGHTS")
     return {**knobs, "ENCODER_WEIGHTS": weights and Path(weights).name}
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Writes a JSON file whole or not at all; folders are made, nan becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(without_nan(values), indent=1, default=str) + "\n")
-    part.replace(path)
-
-
-def without_nan(values: Any) -> Any:
-    """Plain values, nan replaced by None: JSON knows no nan."""
-    if isinstance(values, dict):
-        return {key: without_nan(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [without_nan(value) for value in values]
-    return None if isinstance(values, float) and math.isnan(values) else values
 
 
 def prepare_data(config: Any, table: Any) -> Any:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from core.files import writing
+
 RESULTS = (
     "run",
     "score",
@@ -85,7 +87,11 @@ def _plain(value: Any) -> Any:
 def write_html(path: Path, table: Any) -> None:
     """The table as a page that needs nothing else."""
     body = table.to_html(border=0, na_rep="", float_format=lambda value: f"{value:.4g}")
-    path.write_text(f'<!doctype html><meta charset="utf-8"><title>Runs</title>{STYLE}{body}')
+    with writing(path) as part:
+        part.write_text(
+            f'<!doctype html><meta charset="utf-8"><title>Runs</title>{STYLE}{body}',
+            encoding="utf-8",
+        )
 
 
 def read_scalars(folder: Path) -> dict[str, list[float]]:

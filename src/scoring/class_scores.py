@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.files import writing
 from metrics import dice, iou, precision, recall
 
 # False negatives weigh more than false positives, as in the loss of that name.
@@ -72,6 +73,5 @@ def write_classes(path: Path, table: Any, *, task: str) -> None:
 
     rows = [{"class": name, **row} for name, row in mean_rows(table, task=task).items()]
     whole = pd.concat([table.astype(object), pd.DataFrame(rows)]) if rows else table
-    part = path.with_suffix(".part")
-    whole.to_csv(part, index=False)
-    part.replace(path)
+    with writing(path) as part:
+        whole.to_csv(part, index=False)

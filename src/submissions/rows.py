@@ -15,6 +15,7 @@ import numpy as np
 from competition.masks import mask_to_instances, rle_encode
 from competition.tables import image_id
 from core.errors import UserError
+from core.files import writing
 from submissions.plan import Plan, choose_rows
 
 
@@ -162,9 +163,8 @@ def fingerprint(*parts: Any) -> str:
 def assemble(path: Path, plan: Plan, parts: Sequence[PartFile], form: Format) -> int:
     """Writes submission.csv in the sample's order from finished parts; returns its rows."""
     where = {img: part for part in parts for img in part.done}
-    part_path = path.with_suffix(f".{os.getpid()}.part")
     count = 0
-    with part_path.open("w", newline="", encoding="utf-8") as stream:
+    with writing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(plan.header)
         for rows in _row_order(plan, form):
@@ -178,9 +178,6 @@ def assemble(path: Path, plan: Plan, parts: Sequence[PartFile], form: Format) ->
                 values[plan.columns.rle] = text
                 writer.writerow([values[name] for name in plan.header])
                 count += 1
-        stream.flush()
-        os.fsync(stream.fileno())
-    part_path.replace(path)
     return count
 
 

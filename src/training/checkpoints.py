@@ -1,11 +1,12 @@
 """Checkpoints go straight to disk under another name, and are renamed last."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from core.files import writing
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -18,8 +19,5 @@ class CheckpointFiles(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Writes `checkpoint` to `path`, at once or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        torch.save(checkpoint, part)
-        os.replace(part, path)
+        with writing(Path(path)) as part:
+            torch.save(checkpoint, part)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from core.errors import UserError
+from core.files import writing
 from postprocessing.rules import Rule, decide_by, label_by
 from runs.experiment import fold_path, loader_spec
 from scoring.bootstrap import paired_gain
@@ -44,9 +45,8 @@ def write_soup(folder: Path, target: Path) -> None:
     if missing:
         raise UserError(f"no {missing[0]}: a soup needs best.ckpt and last.ckpt of every fold")
     best, last = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
-    part = target.with_suffix(".part")
-    torch.save({**best, "state_dict": mix(best["state_dict"], last["state_dict"])}, part)
-    part.replace(target)
+    with writing(target) as part:
+        torch.save({**best, "state_dict": mix(best["state_dict"], last["state_dict"])}, part)
 
 
 def plain_rules(config: Any) -> list[Rule]:

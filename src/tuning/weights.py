@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.files import write_json, writing
 from imaging.levels import write_probs
 from postprocessing.means import KINDS, mean_probs, weight_grid
 from postprocessing.rules import Rule
-from runs.experiment import write_json
 from scoring.bootstrap import Gain, paired_gain
 from scoring.nested import choose_nested, fold_blocks, sum_blocks
 from scoring.objective import WholeScore
@@ -132,7 +132,8 @@ def write_blend(
         gates = mean_gates(runs, at, blend["weights"], blend["kind"]) or []
         known = {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}
         rows.append({"img": row["img"], "fold": row["fold"], **known})
-    pd.DataFrame(rows).to_csv(folder / "oof.csv", index=False)
+    with writing(folder / "oof.csv") as part:
+        pd.DataFrame(rows).to_csv(part, index=False)
     write_json(
         folder / "report.json",
         {
