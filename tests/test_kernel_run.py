@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -137,6 +138,76 @@ def test_push_stops_where_success_is_not_said(
     with pytest.raises(UserError, match=told):
         kernel_push.push(folder_of(kernel_made), submit="no")
     assert not stub.named(never)
+
+
+MISSING = "404 Client Error: Not Found for url: https://api.kaggle.com/v1/GetDatasetStatus"
+HINT = "The resource was not found. Check it.\nTo search for one, try 'kaggle search <query>'."
+
+
+def write_client(path: Path, answers: dict[str, str]) -> None:
+    """A kaggle client of few words: `command subcommand` to a shell's answer."""
+    cases = "\n".join(f'"{words}") {answer};;' for words, answer in answers.items())
+    path.write_text(f'#!/bin/sh\ncase "$1 $2" in\n{cases}\nesac\n')
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]:
+    """Exchanges the client of this interpreter for one that says what a test wants."""
+    monkeypatch.setattr(kernel_push.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(kernel_push, "POLL", 0.01)
+    return lambda answers: write_client(tmp_path / "kaggle", answers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "exists"),
+    [
+        ("echo ready", True),
+        ("echo blobs_received", True),
+        (f"echo '{MISSING}'; exit 1", False),  # before 2
+        (f"echo '{MISSING}' >&2; exit 1", False),  # 2.2.4
+        (f'printf "{MISSING}\n\n{HINT}\n" >&2; exit 1', False),  # 2.2.5
+        ("echo '403 Client Error: Forbidden for url: x' >&2; exit 1", False),
+        ("echo 'no such thing, in words of the future' >&2; exit 1", False),
+    ],
+)
+def test_whether_a_data_set_exists_is_the_exit_code(
+    answer: str, exists: bool, says: Callable, tmp_path: Path
+) -> None:
+    says({"datasets status": answer})
+    assert kernel_push._exists("alice/x", tmp_path) is exists
+
+
+@pytest.mark.parametrize("told", ["401 Client Error: Unauthorized", "503 Server Error: Try later"])
+def test_other_answers_about_a_data_set_stop_with_all_that_was_said(
+    told: str, says: Callable, tmp_path: Path
+) -> None:
+    says({"datasets status": f'printf "{told}\n\nsome hint\n" >&2; exit 1'})
+    with pytest.raises(UserError, match=f"datasets status failed: {told}; some hint"):
+        kernel_push._exists("alice/x-404", tmp_path)
+
+
+@pytest.mark.parametrize("enum", ["", "KernelWorkerStatus."])
+def test_states_are_not_searched_in_names_and_warnings(
+    enum: str, says: Callable, tmp_path: Path
+) -> None:
+    """Neither the error in the kernel's name nor that of a progress bar is its state."""
+    turn = tmp_path / "turn"
+    running, done = (
+        f"'me/error-complete has status \"{enum}{s}\"'" for s in ("RUNNING", "COMPLETE")
+    )
+    later = f"if [ -e {turn} ]; then echo {done}; else echo {running}; touch {turn}; fi"
+    says({"kernels status": f"echo 'an ERROR on the way' >&2; {later}"})
+    kernel_push._wait(["kernels", "status", "me/error-complete"], tmp_path, kernel_push.COMPLETE)
+    assert turn.exists()
+
+
+def test_a_data_set_is_not_ready_because_a_warning_says_already(
+    says: Callable, tmp_path: Path
+) -> None:
+    says({"datasets status": "echo 'Warning: already outdated'; echo failed"})
+    with pytest.raises(UserError, match="datasets status alice/x: failed"):
+        kernel_push._wait(["datasets", "status", "alice/x"], tmp_path, kernel_push.READY)
 
 
 # ---------------------------------------------------------------- the platform

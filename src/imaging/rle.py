@@ -17,6 +17,19 @@ TOGETHER = 1000
 EMPTY_TEXTS = frozenset({"", "-1", "-", "nan", "none", "<na>"})
 
 
+class RunError(UserError):
+    """A run-length text that is no mask.
+
+    Attributes:
+        rule: syntax, length, base, bounds or sorted.
+        what: the message without the name that opens it.
+    """
+
+    def __init__(self, name: str, rule: str, what: str):
+        super().__init__(f"{name}: {what}")
+        self.rule, self.what = rule, what
+
+
 def rle_encode(mask: np.ndarray, *, order: Order = "column", base: int = 1, empty: str = "") -> str:
     """The runs of a mask as text `start length start length ...`, sorted by start.
 
@@ -68,7 +81,7 @@ def rle_decode(
     `""`, `"-1"`, `"-"`, `"nan"`, None and a float nan are empty masks.
 
     Raises:
-        UserError: tokens that are no numbers, an odd count, runs unsorted, overlapping or out of
+        RunError: tokens that are no numbers, an odd count, runs unsorted, overlapping or out of
             the image; says which run, and what is likely wrong. `name` opens the message.
     """
     starts, lengths = rle_runs(text, size, base=base, name=name)
@@ -79,7 +92,7 @@ def rle_area(text: object, *, name: str = "run-length") -> int:
     """Foreground pixels of a run-length text, without decoding it.
 
     Raises:
-        UserError: tokens that are no numbers, or an odd count.
+        RunError: tokens that are no numbers, or an odd count.
     """
     return int(_numbers(text, name)[1::2].sum())
 
@@ -88,7 +101,7 @@ def rle_areas(texts: Sequence[object], names: Sequence[str]) -> np.ndarray:
     """`rle_area` of many texts, int64 (N,), each named for messages.
 
     Raises:
-        UserError: as `rle_area`.
+        RunError: as `rle_area`.
     """
     parts = [
         _areas_together(texts[at : at + TOGETHER], names[at : at + TOGETHER])
@@ -118,7 +131,7 @@ def rle_runs(
     """Checked starts (from 0) and lengths of a text's runs, int64.
 
     Raises:
-        UserError: as `rle_decode`.
+        RunError: as `rle_decode`.
     """
     numbers = _numbers(text, name)
     starts, lengths = numbers[0::2] - base, numbers[1::2]
@@ -130,7 +143,7 @@ def rle_runs(
     bad[1:] |= starts[1:] < ends[:-1]
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
-        raise UserError(f"{name}: {_fault(starts, lengths, at, size, base)}")
+        raise RunError(name, *_fault(starts, lengths, at, size, base))
     return starts, lengths
 
 
@@ -162,16 +175,15 @@ def _numbers(text: object, name: str) -> np.ndarray:
     if is_empty_rle(text):
         return np.empty(0, np.int64)
     if not isinstance(text, str):
-        raise UserError(f"{name}: got {text!r}, need text like '12 3 40 5': read the column as str")
+        need = f"got {text!r}, need text like '12 3 40 5': read the column as str"
+        raise RunError(name, "syntax", need)
     numbers = _read_numbers(text)
     # fromstring stops quietly at the first token it cannot read, hence the count.
     if len(numbers) != text.count(" ") + 1:
         numbers = np.array([_number(token, at, name) for at, token in enumerate(text.split())])
     if len(numbers) % 2:
-        raise UserError(
-            f"{name}: has {len(numbers)} numbers, need pairs 'start length': the text is cut off "
-            "or in another format"
-        )
+        need = "need pairs 'start length': the text is cut off or in another format"
+        raise RunError(name, "syntax", f"has {len(numbers)} numbers, {need}")
     return numbers
 
 
@@ -186,27 +198,33 @@ def _number(token: str, at: int, name: str) -> int:
     try:
         return int(token)
     except ValueError:
-        raise UserError(
-            f"{name}: token {at + 1} (run {at // 2 + 1}) is {token!r}, need whole numbers "
+        what = (
+            f"token {at + 1} (run {at // 2 + 1}) is {token!r}, need whole numbers "
             "'start length start length': the text is cut off or in another format"
-        ) from None
+        )
+        raise RunError(name, "syntax", what) from None
 
 
-def _fault(starts: np.ndarray, lengths: np.ndarray, at: int, size: Size, base: int) -> str:
+def _fault(
+    starts: np.ndarray, lengths: np.ndarray, at: int, size: Size, base: int
+) -> tuple[str, str]:
+    """The rule that run `at` breaks, and what is said of it."""
     start, length = int(starts[at]), int(lengths[at])
     run = f"run {at + 1} of {len(starts)} (start {start + base}, length {length})"
-    height, width = size
+    pixels = size[0] * size[1]
     if length <= 0:
-        return f"{run} has no positive length: the text is cut off or in another format"
+        cut = "the text is cut off or in another format"
+        return "length", f"{run} has no positive length: {cut}"
     if start < 0:
-        return f"{run} starts before the first pixel, {base}: set RLE_BASE={0 if base else 1}"
-    if start + length > height * width:
-        return (
-            f"{run} ends after the last pixel of {size}, {height * width - 1 + base}: "
+        other = 0 if base else 1
+        return "base", f"{run} starts before the first pixel, {base}: set RLE_BASE={other}"
+    if start + length > pixels:
+        return "bounds", (
+            f"{run} ends after the last pixel of {size}, {pixels - 1 + base}: "
             "the image's size or RLE_BASE is wrong, or the text belongs to another image"
         )
     before = int(starts[at - 1]) + base
-    return (
+    return "sorted", (
         f"{run} begins inside or before run {at} (start {before}, length {int(lengths[at - 1])}): "
         "runs must be sorted and apart, sort or merge them"
     )

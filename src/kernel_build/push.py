@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +18,11 @@ COMMANDS = "COMMANDS.md"
 # The client leaves with 0 after some failures: what it says on success is the test.
 CREATED = "is being created"
 PUSHED = "successfully pushed"
-READY = "ready"
+READY = "READY"
 COMPLETE = "COMPLETE"
-FAILED = ("ERROR", "CANCEL")
+FAILED = ("ERROR", "CANCEL", "FAILED", "DELETED")
+# Foreign or missing: to some clients one, to others the other.
+ABSENT = {"403", "404"}
 POLL = 20.0
 PATIENCE = 13 * 3600.0
 
@@ -81,11 +84,26 @@ def write_commands(folder: Path, kernel: Kernel, *, submit: str) -> None:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+class ClientError(UserError):
+    """The client left with an error.
+
+    Attributes:
+        answer: all that it said, on both streams.
+    """
+
+    def __init__(self, words: Sequence[str], answer: str):
+        lines = [line.strip() for line in answer.splitlines() if line.strip()]
+        told = "; ".join(lines) or "it said nothing"
+        super().__init__(f"kaggle {' '.join(words[:2])} failed: {told}")
+        self.answer = answer
+
+
 def _client(words: Sequence[str], folder: Path) -> str:
     """What the kaggle client prints for a command.
 
     Raises:
-        UserError: there is no client, or it leaves with an error.
+        ClientError: it leaves with an error.
+        UserError: there is no client.
     """
     beside = Path(sys.executable).with_name("kaggle")
     client = str(beside) if beside.is_file() else shutil.which("kaggle")
@@ -93,12 +111,10 @@ def _client(words: Sequence[str], folder: Path) -> str:
         raise UserError("no kaggle client: pip install kaggle six, and set up its API token")
     print("kaggle " + " ".join(words), flush=True)
     done = subprocess.run([client, *words], cwd=folder, capture_output=True, text=True)
-    # Progress bars are on the other stream than the verdict.
-    parts = (done.stdout, done.stderr) if done.returncode else (done.stderr, done.stdout)
-    text = "\n".join(parts).strip()
     if done.returncode:
-        raise UserError(f"kaggle {' '.join(words[:2])} failed: {_last(text)}")
-    return text
+        # Clients before 2 tell errors on stdout.
+        raise ClientError(words, f"{done.stdout}\n{done.stderr}")
+    return done.stdout
 
 
 def _last(text: str) -> str:
@@ -116,29 +132,51 @@ def _expect(words: Sequence[str], folder: Path, success: str) -> str:
 
 
 def _exists(dataset: str, folder: Path) -> bool:
+    """Whether the user has this data set, by the client's exit code.
+
+    Raises:
+        ClientError: an answer of the server that says neither, such as 401 or 500.
+    """
     try:
         _client(["datasets", "status", dataset], folder)
-    except UserError as error:
-        if "404" in str(error) or "not found" in str(error).lower():
-            return False
-        # A foreign or missing data set is 403 to some clients; creating it tells the truth.
-        if "403" in str(error) or "denied" in str(error).lower():
-            return False
-        raise
+    except ClientError as error:
+        codes = set(re.findall(r"\b([45]\d\d) (?:Client|Server) Error", error.answer))
+        # Without a code it is taken as missing too: creating it tells the truth.
+        if codes - ABSENT:
+            raise
+        return False
     return True
+
+
+def _state(text: str) -> str:
+    """The state a status command names, upper case: `ready` or `me/x has status "A.COMPLETE"`."""
+    quoted = re.search(r' has status "(?:\w+\.)?(\w+)"', text)
+    return (quoted[1] if quoted else _last(text)).upper()
 
 
 def _wait(words: Sequence[str], folder: Path, success: str) -> None:
     began = time.monotonic()
     while True:
         text = _client(words, folder)
-        if success.lower() in text.lower():
+        state = _state(text)
+        if state == success:
             return
-        if any(word in text.upper() for word in FAILED):
+        if state.startswith(FAILED):
             raise UserError(f"kaggle {' '.join(words)}: {_last(text)}")
         if time.monotonic() - began > PATIENCE:
             raise UserError(f"kaggle {' '.join(words)}: not {success} after hours, {_last(text)}")
         time.sleep(POLL)
+
+
+def _version(text: str) -> str:
+    """The version that a push names."""
+    named = re.search(r"Kernel version (\d+)", text)
+    if not named:
+        raise UserError(
+            f"kaggle kernels push names no version: {_last(text)}. Submit by hand, {COMMANDS} "
+            "says how"
+        )
+    return named[1]
 
 
 def push(folder: Path, *, submit: str = "") -> None:
@@ -165,12 +203,12 @@ def push(folder: Path, *, submit: str = "") -> None:
     text = _expect(["kernels", "push", "-p", "notebook"], folder, PUSHED)
     if "not valid" in text:
         raise UserError(f"kaggle kernels push: sources are missing in the kernel: {_last(text)}")
-    words = text.partition("Kernel version ")[2].split()
-    version = words[0] if words else "1"
+    submits = bool(submit and metadata["competition_sources"])
+    version = _version(text) if submits else ""
     time.sleep(POLL)
     _wait(["kernels", "status", name], folder, COMPLETE)
     _client(["kernels", "output", name, "-p", "fetched"], folder)
-    if submit and metadata["competition_sources"]:
+    if submits:
         competition = metadata["competition_sources"][0]
         flags = ["-k", name, "-v", version, "-f", "submission.csv", "-m", submit]
         _expect(["competitions", "submit", competition, *flags], folder, "uccessfully submitted")

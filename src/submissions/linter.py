@@ -11,7 +11,7 @@ import numpy as np
 
 from competition.tables import image_id
 from core.errors import UserError, nearest
-from imaging.rle import Size, is_empty_rle, rle_decode, rle_runs
+from imaging.rle import RunError, Size, is_empty_rle, rle_decode, rle_runs
 from submissions.plan import Plan
 from submissions.rows import Format
 
@@ -173,9 +173,8 @@ class Linter:
         self._unsized += size is None
         try:
             starts, lengths = rle_runs(text, size or UNKNOWN, base=self.form.base, name="")
-        except UserError as error:
-            rule, what = _rule_of(str(error))
-            self.found.error(rule, f"line {line}: {img}: {what}")
+        except RunError as error:
+            self.found.error(error.rule, f"line {line}: {img}: {error.what}")
             return None
         self.population.pixels[img] += int(lengths.sum())
         if len(starts) > 1 and (starts[1:] == starts[:-1] + lengths[:-1]).any():
@@ -278,21 +277,6 @@ class Linter:
                 f"and shredded by {self.form.order}: the file is in {other} order; "
                 f"encode by {self.form.order}, or set RLE_ORDER={other}",
             )
-
-
-def _rule_of(message: str) -> tuple[str, str]:
-    """A run-length error's rule and its text."""
-    text = message.removeprefix(": ")
-    for rule, word in (
-        ("syntax", "whole numbers"),
-        ("syntax", "need pairs"),
-        ("length", "no positive length"),
-        ("base", "before the first pixel"),
-        ("bounds", "after the last pixel"),
-    ):
-        if word in text:
-            return rule, text
-    return "sorted", text
 
 
 def _is_plain(text: str, starts: np.ndarray, lengths: np.ndarray) -> bool:
