@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 import Lightning_trainer
-from core.overrides import load_config
+from core.flags import load_config
 from frames import frames, rows, scratch
 from harness import Line, Target, gate
 from runs.experiment import prepare_data, quiet_lightning

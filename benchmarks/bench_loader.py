@@ -43,7 +43,7 @@ def line_of(folder: Path, side: int, goal: tuple[float, float], *, toy: bool) ->
     ours = dataset(folder, side, augment="original", cache=cache)
     plain = dataset(folder, side, augment="original")
     warps = drawn_warps(plain)
-    loader = build_loader(ours, LoaderSpec(workers=0), batch_size=BATCH)
+    loader = build_loader(ours, LoaderSpec(num_workers=0), batch_size=BATCH)
     arms = {
         "reference": lambda: drain(DataLoader(theirs, batch_size=BATCH)),
         "ours": lambda: drain(loader),
@@ -128,7 +128,7 @@ def scaling(folder: Path, side: int, *, toy: bool) -> Line:
     many = Repeated(source, 2 if toy else 12)
 
     def loader_of(workers: int) -> Any:
-        return build_loader(many, LoaderSpec(workers=workers), batch_size=BATCH)
+        return build_loader(many, LoaderSpec(num_workers=workers), batch_size=BATCH)
 
     first = [first_batch(loader_of(2)) for _ in range(2 if toy else 5)]
     loaders = {"reference": loader_of(1), "ours": loader_of(2)}

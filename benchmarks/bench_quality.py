@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from core.errors import UserError
-from core.overrides import load_config
+from core.flags import load_config
 from frames import frames, rows, scratch
 from harness import ROOT, Line, Target, gate
 

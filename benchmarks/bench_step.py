@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from core.overrides import load_config
+from core.flags import load_config
 from elsewhere import Elsewhere
 from harness import Line, Target, gate, per, race
 from inference.predictor import autocast
@@ -143,7 +143,7 @@ def loop_line(
     start.model.to(memory_format=torch.channels_last)
     batch = batch_of(side)
     loader = build_loader(
-        Resident(batch, (steps + COLD) * 4), LoaderSpec(workers=0), batch_size=4, shuffle=False
+        Resident(batch, (steps + COLD) * 4), LoaderSpec(num_workers=0), batch_size=4, shuffle=False
     )
     losses: dict[str, list[float]] = {"raw": [], "ours": []}
     arms = {

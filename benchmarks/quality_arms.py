@@ -18,7 +18,7 @@ RATE = 1e-3
 
 def main(argv: Sequence[str]) -> int:
     arm, began, words = argv[0], float(argv[1]), list(argv[2:])
-    from core.overrides import load_config
+    from core.flags import load_config
 
     config, _ = load_config(words)
     {"ours": by_us, "notebook": by_notebook, "fastai": by_fastai}[arm](config, began)

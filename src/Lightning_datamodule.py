@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class LoaderSpec:
     """How batches are made; workers -1 lets the machine decide."""
 
-    train_batch: int = 8
-    val_batch: int = 8
-    workers: int = -1
+    train_batch_size: int = 8
+    val_batch_size: int = 8
+    num_workers: int = -1
     seed: int = 42
     augmentation: str = "light"
     instances: bool = False
@@ -164,7 +164,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         sampler = EpochSampler(
             len(dataset), seed=self.loader.seed, epoch=self.first_epoch, **self._rank()
         )
-        batch = min(self.loader.train_batch, len(sampler))
+        batch = min(self.loader.train_batch_size, len(sampler))
         return build_loader(dataset, self.loader, sampler=sampler, batch_size=batch, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
@@ -173,7 +173,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         sizes: list[Any] = [self.spec.size] * len(dataset)
         if self.spec.resize_mode == "crop":
             sizes = [image_size(self.root / row["image"]) for row in dataset.rows]
-        batches = SizeBatches(sizes, self.loader.val_batch, **self._rank())
+        batches = SizeBatches(sizes, self.loader.val_batch_size, **self._rank())
         return build_loader(dataset, self.loader, batch_sampler=batches)
 
     test_dataloader = val_dataloader
@@ -182,7 +182,7 @@ class SegmentationDataModule(pl.LightningDataModule):
 
 def build_loader(dataset: Dataset, loader: LoaderSpec, **sampling: Any) -> DataLoader:
     """A DataLoader with workers, pinned memory for a GPU, and one OpenCV thread a worker."""
-    workers = choose_workers(loader.workers)
+    workers = choose_workers(loader.num_workers)
     more: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
     return DataLoader(
         dataset,

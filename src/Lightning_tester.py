@@ -16,7 +16,7 @@ from typing import Any
 
 from core.errors import UserError, script
 from core.files import clear_parts, write_json, writing
-from core.overrides import load_config
+from core.flags import load_config
 from runs.experiment import (
     check_same_folds,
     chosen_folds,

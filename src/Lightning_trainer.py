@@ -15,7 +15,8 @@ from typing import Any
 
 from core.errors import UserError, script
 from core.files import clear_parts, write_json, writing
-from core.overrides import knob_values, load_config
+from core.flags import load_config
+from core.knobs import knob_values
 from runs.experiment import (
     chosen_folds,
     data_spec,

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 
 from core.errors import UserError, script
-from core.overrides import load_config
+from core.flags import load_config
 from runs.experiment import load_folds
 
 

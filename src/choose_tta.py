@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from core.errors import UserError, script
-from core.overrides import load_config, number
+from core.flags import load_config, number
 from runs.experiment import (
     check_same_folds,
     chosen_folds,

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.errors import UserError, nearest, script
 from core.files import clear_parts, writing
-from core.overrides import load_config
+from core.flags import load_config
 from runs.ledger import read_runs, read_scalars, write_html
 
 SMALLER_IS_BETTER = ("hours", "epochs")

@@ -5,34 +5,37 @@ python src/Lightning_trainer.py @recipes/x.args   a file of flags
 SEG_EPOCHS=3 python src/Lightning_trainer.py      the environment
 
 `python src/Lightning_trainer.py --help` lists them all. Only scripts import this file.
+
+A run is the same run only while its knobs are; those marked Free may change between its sessions.
 """
 
 from pathlib import Path
 from typing import Literal
 
-from core import overrides
+from core import knobs
+from core.knobs import Free
 
 # ======== Where things are ========
 # The competition's files; a relative path starts at the repository root.
-INPUT: Path = Path("input")
+INPUT: Free[Path] = Path("input")
 # Folds, predictions, reports, submissions.
-OUTPUT: Path = Path("output")
+OUTPUT: Free[Path] = Path("output")
 # Training runs: checkpoints, metrics, TensorBoard events.
-LOGS: Path = Path("lightning_logs")
+LOGS: Free[Path] = Path("lightning_logs")
 # The competition's slug on Kaggle; inside a kernel it finds INPUT by itself.
-COMPETITION: str = ""
+COMPETITION: Free[str] = ""
 # Name of the experiment; the same name resumes, another name starts anew.
-RUN: str = "baseline"
+RUN: Free[str] = "baseline"
 # Training images, under INPUT.
-TRAIN_PATH: Path = Path("train_hq")
+TRAIN_PATH: Free[Path] = Path("train_hq")
 # Mask files or instance folders, under INPUT; unused when masks are run lengths in TRAIN_CSV.
-MASK_PATH: Path = Path("train_masks")
+MASK_PATH: Free[Path] = Path("train_masks")
 # Test images, under INPUT.
-TEST_PATH: Path = Path("test_hq")
+TEST_PATH: Free[Path] = Path("test_hq")
 # Table of training images, under INPUT; without such a file TRAIN_PATH is listed.
-TRAIN_CSV: Path = Path("train_masks.csv")
+TRAIN_CSV: Free[Path] = Path("train_masks.csv")
 # The sample submission, under INPUT: rules ids, order and columns of submission.csv.
-TEST_CSV: Path = Path("sample_submission.csv")
+TEST_CSV: Free[Path] = Path("sample_submission.csv")
 
 # ======== The competition's tables ========
 # Column with image ids, here and in TEST_CSV; auto = the first.
@@ -48,9 +51,9 @@ RLE_ORDER: Literal["row", "column"] = "row"
 # Number of the first pixel, 0 or 1.
 RLE_BASE: int = 1
 # What stands for an empty mask in a submission: nothing, "-1", "1 0"...
-RLE_EMPTY: str = ""
+RLE_EMPTY: Free[str] = ""
 # A submission's rows: auto = class when the sample has a class column, else image.
-SUBMISSION_ROWS: Literal["auto", "image", "class", "instance"] = "auto"
+SUBMISSION_ROWS: Free[Literal["auto", "image", "class", "instance"]] = "auto"
 
 # ======== Images and masks ========
 # binary: one foreground class; multiclass: ids 0...K-1; multilabel: K masks that may overlap.
@@ -90,7 +93,7 @@ SPLIT: Literal["group", "kfold", "stratified", "stratified_group", "column"] = "
 # Number of folds, 2 or more.
 N_FOLDS: int = 5
 # Folds to train, test and ensemble; none = all.
-TRAIN_FOLDS: tuple[int, ...] | None = None
+TRAIN_FOLDS: Free[tuple[int, ...] | None] = None
 # Fold that no network trains on, scored by all of them together; none = every fold is used.
 HOLDOUT: int | None = None
 # Column that names an image's group (patient, place, video); empty = GROUP_PATTERN on the id.
@@ -141,7 +144,7 @@ WARMUP: float = 0.05
 # Images a step and device; the largest that fits, then ACCUMULATE_GRAD_BATCHES.
 TRAIN_BATCH_SIZE: int = 8
 # Images a step of validation and test.
-VAL_BATCH_SIZE: int = 8
+VAL_BATCH_SIZE: Free[int] = 8
 # Batches whose gradients add up to one optimiser step.
 ACCUMULATE_GRAD_BATCHES: int = 1
 # Largest gradient norm; 0 = no clipping.
@@ -161,39 +164,39 @@ CHANNELS_LAST: bool = True
 
 # ======== Machine ========
 # torch.compile in training; auto: on a GPU, if the steps to come save more than compiling costs.
-COMPILE: Literal["off", "auto", "on"] = "off"
+COMPILE: Free[Literal["off", "auto", "on"]] = "off"
 # Blocks keep only their inputs and are computed again for the gradient: a fraction of the memory,
 # slower by a third or more; for batches or crops that do not fit. Needs COMPILE=off.
-GRADIENT_CHECKPOINTING: bool = False
+GRADIENT_CHECKPOINTING: Free[bool] = False
 # Lightning's accelerator: auto, cpu, gpu, mps, tpu.
-ACCELERATOR: str = "auto"
+ACCELERATOR: Free[str] = "auto"
 # Number of devices; -1 = all.
-DEVICES: int = 1
+DEVICES: Free[int] = 1
 # Lightning's strategy: auto, ddp, ddp_spawn...
-STRATEGY: str = "auto"
+STRATEGY: Free[str] = "auto"
 # Data-loading processes; -1 = by the machine: up to 8 for a GPU, 1 for a CPU.
-NUM_WORKERS: int = -1
+NUM_WORKERS: Free[int] = -1
 # Decoded pairs kept for all epochs, folds and runs; auto: on disk, if they take a small part of it.
-CACHE: Literal["auto", "none", "disk", "ram"] = "auto"
+CACHE: Free[Literal["auto", "none", "disk", "ram"]] = "auto"
 
 # ======== After training ========
 # Probability above which a pixel is foreground (binary, multilabel).
-THRESHOLD: float = 0.5
+THRESHOLD: Free[float] = 0.5
 # Views beside the image as it is, rows of VIEWS: flip_h, flip_v, rot180...; choose_tta.py decides.
-TTA: tuple[str, ...] = ()
+TTA: Free[tuple[str, ...]] = ()
 # Objects of fewer pixels are dropped from a submission.
-MIN_AREA: int = 0
+MIN_AREA: Free[int] = 0
 # A test image that cannot be read: stop with an error, or submit an empty mask for it.
-UNREADABLE: Literal["stop", "empty"] = "stop"
+UNREADABLE: Free[Literal["stop", "empty"]] = "stop"
 # Masks of the test images kept as PNG in output/<RUN>/masks/.
-SAVE_MASKS: bool = False
+SAVE_MASKS: Free[bool] = False
 # Their probabilities in output/<RUN>/probs/: 8 bits, classes below each other.
-SAVE_PROBS: bool = False
+SAVE_PROBS: Free[bool] = False
 
 # The rest follows from the knobs.
-_problems = overrides.apply_environment(globals())
-_here = overrides.kaggle_roots(COMPETITION)
-ROOT = overrides.ROOT
+_problems = knobs.apply_environment(globals())
+_here = knobs.kaggle_roots(COMPETITION)
+ROOT = knobs.ROOT
 INPUT = _here.get("INPUT", ROOT / INPUT) if Path("input") == INPUT else ROOT / INPUT
 OUTPUT = _here.get("OUTPUT", ROOT / OUTPUT) if Path("output") == OUTPUT else ROOT / OUTPUT
 LOGS = _here.get("LOGS", ROOT / LOGS) if Path("lightning_logs") == LOGS else ROOT / LOGS
@@ -203,9 +206,8 @@ FOLDS_CSV = OUTPUT / "train_folds.csv"
 CACHE_PATH = OUTPUT / "cache"
 RUN_PATH, RUN_OUTPUT = LOGS / RUN, OUTPUT / RUN
 SIZE = (CROP_SIZE, CROP_SIZE) if isinstance(CROP_SIZE, int) else CROP_SIZE
-INPUT_SHAPE = (CHANNELS, *SIZE)
 
-overrides.check(
+knobs.check(
     globals(),
     _problems,
     [

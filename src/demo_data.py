@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from core.errors import UserError, script
 from core.files import clear_parts, write_json
-from core.overrides import load_config
+from core.flags import load_config
 
 MARKER = ".demo_data.json"
 PART = ".demo_data.part"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
 from core.files import clear_parts
-from core.overrides import load_config
+from core.flags import load_config
 from runs.experiment import loader_spec
 from runs.reports import checkpoints_of, read_blend, read_report
 from training.precision import precision_here

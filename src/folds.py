@@ -14,7 +14,7 @@ import numpy as np
 
 from core.errors import UserError, nearest, raise_all, script
 from core.files import clear_parts, writing
-from core.overrides import load_config
+from core.flags import load_config
 
 if TYPE_CHECKING:
     import pandas as pd

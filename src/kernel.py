@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import script
-from core.overrides import load_config, number
+from core.flags import load_config, number
 from kernel_build.job import kernel_folder
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
 from core.files import write_json, writing
-from core.overrides import load_config, number
+from core.flags import load_config, number
 from runs.experiment import check_same_folds, load_folds, loader_spec
 from runs.reports import checkpoints_of, read_report
 from training.precision import precision_here

@@ -8,7 +8,7 @@ this script makes it again from what they left. What is missing is said on the p
 from collections.abc import Sequence
 
 from core.errors import script
-from core.overrides import load_config
+from core.flags import load_config
 
 
 @script

@@ -9,7 +9,7 @@ best.ckpt, and the run is scored again: report.json then points to it. Needs Lig
 from collections.abc import Sequence
 
 from core.errors import script
-from core.overrides import load_config
+from core.flags import load_config
 from runs.experiment import check_same_folds, fold_path, load_folds, quiet_lightning
 from runs.reports import check_same_task
 

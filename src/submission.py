@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.errors import script
-from core.overrides import load_config
+from core.flags import load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
 from core.files import write_json
-from core.overrides import load_config
+from core.flags import load_config
 from runs.experiment import check_same_folds, load_folds
 from runs.reports import check_same_task, read_report
 

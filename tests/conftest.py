@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from core import overrides
+from core.flags import _restore_environment
 
 # Networks of these tests are too small for a second thread; processes started later inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -163,5 +163,5 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("KAGGLE_ROOT", "/nowhere")
     yield
-    overrides._restore_environment()
+    _restore_environment()
     sys.modules.pop("config", None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SRC, run_python
-from core.overrides import _restore_environment, load_config
+from core.flags import _restore_environment, load_config
 from kaggle_stub import Stub
 from kernel_build import push as kernel_push
 from kernel_build.hidden import write_hidden

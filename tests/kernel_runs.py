@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from conftest import Competition
-from core import overrides
+from core.flags import _restore_environment
 from data.specs import DataSpec
 from kaggle_stub import Stub
 from Lightning_module import Recipe, SegmentationModule, build_module
@@ -97,7 +97,7 @@ def kernel(*words: str) -> int:
     try:
         return main(list(words))
     finally:
-        overrides._restore_environment()
+        _restore_environment()
         sys.modules.pop("config", None)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from competition import tables as competition_file
-from core.overrides import load_config
+from core.flags import load_config
 from Lightning_tester import build_scorer, write_report
 
 TASKS = {"binary": 1, "multiclass": 3, "multilabel": 2}

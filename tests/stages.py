@@ -15,7 +15,7 @@ import pytest
 from torch import nn
 
 from conftest import Competition, draw_pair, write_competition
-from core import overrides
+from core.flags import _restore_environment
 from model_dispatcher import MODELS, PaddedModel
 from tiny_net import TinyNet
 
@@ -53,7 +53,7 @@ def call(script: str, flags: list[str]) -> int:
         try:
             return importlib.import_module(script).main(flags)
         finally:
-            overrides._restore_environment()
+            _restore_environment()
             sys.modules.pop("config", None)
 
 

@@ -217,7 +217,7 @@ def epochs_of(folder: Path, rows: list, *, workers: int, epochs: int, method: st
     sampler = EpochSampler(len(rows), seed=1)
     more = {"multiprocessing_context": method} if method else {}
     loader = build_loader(
-        dataset, LoaderSpec(workers=workers), sampler=sampler, batch_size=4, **more
+        dataset, LoaderSpec(num_workers=workers), sampler=sampler, batch_size=4, **more
     )
     seen = []
     for epoch in range(epochs):
@@ -252,7 +252,7 @@ def test_one_image_many_times_is_never_the_same(competition: Competition) -> Non
     spec = DataSpec(size=(32, 32))
     masks = FileMasks(MaskRules("binary"), competition.input)
     dataset = SegmentationDataset(rows, competition.input, spec=spec, masks=masks, augment="light")
-    loader = build_loader(dataset, LoaderSpec(workers=2), batch_size=2)
+    loader = build_loader(dataset, LoaderSpec(num_workers=2), batch_size=2)
     images = [image.numpy().tobytes() for batch in loader for image in batch["image"]]
     # A tenth of the draws of this row leave the geometry alone, half the light.
     assert len(set(images)) >= 14

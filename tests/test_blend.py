@@ -85,7 +85,7 @@ def test_climbing_among_alike_runs_is_refused(competition) -> None:
 def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
     """Against a twin that adds run after run by plain loops over whole images."""
     from competition.tables import mask_source
-    from core.overrides import load_config
+    from core.flags import load_config
     from runs.experiment import load_folds
 
     for seed, noise in enumerate((0.5, 0.6, 0.8, 1.0)):
@@ -122,7 +122,7 @@ def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
 
 def test_pixels_are_thinned_to_the_budget(competition) -> None:
     from competition.tables import mask_source
-    from core.overrides import load_config
+    from core.flags import load_config
     from runs.experiment import load_folds
 
     write_scored(competition, "a", 0.4, 40)

@@ -145,7 +145,7 @@ def test_loaders_see_the_same_batches(competition: Competition, workers: int, ki
         [*train_rows, *val_rows], root=competition.input, spec=spec, masks=masks, kind=kind,
         folder=competition.output / "cache",
     )  # fmt: skip
-    loader = LoaderSpec(train_batch=3, val_batch=4, workers=workers)
+    loader = LoaderSpec(train_batch_size=3, val_batch_size=4, num_workers=workers)
     slow, fast = (
         SegmentationDataModule(
             train_rows, val_rows, root=competition.input, masks=masks, spec=spec, loader=loader,

@@ -107,7 +107,7 @@ def test_scalars_are_lists(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 def write_scored(competition, name: str, noise: float, seed: int) -> None:
     """A run's out-of-fold files: the truth, blurred by noise that flips some pixels."""
     from competition.tables import mask_source
-    from core.overrides import load_config
+    from core.flags import load_config
     from imaging.levels import write_probs
 
     config, _ = load_config(competition.flags("--run", name))

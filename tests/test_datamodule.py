@@ -25,18 +25,21 @@ from Lightning_datamodule import (
     split_rows,
 )
 
+SMALL: dict[str, int] = {"train_batch_size": 4, "val_batch_size": 4, "num_workers": 0}
+
 
 def module_of(
     competition: Competition, spec: DataSpec | None = None, **loader: object
 ) -> SegmentationDataModule:
     train, val = split_rows(competition.table, 0)
     return SegmentationDataModule(
-        train, val,
+        train,
+        val,
         root=competition.input,
         masks=FileMasks(MaskRules("binary"), competition.input),
         spec=spec or DataSpec(size=(32, 32)),
-        loader=LoaderSpec(**{"train_batch": 4, "val_batch": 4, "workers": 0, **loader}),
-    )  # fmt: skip
+        loader=LoaderSpec(**{**SMALL, **loader}),
+    )
 
 
 # ---------------------------------------------------------------- folds
@@ -126,7 +129,7 @@ def test_training_is_shuffled_and_full_validation_is_neither(competition: Compet
 
 
 def test_a_batch_larger_than_the_data_takes_all_of_it(competition: Competition) -> None:
-    train = module_of(competition, train_batch=64).train_dataloader()
+    train = module_of(competition, train_batch_size=64).train_dataloader()
     assert [len(batch["img"]) for batch in train] == [6]
 
 
@@ -153,7 +156,7 @@ def test_crop_mode_validates_images_of_many_sizes(competition: Competition) -> N
 
 
 def test_workers_give_the_same_validation(competition: Competition) -> None:
-    runs = [list(module_of(competition, workers=w).val_dataloader()) for w in (0, 2)]
+    runs = [list(module_of(competition, num_workers=w).val_dataloader()) for w in (0, 2)]
     for one, two in zip(*runs, strict=True):
         assert one["img"] == two["img"]
         assert torch.equal(one["image"], two["image"])
@@ -162,10 +165,10 @@ def test_workers_give_the_same_validation(competition: Competition) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_sixteen_bits_reach_the_batch(competition: Competition, workers: int) -> None:
-    data = module_of(competition, DataSpec(size=(32, 32), bits=16), workers=workers)
+    data = module_of(competition, DataSpec(size=(32, 32), bits=16), num_workers=workers)
     batch = next(iter(data.val_dataloader()))
     assert batch["image"].dtype == torch.uint16
-    shallow = next(iter(module_of(competition, workers=0).val_dataloader()))
+    shallow = next(iter(module_of(competition, num_workers=0).val_dataloader()))
     np.testing.assert_allclose(batch["image"].numpy() / 257, shallow["image"].numpy(), atol=1)
 
 
@@ -214,7 +217,7 @@ def test_any_trainer_and_module_get_a_new_order_each_epoch(
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
         use_distributed_sampler=False,
     )  # fmt: skip
-    data = module_of(competition, train_batch=2, workers=workers)
+    data = module_of(competition, train_batch_size=2, num_workers=workers)
     trainer.fit(module, train_dataloaders=data.train_dataloader())
     assert len({tuple(epoch) for epoch in module.seen}) == 3
     assert len({frozenset(epoch) for epoch in module.seen}) == 1

@@ -32,7 +32,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 """
-SCRIPT = "from core.overrides import load_config; load_config([])"
+SCRIPT = "from core.flags import load_config; load_config([])"
 
 
 def fetched(tmp_path: Path, first: str = SCRIPT, **variables: str) -> list[int]:

@@ -27,7 +27,7 @@ HIDDEN = 24
 @pytest.fixture(scope="session")
 def hidden(kernel_made: Competition, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The competition's hidden rerun: other ids and sizes, a black image and a broken one."""
-    from core.overrides import _restore_environment, load_config
+    from core.flags import _restore_environment, load_config
 
     target = tmp_path_factory.mktemp("hidden")
     config, _ = load_config(["--input", str(kernel_made.input)])

@@ -3,6 +3,7 @@
 
 import multiprocessing
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -11,11 +12,12 @@ import pytest
 
 from conftest import SRC, run_python
 from core.errors import UserError
-from core.overrides import load_config, read_knobs
+from core.flags import load_config
+from core.knobs import read_knobs
 
 # The names that competitors know from the original template.
 ORIGINAL_NAMES = [
-    "CROP_SIZE", "CHANNELS", "CLASSES", "EPOCHS", "LR", "INPUT_SHAPE", "MODEL_NAME", "INPUT",
+    "CROP_SIZE", "CHANNELS", "CLASSES", "EPOCHS", "LR", "MODEL_NAME", "INPUT",
     "OUTPUT", "TRAIN_PATH", "MASK_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV", "MODEL_MEAN",
     "MODEL_STD", "TRAIN_FOLDS", "TRAIN_BATCH_SIZE", "VAL_BATCH_SIZE",
 ]  # fmt: skip
@@ -184,13 +186,40 @@ def test_bad_values_are_one_line_that_names_the_knob(words: list[str], named: st
     assert any(line.strip().startswith(f"{named}: got") for line in told.splitlines())
 
 
+def config_from(text: str, tmp_path: Path) -> list[str]:
+    """Output lines of the names that define a run, for a config.py of that text."""
+    (tmp_path / "config.py").write_text(text)
+    show = (
+        "import config; from core.knobs import free_knobs\n"
+        "print(sorted(set(config.__annotations__) - free_knobs(config)))"
+    )
+    done = run_python("-c", show, PYTHONPATH=f"{tmp_path}:{SRC}")
+    return (done.stdout or done.stderr).strip().splitlines()
+
+
+def test_a_constant_without_annotation_is_refused_by_name(tmp_path: Path) -> None:
+    text = (SRC / "config.py").read_text()
+    told = config_from(text.replace("EPOCHS: int = 20", "EPOCHS = 20\nPATIENCE = 3.5"), tmp_path)
+    assert any(line.strip().startswith("EPOCHS: no annotation") for line in told)
+    assert "Write PATIENCE: float = ..." in "\n".join(told)
+
+
+def test_headings_say_nothing_of_what_defines_a_run(tmp_path: Path) -> None:
+    text = (SRC / "config.py").read_text()
+    before = config_from(text, tmp_path)
+    assert config_from(re.sub(r"# =+ .* =+\n", "# ==== Other ====\n", text), tmp_path) == before
+    assert "'LR'" in before[0]
+    assert "'NUM_WORKERS'" not in before[0]
+    marked = text.replace("LR: float", "LR: Free[float]")
+    assert "'LR'" not in config_from(marked, tmp_path)[0]
+
+
 # ---------------------------------------------------------------- what is there
 
 
 def test_original_names_are_there() -> None:
     config = config_of()
     assert [name for name in ORIGINAL_NAMES if not hasattr(config, name)] == []
-    assert config.INPUT_SHAPE == (config.CHANNELS, *config.SIZE)
 
 
 def test_knobs_read_from_the_text_are_the_annotated_ones() -> None:

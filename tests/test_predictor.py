@@ -65,7 +65,7 @@ def test_probabilities_are_the_mean_of_single_networks(
     paths = [[checkpoint(scored, fold, run) for fold in (0, 1)] for run in runs]
     teams = load_teams(paths, torch.device("cpu"))
     images = [(name, scored.input / "test_hq" / name) for name in TEST_SIZES]
-    stream = build_stream(images, teams, LoaderSpec(val_batch=3, workers=0))
+    stream = build_stream(images, teams, LoaderSpec(val_batch_size=3, num_workers=0))
     seen = []
     for batch in stream:
         for name, size, probs in predict_batch(
@@ -83,7 +83,7 @@ def test_every_network_weighs_the_same_whatever_its_run(scored: Competition) -> 
     wide = checkpoint(scored, 0, "wide")
     teams = load_teams([paths, [wide]], torch.device("cpu"))
     picture = scored.input / "test_hq" / "rgba_01.png"
-    batch = next(iter(build_stream([("x", picture)], teams, LoaderSpec(workers=0))))
+    batch = next(iter(build_stream([("x", picture)], teams, LoaderSpec(num_workers=0))))
     ((_, _, probs),) = predict_batch(batch, teams, torch.device("cpu"), precision="32-true")
     expected = np.mean([by_hand(path, picture) for path in (*paths, wide)], axis=0)
     assert np.abs(probs[0].numpy() - expected).max() < 1e-5

@@ -26,7 +26,7 @@ def test_every_script_and_recipe_named_exists():
 
 
 def test_every_constant_named_is_a_knob():
-    from core.overrides import read_knobs
+    from core.knobs import read_knobs
 
     knobs = {name for _, name, _, _ in read_knobs(ROOT / "src" / "config.py")}
     table = {"MODELS", "LOSSES", "METRICS", "AUGMENTATIONS", "VIEWS"}
@@ -41,7 +41,7 @@ def test_ci_calls_the_commands_of_the_readme(command):
 
 
 def test_recipes_hold_known_flags():
-    from core.overrides import build_parser
+    from core.flags import build_parser
 
     for recipe in sorted((ROOT / "recipes").glob("*.args")):
         _, unknown = build_parser("").parse_known_args([f"@{recipe}"])

@@ -40,7 +40,7 @@ def score_of(competition: Competition, module: Any) -> float:
     data = SegmentationDataModule(
         train, val, root=competition.input, spec=module.spec,
         masks=FileMasks(MaskRules("binary"), competition.input),
-        loader=LoaderSpec(val_batch=1, workers=0),
+        loader=LoaderSpec(val_batch_size=1, num_workers=0),
     )  # fmt: skip
     scores = []
     for batch in data.val_dataloader():

@@ -141,12 +141,12 @@ def build_stream(
     Where the network runs on the CPU too, decoding takes turns with it: each step of a network
     waits for its slowest core, and a worker process would make one slow.
     """
-    if loader.workers < 0 and not torch.cuda.is_available():
-        loader = replace(loader, workers=0)
+    if loader.num_workers < 0 and not torch.cuda.is_available():
+        loader = replace(loader, num_workers=0)
     stream = ImageStream(images, [team.spec for team in teams], skip=skip)
     cropped = any(team.spec.resize_mode == "crop" for team in teams)
     sizes: list[Any] = [size_or_blank(path, skip=skip) if cropped else 0 for _, path in images]
-    return build_loader(stream, loader, batch_sampler=SizeBatches(sizes, loader.val_batch))
+    return build_loader(stream, loader, batch_sampler=SizeBatches(sizes, loader.val_batch_size))
 
 
 def choose_device(accelerator: str) -> torch.device:

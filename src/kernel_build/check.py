@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
-from core.overrides import SRC
+from core.knobs import SRC
 from kernel_build.bundle import METADATA as DATASET_METADATA
 from kernel_build.bundle import is_pure
 from kernel_build.image import local_imports

@@ -7,7 +7,8 @@ from typing import Any
 
 from core.errors import script
 from core.files import write_json
-from core.overrides import SRC, load_config
+from core.flags import load_config
+from core.knobs import SRC
 from kernel_build.bundle import add_wheels, export_run, safe_name, write_manifest
 from kernel_build.image import import_closure, missing_distributions
 from kernel_build.notebook import INFER_ROOTS

@@ -91,7 +91,7 @@ def local_imports(src: Path, source: str) -> set[str]:
 
 def import_closure(src: Path, roots: Iterable[str]) -> list[str]:
     """Dotted names of the modules in `src` that the roots need, directly or not, sorted."""
-    # core.overrides imports config by name, as text.
+    # core.flags imports config by name, as text.
     todo, known = [*roots, "config"], set[str]()
     while todo:
         name = todo.pop()

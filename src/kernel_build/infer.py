@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_json
-from core.overrides import SRC
+from core.knobs import SRC
 from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
 from kernel_build.export import export_runs
 from kernel_build.image import import_closure, missing_distributions

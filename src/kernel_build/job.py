@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.overrides import PREFIX
+from core.knobs import PREFIX
 
 HOST_KNOBS = (
     *("INPUT", "OUTPUT", "LOGS", "RUN", "COMPETITION", "ENCODER_WEIGHTS"),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from core.errors import UserError, raise_all
 from core.files import writing_folder
-from core.overrides import SRC
+from core.knobs import SRC
 from kernel_build.check import notebook_problems
 from kernel_build.hidden import write_hidden
 from kernel_build.image import import_closure, missing_distributions

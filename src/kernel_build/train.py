@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.files import write_json
-from core.overrides import SRC
+from core.knobs import SRC
 from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
 from kernel_build.image import import_closure, missing_distributions
 from kernel_build.job import names_of, runs_of, travelling_knobs

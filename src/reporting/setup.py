@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.overrides import ROOT, SRC, knob_values, read_knobs
+from core.knobs import ROOT, SRC, knob_values, read_knobs
 from reporting.blocks import Cell, Section, Table, number
 from reporting.run import ReportRun
 from runs.experiment import fold_path

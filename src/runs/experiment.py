@@ -11,11 +11,7 @@ from typing import Any
 
 from core.errors import UserError, raise_all
 from core.files import clear_parts, write_json
-from core.overrides import SRC, knob_values, read_knobs
-
-# Knobs that may differ between two sessions of one run: they change where and how fast, not what.
-FREE_SECTIONS = ("Where things are", "Machine", "After training")
-FREE_KNOBS = ("TRAIN_FOLDS", "VAL_BATCH_SIZE", "SUBMISSION_ROWS", "RLE_EMPTY")
+from core.knobs import fill, free_knobs, knob_values
 
 
 def quiet_lightning() -> None:
@@ -37,17 +33,12 @@ def data_spec(config: Any) -> Any:
     """DataSpec of the configuration."""
     from data.specs import DataSpec
 
-    return DataSpec(
-        task=config.TASK,
-        classes=config.CLASSES,
-        class_names=config.CLASS_NAMES,
-        instances=config.INSTANCES,
-        channels=config.CHANNELS,
+    return fill(
+        DataSpec,
+        config,
         bits=config.IMAGE_BITS,
         mean=config.MODEL_MEAN,
         std=config.MODEL_STD,
-        size=config.SIZE,
-        resize_mode=config.RESIZE_MODE,
         gate=config.GATE == "head",
     )
 
@@ -56,16 +47,7 @@ def recipe(config: Any) -> Any:
     """Recipe of the configuration."""
     from Lightning_module import Recipe
 
-    return Recipe(
-        loss=config.LOSS,
-        metric=config.METRIC,
-        lr=config.LR,
-        encoder_lr_factor=config.ENCODER_LR_FACTOR,
-        weight_decay=config.WEIGHT_DECAY,
-        warmup=config.WARMUP,
-        threshold=config.THRESHOLD,
-        class_weights=config.CLASS_WEIGHTS,
-    )
+    return fill(Recipe, config)
 
 
 def loader_spec(config: Any) -> Any:
@@ -74,14 +56,7 @@ def loader_spec(config: Any) -> Any:
     from metrics import build_metric
 
     metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
-    return LoaderSpec(
-        train_batch=config.TRAIN_BATCH_SIZE,
-        val_batch=config.VAL_BATCH_SIZE,
-        workers=config.NUM_WORKERS,
-        seed=config.SEED,
-        augmentation=config.AUGMENTATION,
-        instances=metric.needs == "instances",
-    )
+    return fill(LoaderSpec, config, instances=metric.needs == "instances")
 
 
 def load_folds(config: Any) -> Any:
@@ -137,11 +112,8 @@ def scored_checkpoint(config: Any, fold: int) -> Path:
 
 def defining_knobs(config: Any) -> dict[str, Any]:
     """Knobs that make a run what it is, as JSON holds them."""
-    free = {
-        name for section, name, _, _ in read_knobs(SRC / "config.py") if section in FREE_SECTIONS
-    }
-    values = knob_values(config)
-    kept = {name: values[name] for name in values if name not in free | set(FREE_KNOBS)}
+    free = free_knobs(config)
+    kept = {name: value for name, value in knob_values(config).items() if name not in free}
     return json.loads(json.dumps(kept, default=str))
 
 

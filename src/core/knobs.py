@@ -1,31 +1,24 @@
-"""Flags, flag files and SEG_ variables that override config.py.
+"""Knobs: annotated constants of config.py, read from a text, checked, told as plain values."""
 
-A flag becomes an environment variable and config is imported afresh, so that derived paths follow
-and every process started later (data-loading workers, ranks) sees the same values.
-"""
-
-import argparse
 import ast
-import importlib
 import math
 import os
 import re
-import sys
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from core.errors import UserError, nearest, raise_all
-from core.memory import keep_freed_memory
+from core.errors import UserError, nearest
 
 PREFIX = "SEG_"
 SRC = Path(__file__).resolve().parents[1]
 ROOT = SRC.parent
 HEADLINE = "the configuration does not hold:"
-ALIASES = {"TRAIN_FOLDS": ("--folds", "--fold")}
-_before_flags: dict[str, str | None] = {}
+T = TypeVar("T")
+# The mark of a knob that may differ between two sessions of one run: it changes where, how fast or
+# what is done after training, not what is trained.
+Free = Annotated[T, "free"]
 
 
 class ConfigError(UserError):
@@ -68,22 +61,6 @@ def parse(text: str, kind: Any) -> Any:
     return value
 
 
-def number(low: float, high: float = math.inf, kind: type = int) -> Callable[[str], Any]:
-    """A `type` for a script's own flag: an int (or `kind`) from low to high, both included."""
-
-    def read(text: str) -> Any:
-        need = f"{low} to {high}" if high < math.inf else f"{low} or more"
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high or value == math.inf:
-            raise argparse.ArgumentTypeError(f"got {text!r}, need {kind.__name__} {need}")
-        return value
-
-    return read
-
-
 def _parse_dict(text: str) -> dict[Any, Any]:
     try:
         value = ast.literal_eval(text)
@@ -113,6 +90,17 @@ def _parse_tuple(text: str, arms: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(parse(item, arm) for item, arm in zip(items, arms, strict=True))
 
 
+def kind_of(annotation: Any) -> Any:
+    """The annotation without the mark `Free`."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def free_knobs(config: ModuleType) -> set[str]:
+    """Names of the knobs marked `Free`: they do not make a run what it is."""
+    marked = config.__annotations__.items()
+    return {name for name, kind in marked if get_origin(kind) is Annotated}
+
+
 def kind_name(kind: Any) -> str:
     """An annotation as a user reads it: int, "stretch | pad | crop", tuple[int, ...]."""
     if get_origin(kind) is Literal:
@@ -125,9 +113,17 @@ def kind_name(kind: Any) -> str:
 
 
 def apply_environment(knobs: dict[str, Any]) -> list[str]:
-    """Puts SEG_ variables into `knobs` (config's globals); returns a line a problem."""
-    kinds = knobs["__annotations__"]
-    problems = []
+    """Puts SEG_ variables into `knobs` (config's globals); returns a line a problem.
+
+    Called right after the last knob: an UPPER_CASE constant without an annotation is a problem.
+    """
+    kinds = {name: kind_of(kind) for name, kind in knobs["__annotations__"].items()}
+    problems = [
+        f"{name}: no annotation, so no flag and no run knows it. "
+        f"Write {name}: {_kind_here(value)} = ..."
+        for name, value in knobs.items()
+        if name.isupper() and name not in kinds
+    ]
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name, text = variable.removeprefix(PREFIX), os.environ[variable]
         if name not in kinds:
@@ -139,6 +135,10 @@ def apply_environment(knobs: dict[str, Any]) -> list[str]:
             near = _near_choice(text, kinds[name])
             problems.append(f"{name}: got {text!r}, need {kind_name(kinds[name])}.{near}")
     return problems
+
+
+def _kind_here(value: Any) -> str:
+    return "Path" if isinstance(value, Path) else type(value).__name__
 
 
 def _near_choice(text: str, kind: Any) -> str:
@@ -195,120 +195,6 @@ def read_knobs(path: Path) -> list[tuple[str, str, str, str]]:
     return knobs
 
 
-class _Parser(argparse.ArgumentParser):
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        import shlex
-
-        try:
-            return shlex.split(arg_line, comments=True)
-        except ValueError as error:
-            return self.error(f"flag file line {arg_line!r}: {error}")
-
-    def error(self, message: str) -> Any:
-        flag = message.removeprefix("argument ")
-        raise UserError(flag if flag != message else f"{self.prog}: {message}")
-
-
-def build_parser(
-    description: str, add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
-) -> argparse.ArgumentParser:
-    """A parser with one flag a knob of config.py (`--train-batch-size 8`), and a script's own."""
-    parser = _Parser(
-        usage="%(prog)s [@file] [--knob value ...]",
-        description=description,
-        epilog="Precedence: flag or @file > SEG_NAME in the environment > src/config.py.",
-        fromfile_prefix_chars="@",
-        allow_abbrev=False,
-    )
-    if add_arguments:
-        add_arguments(parser)
-    groups: dict[str, Any] = {}
-    for section, name, default, comment in read_knobs(SRC / "config.py"):
-        group = groups.setdefault(section, parser.add_argument_group(section))
-        group.add_argument(
-            "--" + name.lower().replace("_", "-"),
-            *ALIASES.get(name, ()),
-            dest=name,
-            nargs="?",
-            const="true",
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            help=f"{comment} Default: {default}".replace("%", "%%"),
-        )
-    return parser
-
-
-def _find_flag_files(argv: Sequence[str]) -> list[str]:
-    """Flag files named from the repository root are found from any working directory."""
-    found = []
-    for arg in argv:
-        if arg.startswith("@") and not Path(arg[1:]).is_file() and (ROOT / arg[1:]).is_file():
-            arg = f"@{ROOT / arg[1:]}"
-        found.append(arg)
-    return found
-
-
-def _unknown_words(unknown: Sequence[str], known: Sequence[str]) -> list[str]:
-    """A line a word that no flag takes; the value of an unknown flag is told with the flag."""
-    return [
-        f"{word}: no such flag.{nearest(word.split('=')[0], known)}"
-        if word.startswith("-")
-        else f"{word}: not a flag; lists are written with commas: --folds 0,2"
-        for before, word in pairwise(["", *unknown])
-        if word.startswith("-") or not before.startswith("-")
-    ]
-
-
-def _restore_environment() -> None:
-    for variable, text in _before_flags.items():
-        if text is None:
-            os.environ.pop(variable, None)
-        else:
-            os.environ[variable] = text
-    _before_flags.clear()
-
-
-def load_config(
-    argv: Sequence[str] | None = None,
-    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
-    *,
-    description: str = "",
-) -> tuple[ModuleType, argparse.Namespace]:
-    """The config module with every override applied, and the script's own flags.
-
-    Every script starts here, so this also tells the allocator to keep what is freed.
-
-    Args:
-        argv: the words after the script's name; None takes them from the command line.
-        add_arguments: adds the script's own flags to the parser.
-        description: first lines of `--help`.
-
-    Raises:
-        UserError: an unknown flag or variable, a text that does not fit, a value out of range;
-            all of them at once.
-    """
-    parser = build_parser(description, add_arguments)
-    words = _find_flag_files(sys.argv[1:] if argv is None else argv)
-    args, unknown = parser.parse_known_args(words)
-    known = [option for action in parser._actions for option in action.option_strings]
-    problems = _unknown_words(unknown, known)
-    _restore_environment()
-    for name, text in vars(args).items():
-        if name.isupper():
-            _before_flags[PREFIX + name] = os.environ.get(PREFIX + name)
-            os.environ[PREFIX + name] = text
-    try:
-        module = sys.modules.get("config")
-        config = importlib.reload(module) if module else importlib.import_module("config")
-    except ConfigError as error:
-        _restore_environment()
-        sys.modules.pop("config", None)
-        raise ConfigError(problems + error.problems) from None
-    raise_all(problems, HEADLINE)
-    keep_freed_memory()
-    return config, args
-
-
 def knob_values(config: ModuleType) -> dict[str, Any]:
     """Every knob with its value as JSON holds it: paths as text, tuples as lists."""
     values: dict[str, Any] = {}
@@ -320,3 +206,9 @@ def knob_values(config: ModuleType) -> dict[str, Any]:
             value = {str(key): item for key, item in value.items()}  # a colour is no JSON key
         values[name] = list(value) if isinstance(value, tuple) else value
     return values
+
+
+def fill(kind: type[T], config: ModuleType, **given: Any) -> T:
+    """A dataclass from the knobs whose names are its fields in upper case, and `given` beside."""
+    names = {field.name for field in fields(kind)} - set(given)  # type: ignore[arg-type]  # T is one
+    return kind(**{name: getattr(config, name.upper()) for name in names}, **given)

@@ -1,0 +1,152 @@
+"""Flags and flag files that override config.py.
+
+A flag becomes an environment variable and config is imported afresh, so that derived paths follow
+and every process started later (data-loading workers, ranks) sees the same values.
+"""
+
+import argparse
+import importlib
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from core.errors import UserError, nearest, raise_all
+from core.knobs import HEADLINE, PREFIX, ROOT, SRC, ConfigError, read_knobs
+from core.memory import keep_freed_memory
+
+ALIASES = {"TRAIN_FOLDS": ("--folds", "--fold")}
+_before_flags: dict[str, str | None] = {}
+
+
+def number(low: float, high: float = math.inf, kind: type = int) -> Callable[[str], Any]:
+    """A `type` for a script's own flag: an int (or `kind`) from low to high, both included."""
+
+    def read(text: str) -> Any:
+        need = f"{low} to {high}" if high < math.inf else f"{low} or more"
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or value == math.inf:
+            raise argparse.ArgumentTypeError(f"got {text!r}, need {kind.__name__} {need}")
+        return value
+
+    return read
+
+
+class _Parser(argparse.ArgumentParser):
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        import shlex
+
+        try:
+            return shlex.split(arg_line, comments=True)
+        except ValueError as error:
+            return self.error(f"flag file line {arg_line!r}: {error}")
+
+    def error(self, message: str) -> Any:
+        flag = message.removeprefix("argument ")
+        raise UserError(flag if flag != message else f"{self.prog}: {message}")
+
+
+def build_parser(
+    description: str, add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.ArgumentParser:
+    """A parser with one flag a knob of config.py (`--train-batch-size 8`), and a script's own."""
+    parser = _Parser(
+        usage="%(prog)s [@file] [--knob value ...]",
+        description=description,
+        epilog="Precedence: flag or @file > SEG_NAME in the environment > src/config.py.",
+        fromfile_prefix_chars="@",
+        allow_abbrev=False,
+    )
+    if add_arguments:
+        add_arguments(parser)
+    groups: dict[str, Any] = {}
+    for section, name, default, comment in read_knobs(SRC / "config.py"):
+        group = groups.setdefault(section, parser.add_argument_group(section))
+        group.add_argument(
+            "--" + name.lower().replace("_", "-"),
+            *ALIASES.get(name, ()),
+            dest=name,
+            nargs="?",
+            const="true",
+            default=argparse.SUPPRESS,
+            metavar="VALUE",
+            help=f"{comment} Default: {default}".replace("%", "%%"),
+        )
+    return parser
+
+
+def _find_flag_files(argv: Sequence[str]) -> list[str]:
+    """Flag files named from the repository root are found from any working directory."""
+    found = []
+    for arg in argv:
+        if arg.startswith("@") and not Path(arg[1:]).is_file() and (ROOT / arg[1:]).is_file():
+            arg = f"@{ROOT / arg[1:]}"
+        found.append(arg)
+    return found
+
+
+def _unknown_words(unknown: Sequence[str], known: Sequence[str]) -> list[str]:
+    """A line a word that no flag takes; the value of an unknown flag is told with the flag."""
+    return [
+        f"{word}: no such flag.{nearest(word.split('=')[0], known)}"
+        if word.startswith("-")
+        else f"{word}: not a flag; lists are written with commas: --folds 0,2"
+        for before, word in pairwise(["", *unknown])
+        if word.startswith("-") or not before.startswith("-")
+    ]
+
+
+def _restore_environment() -> None:
+    for variable, text in _before_flags.items():
+        if text is None:
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = text
+    _before_flags.clear()
+
+
+def load_config(
+    argv: Sequence[str] | None = None,
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+    *,
+    description: str = "",
+) -> tuple[ModuleType, argparse.Namespace]:
+    """The config module with every override applied, and the script's own flags.
+
+    Every script starts here, so this also tells the allocator to keep what is freed.
+
+    Args:
+        argv: the words after the script's name; None takes them from the command line.
+        add_arguments: adds the script's own flags to the parser.
+        description: first lines of `--help`.
+
+    Raises:
+        UserError: an unknown flag or variable, a text that does not fit, a value out of range;
+            all of them at once.
+    """
+    parser = build_parser(description, add_arguments)
+    words = _find_flag_files(sys.argv[1:] if argv is None else argv)
+    args, unknown = parser.parse_known_args(words)
+    known = [option for action in parser._actions for option in action.option_strings]
+    problems = _unknown_words(unknown, known)
+    _restore_environment()
+    for name, text in vars(args).items():
+        if name.isupper():
+            _before_flags[PREFIX + name] = os.environ.get(PREFIX + name)
+            os.environ[PREFIX + name] = text
+    try:
+        sys.modules.pop("config", None)
+        config = importlib.import_module("config")
+    except ConfigError as error:
+        _restore_environment()
+        raise ConfigError(problems + error.problems) from None
+    raise_all(problems, HEADLINE)
+    keep_freed_memory()
+    return config, args
