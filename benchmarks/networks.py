@@ -1,7 +1,6 @@
 """Networks of noise for benchmarks: speed does not depend on what the weights have learned."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from data.specs import DataSpec
 from inference.predictor import choose_device
 from Lightning_module import Recipe, SegmentationModule, build_module
+from runs.reports import FoldReport, Report
 
 DEVICE = choose_device("auto")
 
@@ -40,14 +40,10 @@ def write_run(root: Path, name: str, side: int, *, folds: int, views: tuple[str,
         content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
         torch.save({**content, "pytorch-lightning_version": "2.6.0"}, path)
         where = path.relative_to(root / "logs").as_posix()
-        records.append({"fold": fold, "checkpoint": where})
-    report = {
-        "run": "bench", "threshold": 0.5, "min_area": 0, "folds": records, "tta": list(views),
-        "spec": DataSpec(size=(side, side)).to_dict(),
-    }  # fmt: skip
-    folder = root / "output" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report))
+        records.append(FoldReport(fold=fold, checkpoint=where))
+    spec = DataSpec(size=(side, side))
+    report = Report(run="bench", metric="dice", score=None, spec=spec, folds=records, tta=views)
+    report.write(root / "output" / "bench" / "report.json")
 
 
 def finish(value: Any = None) -> Any:

@@ -8,6 +8,7 @@ row a class) and report.html, the page to look at.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from runs.experiment import (
     quiet_lightning,
     scored_checkpoint,
 )
+from runs.reports import FoldReport, Report, report_path
 from training.precision import precision_here
 
 
@@ -209,44 +211,44 @@ def write_report(
     """Writes oof.csv and report.json; returns the table of images, worst first."""
     import pandas as pd
 
+    from data.specs import DataSpec
+
     table = pd.DataFrame(scorer.rows)
     ranked = table.sort_values([config.METRIC, "img"])
     with writing(config.RUN_OUTPUT / "oof.csv") as part:
         (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
-    dropped = ("rows", "sums", "state", "spec", "recipe")
     scores = scorer.scores()
-    path = config.RUN_OUTPUT / "report.json"
+    path = report_path(config, config.RUN)
     content = table.sort_values("img").to_csv(index=False).encode()
     key = hashlib.sha256(content).hexdigest()[:16]
-    write_json(
-        path,
-        {
-            "run": config.RUN,
-            "metric": config.METRIC,
-            "score": scores[config.METRIC],
-            "scores": scores,
-            "per_class": scorer.per_class(),
-            "images": len(table),
-            "holdout": holdout,
-            "tta": config.TTA,
-            "threshold": config.THRESHOLD,
-            "min_area": config.MIN_AREA,
-            "spec": records[0]["spec"],
-            "recipe": records[0]["recipe"],
-            "folds": [{k: v for k, v in r.items() if k not in dropped} for r in records],
-            "oof_key": key,
-            **_known_tuning(path, key),
-        },
-    )
+    known = _known_report(path, key)
+    Report(
+        run=config.RUN,
+        metric=config.METRIC,
+        score=scores[config.METRIC],
+        spec=DataSpec.from_dict(records[0]["spec"]),
+        images=len(table),
+        scores=scores,
+        per_class=scorer.per_class(),
+        holdout=holdout,
+        tta=config.TTA,
+        threshold=config.THRESHOLD,
+        min_area=config.MIN_AREA,
+        recipe=records[0]["recipe"],
+        folds=[FoldReport.of(record) for record in records],
+        oof_key=key,
+        rules=known.rules if known else (),
+        tuning=known.tuning if known else {},
+    ).write(path)
     return ranked
 
 
-def _known_tuning(path: Path, key: str) -> dict[str, Any]:
-    """What tune.py stored, as long as it was tuned on these very predictions."""
-    report = json.loads(path.read_text()) if path.is_file() else {}
-    if report.get("oof_key") != key:
-        return {}
-    return {name: report[name] for name in ("rules", "tuning") if name in report}
+def _known_report(path: Path, key: str) -> Report | None:
+    """The report of before with its tuning, as long as that is of these very predictions."""
+    with contextlib.suppress(UserError):  # none, or broken: this one takes its place
+        report = Report.read(path)
+        return report if report.oof_key == key else None
+    return None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

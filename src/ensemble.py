@@ -160,35 +160,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     reports = [read_report(config, run) for run in runs]
 
     from competition.tables import find_images
-    from postprocessing.rules import describe, rules_of
+    from postprocessing.rules import describe
     from submissions.check import check_file
     from submissions.plan import match_images, read_plan
     from submissions.rows import PartFile, build_format, fingerprint
 
     folder = config.OUTPUT / "+".join(runs)
     blended = read_blend(folder, reports)
-    blend = blended.get("blend", {})
+    blend = blended.blend if blended else None
     checkpoints = [checkpoints_of(config, report) for report in reports]
     plan = read_plan(config)
     found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
     match_images(plan, found, config.TEST_PATH)
     first = reports[0]
-    task, classes = first["spec"]["task"], first["spec"]["classes"]
-    form = build_format(config, plan, task=task, classes=classes)
+    task = first.spec.task
+    form = build_format(config, plan, task=task, classes=first.spec.classes)
     for name in ("THRESHOLD", "MIN_AREA"):
-        if not (blended or first).get("rules") and getattr(config, name) != first[name.lower()]:
-            print(f"note: {name} is {first[name.lower()]} as when {runs[0]} was scored, not "
-                  f"{getattr(config, name)}: score it again to change it")  # fmt: skip
+        scored, now = getattr(first, name.lower()), getattr(config, name)
+        if not (blended or first).rules and scored != now:
+            print(f"note: {name} is {scored} as when {runs[0]} was scored, not {now}: score it "
+                  "again to change it")  # fmt: skip
     how = How(
-        rules=rules_of(blended or first),
-        views=[report.get("tta", ()) for report in reports],
-        weights=blend.get("weights"),
-        kind=blend.get("kind", "probs"),
+        rules=(blended or first).decision,
+        views=[report.tta for report in reports],
+        weights=blend.weights if blend else None,
+        kind=blend.kind if blend else "probs",
     )
     # What is asked for after an image is predicted predicts it again.
     asked = [config.SAVE_MASKS, config.SAVE_PROBS, config.UNREADABLE]
     paths = [str(path) for run in checkpoints for path in run]
-    key = fingerprint(reports, blended, vars(form), paths, asked, config.TEST_CSV)
+    decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
+    key = fingerprint(decided, vars(form), paths, asked, config.TEST_CSV)
     mine = plan.images[index::count]
     clear_parts(folder)
     with PartFile(part_path(folder, index, count), key) as part:

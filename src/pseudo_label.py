@@ -19,7 +19,7 @@ from core.errors import UserError, script
 from core.files import write_json, writing
 from core.flags import load_config, number
 from runs.experiment import check_same_folds, load_folds, loader_spec
-from runs.reports import checkpoints_of, read_report
+from runs.reports import Report, checkpoints_of, read_report
 from training.precision import precision_here
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
@@ -38,7 +38,7 @@ def sure_pixels(probs: "Tensor", task: str) -> "Tensor":
 
 def label_fold(
     config: Any, images: list[tuple[str, Path]], checkpoint: Path, folder: Path, *,
-    report: dict[str, Any], confident: float,
+    report: Report, confident: float,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Writes masks by one network; returns a row of pseudo.csv for each image it is sure of.
 
@@ -49,11 +49,11 @@ def label_fold(
     from inference.predictor import build_stream, choose_device, load_teams, predict_batch
     from postprocessing.rules import Rule, decide_by
 
-    device, task = choose_device(config.ACCELERATOR), report["spec"]["task"]
+    device, task = choose_device(config.ACCELERATOR), report.spec.task
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams([[checkpoint]], device, views=[report.get("tta", ())])
+    teams = load_teams([[checkpoint]], device, views=[report.tta])
     # Tuned rules were chosen on all folds, this student's validation images among them.
-    rules = [Rule(report["threshold"])] * report["spec"]["classes"]
+    rules = [Rule(report.threshold)] * report.spec.classes
     paths, rows = dict(images), []
     for batch in build_stream(images, teams, loader_spec(config)):
         for img, _, probs in predict_batch(batch, teams, device, precision=precision):
@@ -83,8 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
-    report = read_report(config, config.RUN)
     table = load_folds(config)
+    report = read_report(config, config.RUN)
     check_same_folds(config)
 
     import pandas as pd
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     for checkpoint in checkpoints_of(config, report):
         teacher = checkpoint.relative_to(config.LOGS).as_posix()
-        fold = next(one["fold"] for one in report["folds"] if one["checkpoint"] == teacher)
+        fold = next(one.fold for one in report.folds if one.checkpoint == teacher)
         rows = label_fold(
             config, list(images.items()), checkpoint, folder / f"fold_{fold}", report=report,
             confident=args.confident,

@@ -27,14 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     quiet_lightning()
     images, report = open_oof(config, table, config.RUN, mask_source(config))
-    check_same_task(config, report["spec"])
-    if any(fold["checkpoint"].endswith("soup.ckpt") for fold in report["folds"]):
+    check_same_task(config, report.spec)
+    if any(fold.checkpoint.endswith("soup.ckpt") for fold in report.folds):
         print(f"run {config.RUN!r} has its soup: delete soup.ckpt and score it again to go back")
         return 0
     whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
-    trials = [
-        fold_path(config, fold["fold"]) / "checkpoints" / "soup.trial" for fold in report["folds"]
-    ]
+    trials = [fold_path(config, fold.fold) / "checkpoints" / "soup.trial" for fold in report.folds]
     try:
         taken = weigh_soup(config, images, whole)
         for trial in trials if taken else []:

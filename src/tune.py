@@ -13,10 +13,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
-from core.files import write_json
 from core.flags import load_config
 from runs.experiment import check_same_folds, load_folds
-from runs.reports import check_same_task, read_report
+from runs.reports import check_same_task, read_report, report_path
 
 # --help and wrong flags answer at once: torch comes in where it is used.
 if TYPE_CHECKING:
@@ -78,9 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = load_folds(config)
     check_same_folds(config)
-    path = config.RUN_OUTPUT / "report.json"
+    path = report_path(config, config.RUN)
     report = read_report(config, config.RUN)
-    check_same_task(config, report["spec"])
+    check_same_task(config, report.spec)
 
     from competition.tables import mask_source
     from postprocessing.rules import Rules
@@ -94,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         root=config.INPUT,
         task=config.TASK,
         classes=config.CLASSES,
-        border=report["spec"].get("instances") == "border",
+        border=report.spec.border,
     )
     tuned, objective = tune_images(config, images)
     names = config.CLASS_NAMES or [f"class {k}" for k in range(config.CLASSES)]
@@ -109,8 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if images.border and objective.kind != "instances":
             # Pixels say nothing of objects: they stay split as they were scored.
             each = [replace(rule, split=True) for rule in each]
-        rules = [rule.to_dict() for rule in each]
-        write_json(path, {**report, "rules": rules, "tuning": told})
+        replace(report, rules=each, tuning=told).write(path)
         write_page(config)
     print(
         f"{objective.name} of {len(images)} images: untuned {told['untuned']:.4f}, tuned "

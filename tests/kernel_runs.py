@@ -1,7 +1,7 @@
 """A competition whose runs are scored, as far as a kernel needs them: weights, reports, flags."""
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from data.specs import DataSpec
 from kaggle_stub import Stub
 from Lightning_module import Recipe, SegmentationModule, build_module
 from postprocessing.rules import Rule
+from runs.reports import Blend, FoldReport, Report
 
 SLUG = "demo-cars"
 # The smallest networks that SMP and timm build: a second of start, a megabyte of weights.
@@ -43,29 +44,19 @@ def write_run(competition: Competition, run: str, *, folds: int = FOLDS) -> None
         path.parent.mkdir(parents=True)
         content = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
         torch.save({**content, "pytorch-lightning_version": "2.6.0"}, path)
-        records.append({"fold": fold, "checkpoint": name})
-    report = {
-        "run": run,
-        "threshold": 0.5,
-        "min_area": 3,
-        "spec": spec.to_dict(),
-        "folds": records,
-    }
+        records.append(FoldReport(fold=fold, checkpoint=name))
+    report = Report(run=run, metric="dice", score=0.5, spec=spec, min_area=3, folds=records)
     if run == "first":
-        report |= {"tta": ["flip_h", "rot90"], "rules": [RULE.to_dict()]}
-    write_report(competition, run, report)
+        report = replace(report, tta=["flip_h", "rot90"], rules=[RULE])
+    report.write(competition.output / run / "report.json")
 
 
 def write_blend(competition: Competition) -> None:
     """What blend.py and tune.py leave of both runs: unequal weights, a mean of logits, a rule."""
-    blend = {"oof_keys": [None, None], "weights": [0.3, 0.7], "kind": "logits"}
-    write_report(competition, "+".join(NETWORKS), {"blend": blend, "rules": [RULE.to_dict()]})
-
-
-def write_report(competition: Competition, run: str, report: dict) -> None:
-    folder = competition.output / run
-    folder.mkdir()
-    (folder / "report.json").write_text(json.dumps(report))
+    blend = Blend(oof_keys=[None, None], weights=[0.3, 0.7], kind="logits")
+    run, spec = "+".join(NETWORKS), DataSpec()
+    report = Report(run=run, metric="dice", score=0.5, spec=spec, rules=[RULE], blend=blend)
+    report.write(competition.output / run / "report.json")
 
 
 def sharpen(module: SegmentationModule) -> None:

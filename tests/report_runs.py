@@ -119,9 +119,14 @@ def fold_record(config: Any, masks: Any, table: Any, fold: int, levels: Any) -> 
         scorer.add(row, torch.from_numpy(levels[row["img"]]) / 255, fold=fold)
     spec = {"task": config.TASK, "classes": config.CLASSES, "class_names": config.CLASS_NAMES}
     return {
-        "fold": fold, "images": len(rows), "spec": spec, "recipe": {}, "scores": scorer.scores(),
+        "fold": fold,
+        "checkpoint": f"baseline/fold_{fold}/checkpoints/best.ckpt",
+        "images": len(rows),
+        "spec": spec,
+        "recipe": {},
+        "scores": scorer.scores(),
         **scorer.record(),
-    }  # fmt: skip
+    }
 
 
 def write_logs(folder: Path, fold: int, metric: str) -> None:

@@ -12,7 +12,8 @@ from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
 from imaging.levels import write_probs
-from postprocessing.rules import Rule, Rules, decide_by, describe, rules_of
+from postprocessing.rules import Rule, Rules, decide_by, describe
+from runs.reports import Report
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from stages import CLASS_FLAGS, call, copy_of, train_and_score, write_classes
@@ -290,7 +291,7 @@ def test_the_chain_follows_the_tuned_classes(scored, tmp_path: Path, capsys) -> 
     tuning = report["tuning"]
     assert np.isclose(tuning["untuned"], before["score"], atol=5e-3)
     assert [step["step"] for step in tuning["classes"][0]] == ["weights", "parts"]
-    assert len(rules_of(report)) == 3
+    assert len(Report.read(path).decision) == 3
     rules = [Rule(weight=16.0).to_dict(), Rule(weight=1e-9).to_dict(), Rule().to_dict()]
     path.write_text(json.dumps({**report, "rules": rules}))
     capsys.readouterr()

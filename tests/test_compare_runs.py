@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import compare_runs
+from data.specs import DataSpec
 from postprocessing.means import mean_probs
 from postprocessing.rules import Rule
 from runs.finalists import advise
 from runs.ledger import read_runs, read_scalars
+from runs.reports import Report
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from scoring.oof_scores import common_images, oof_values
@@ -28,9 +30,8 @@ def write_run(root: Path, name: str, score: float | None, **knobs: object) -> No
     settings = {"METRIC": "dice", "LR": 0.001, "EPOCHS": 3, "SIZE": [1, 2], **knobs}
     (folder / "run.json").write_text(json.dumps({"folds": "x", "knobs": settings}))
     if score is not None:
-        (root / "output" / name).mkdir(parents=True)
-        report = {"score": score, "metric": "dice"}
-        (root / "output" / name / "report.json").write_text(json.dumps(report))
+        report = Report(run=name, metric="dice", score=score, spec=DataSpec())
+        report.write(root / "output" / name / "report.json")
 
 
 @pytest.fixture
@@ -121,9 +122,8 @@ def write_scored(competition, name: str, noise: float, seed: int) -> None:
         write_probs(folder / f"{row['img']}.png", torch.from_numpy(probs)[None])
         rows.append({"img": row["img"], "fold": row["kfold"]})
     pd.DataFrame(rows).to_csv(config.RUN_OUTPUT / "oof.csv", index=False)
-    spec = {"task": "binary", "classes": 1}
-    report = {"threshold": 0.5, "min_area": 0, "spec": spec, "score": 0.5, "metric": "dice"}
-    (config.RUN_OUTPUT / "report.json").write_text(json.dumps(report))
+    report = Report(run=name, metric="dice", score=0.5, spec=DataSpec())
+    report.write(config.RUN_OUTPUT / "report.json")
 
 
 @pytest.mark.parametrize("metric", ["dice", "dataset_iou", "map"])

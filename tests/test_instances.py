@@ -25,7 +25,8 @@ from measures.matching import instance_map
 from metrics import build_metric
 from model_dispatcher import MODELS
 from postprocessing.objects import border_reach, draw_borders, renumber, split_objects
-from postprocessing.rules import Rule, apply_rule, decide_levels, label_levels, rules_of
+from postprocessing.rules import Rule, apply_rule, decide_levels, label_levels
+from runs.reports import Report
 from scoring.objective import build_objective
 from scoring.oof import OofImages
 from stages import (
@@ -279,7 +280,7 @@ def test_other_runs_beside_one_with_a_border(
 def test_tuning_pixels_leaves_objects_split(split_run: Competition, tmp_path: Path) -> None:
     own = copy_of(split_run, tmp_path)
     assert call("tune", own.flags(*LEARN, *BORDER, "--metric", "dice")) == 0
-    (rule,) = rules_of(report_of(own))
+    (rule,) = Report.read(own.output / "baseline" / "report.json").decision
     assert rule.split
 
 

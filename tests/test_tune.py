@@ -13,7 +13,7 @@ from core.errors import UserError
 from imaging.levels import write_probs
 from measures.matching import instance_map
 from metrics import decide
-from postprocessing.rules import Rule, apply_rule, decide_by, drop_small, fill_holes, rules_of
+from postprocessing.rules import Rule, apply_rule, decide_by, drop_small, fill_holes
 from scoring.bootstrap import paired_gain
 from scoring.nested import choose_nested, choose_plateau, fold_blocks, groups_of
 from scoring.objective import build_objective, count_values
@@ -371,13 +371,6 @@ def test_a_plain_rule_is_the_plain_decision() -> None:
     assert np.array_equal(mask, decide(probs[None], task="multilabel")[0].numpy())
     ids = decide_by([Rule()] * 3, probs, task="multiclass")
     assert np.array_equal(ids, probs.argmax(0).numpy())
-
-
-def test_a_report_without_tuning_keeps_its_knobs() -> None:
-    report = {"threshold": 0.4, "min_area": 7, "spec": {"classes": 2}}
-    assert rules_of(report) == [Rule(0.4, min_area=7)] * 2
-    stored = json.loads(json.dumps({**report, "rules": [Rule(0.3, fill_holes=True).to_dict()]}))
-    assert rules_of(stored) == [Rule(0.3, fill_holes=True)]
 
 
 def test_areas_end_at_the_median() -> None:

@@ -13,13 +13,15 @@ import json
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
 from core.files import write_json, writing
 from kernel_side.mount import MANIFEST, file_hash
+from runs.reports import Report
 
 METADATA = "dataset-metadata.json"
 WHEEL_DATE = (1980, 1, 1, 0, 0, 0)
@@ -60,22 +62,20 @@ def export_weights(checkpoint: Path, target: Path, *, half: bool) -> None:
     write_json(target.with_name(target.name + ".json"), described)
 
 
-def export_run(
-    report: Mapping[str, Any], checkpoints: Sequence[Path], folder: Path, *, half: bool
-) -> str:
+def export_run(report: Report, checkpoints: Sequence[Path], folder: Path, *, half: bool) -> str:
     """Writes a run's weights and its report; returns the report's file name."""
-    run = safe_name(report["run"])
+    run = safe_name(report.run)
     by_name = {path.as_posix(): path for path in checkpoints}
     folds = []
-    for fold in report["folds"]:
-        path = next((by_name[n] for n in by_name if n.endswith("/" + fold["checkpoint"])), None)
+    for fold in report.folds:
+        path = next((by_name[n] for n in by_name if n.endswith("/" + fold.checkpoint)), None)
         if path is None:
             continue
-        name = f"{run}.fold_{fold['fold']}"
+        name = f"{run}.fold_{fold.fold}"
         export_weights(path, folder / name, half=half)
-        folds.append({**fold, "checkpoint": f"{name}.safetensors"})
+        folds.append(replace(fold, checkpoint=f"{name}.safetensors"))
     name = f"{run}.report.json"
-    write_json(folder / name, {**report, "folds": folds})
+    replace(report, folds=folds).write(folder / name)
     return name
 
 

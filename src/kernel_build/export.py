@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import script
-from core.files import write_json
 from core.flags import load_config
 from core.knobs import SRC
 from kernel_build.bundle import add_wheels, export_run, safe_name, write_manifest
@@ -30,7 +29,7 @@ def export_runs(
     blended = read_blend(config.OUTPUT / both, [read_report(config, run) for run in runs])
     if blended:
         reports[both] = f"{safe_name(both)}.blend.json"
-        write_json(folder / reports[both], blended)
+        blended.write(folder / reports[both])
     return reports
 
 

@@ -1,6 +1,6 @@
 """From probabilities to the submitted mask: what tune.py chooses and ensemble.py applies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -103,16 +103,6 @@ class Rules:
 def describe(rules: Sequence[Rule], task: str) -> str:
     """The decision in words; of classes that are decided apart the first one's."""
     return Rules(tuple(rules)).changes() if task == "multiclass" else rules[0].changes()
-
-
-def rules_of(report: Mapping[str, Any]) -> list[Rule]:
-    """The rule of each class in a report.json: what tune.py stored, else the report's knobs."""
-    if report.get("rules"):
-        return [Rule(**values) for values in report["rules"]]
-    spec = report["spec"]
-    border = spec.get("instances") == "border"
-    plain = Rule(threshold=report["threshold"], min_area=report["min_area"], split=border)
-    return [plain] * spec["classes"]
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:

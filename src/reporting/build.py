@@ -59,21 +59,21 @@ def build_section(run: ReportRun, key: str) -> Section | None:
 def page_tiles(run: ReportRun) -> list[tuple[str, str, str]]:
     """(name, value, note) of the numbers at the top."""
     report = run.report
-    folds = [fold["scores"].get(run.metric) for fold in report.get("folds", [])]
+    folds = [fold.scores.get(run.metric) for fold in report.folds]
     known = np.array([score for score in folds if score is not None], float)
     spread = f"folds {known.min():.4f} to {known.max():.4f}" if len(known) > 1 else ""
-    tiles = [(run.metric, number(report["score"]), spread)]
+    tiles = [(run.metric, number(report.score), spread)]
     if len(known) > 1:
         tiles.append(("spread of folds", f"± {known.std(ddof=1):.4f}", "standard deviation"))
-    tuning = report.get("tuning")
+    tuning = report.tuning
     if tuning:
         gain = tuning["held_out"] - tuning["untuned"]
         name, score = f"{tuning['metric']} tuned", number(tuning["held_out"])
         tiles.append((name, score, f"{gain:+.4f} held out"))
-    held = report.get("holdout") or {}
+    held = report.holdout
     if held:
         tiles.append(("hold-out", number(held["scores"][run.metric]), f"{held['images']} images"))
-    return [*tiles, ("images", str(report["images"]), _folds(len(folds)))]
+    return [*tiles, ("images", str(report.images), _folds(len(folds)))]
 
 
 def _folds(count: int) -> str:
@@ -92,7 +92,7 @@ def write_page(config: Any) -> Path:
     try:
         tiles = page_tiles(run)
     except BROKEN:
-        tiles = [(run.metric, number(run.report.get("score")), "")]
+        tiles = [(run.metric, number(run.report.score), "")]
     page = render_page(
         [section for key in SECTIONS if (section := build_section(run, key))],
         title=config.RUN,
@@ -113,4 +113,4 @@ def write_page(config: Any) -> Path:
 
 
 def _tta(run: ReportRun) -> list[str]:
-    return list(run.report.get("tta") or [])
+    return list(run.report.tta)

@@ -48,7 +48,7 @@ def curves_section(run: ReportRun) -> Section:
 
 
 def _fold_numbers(run: ReportRun) -> list[int]:
-    return [fold["fold"] for fold in run.report.get("folds", [])]
+    return [fold.fold for fold in run.report.folds]
 
 
 def read_curves(path: Path, metric: str) -> dict[str, Points]:

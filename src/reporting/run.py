@@ -1,15 +1,14 @@
 """What a report knows of a run: its files, read when they are needed, and what they lack."""
 
-import json
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from core.errors import UserError
-from postprocessing.rules import Rule, rules_of
+from postprocessing.rules import Rule
 from runs.predictions import open_oof
-from runs.reports import check_same_task
+from runs.reports import check_same_task, read_report
 from scoring.oof import OofImages
 from scoring.oof_counts import OofCounts, count_oof
 
@@ -26,30 +25,23 @@ class ReportRun:
 
     def __init__(self, config: Any):
         self.config = config
-        path = config.RUN_OUTPUT / "report.json"
-        if not path.is_file():
-            raise UserError(f"no {path}. Score the run first: python src/Lightning_tester.py")
-        try:
-            self.report = json.loads(path.read_text())
-            spec = self.report["spec"]
-            self.task, self.classes = spec["task"], int(spec["classes"])
-            self.metric = self.report["metric"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is broken ({error}): run Lightning_tester.py again") from error
+        self.report = read_report(config, config.RUN)
+        spec = self.report.spec
+        self.task, self.classes, self.metric = spec.task, spec.classes, self.report.metric
         check_same_task(config, spec)
-        names = spec.get("class_names") or config.CLASS_NAMES
+        names = spec.class_names or config.CLASS_NAMES
         plain = ["foreground"] if self.classes == 1 else [f"class {k}" for k in range(self.classes)]
         self.names = list(names) or plain
 
     @property
     def rules(self) -> list[Rule]:
         """How each class is decided now: what tune.py stored, else the threshold."""
-        return rules_of(self.report)
+        return self.report.decision
 
     @property
     def tuned(self) -> bool:
         """Whether tune.py has stored rules."""
-        return bool(self.report.get("rules"))
+        return bool(self.report.rules)
 
     @cached_property
     def masks(self) -> Any:

@@ -22,14 +22,14 @@ CONFUSED_CLASSES = 40
 def folds_section(run: ReportRun) -> Section:
     """Scores of each fold by every metric, with mean and spread, and of the hold-out fold."""
     report = run.report
-    scores = report.get("scores") or {run.metric: report["score"]}
+    scores = report.scores or {run.metric: report.score}
     names = list(dict.fromkeys([run.metric, *scores]))
-    folds = [fold for fold in report.get("folds", []) if fold.get("scores")]
+    folds = [fold for fold in report.folds if fold.scores]
     values = np.array(
-        [[_float(fold["scores"].get(name)) for name in names] for fold in folds], float
+        [[_float(fold.scores.get(name)) for name in names] for fold in folds], float
     ).reshape(len(folds), len(names))
     rows = [
-        [Cell(f"fold {fold['fold']}"), Cell(str(fold["images"])), *map(_score, line)]
+        [Cell(f"fold {fold.fold}"), Cell(str(fold.images)), *map(_score, line)]
         for fold, line in zip(folds, values, strict=True)
     ]
     foot = []
@@ -38,8 +38,8 @@ def folds_section(run: ReportRun) -> Section:
         foot.append([Cell("mean of folds"), Cell(""), *map(_score, mean)])
         foot.append([Cell("± standard deviation"), Cell(""), *map(_score, spread)])
     pooled = [_score(_float(scores.get(name))) for name in names]
-    foot.append([Cell("all images together"), Cell(str(report["images"])), *pooled])
-    held = report.get("holdout") or {}
+    foot.append([Cell("all images together"), Cell(str(report.images)), *pooled])
+    held = report.holdout
     if held:
         line = [_score(_float(held["scores"].get(name))) for name in names]
         foot.append([Cell(f"hold-out fold {held['fold']}"), Cell(str(held["images"])), *line])
@@ -48,9 +48,9 @@ def folds_section(run: ReportRun) -> Section:
     if len(folds) == 1:
         notes = ["One fold: there is no spread, and the score is of that fold's images only."]
     figures = {
-        "score": report["score"],
+        "score": report.score,
         "scores": scores,
-        "folds": {str(fold["fold"]): fold["scores"] for fold in folds},
+        "folds": {str(fold.fold): fold.scores for fold in folds},
     }
     return Section("folds", "Folds", [table], notes=notes, figures=figures)
 
@@ -217,7 +217,7 @@ def _css(colour: Colour) -> str:
 
 def tuning_section(run: ReportRun) -> Section | None:
     """What tune.py proposed, and what was taken; None where there is nothing to tune."""
-    tuning = run.report.get("tuning")
+    tuning = run.report.tuning
     if not tuning:
         words = "Not tuned: python src/tune.py chooses threshold, areas and holes."
         return None if run.task == "multiclass" else Section("tuning", "Tuning", lead=[words])

@@ -17,14 +17,14 @@ SCORED_WITH = ("THRESHOLD", "TTA", "MIN_AREA")
 def time_section(run: ReportRun) -> Section:
     """How long each fold took, and where its best epoch scored."""
     rows, notes, seconds = [], [], []
-    for fold in run.report.get("folds", []):
-        path = fold_path(run.config, fold["fold"]) / "finished.json"
+    for fold in run.report.folds:
+        path = fold_path(run.config, fold.fold) / "finished.json"
         try:
             done = json.loads(path.read_text())
             rows.append(_time_row(done))
             seconds.append(done["seconds"])
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-            notes.append(f"fold {fold['fold']}: no finished.json, or it is broken.")
+            notes.append(f"fold {fold.fold}: no finished.json, or it is broken.")
     if not rows:
         return Section("time", "Time", notes=notes or ["This run has no training of its own."])
     if len(rows) > 1:
@@ -62,7 +62,7 @@ def config_section(run: ReportRun) -> Section:
     except (IndexError, OSError, ValueError):
         notes = ["No config.json of the training: these are the knobs now."]
     for name in SCORED_WITH:
-        values[name] = run.report.get(name.lower(), values[name])
+        values[name] = getattr(run.report, name.lower())
     rows, others, changed = [], [], {}
     for _, name, text, _ in read_knobs(SRC / "config.py"):
         default, value = default_of(text), values.get(name)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import writing
+from runs.reports import Report
 
 RESULTS = (
     "run",
@@ -41,9 +42,9 @@ def read_run(folder: Path, logs: Path, output: Path) -> tuple[dict[str, Any], di
     row["metric"] = knobs["METRIC"]
     report_path = output / folder.name / "report.json"
     if report_path.is_file():
-        report = json.loads(report_path.read_text())
-        row |= {"score": report["score"], "metric": report["metric"]}
-        row["tuned"] = report.get("tuning", {}).get("held_out")
+        report = Report.read(report_path)
+        row |= {"score": report.score, "metric": report.metric}
+        row["tuned"] = report.tuning.get("held_out")
     row["fold_scores"] = " ".join(f"{fold['score']:.4f}" for fold in folds)
     row["folds"] = len(folds)
     row["epochs"] = max((fold["epochs"] for fold in folds), default=0)

@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor
 
 from core.errors import UserError
-from postprocessing.rules import rules_of
 from runs.experiment import load_folds
 from runs.finalists import advise
 from runs.predictions import open_oof
@@ -34,7 +33,7 @@ def run_values(config: Any, names: Sequence[str]) -> tuple[dict[str, Tensor], An
     common = common_images([images for images, _ in opened])
     whole = WholeScore(config.METRIC, task=common[0].task, classes=common[0].classes)
     values = {
-        name: oof_values([images], rules_of(report), whole, weights=[[1.0]])[:, 0]
+        name: oof_values([images], report.decision, whole, weights=[[1.0]])[:, 0]
         for name, images, (_, report) in zip(names, common, opened, strict=True)
     }
     return values, whole, np.array(common[0].groups)

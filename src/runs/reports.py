@@ -1,31 +1,204 @@
 """report.json of runs: the one pointer to checkpoints and to what was decided."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from core.errors import UserError
+from core.errors import UserError, nearest, raise_all
+from core.files import write_json
+
+# --help and wrong flags answer at once: torch comes in where a report is read.
+if TYPE_CHECKING:
+    from data.specs import DataSpec
+    from postprocessing.rules import Rule
+
+VERSION = 1
 
 
-def read_report(config: Any, run: str) -> dict[str, Any]:
-    """The report.json of a run.
+@dataclass(frozen=True, kw_only=True)
+class FoldReport:
+    """One fold of a report.
+
+    Attributes:
+        fold: its number.
+        checkpoint: of its network, relative to LOGS.
+        images: how many were scored.
+        scores: at native size, by metric.
+        at_network_size: loss and scores as the training's validation counts them.
+    """
+
+    fold: int
+    checkpoint: str
+    images: int = 0
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    at_network_size: Mapping[str, float | None] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "FoldReport":
+        """What a record of a scored fold, or report.json, says of it."""
+        return cls(**_known(cls, record))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """How several runs become one.
+
+    Attributes:
+        weights: of each run.
+        kind: of the mean, see `mean_probs`.
+        runs: their names.
+        score, equal, alone: out of fold: as chosen, of equal weights, of each run.
+        in_sample, held_out, interval: gains over equal weights; the last with 95 %.
+        oof_keys: of the predictions it was weighed on, in the order of the runs.
+    """
+
+    weights: Sequence[float]
+    kind: str
+    runs: Sequence[str] = ()
+    score: float | None = None
+    equal: float | None = None
+    alone: Sequence[float] = ()
+    in_sample: float | None = None
+    held_out: float | None = None
+    interval: Sequence[float] = ()
+    oof_keys: Sequence[str | None] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What is known of a scored run; `write` and `read` are the only way to report.json.
+
+    Attributes:
+        run: its name.
+        metric: that best.ckpt follows.
+        score: of `metric`, out of fold, over all images together; None: undefined.
+        spec: of the networks.
+        images: how many were scored.
+        scores: by metric, as `score`.
+        per_class: `score` of each class by its name.
+        holdout: fold, images and scores of the fold that no network saw; or empty.
+        tta: views besides the image as it is.
+        threshold, min_area: the decision that was scored.
+        recipe: of the training.
+        folds: none in a blend.
+        oof_key: of oof.csv's content.
+        rules: of each class, as tune.py chose them; none: not tuned.
+        tuning: what tune.py found, for the page and the ledger.
+        blend: where the run is a mean of runs.
+    """
+
+    run: str
+    metric: str
+    score: float | None
+    spec: "DataSpec"
+    images: int = 0
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+    per_class: Mapping[str, float | None] = field(default_factory=dict)
+    holdout: Mapping[str, Any] = field(default_factory=dict)
+    tta: Sequence[str] = ()
+    threshold: float = 0.5
+    min_area: int = 0
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    folds: Sequence[FoldReport] = ()
+    oof_key: str | None = None
+    rules: "Sequence[Rule]" = ()
+    tuning: Mapping[str, Any] = field(default_factory=dict)
+    blend: Blend | None = None
+
+    @property
+    def decision(self) -> "list[Rule]":
+        """The rule of each class: what tune.py stored, else the threshold that was scored."""
+        from postprocessing.rules import Rule
+
+        plain = Rule(self.threshold, min_area=self.min_area, split=self.spec.border)
+        return list(self.rules) or [plain] * self.spec.classes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the version first."""
+        return {"version": VERSION, **asdict(self)}
+
+    def write(self, path: Path) -> None:
+        """Writes report.json whole or not at all."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def read(cls, path: Path) -> "Report":
+        """The report in a file; one of before there were versions is read, too.
+
+        Raises:
+            UserError: no such file, a newer version, or broken.
+        """
+        remedy = f"score the run: python src/Lightning_tester.py --run {path.parent.name}"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.get("version", 0) > VERSION:
+                raise UserError(
+                    f"{path} is of version {values['version']}, this code reads up to {VERSION}: "
+                    f"update the code, or {remedy}"
+                )
+            return cls(**_arguments(values, path))
+        except FileNotFoundError:
+            raise UserError(f"no report {path}: {remedy}") from None
+        except UserError:
+            raise
+        except KeyError as error:
+            raise UserError(f"{path} is broken, {error} is missing: {remedy}") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is broken ({error}): {remedy}") from None
+
+
+def _arguments(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Arguments of Report from what its file holds."""
+    from data.specs import DataSpec
+
+    needed = {name: values[name] for name in ("run", "metric", "score", "spec")}
+    blend = values.get("blend")
+    return {
+        **_known(Report, values),
+        **needed,
+        "spec": DataSpec.from_dict(values["spec"]),
+        "folds": [FoldReport.of(fold) for fold in values.get("folds", ())],
+        "rules": [_rule(rule, path) for rule in values.get("rules", ())],
+        "blend": Blend(**_known(Blend, blend)) if blend else None,
+    }
+
+
+def _rule(values: Mapping[str, Any], path: Path) -> "Rule":
+    """A rule, all of it: what nobody reads would change masks silently."""
+    from postprocessing.rules import Rule
+
+    names = [known.name for known in fields(Rule)]
+    raise_all(
+        [f"{name!r}.{nearest(name, names)}" for name in values if name not in names],
+        f"{path}: a rule has what this code does not know, it knows {', '.join(names)}. Mend it, "
+        "or run src/tune.py again:",
+    )
+    return Rule(**values)
+
+
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {known.name for known in fields(kind)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def report_path(config: Any, run: str) -> Path:
+    """Where the report of a run lies."""
+    path: Path = config.OUTPUT / run / "report.json"
+    return path
+
+
+def read_report(config: Any, run: str) -> Report:
+    """The report of a run.
 
     Raises:
-        UserError: there is none.
+        UserError: as `Report.read`.
     """
-    path = config.OUTPUT / run / "report.json"
-    if not path.is_file():
-        raise UserError(
-            f"no report {path}. Score the run first: src/Lightning_tester.py --run {run}"
-        )
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is broken: {error}. Run src/Lightning_tester.py again") from None
+    return Report.read(report_path(config, run))
 
 
-def check_same_task(config: Any, spec: dict[str, Any]) -> None:
+def check_same_task(config: Any, spec: "DataSpec") -> None:
     """Makes sure that the configuration means what the run's network was made for.
 
     Args:
@@ -35,7 +208,7 @@ def check_same_task(config: Any, spec: dict[str, Any]) -> None:
     Raises:
         UserError: another TASK, CLASSES or INSTANCES.
     """
-    made = spec["task"], int(spec["classes"]), spec.get("instances", "components")
+    made = spec.task, spec.classes, spec.instances
     if made != (config.TASK, config.CLASSES, config.INSTANCES):
         raise UserError(
             f"run {config.RUN!r} has TASK={made[0]}, CLASSES={made[1]}, INSTANCES={made[2]}: got "
@@ -43,29 +216,31 @@ def check_same_task(config: Any, spec: dict[str, Any]) -> None:
         )
 
 
-def checkpoints_of(config: Any, report: dict[str, Any]) -> list[Path]:
+def checkpoints_of(config: Any, report: Report) -> list[Path]:
     """Checkpoints of the report's folds that TRAIN_FOLDS asks for.
 
     Raises:
         UserError: none is left.
     """
     wanted = config.TRAIN_FOLDS
-    chosen = [fold for fold in report["folds"] if wanted is None or fold["fold"] in wanted]
+    chosen = [fold for fold in report.folds if wanted is None or fold.fold in wanted]
     if not chosen:
-        known = [fold["fold"] for fold in report["folds"]]
-        raise UserError(f"run {report['run']!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
-    return [config.LOGS / fold["checkpoint"] for fold in chosen]
+        known = [fold.fold for fold in report.folds]
+        raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
+    return [config.LOGS / fold.checkpoint for fold in chosen]
 
 
-def read_blend(folder: Path, reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The report that blend.py left for these runs, {} without one.
+def read_blend(folder: Path, reports: Sequence[Report]) -> Report | None:
+    """The report that blend.py left for these runs, None without one.
 
     Raises:
         UserError: the runs were scored anew since.
     """
     path = folder / "report.json"
-    report = json.loads(path.read_text()) if len(reports) > 1 and path.is_file() else {}
-    if report and report["blend"]["oof_keys"] != [one.get("oof_key") for one in reports]:
+    report = Report.read(path) if len(reports) > 1 and path.is_file() else None
+    if report is None:
+        return None
+    if not report.blend or list(report.blend.oof_keys) != [one.oof_key for one in reports]:
         raise UserError(
             f"{path} was made of other predictions of these runs: run src/blend.py again, or "
             "delete it to weigh them alike"

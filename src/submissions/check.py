@@ -1,6 +1,5 @@
 """All checks of one submission file, as the configuration wants it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from competition.tables import find_images
 from core.errors import UserError
 from imaging.images import image_size
+from runs.reports import Report
 from submissions.linter import Linter
 from submissions.plan import match_images, read_plan
 from submissions.rows import build_format
@@ -34,13 +34,12 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
 
     A machine that only predicts (a kernel) has none of them: that is a note, not an error.
     """
-    from postprocessing.rules import rules_of
     from submissions.drift import drift_lines, oof_shares
 
     try:
         images, report = _sampled_oof(config, run_output)
         first_class = 0 if 0 in linter.plan.class_of.values() else 1
-        known = oof_shares(images, rules_of(report), first=first_class)
+        known = oof_shares(images, report.decision, first=first_class)
     except (UserError, OSError) as error:
         first = str(error).partition("\n")[0]
         linter.found.notes.append(f"not compared with out-of-fold masks: {first}")
@@ -54,18 +53,18 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
     return drift_lines(np.array(shares), known) if shares else []
 
 
-def _sampled_oof(config: Any, run_output: Path) -> tuple[Any, dict[str, Any]]:
+def _sampled_oof(config: Any, run_output: Path) -> tuple[Any, Report]:
     """At most SAMPLED of a run's stored predictions, with their masks, and its report."""
     from competition.tables import mask_source
     from runs.experiment import load_folds
     from scoring.oof import OofImages, read_oof_rows
 
     rows = read_oof_rows(load_folds(config), run_output)
-    report = json.loads((run_output / "report.json").read_text())
+    report = Report.read(run_output / "report.json")
     images = OofImages(
         run_output / "oof", rows[:: -(-len(rows) // SAMPLED)], masks=mask_source(config),
         root=config.INPUT, task=config.TASK, classes=config.CLASSES,
-        border=report["spec"].get("instances") == "border",
+        border=report.spec.border,
     )  # fmt: skip
     return images, report
 

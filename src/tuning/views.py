@@ -55,7 +55,7 @@ def fold_values(
     device = choose_device(config.ACCELERATOR)
     precision = precision_here(config.PRECISION, config.ACCELERATOR)
     (team,) = load_teams([[scored_checkpoint(config, fold)]], device)
-    check_same_task(config, team.spec.to_dict())
+    check_same_task(config, team.spec)
     plain = team.modules[0].model
     by_img = {row["img"]: row for row in rows}
     out = {}

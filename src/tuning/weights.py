@@ -1,15 +1,17 @@
 """Which mean of several runs, and how much of each: weighed out of fold, and written as a run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from core.files import write_json, writing
+from core.files import writing
 from imaging.levels import write_probs
 from postprocessing.means import KINDS, mean_probs, weight_grid
 from postprocessing.rules import Rule
+from runs.reports import Blend, Report
 from scoring.bootstrap import Gain, paired_gain
 from scoring.nested import choose_nested, fold_blocks, sum_blocks
 from scoring.objective import WholeScore
@@ -43,7 +45,7 @@ def choose(
 
 def weigh(
     runs: Sequence[OofImages], whole: WholeScore, threshold: float, names: Sequence[str]
-) -> dict[str, Any]:
+) -> Blend:
     """Kind and weights of the mean, with the scores that decided; prints them.
 
     Args:
@@ -69,17 +71,17 @@ def weigh(
     chosen = at if gain.real else 0
     alone = ", ".join(f"{name} {score:.4f}" for name, score in zip(names, singles, strict=True))
     print(f"alone: {alone}; equal weights {scores[0]:.4f}; taken {scores[chosen]:.4f}")
-    return {
-        "runs": list(names),
-        "kind": kind,
-        "weights": list(grid[chosen]),
-        "score": scores[chosen],
-        "equal": scores[0],
-        "alone": singles,
-        "in_sample": inside,
-        "held_out": gain.gain,
-        "interval": [gain.low, gain.high],
-    }
+    return Blend(
+        runs=list(names),
+        kind=kind,
+        weights=list(grid[chosen]),
+        score=scores[chosen],
+        equal=scores[0],
+        alone=singles,
+        in_sample=inside,
+        held_out=gain.gain,
+        interval=[gain.low, gain.high],
+    )
 
 
 def from_grid(
@@ -114,38 +116,34 @@ def _word(gain: Gain) -> str:
 
 
 def write_blend(
-    config: Any, runs: Sequence[OofImages], reports: Sequence[dict[str, Any]], blend: dict[str, Any]
+    config: Any, runs: Sequence[OofImages], reports: Sequence[Report], blend: Blend
 ) -> Any:
     """Writes output/<a+b>/oof/*.png, oof.csv and report.json; returns the folder."""
     import pandas as pd
 
-    folder = config.OUTPUT / "+".join(blend["runs"])
+    folder = config.OUTPUT / "+".join(blend.runs)
     (folder / "oof").mkdir(parents=True, exist_ok=True)
 
     def write(at: int) -> None:
-        probs = mean_probs(read_mean_inputs(runs, at), blend["weights"], blend["kind"])
+        probs = mean_probs(read_mean_inputs(runs, at), blend.weights, blend.kind)
         write_probs(folder / "oof" / f"{runs[0].rows[at]['img']}.png", probs)
 
     runs[0].each(write)
     rows = []
     for at, row in enumerate(runs[0].rows):
-        gates = mean_gates(runs, at, blend["weights"], blend["kind"]) or []
+        gates = mean_gates(runs, at, blend.weights, blend.kind) or []
         known = {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}
         rows.append({"img": row["img"], "fold": row["fold"], **known})
     with writing(folder / "oof.csv") as part:
         pd.DataFrame(rows).to_csv(part, index=False)
-    write_json(
-        folder / "report.json",
-        {
-            "run": folder.name,
-            "metric": config.METRIC,
-            "score": blend["score"],
-            "images": len(rows),
-            "threshold": config.THRESHOLD,
-            "min_area": config.MIN_AREA,
-            "spec": reports[0]["spec"],
-            "blend": {**blend, "oof_keys": [report.get("oof_key") for report in reports]},
-            "folds": [],
-        },
-    )
+    Report(
+        run=folder.name,
+        metric=config.METRIC,
+        score=blend.score,
+        spec=reports[0].spec,
+        images=len(rows),
+        threshold=config.THRESHOLD,
+        min_area=config.MIN_AREA,
+        blend=replace(blend, oof_keys=[report.oof_key for report in reports]),
+    ).write(folder / "report.json")
     return folder
