@@ -100,7 +100,9 @@ def stage(job: Job, bundle: Bundle, work: Path) -> tuple[Path, Path]:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     known = bundle.manifest["reports"]
-    missing = [f"{run}: the bundle has {', '.join(known)}" for run in job.runs if run not in known]
+    missing = [
+        f"{run}: the bundle has {', '.join(sorted(known))}" for run in job.runs if run not in known
+    ]
     raise_all(missing, "runs that are not in the bundle:")
     both = "+".join(job.runs)
     for run in dict.fromkeys([*job.runs, *([both] if both in known else [])]):
