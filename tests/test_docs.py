@@ -1,0 +1,126 @@
+"""The pages tell the truth: commands parse, constants are knobs, links lead somewhere."""
+
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from conftest import SRC
+
+ROOT = SRC.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"python src/(\w+)\.py([^\n#`]*)")
+MAKE = re.compile(r"(?:^|`)make (\w+)(?=`|$| +#)", re.MULTILINE)
+# Of other programs, in capitals as ours are.
+FOREIGN = {"ENCODER", "DATA", "GLIBC_TUNABLES", "MALLOC_", "SEG_"}
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """(script, its words) of every command line; what a shell would put in is "a"."""
+    inner = re.findall(r"\$\((.*?)\)", text)
+    parts = [re.sub(r"\$\(.*?\)", "a", text), *inner]
+    return [found for part in parts for found in COMMAND.findall(part)]
+
+
+COMMANDS = sorted({found for page in PAGES for found in commands(read(page))})
+
+
+class Parsed(BaseException):
+    """The script's own parser took the words."""
+
+
+@pytest.mark.parametrize(("script", "words"), COMMANDS, ids=map(" ".join, COMMANDS))
+def test_a_command_parses(script, words, monkeypatch, tmp_path):
+    """With the script's own parser and config's own checks; nothing is run."""
+    module = importlib.import_module(script)
+    load_config = module.load_config
+
+    def stop(*args, **kwargs):
+        load_config(*args, **kwargs)
+        raise Parsed
+
+    recipe = tmp_path / "mine.args"
+    recipe.write_text(own_recipe(read(ROOT / "README.md")), encoding="utf-8")
+    monkeypatch.setattr(module, "load_config", stop)
+    with pytest.raises(Parsed):
+        module.main(shlex.split(words.replace("recipes/mine.args", str(recipe))))
+
+
+def own_recipe(readme: str) -> str:
+    return readme.split("## Your own competition", 1)[1].split("```")[1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", read(page)):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert file.is_relative_to(ROOT), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", read(file), re.M)
+            slugs = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
+            assert anchor in slugs, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_constant_named_is_ours(page):
+    """A knob, or a table or constant of a module."""
+    words = set(re.findall(r"`([A-Z][A-Z0-9_]+)(?:=[^`]*)?`", read(page)))
+    source = "\n".join(
+        read(path) for folder in (SRC, ROOT / "tests") for path in folder.rglob("*.py")
+    )
+    ours = set(re.findall(r"^([A-Z][A-Z0-9_]+)\b.*=", source, re.M))
+    assert words - ours - FOREIGN == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_variables_name_knobs(page):
+    import config
+
+    assert set(re.findall(r"SEG_([A-Z_]+)=", read(page))) <= set(config.__annotations__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_exist(page):
+    """Modules by their path in src/, recipes and benchmarks by theirs."""
+    text = read(page)
+    for name in re.findall(r"\b([a-z_]+/\w+\.py)\b", text):
+        assert any((folder / name).is_file() for folder in (ROOT, SRC)), name
+    for name in re.findall(r"recipes/(\w+\.args)", text):
+        assert name == "mine.args" or (ROOT / "recipes" / name).is_file(), name
+    for names in re.findall(r"python benchmarks/run\.py ([\w ]*\w)", text):
+        for name in names.split():
+            assert (ROOT / "benchmarks" / f"bench_{name}.py").is_file(), name
+
+
+def test_make_has_the_targets_named():
+    targets = set(re.findall(r"^(\w+):", read(ROOT / "Makefile"), re.M))
+    named = {name for page in PAGES for name in MAKE.findall(read(page))}
+    assert named
+    assert named <= targets
+
+
+def test_the_page_of_knobs_is_that_of_config():
+    spec = importlib.util.spec_from_file_location("knobs_page", ROOT / "docs" / "knobs.py")
+    knobs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(knobs)
+    page = read(ROOT / "docs" / "training.md")
+    assert page == knobs.page_with_knobs(page), "run: python docs/knobs.py"
+
+
+def test_every_recipe_has_a_row():
+    rows = set(re.findall(r"^\| \[(\w+)\]\(", read(ROOT / "docs" / "competitions.md"), re.M))
+    assert rows == {path.stem for path in (ROOT / "recipes").glob("*.args")}
+
+
+def test_every_page_is_linked_from_the_readme():
+    linked = set(re.findall(r"\]\(docs/(\w+\.md)", read(ROOT / "README.md")))
+    assert linked == {page.name for page in PAGES[1:]}
