@@ -3,6 +3,7 @@
 python docs/knobs.py
 """
 
+import re
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -13,14 +14,15 @@ MARK = "<!-- knobs: written by `python docs/knobs.py` -->"
 
 
 def knob_tables() -> str:
-    """A heading and a table for each section of config.py: knob, default, meaning."""
+    """A heading and a table for each section of config.py: knob (* if free), default, meaning."""
     from core.knobs import read_knobs
 
-    lines = []
-    for section, knobs in groupby(read_knobs(SRC / "config.py"), key=lambda knob: knob[0]):
+    path, lines = SRC / "config.py", []
+    free = set(re.findall(r"^(\w+): Free\[", path.read_text(encoding="utf-8"), re.MULTILINE))
+    for section, knobs in groupby(read_knobs(path), key=lambda knob: knob[0]):
         lines += [f"### {section}", "", "| knob | default | meaning |", "| --- | --- | --- |"]
         for _, name, default, comment in knobs:
-            cells = [f"`{name}`", f"`{default}`", comment]
+            cells = [f"`{name}`" + " \\*" * (name in free), f"`{default}`", comment]
             lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
         lines.append("")
     return "\n".join(lines)
