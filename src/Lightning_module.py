@@ -14,7 +14,7 @@ from torch import nn
 from core.errors import UserError
 from data.specs import DataSpec
 from losses import build_loss
-from metrics import build_metric, count, decide
+from metrics import Evidence, build_metric, decide
 from model_dispatcher import build_model, encoder_of
 from postprocessing.rules import Rule, label_by
 
@@ -188,13 +188,16 @@ class SegmentationModule(pl.LightningModule):
         mask = decide(
             probs[:, : self.spec.classes], task=self.spec.task, threshold=self.recipe.threshold
         )
-        counts = count(mask, batch["mask"], task=self.spec.task, classes=self.spec.classes)
+        evidence = Evidence(
+            mask,
+            batch["mask"],
+            task=self.spec.task,
+            classes=self.spec.classes,
+            objects=lambda: (self._objects(probs, mask), batch["instances"]),
+        )
         metric: Any
         for name, metric in self.metrics.items():
-            if metric.needs == "instances":
-                metric.update(self._objects(probs, mask), batch["instances"])
-            else:
-                metric.update(counts=counts)
+            evidence.add_to(metric)
             shown = name == self.recipe.metric
             self.log(f"{stage}_{name}", metric, on_epoch=True, on_step=False, prog_bar=shown)
 

@@ -173,6 +173,57 @@ class LovaszLoss(MaskLoss):
         return self.class_mean(values, truth.sum((0, 2, 3)) > 0)
 
 
+class ForeignLoss(MaskLoss):
+    """Any loss of torch or of another library that takes (logits, target) and gives a scalar.
+
+    It is handed what torch's own take: float logits, and for multiclass ids (B, H, W) whose ignored
+    pixels bear its `ignore_index` (-100 where it has none), else float masks (B, K, H, W).
+
+    Args:
+        task, classes, ignore_index, class_weights: as `MaskLoss`; weights are refused.
+        criterion: its class or builder.
+        options: arguments of the criterion.
+
+    Raises:
+        UserError: class weights, which only the criterion's own row could give it.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        classes: int,
+        ignore_index: int | None = 255,
+        class_weights: Sequence[float] | None = None,
+        *,
+        criterion: Callable[..., nn.Module],
+        **options: Any,
+    ) -> None:
+        super().__init__(task, classes, ignore_index)
+        self.criterion = criterion(**options)
+        self.name = type(self.criterion).__name__
+        if class_weights is not None:
+            raise UserError(
+                f"CLASS_WEIGHTS: {self.name} is not of this project and does not take them: leave "
+                "them empty, and give it weights of its own in its row of LOSSES"
+            )
+
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+        if valid is not None:
+            target = target.where(valid, getattr(self.criterion, "ignore_index", -100))
+        value = self.criterion(logits, target)
+        if value.ndim:
+            raise UserError(
+                f"{self.name} gives {tuple(value.shape)} values, need one: set its reduction to "
+                "mean in its row of LOSSES"
+            )
+        return value
+
+
+def foreign(criterion: Callable[..., nn.Module], **options: Any) -> "Builder":
+    """A row of LOSSES from a loss class that is not of this project: foreign(nn.L1Loss)."""
+    return partial(ForeignLoss, criterion=criterion, **options)
+
+
 class WeightedSum(nn.Module):
     """The sum of several losses, each times its weight."""
 

@@ -1,12 +1,21 @@
 """Metrics by name: scores of decisions over the whole data set, never means of batch means.
 
-A metric takes the decided mask, not probabilities. Masks and targets are class ids (B, H, W) for
-`multiclass`, where target 255 is ignored, and {0, 1} (B, K, H, W) for `binary` and `multilabel`;
-`map` and its like take instance label images. States are sums, so ranks and uneven batches agree.
+Masks and targets are class ids (B, H, W) for `multiclass`, where target 255 is ignored, and {0, 1}
+(B, K, H, W) for `binary` and `multilabel`.
+
+A row is a builder (task, classes, class_names) of a torchmetrics Metric that says whether
+`higher_is_better`, and whose states are sums or lists, so that ranks, uneven batches and folds
+agree. Its attribute `needs` says what `update` takes; without one it is "mask":
+
+mask        update(mask, target): the decided mask and the truth, both int64
+counts      update(counts=...): `count` of the batch, made once for all that need it
+instances   update(matches=...): objects found and missed, `match_images`
+
+To take something else, add a property to `Evidence` and a line to its `taken_by`.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -14,7 +23,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from core.errors import UserError, pick
-from measures.matching import InstanceMetric
+from measures.matching import InstanceMetric, Match, match_images
 
 IGNORE = 255
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -115,7 +124,7 @@ class MaskMetric(Metric):
 
     higher_is_better = True
     full_state_update = False
-    needs = "mask"
+    needs = "counts"
 
     def __init__(
         self, task: str, classes: int, class_names: Sequence[str] | None = None, *, score: Score
@@ -233,6 +242,59 @@ class DatasetMetric(MaskMetric):
         return self.score(*self.counts.unbind(-1))
 
 
+class Evidence:
+    """What one batch tells its metrics; each part is made when a metric first needs it.
+
+    Args:
+        mask: of `decide`.
+        target: the truth, shaped likewise.
+        task: "binary", "multiclass" or "multilabel".
+        classes: K.
+        objects: gives predicted and true objects, as `match_images` takes them.
+    """
+
+    def __init__(
+        self, mask: Tensor, target: Tensor, *, task: str, classes: int,
+        objects: Callable[[], tuple[Any, Any]],
+    ) -> None:  # fmt: skip
+        self.mask, self.target, self.objects = mask, target, objects
+        self.task, self.classes = task, classes
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(B, K, 3) pixels of `count`."""
+        return count(self.mask, self.target, task=self.task, classes=self.classes)
+
+    @cached_property
+    def matches(self) -> list[Match]:
+        """(B,) objects of each image, found and missed."""
+        return match_images(*self.objects())
+
+    def taken_by(self, metric: Metric) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+        """Arguments of the metric's `update`."""
+        need = needs_of(metric)
+        if need == "counts":
+            return (), {"counts": self.counts}
+        if need == "instances":
+            return (), {"matches": self.matches}
+        return (self.mask.long(), self.target.long()), {}
+
+    def add_to(self, metric: Metric) -> None:
+        """Updates the metric with this batch."""
+        arguments, named = self.taken_by(metric)
+        metric.update(*arguments, **named)
+
+    def score(self, metric: Metric) -> float:
+        """The metric's score of this batch alone, which is added to it, too."""
+        arguments, named = self.taken_by(metric)
+        return float(metric(*arguments, **named))
+
+
+def needs_of(metric: Metric) -> str:
+    """What the metric takes: "mask" (any torchmetrics Metric), "counts" or "instances"."""
+    return getattr(metric, "needs", "mask")
+
+
 Builder = Callable[[str, int, Sequence[str] | None], Metric]
 
 # Each row is called with (task, classes, class_names).
@@ -258,6 +320,18 @@ def build_metric(
     """A fresh metric, the row `name` of METRICS.
 
     Raises:
-        UserError: an unknown name, or class names that do not fit.
+        UserError: an unknown name, class names that do not fit, or a row that cannot be followed.
     """
-    return pick(METRICS, name, "metric")(task, classes, class_names)
+    row = pick(METRICS, name, "metric")
+    try:
+        metric = row(task, classes, class_names)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"metric {name!r} of {classes} {task} classes: {error}") from error
+    if metric.higher_is_better is None:
+        raise UserError(
+            f"metric {name!r} does not say whether more is better: set higher_is_better on "
+            f"{type(metric).__name__}"
+        )
+    return metric

@@ -381,11 +381,11 @@ def test_areas_end_at_the_median() -> None:
 
 
 def test_a_metric_without_counts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchmetrics import MeanMetric
+    from torchmetrics.classification import BinaryJaccardIndex
 
     from metrics import METRICS
 
-    monkeypatch.setitem(METRICS, "own", lambda task, classes, names: MeanMetric())
+    monkeypatch.setitem(METRICS, "own", lambda task, classes, names: BinaryJaccardIndex())
     with pytest.raises(UserError, match="not made of pixel counts"):
         build_objective("own")
 

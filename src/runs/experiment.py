@@ -53,10 +53,10 @@ def recipe(config: Any) -> Any:
 def loader_spec(config: Any) -> Any:
     """LoaderSpec of the configuration."""
     from Lightning_datamodule import LoaderSpec
-    from metrics import build_metric
+    from metrics import build_metric, needs_of
 
     metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
-    return fill(LoaderSpec, config, instances=metric.needs == "instances")
+    return fill(LoaderSpec, config, instances=needs_of(metric) == "instances")
 
 
 def load_folds(config: Any) -> Any:

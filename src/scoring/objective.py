@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from metrics import DatasetMetric, ImageMetric, build_metric
+from metrics import DatasetMetric, ImageMetric, build_metric, needs_of
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def build_objective(name: str) -> Objective:
         UserError: an unknown name, or a metric that is not made of counts.
     """
     metric = build_metric(name, task="binary", classes=1)
-    if getattr(metric, "needs", "") == "instances":
+    if needs_of(metric) == "instances":
         return Objective(name, metric, "instances")
     for kind, base in (("image", ImageMetric), ("dataset", DatasetMetric)):
         if isinstance(metric, base):

@@ -1,15 +1,17 @@
 """Scores of whole images at their own size: a row an image, sums for the data set."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from torchmetrics.utilities import dim_zero_sum
 
 from competition.masks import MaskSource, mask_to_instances
+from core.errors import UserError, raise_all
 from data.specs import DataSpec, Row
-from measures.matching import match_images
-from metrics import METRICS, build_metric, count, decide
+from metrics import METRICS, Evidence, build_metric, decide, needs_of
 from postprocessing.rules import Rule, label_by
 
 
@@ -31,17 +33,30 @@ class Scorer:
         self.metric, self.threshold = metric, threshold
         self.rows: list[dict[str, Any]] = []
         told_apart = getattr(masks, "has_instances", False)
-        built: dict[str, Any] = {
-            name: build_metric(
-                name, task=spec.task, classes=spec.classes, class_names=spec.class_names
-            )
-            for name in dict.fromkeys([metric, *METRICS])
-        }
-        self.metrics = {
-            name: one
-            for name, one in built.items()
-            if one.needs == "mask" or told_apart or name == metric
-        }
+        self.metrics: dict[str, Any] = {metric: self._build(metric)}
+        for name in METRICS:
+            # A row for other tasks than this one's has nothing to say here.
+            with suppress(UserError):
+                built = self._build(name)
+                if needs_of(built) != "instances" or told_apart:
+                    self.metrics.setdefault(name, built)
+
+    def _build(self, name: str) -> Any:
+        """The row of METRICS, if it can be pooled over folds.
+
+        Raises:
+            UserError: it cannot, or it does not fit the task.
+        """
+        metric: Any = build_metric(
+            name, task=self.spec.task, classes=self.spec.classes, class_names=self.spec.class_names
+        )
+        pooled = [
+            state
+            for state, value in metric.metric_state.items()
+            if not isinstance(value, list) and metric._reductions[state] is not dim_zero_sum
+        ]
+        raise_all(pooled, f"metric {name!r} cannot be pooled over folds, states that are no sums:")
+        return metric
 
     def add(self, row: Row, probs: torch.Tensor, **columns: Any) -> None:
         """Scores probabilities (K, H, W) of one image; `columns` stand before its scores.
@@ -58,21 +73,19 @@ class Scorer:
         target = target[:, None] if self.spec.task == "binary" else target
         classes = probs[None, : self.spec.classes].cpu()
         mask = decide(classes, task=self.spec.task, threshold=self.threshold)
-        counts = count(mask, target, task=self.spec.task, classes=self.spec.classes)
+
+        def objects() -> tuple[Any, Any]:
+            labels = self.masks.instances(row["img"], path, size)
+            labels = (mask_to_instances(truth) if labels is None else labels)[None]
+            return self._objects(probs, mask), labels
+
+        evidence = Evidence(
+            mask, target, task=self.spec.task, classes=self.spec.classes, objects=objects
+        )
         entry = {"img": row["img"], **columns}
         entry |= {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}
-        matches = None
         for name, metric in self.metrics.items():
-            if metric.needs == "mask":
-                entry[name] = float(metric.image_scores(counts)[0])
-                metric.update(counts=counts)
-                continue
-            if matches is None:
-                labels = self.masks.instances(row["img"], path, size)
-                labels = (mask_to_instances(truth) if labels is None else labels)[None]
-                matches = match_images(self._objects(probs, mask), labels)
-            entry[name] = float(metric.match_scores(matches)[0])
-            metric.update(matches=matches)
+            entry[name] = evidence.score(metric)
         self.rows.append(entry)
 
     def _objects(self, probs: torch.Tensor, mask: torch.Tensor) -> Any:
@@ -93,7 +106,7 @@ class Scorer:
     def record(self) -> dict[str, Any]:
         """Rows and sums as plain values: what `pool` takes."""
         sums = {
-            name: {state: value.tolist() for state, value in metric.metric_state.items()}
+            name: {state: _plain(value) for state, value in metric.metric_state.items()}
             for name, metric in self.metrics.items()
         }
         return {"rows": sorted(self.rows, key=lambda row: row["img"]), "sums": sums}
@@ -104,5 +117,11 @@ class Scorer:
             self.rows += record["rows"]
             for name, metric in self.metrics.items():
                 for state, value in record["sums"][name].items():
-                    setattr(metric, state, getattr(metric, state) + torch.tensor(value))
+                    ours = getattr(metric, state)
+                    more = [torch.tensor(one) for one in value] if isinstance(ours, list) else None
+                    setattr(metric, state, ours + (torch.tensor(value) if more is None else more))
                 metric._update_count += 1
+
+
+def _plain(state: Any) -> Any:
+    return [one.tolist() for one in state] if isinstance(state, list) else state.tolist()

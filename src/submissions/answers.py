@@ -10,7 +10,7 @@ import torch
 from competition.tables import image_id, read_table
 from core.errors import UserError, raise_all
 from imaging.rle import is_empty_rle, rle_decode
-from metrics import build_metric
+from metrics import build_metric, needs_of
 from submissions.linter import Linter
 
 Planes = dict[int, list[str]]
@@ -62,7 +62,7 @@ def score_file(path: Path, labels: Path, linter: Linter, *, metric: str) -> floa
 def _paint(planes: Planes, img: str, linter: Linter, classes: int, score: Any) -> np.ndarray:
     size: Any = linter.size_of(img)
     order: Any = linter.form.order
-    objects = score.needs == "instances"
+    objects = needs_of(score) == "instances"
     masks = np.zeros((classes, *size), np.int32 if objects else np.uint8)
     numbers = sorted(planes)
     for k in numbers:
