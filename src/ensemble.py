@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, script
 from core.files import clear_parts
 from core.flags import load_config
-from runs.experiment import loader_spec
+from runs.experiment import build_predictor
 from runs.reports import checkpoints_of, read_blend, read_report
-from training.precision import precision_here
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
@@ -71,29 +70,24 @@ def predict_images(
     from tqdm import tqdm
 
     from imaging.levels import write_mask, write_probs
-    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
     from postprocessing.rules import decide_by, label_by
     from submissions.rows import mask_to_rles
 
-    device = choose_device(config.ACCELERATOR)
-    precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams(checkpoints, device, views=how.views, weights=how.weights)
     gated = any(rule.gate or rule.gate_scale for rule in how.rules)
-    if gated and not all(team.spec.gate for team in teams):
+    predictor = build_predictor(
+        config, checkpoints, views=how.views, weights=how.weights, kind=how.kind, gates=gated
+    )
+    if gated and not predictor.gates:
         raise UserError(
             "the rules ask for GATE=head, and some network has no such head: src/blend.py and "
             "src/tune.py choose rules for these runs"
         )
     skip = config.UNREADABLE == "empty"
-    stream = build_stream(images, teams, loader_spec(config), skip=skip)
     empty = [form.empty] * (form.classes if form.rows == "class" else 1)
     lost: list[str] = []
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:
-        for batch in stream:
-            unreadable = dict(zip(batch["img"], batch["unreadable"].tolist(), strict=True))
-            for img, _, probs in predict_batch(
-                batch, teams, device, precision=precision, kind=how.kind, gates=gated
-            ):
+        for batch in predictor.batches(images, skip=skip):
+            for img, _, probs in predictor.restore(batch):
                 gates = probs[-form.classes :, 0, 0].tolist() if gated else None
                 probs = probs[: -form.classes] if gated else probs
                 mask = decide_by(how.rules, probs, task=form.task, gates=gates)
@@ -103,11 +97,11 @@ def predict_images(
                     write_mask(folder / "masks" / f"{img}.png", mask)
                 if config.SAVE_PROBS:
                     write_probs(folder / "probs" / f"{img}.png", probs)
-                texts = empty if unreadable[img] else mask_to_rles(mask, form, objects)
+                texts = empty if img in batch.lost else mask_to_rles(mask, form, objects)
                 part.write(img, texts)
                 bar.update()
             part.sync()
-            lost += [img for img in unreadable if unreadable[img]]
+            lost += batch.lost
             check_lost(lost, len(images))
     if lost:
         print(f"{len(lost)} images cannot be read, their masks are empty: {', '.join(lost)}")

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, script
 from core.files import write_json, writing
 from core.flags import load_config, number
-from runs.experiment import check_same_folds, load_folds, loader_spec
+from runs.experiment import build_predictor, check_same_folds, load_folds
 from runs.reports import Report, checkpoints_of, read_report
-from training.precision import precision_here
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
@@ -46,27 +45,24 @@ def label_fold(
     """
     from imaging.levels import write_mask
     from imaging.mask_files import IGNORE
-    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
     from postprocessing.rules import Rule, decide_by
 
-    device, task = choose_device(config.ACCELERATOR), report.spec.task
-    precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams([[checkpoint]], device, views=[report.tta])
+    task = report.spec.task
+    predictor = build_predictor(config, [[checkpoint]], views=[report.tta])
     # Tuned rules were chosen on all folds, this student's validation images among them.
     rules = [Rule(report.threshold)] * report.spec.classes
     paths, rows = dict(images), []
-    for batch in build_stream(images, teams, loader_spec(config)):
-        for img, _, probs in predict_batch(batch, teams, device, precision=precision):
-            sure = sure_pixels(probs, task).cpu()
-            share = float(sure.float().mean())
-            if share < confident:
-                continue
-            mask = decide_by(rules, probs, task=task)
-            if task == "multiclass":
-                mask[~sure.numpy()] = IGNORE
-            write_mask(folder / f"{img}.png", mask)
-            image = Path(os.path.relpath(paths[img], config.INPUT)).as_posix()
-            rows.append({"img": img, "image": image, "confident": round(share, 4)})
+    for img, _, probs in predictor.images(images):
+        sure = sure_pixels(probs, task).cpu()
+        share = float(sure.float().mean())
+        if share < confident:
+            continue
+        mask = decide_by(rules, probs, task=task)
+        if task == "multiclass":
+            mask[~sure.numpy()] = IGNORE
+        write_mask(folder / f"{img}.png", mask)
+        image = Path(os.path.relpath(paths[img], config.INPUT)).as_posix()
+        rows.append({"img": img, "image": image, "confident": round(share, 4)})
     return rows
 
 

@@ -6,21 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import Dataset, get_worker_info
 
 from core.errors import UserError
 from data.specs import DataSpec
 from imaging.geometry import Size, fit_image, restore_probs
 from imaging.images import image_size, read_image
-from inference.views import add_views
+from inference.views import TestTimeModel, add_views
 from Lightning_datamodule import LoaderSpec, SizeBatches, build_loader
 from Lightning_module import SegmentationModule, load_module
 from postprocessing.means import mean_probs
-from training.precision import uses_cuda
+from training.precision import precision_here, uses_cuda
 
 # (H, W) that stands for a picture without a readable header.
 BLANK = (64, 64)
@@ -160,42 +161,129 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     return torch.autocast(device.type, dtype=kinds.get(precision), enabled=precision in kinds)
 
 
-@torch.inference_mode()
-def predict_batch(
-    batch: dict[str, Any],
-    teams: Sequence[Team],
-    device: torch.device,
-    *,
-    precision: str,
-    kind: str = "probs",
-    gates: bool = False,
-) -> Iterator[tuple[str, Size, torch.Tensor]]:
-    """(img, native size, mean probabilities (K, H, W) at native size) for each image of a batch.
+class Batch(NamedTuple):
+    """A decoded batch with the networks' probabilities at their own size.
 
-    Where networks have a border it comes after the K classes.
+    Attributes:
+        images: ids.
+        sizes: (H, W) of each image's own.
+        lost: ids of images that cannot be read; black stands for them.
+        means: of each team, probabilities (B, K, h, w).
+    """
 
-    Every network counts by its team's weight.
+    images: list[str]
+    sizes: list[Size]
+    lost: list[str]
+    means: list[torch.Tensor]
+
+
+class Predictor:
+    """Networks of one or several runs, and how they look at images.
+
+    `for img, size, probs in predictor.images(paths)` is all that most callers need.
 
     Args:
-        batch: of `build_stream`.
-        teams: networks.
-        device: where they are.
-        precision: see `autocast`.
+        runs: checkpoints of each run.
+        loader: batch size and workers.
+        accelerator: Lightning's name; auto takes a GPU if there is one.
+        precision: auto, or Lightning's name: 16-mixed, bf16-mixed, 32-true.
+        views: of test-time augmentation, of each run; None: the image as it is.
+        weights: of each run, shared by its networks; None: every network weighs the same.
         kind: of the mean over teams, see `mean_probs`; within a team probabilities are averaged.
-        gates: keep the gates as channels K to 2 K - 1; every team must have them.
+        gates: keep the gates as channels K to 2 K - 1, if every network has them.
+
+    Raises:
+        UserError: a checkpoint that does not load, or runs of different tasks or classes.
     """
-    weights = [team.weight * len(team.modules) for team in teams]
-    channels = teams[0].spec.outputs + (teams[0].spec.classes if gates else 0)
-    means = []
-    for at, team in enumerate(teams):
-        image = batch[f"image_{at}"].to(device, non_blocking=True)
-        with autocast(device, precision):
-            each = [module.predict_step({"image": image}) for module in team.modules]
-            means.append(torch.stack([probs[:, :channels] for probs in each]).mean(0))
-    for row, (img, native) in enumerate(zip(batch["img"], batch["size"].tolist(), strict=True)):
-        size = (native[0], native[1])
-        shares = [
-            restore_probs(probs[row], size, team.spec.resize_mode)
-            for probs, team in zip(means, teams, strict=True)
-        ]
-        yield img, size, mean_probs(shares, weights, kind)
+
+    def __init__(
+        self,
+        runs: Sequence[Sequence[Path]],
+        *,
+        loader: LoaderSpec,
+        accelerator: str = "auto",
+        precision: str = "auto",
+        views: Sequence[Sequence[str]] | None = None,
+        weights: Sequence[float] | None = None,
+        kind: str = "probs",
+        gates: bool = False,
+    ):
+        self.device = choose_device(accelerator)
+        self.precision = precision_here(precision, accelerator)
+        self.teams = load_teams(runs, self.device, views=views, weights=weights)
+        self.loader, self.kind = loader, kind
+        self.gates = gates and all(team.spec.gate for team in self.teams)
+
+    @property
+    def spec(self) -> DataSpec:
+        """Of the first run's networks."""
+        return self.teams[0].spec
+
+    def images(
+        self, images: Sequence[tuple[str, Path]]
+    ) -> Iterator[tuple[str, Size, torch.Tensor]]:
+        """(img, native size, mean probabilities (K, H, W) at native size) of each (img, path).
+
+        Where networks have a border it comes after the K classes. The order is that of the
+        files; images of one size come together where a network takes them at their own size.
+
+        Raises:
+            UserError: an image that cannot be read.
+        """
+        for batch in self.batches(images):
+            yield from self.restore(batch)
+
+    def batches(self, images: Sequence[tuple[str, Path]], *, skip: bool = False) -> Iterator[Batch]:
+        """Predicted batches, for `restore`; with `skip` a file that cannot be read is black."""
+        for batch in build_stream(images, self.teams, self.loader, skip=skip):
+            yield self._predict(batch)
+
+    def restore(self, batch: Batch) -> Iterator[tuple[str, Size, torch.Tensor]]:
+        """As `images`, of one batch. Every network counts by its team's weight."""
+        weights = [team.weight * len(team.modules) for team in self.teams]
+        for row, (img, size) in enumerate(zip(batch.images, batch.sizes, strict=True)):
+            shares = [
+                restore_probs(probs[row], size, team.spec.resize_mode)
+                for probs, team in zip(batch.means, self.teams, strict=True)
+            ]
+            yield img, size, mean_probs(shares, weights, self.kind)
+
+    def views(
+        self, images: Sequence[tuple[str, Path]], names: Sequence[str]
+    ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """(img, {view: probabilities (K, H, W) at native size}) of each image, decoded once.
+
+        Args:
+            images: (img, path) each.
+            names: rows of VIEWS; "" is the image as it is.
+        """
+        plain = [[module.model for module in team.modules] for team in self.teams]
+        for batch in build_stream(images, self.teams, self.loader):
+            shown: dict[str, dict[str, torch.Tensor]] = {img: {} for img in batch["img"]}
+            for name in names:
+                self._look(plain, name)
+                for img, _, probs in self.restore(self._predict(batch)):
+                    shown[img][name] = probs
+            yield from shown.items()
+
+    def _look(self, plain: Sequence[Sequence[nn.Module]], name: str) -> None:
+        """Makes every network see the view `name` alone."""
+        for team, models in zip(self.teams, plain, strict=True):
+            for module, model in zip(team.modules, models, strict=True):
+                look = TestTimeModel(model, [name], task=team.spec.task, plain=False)
+                module.model = look if name else model
+
+    @torch.inference_mode()
+    def _predict(self, batch: dict[str, Any]) -> Batch:
+        spec = self.spec
+        channels = spec.outputs + (spec.classes if self.gates else 0)
+        means = []
+        for at, team in enumerate(self.teams):
+            image = batch[f"image_{at}"].to(self.device, non_blocking=True)
+            with autocast(self.device, self.precision):
+                each = [module.predict_step({"image": image}) for module in team.modules]
+                means.append(torch.stack([probs[:, :channels] for probs in each]).mean(0))
+        flags = batch["unreadable"].tolist()
+        lost = [img for img, flag in zip(batch["img"], flags, strict=True) if flag]
+        sizes = [(height, width) for height, width in batch["size"].tolist()]
+        return Batch(list(batch["img"]), sizes, lost, means)

@@ -77,17 +77,12 @@ def draw_cases(config: Any, masks: Any, ranked: Any, table: Any, count: int = 8)
 
 def draw_image(config: Any, path: Path, checkpoints: Sequence[Path]) -> Path:
     """The mean prediction of networks over one picture; returns the file written."""
-    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
     from metrics import decide
-    from runs.experiment import loader_spec
-    from training.precision import precision_here
+    from runs.experiment import build_predictor
 
-    device = choose_device(config.ACCELERATOR)
-    teams = load_teams([checkpoints], device, views=[config.TTA])
-    batch = next(iter(build_stream([(path.stem, path)], teams, loader_spec(config))))
-    precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    _, _, probs = next(predict_batch(batch, teams, device, precision=precision))
-    spec = teams[0].spec
+    predictor = build_predictor(config, [checkpoints], views=[config.TTA])
+    ((_, _, probs),) = predictor.images([(path.stem, path)])
+    spec = predictor.spec
     mask = decide(probs[None, : spec.classes], task=spec.task, threshold=config.THRESHOLD)[0]
     image = read_image(path, channels=spec.channels, bits=spec.bits)
     target = config.RUN_OUTPUT / f"overlay_{path.stem}.png"

@@ -6,6 +6,7 @@ Scripts hand their config over; nothing here imports it.
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,19 @@ def loader_spec(config: Any) -> Any:
 
     metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
     return fill(LoaderSpec, config, instances=needs_of(metric) == "instances")
+
+
+def build_predictor(config: Any, runs: Sequence[Sequence[Path]], **how: Any) -> Any:
+    """Predictor of these runs' checkpoints on this machine; `how` as Predictor takes it."""
+    from inference.predictor import Predictor
+
+    return Predictor(
+        runs,
+        loader=loader_spec(config),
+        accelerator=config.ACCELERATOR,
+        precision=config.PRECISION,
+        **how,
+    )
 
 
 def load_folds(config: Any) -> Any:

@@ -10,12 +10,11 @@ import torch
 from core.errors import UserError
 from core.files import writing
 from postprocessing.rules import Rule, decide_by, label_by
-from runs.experiment import fold_path, loader_spec
+from runs.experiment import build_predictor, fold_path
 from scoring.bootstrap import paired_gain
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from scoring.oof_scores import oof_values, read_truth
-from training.precision import precision_here
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -59,22 +58,18 @@ def soup_values(
 ) -> dict[str, torch.Tensor]:
     """(V,) values by image of a fold's validation images, as stored predictions would score."""
     from imaging.levels import to_levels
-    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
 
-    device = choose_device(config.ACCELERATOR)
-    precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    teams = load_teams([[checkpoint]], device, views=[config.TTA])
+    predictor = build_predictor(config, [[checkpoint]], views=[config.TTA])
     by_img = {row["img"]: row for row in rows}
     images = [(row["img"], config.INPUT / row["image"]) for row in rows]
     rules = plain_rules(config)
     decided = label_by if whole.kind == "instances" else decide_by
     values = {}
-    for batch in build_stream(images, teams, loader_spec(config)):
-        for img, size, probs in predict_batch(batch, teams, device, precision=precision):
-            rounded = to_levels(probs).cpu().float() / 255
-            mask = torch.from_numpy(decided(rules, rounded, task=config.TASK))[None]
-            truth = read_truth(config, by_img[img], masks, whole=whole, size=size)
-            values[img] = whole.values(mask, truth)
+    for img, size, probs in predictor.images(images):
+        rounded = to_levels(probs).cpu().float() / 255
+        mask = torch.from_numpy(decided(rules, rounded, task=config.TASK))[None]
+        truth = read_truth(config, by_img[img], masks, whole=whole, size=size)
+        values[img] = whole.values(mask, truth)
     return values
 
 

@@ -1,20 +1,20 @@
 """What sets of views are worth: each scored at native size on images the networks never saw."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
-from inference.views import SETS, TestTimeModel
+from inference.views import SETS
 from postprocessing.rules import Rule, label_by
-from runs.experiment import loader_spec, scored_checkpoint
+from runs.experiment import build_predictor, scored_checkpoint
 from runs.reports import check_same_task
 from scoring.bootstrap import Gain, paired_gain
 from scoring.nested import choose_nested, sum_blocks
 from scoring.objective import WholeScore
 from scoring.oof_scores import read_truth
-from training.precision import precision_here
 
 
 def set_values(
@@ -50,27 +50,13 @@ def fold_values(
     config: Any, rows: Sequence[dict[str, Any]], fold: int, masks: Any, *, whole: WholeScore
 ) -> list[torch.Tensor]:
     """`set_values` of one fold's images, by its best network."""
-    from inference.predictor import build_stream, choose_device, load_teams, predict_batch
-
-    device = choose_device(config.ACCELERATOR)
-    precision = precision_here(config.PRECISION, config.ACCELERATOR)
-    (team,) = load_teams([[scored_checkpoint(config, fold)]], device)
-    check_same_task(config, team.spec)
-    plain = team.modules[0].model
+    predictor = build_predictor(config, [[scored_checkpoint(config, fold)]])
+    check_same_task(config, predictor.spec)
     by_img = {row["img"]: row for row in rows}
+    images = [(row["img"], config.INPUT / row["image"]) for row in rows]
     out = {}
-    stream = build_stream(
-        [(row["img"], config.INPUT / row["image"]) for row in rows], [team], loader_spec(config)
-    )
-    for batch in stream:
-        shown: dict[str, dict[str, torch.Tensor]] = {img: {} for img in batch["img"]}
-        for name in ("", *{name for names in SETS.values() for name in names}):
-            look = TestTimeModel(plain, [name], task=config.TASK, plain=False) if name else plain
-            team.modules[0].model = look
-            for img, _, probs in predict_batch(batch, [team], device, precision=precision):
-                shown[img][name] = probs
-        for img, views in shown.items():
-            out[img] = set_values(config, views, by_img[img], masks, whole=whole)
+    for img, views in predictor.views(images, sorted({"", *chain(*SETS.values())})):
+        out[img] = set_values(config, views, by_img[img], masks, whole=whole)
     return [out[row["img"]] for row in rows]
 
 
