@@ -13,7 +13,7 @@ import torch
 
 from competition import tables as competition_file
 from core.flags import load_config
-from Lightning_tester import build_scorer, write_report
+from runs.scored import build_scorer, write_report
 
 TASKS = {"binary": 1, "multiclass": 3, "multilabel": 2}
 NASTY = '<script>x</script>&amp;"z'

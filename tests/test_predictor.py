@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from conftest import Competition
 from imaging.geometry import fit_image
 from imaging.images import read_image
-from inference.predictor import build_stream, load_teams, predict_batch
+from inference.predictor import Predictor
 from Lightning_datamodule import LoaderSpec
 from Lightning_module import load_module
 from model_dispatcher import MODELS
@@ -63,28 +63,26 @@ def test_probabilities_are_the_mean_of_single_networks(
     scored: Competition, runs: list[str]
 ) -> None:
     paths = [[checkpoint(scored, fold, run) for fold in (0, 1)] for run in runs]
-    teams = load_teams(paths, torch.device("cpu"))
-    images = [(name, scored.input / "test_hq" / name) for name in TEST_SIZES]
-    stream = build_stream(images, teams, LoaderSpec(val_batch_size=3, num_workers=0))
+    loader = LoaderSpec(val_batch_size=3, num_workers=0)
+    predictor = Predictor(paths, loader=loader, accelerator="cpu", precision="32-true")
     seen = []
-    for batch in stream:
-        for name, size, probs in predict_batch(
-            batch, teams, torch.device("cpu"), precision="32-true"
-        ):
-            each = [by_hand(p, scored.input / "test_hq" / name) for run in paths for p in run]
-            assert (size, probs.shape) == (TEST_SIZES[name], (1, *TEST_SIZES[name]))
-            assert np.abs(probs[0].numpy() - np.mean(each, axis=0)).max() < 1e-5
-            seen.append(name)
+    for name, size, probs in predictor.images(
+        [(name, scored.input / "test_hq" / name) for name in TEST_SIZES]
+    ):
+        each = [by_hand(p, scored.input / "test_hq" / name) for run in paths for p in run]
+        assert (size, probs.shape) == (TEST_SIZES[name], (1, *TEST_SIZES[name]))
+        assert np.abs(probs[0].numpy() - np.mean(each, axis=0)).max() < 1e-5
+        seen.append(name)
     assert sorted(seen) == sorted(TEST_SIZES)
 
 
 def test_every_network_weighs_the_same_whatever_its_run(scored: Competition) -> None:
     paths = [checkpoint(scored, 0), checkpoint(scored, 1)]
     wide = checkpoint(scored, 0, "wide")
-    teams = load_teams([paths, [wide]], torch.device("cpu"))
+    loader = LoaderSpec(num_workers=0)
+    predictor = Predictor([paths, [wide]], loader=loader, accelerator="cpu", precision="32-true")
     picture = scored.input / "test_hq" / "rgba_01.png"
-    batch = next(iter(build_stream([("x", picture)], teams, LoaderSpec(num_workers=0))))
-    ((_, _, probs),) = predict_batch(batch, teams, torch.device("cpu"), precision="32-true")
+    ((_, _, probs),) = predictor.images([("x", picture)])
     expected = np.mean([by_hand(path, picture) for path in (*paths, wide)], axis=0)
     assert np.abs(probs[0].numpy() - expected).max() < 1e-5
 

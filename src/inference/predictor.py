@@ -219,6 +219,11 @@ class Predictor:
         """Of the first run's networks."""
         return self.teams[0].spec
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How the first of them was trained, as plain values."""
+        return vars(self.teams[0].modules[0].recipe)
+
     def images(
         self, images: Sequence[tuple[str, Path]]
     ) -> Iterator[tuple[str, Size, torch.Tensor]]:

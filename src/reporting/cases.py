@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from competition.tables import mask_source
 from imaging.drawings import (
     PREDICTION,
     TRUTH,
@@ -58,9 +59,9 @@ def read_case(
     return to_rgb(image), masks.read(row["img"], path, size), mask
 
 
-def draw_cases(config: Any, masks: Any, ranked: Any, table: Any, count: int = 8) -> Path:
+def draw_cases(config: Any, ranked: Any, table: Any, count: int = 8) -> Path:
     """cases.png: the worst images, then the best, truth in blue and prediction in orange."""
-    count = min(count, len(ranked))
+    masks, count = mask_source(config), min(count, len(ranked))
     cases = list(ranked.head(count).itertuples()) + list(ranked.tail(count)[::-1].itertuples())
     rows = {row["img"]: row for row in table.to_dict("records")}
     rules = [Rule(config.THRESHOLD, split=config.INSTANCES == "border")] * config.CLASSES

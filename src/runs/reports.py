@@ -26,14 +26,12 @@ class FoldReport:
         checkpoint: of its network, relative to LOGS.
         images: how many were scored.
         scores: at native size, by metric.
-        at_network_size: loss and scores as the training's validation counts them.
     """
 
     fold: int
     checkpoint: str
     images: int = 0
     scores: Mapping[str, float | None] = field(default_factory=dict)
-    at_network_size: Mapping[str, float | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "FoldReport":
