@@ -275,8 +275,8 @@ class Predictor:
         """Makes every network see the view `name` alone."""
         for team, models in zip(self.teams, plain, strict=True):
             for module, model in zip(team.modules, models, strict=True):
-                look = TestTimeModel(model, [name], task=team.spec.task, plain=False)
-                module.model = look if name else model
+                one = [name] if name else []
+                module.model = TestTimeModel(model, one, task=team.spec.task, plain=not name)
 
     @torch.inference_mode()
     def _predict(self, batch: dict[str, Any]) -> Batch:
