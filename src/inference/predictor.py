@@ -275,8 +275,9 @@ class Predictor:
         """Makes every network see the view `name` alone."""
         for team, models in zip(self.teams, plain, strict=True):
             for module, model in zip(team.modules, models, strict=True):
-                one = [name] if name else []
-                module.model = TestTimeModel(model, one, task=team.spec.task, plain=not name)
+                task = team.spec.task
+                look = TestTimeModel(model, [name], task=task, plain=False) if name else model
+                module.model = look
 
     @torch.inference_mode()
     def _predict(self, batch: dict[str, Any]) -> Batch:
