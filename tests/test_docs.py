@@ -116,6 +116,35 @@ def test_the_page_of_knobs_is_that_of_config():
     assert page == knobs.page_with_knobs(page), "run: python docs/knobs.py"
 
 
+def python_block(page: str) -> str:
+    return read(ROOT / "docs" / page).split("```python\n", 1)[1].split("```")[0]
+
+
+def test_the_metric_of_the_house_is_scored(monkeypatch):
+    import torch
+    from sklearn.metrics import fbeta_score
+
+    import metrics
+
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    exec(python_block("house.md"), dict(vars(metrics)))
+    metric = metrics.build_metric("f2", task="binary", classes=1)
+    mask, target = (torch.rand(2, 3, 1, 8, 8) > 0.6).to(torch.uint8)
+    metric.update(mask, target)
+    twin = fbeta_score(target.flatten().numpy(), mask.flatten().numpy(), beta=2)
+    assert float(metric.compute()) == pytest.approx(twin)
+
+
+def test_pairs_that_are_split_become_one_table(monkeypatch, tmp_path):
+    (tmp_path / "input").mkdir()
+    (tmp_path / "trn.csv").write_text("a.png;m/a.png;more;7\nb.png;m/b.png;more;8\n")
+    (tmp_path / "val.csv").write_text("c.png;m/c.png\n")
+    monkeypatch.chdir(tmp_path)
+    exec(python_block("data.md"), {})
+    rows = (tmp_path / "input" / "train.csv").read_text().split()
+    assert rows == ["image,mask,kfold", "a.png,m/a.png,-1", "b.png,m/b.png,-1", "c.png,m/c.png,0"]
+
+
 def test_every_recipe_has_a_row():
     rows = set(re.findall(r"^\| \[(\w+)\]\(", read(ROOT / "docs" / "competitions.md"), re.M))
     assert rows == {path.stem for path in (ROOT / "recipes").glob("*.args")}
