@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from competition.masks import FileMasks
+from competition.file_masks import FileMasks
 from data.cache import open_cache
 from data.cached_pairs import PairCache
 from data.specs import DataSpec

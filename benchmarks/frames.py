@@ -11,10 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from competition.masks import FileMasks, MaskRules
+from competition.file_masks import FileMasks
 from data.specs import DataSpec
 from dataset import SegmentationDataset
 from harness import ROOT
+from imaging.mask_files import MaskRules
 
 BITS = MaskRules("binary")
 

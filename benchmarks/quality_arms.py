@@ -58,11 +58,10 @@ class Material:
     def __init__(self, config: Any):
         import torch
 
-        from competition.tables import mask_source
         from Lightning_datamodule import SegmentationDataModule, split_rows
         from losses import build_loss
         from model_dispatcher import build_model
-        from runs.experiment import data_spec, load_folds, loader_spec
+        from runs.experiment import data_spec, load_folds, loader_spec, mask_source
 
         self.config, self.spec = config, data_spec(config)
         train, val = split_rows(load_folds(config), config.TRAIN_FOLDS[0], holdout=config.HOLDOUT)

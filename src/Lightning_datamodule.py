@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
-from competition.masks import MaskSource
+from competition.mask_source import MaskSource
 from core.errors import UserError
 from data.specs import DataSpec, Row
 from dataset import SegmentationDataset

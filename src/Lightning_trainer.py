@@ -207,10 +207,10 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
     import torch
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-    from competition.tables import mask_source
     from data.pseudo_masks import PseudoMasks
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import build_module
+    from runs.experiment import mask_source
     from runs.pseudo import read_pseudo_rows
     from training.recomputation import recompute_blocks
 

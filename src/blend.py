@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--runs: got {args.runs!r}, need two different runs or more, as a,b")
     table = load_folds(config)
 
-    from competition.tables import mask_source
+    from runs.experiment import mask_source
     from runs.predictions import open_oof
     from scoring.objective import WholeScore
     from scoring.oof_scores import common_images

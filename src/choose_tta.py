@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     import numpy as np
     import torch
 
-    from competition.tables import mask_source
     from inference.views import SETS
     from Lightning_datamodule import rows_in
+    from runs.experiment import mask_source
     from scoring.nested import fold_blocks, groups_of
     from scoring.objective import WholeScore
     from tuning.views import fold_values, weigh_sets

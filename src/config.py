@@ -78,8 +78,9 @@ MODEL_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
 IMAGE_SUFFIX: str = "auto"
 # An image's mask file is its id plus this.
 MASK_SUFFIX: str = "_mask.gif"
-# Where masks come from; auto = files when MASK_PATH exists, else run lengths in TRAIN_CSV.
-MASK_FORMAT: Literal["auto", "image", "rle", "instances"] = "auto"
+# A row of MASKS: image, rle, instances...; auto = files when MASK_PATH exists, else run lengths in
+# TRAIN_CSV.
+MASK_FORMAT: str = "auto"
 # Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1}; none = 0/1, 0/255 or ids.
 MASK_VALUES: dict | None = None
 # Grey level from which a mask pixel is foreground; none = 128 for JPEG, exact values elsewhere.

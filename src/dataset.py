@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from augmentations import Augment
-from competition.masks import MaskSource
+from competition.mask_source import MaskSource
 from data.pairs import PairReader
 from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_mask

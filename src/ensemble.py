@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, script
 from core.files import clear_parts
 from core.flags import load_config
-from runs.experiment import build_predictor
+from runs.experiment import build_predictor, competition_of
 from runs.reports import checkpoints_of, read_blend, read_report
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
@@ -163,12 +163,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     blended = read_blend(folder, reports)
     blend = blended.blend if blended else None
     checkpoints = [checkpoints_of(config, report) for report in reports]
-    plan = read_plan(config)
+    competition = competition_of(config)
+    plan = read_plan(competition)
     found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
     match_images(plan, found, config.TEST_PATH)
     first = reports[0]
     task = first.spec.task
-    form = build_format(config, plan, task=task, classes=first.spec.classes)
+    form = build_format(competition, plan, task=task, classes=first.spec.classes)
     for name in ("THRESHOLD", "MIN_AREA"):
         scored, now = getattr(first, name.lower()), getattr(config, name)
         if not (blended or first).rules and scored != now:
@@ -201,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
     else:
         path = folder / "submission.csv"
-        check_file(config, path, run_output=folder if blended else config.OUTPUT / runs[0])
+        oof = folder if blended else config.OUTPUT / runs[0]
+        check_file(competition, path, run_output=oof, folds_csv=config.FOLDS_CSV)
         print(f"wrote {rows} rows for {len(plan.images)} images, checked: {path}")
     return 0
 

@@ -104,8 +104,8 @@ def foreground(data: "TrainingImages", config: Any) -> np.ndarray:
     """Foreground share of each image, float64 (N,): from run lengths, else from decoded masks."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from competition.tables import mask_source
     from imaging.images import image_size
+    from runs.experiment import mask_source
 
     table = data.table
     if data.areas is not None:
@@ -120,7 +120,7 @@ def foreground(data: "TrainingImages", config: Any) -> np.ndarray:
         source = mask_source(config)
 
         def share(img: str, mask: str, size: tuple[int, int]) -> float:
-            pixels = source.read(img, config.INPUT / mask if mask else None, size)
+            pixels = source.read({"img": img, "mask": mask}, size)
             inside = (pixels > 0) & (pixels < 255)
             return float(inside.any(axis=0).mean() if pixels.ndim == 3 else inside.mean())
 
@@ -250,8 +250,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     import pandas as pd
 
     from competition.training_images import collect_images
+    from runs.experiment import competition_of
 
-    data = collect_images(config)
+    data = collect_images(competition_of(config))
     table, notes = data.table, list(data.notes)
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)

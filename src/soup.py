@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = load_folds(config)
     check_same_folds(config)
 
-    from competition.tables import mask_source
+    from runs.experiment import mask_source
     from runs.predictions import open_oof
     from scoring.objective import WholeScore
     from tuning.soups import weigh_soup

@@ -23,11 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
 
+    from runs.experiment import competition_of
     from submissions.answers import score_file
     from submissions.check import check_file
 
     path = args.file or config.RUN_OUTPUT / "submission.csv"
-    linter = check_file(config, path)
+    linter = check_file(
+        competition_of(config), path, run_output=config.RUN_OUTPUT, folds_csv=config.FOLDS_CSV
+    )
     if args.labels:
         score = score_file(path, args.labels, linter, metric=config.METRIC)
         print(f"{config.METRIC} {score:.4f} against {args.labels}")

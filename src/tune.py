@@ -81,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     report = read_report(config, config.RUN)
     check_same_task(config, report.spec)
 
-    from competition.tables import mask_source
     from postprocessing.rules import Rules
     from reporting.build import write_page
+    from runs.experiment import mask_source
     from scoring.oof import OofImages, read_oof_rows
 
     images = OofImages(

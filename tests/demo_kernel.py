@@ -16,6 +16,7 @@ from kernel_build import push as kernel_push
 from kernel_build.hidden import write_hidden
 from kernel_build.rehearsal import Rehearsal, play, reference
 from kernel_runs import rebuilt
+from runs.experiment import competition_of
 
 ROOT = SRC.parent
 OUTPUT = ROOT / "output"
@@ -35,7 +36,7 @@ def made() -> Path:
 def hidden_set(target: Path) -> Path:
     """The demo's hidden rerun: other ids and sizes, a black image and a broken one."""
     config, _ = load_config(["@" + str(ROOT / "recipes" / "demo.args")])
-    write_hidden(config, target, HIDDEN)
+    write_hidden(competition_of(config), target, HIDDEN)
     _restore_environment()
     return target
 

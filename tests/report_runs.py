@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from competition import tables as competition_file
 from core.flags import load_config
+from runs import experiment
 from runs.scored import build_scorer, write_report
 
 TASKS = {"binary": 1, "multiclass": 3, "multilabel": 2}
@@ -54,11 +54,11 @@ class Truth:
     def __init__(self, masks: dict[str, np.ndarray]):
         self.masks = masks
 
-    def read(self, img: str, path: object, size: tuple[int, int]) -> np.ndarray:
-        mask = self.masks[img]
+    def read(self, row: Any, size: tuple[int, int]) -> np.ndarray:
+        mask = self.masks[row["img"]]
         return mask[0] if len(mask) == 1 else mask
 
-    def instances(self, img: str, path: object, size: tuple[int, int]) -> None:
+    def objects(self, row: Any, size: tuple[int, int]) -> None:
         return None
 
 
@@ -101,7 +101,7 @@ def fake_run(root: Path, task: str, monkeypatch: pytest.MonkeyPatch, *more: str)
         *("--metric", "miou" if task == "multiclass" else "dice", *more),
     ]
     masks = Truth(truth)
-    monkeypatch.setattr(competition_file, "mask_source", lambda config: masks)
+    monkeypatch.setattr(experiment, "mask_source", lambda config: masks)
     config, _ = load_config(flags)
     records = [fold_record(config, masks, table, fold, levels) for fold in (0, 1)]
     scorer = build_scorer(config, masks)

@@ -12,11 +12,12 @@ import torch
 from scipy import ndimage
 
 from augmentations import AUGMENTATIONS, Augment, Policy, build_policy
-from competition.masks import FileMasks, MaskRules
+from competition.file_masks import FileMasks
 from conftest import SRC, Competition, run_python
 from core.errors import UserError
 from data.specs import DataSpec
 from dataset import SegmentationDataset
+from imaging.mask_files import MaskRules
 from Lightning_datamodule import EpochSampler, LoaderSpec, build_loader
 
 RNG = np.random.default_rng(0)

@@ -84,9 +84,8 @@ def test_climbing_among_alike_runs_is_refused(competition) -> None:
 
 def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
     """Against a twin that adds run after run by plain loops over whole images."""
-    from competition.tables import mask_source
     from core.flags import load_config
-    from runs.experiment import load_folds
+    from runs.experiment import load_folds, mask_source
 
     for seed, noise in enumerate((0.5, 0.6, 0.8, 1.0)):
         write_scored(competition, "abcd"[seed], noise, 30 + seed)
@@ -121,9 +120,8 @@ def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
 
 
 def test_pixels_are_thinned_to_the_budget(competition) -> None:
-    from competition.tables import mask_source
     from core.flags import load_config
-    from runs.experiment import load_folds
+    from runs.experiment import load_folds, mask_source
 
     write_scored(competition, "a", 0.4, 40)
     config, _ = load_config(competition.flags())
@@ -189,8 +187,8 @@ def test_pictures_are_kept_when_asked(competition, tiny_net) -> None:
     import cv2
     import pandas as pd
 
-    from competition.masks import rle_decode
     from imaging.levels import read_probs
+    from imaging.rle import rle_decode
 
     flags = competition.flags("--run", "a")
     assert Lightning_trainer.main(flags) == 0

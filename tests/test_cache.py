@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from competition.masks import FileMasks, InstanceFolderMasks, MaskRules
+from competition.file_masks import FileMasks, InstanceFolderMasks
 from conftest import Competition, run_python
 from core.errors import UserError
 from data import cache as cache_module
@@ -22,6 +22,7 @@ from data.cached_pairs import PairCache
 from data.pairs import PairReader
 from data.specs import DataSpec
 from dataset import SegmentationDataset
+from imaging.mask_files import MaskRules
 from Lightning_datamodule import LoaderSpec, SegmentationDataModule, collate_samples, split_rows
 from Lightning_trainer import main as train
 

@@ -27,13 +27,13 @@ METRICS = ("miou", "dice")
 class Truth:
     """A mask source of arrays in memory."""
 
-    has_instances = False
+    has_objects = False
 
     def __init__(self, masks: list[np.ndarray]):
         self.masks = masks
 
-    def read(self, img: str, path: object, size: tuple[int, int]) -> np.ndarray:
-        return self.masks[int(img[1:])]
+    def read(self, row: Any, size: tuple[int, int]) -> np.ndarray:
+        return self.masks[int(row["img"][1:])]
 
 
 def scene(rng: np.random.Generator, classes: int = 3) -> np.ndarray:

@@ -107,9 +107,9 @@ def test_scalars_are_lists(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
 
 def write_scored(competition, name: str, noise: float, seed: int) -> None:
     """A run's out-of-fold files: the truth, blurred by noise that flips some pixels."""
-    from competition.tables import mask_source
     from core.flags import load_config
     from imaging.levels import write_probs
+    from runs.experiment import mask_source
 
     config, _ = load_config(competition.flags("--run", name))
     masks, rng = mask_source(config), np.random.default_rng(seed)
@@ -117,7 +117,7 @@ def write_scored(competition, name: str, noise: float, seed: int) -> None:
     folder.mkdir(parents=True)
     rows = []
     for row in competition.table.to_dict("records"):
-        mask = masks.read(row["img"], config.INPUT / row["mask"], (64, 80))
+        mask = masks.read(row, (64, 80))
         probs = np.clip(0.2 + 0.6 * mask + rng.normal(0, noise, mask.shape), 0, 1)
         write_probs(folder / f"{row['img']}.png", torch.from_numpy(probs)[None])
         rows.append({"img": row["img"], "fold": row["kfold"]})
@@ -161,10 +161,10 @@ def test_values_of_a_multiclass_run(tmp_path: Path) -> None:
     truth = {f"i{at}": rng.integers(0, 3, (20, 24)).astype(np.uint8) for at in range(4)}
 
     class Masks:
-        has_instances = False
+        has_objects = False
 
-        def read(self, img: str, path: object, size: tuple[int, int]) -> np.ndarray:
-            return truth[img]
+        def read(self, row: dict[str, str], size: tuple[int, int]) -> np.ndarray:
+            return truth[row["img"]]
 
     rows = [{"img": img, "mask": "", "fold": 0} for img in reversed(truth)]
     for img, ids in truth.items():

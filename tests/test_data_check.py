@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from competition.masks import FileMasks, MaskRules
+from competition.file_masks import FileMasks
 from conftest import Competition, write_mask_gif
 from core.errors import UserError
 from data import check as data_check
 from data.check import check_data
 from data.specs import DataSpec
+from imaging.mask_files import MaskRules
 
 
 def check(competition: Competition, spec: DataSpec | None = None, **rules: object) -> int:

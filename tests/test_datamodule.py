@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from competition.masks import FileMasks, MaskRules
+from competition.file_masks import FileMasks
 from conftest import Competition
 from core.errors import UserError
 from data.specs import DataSpec
+from imaging.mask_files import MaskRules
 from Lightning_datamodule import (
     EpochSampler,
     LoaderSpec,

@@ -1,7 +1,7 @@
 """Folds: every image once, no group in two folds, and clear words for messy data."""
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,15 @@ from PIL import Image
 
 import folds
 from competition import splits as splitters
+from competition.masks import build_masks
 from competition.tables import (
     image_id,
-    mask_source,
     read_table,
     sample_columns,
     table_columns,
     table_rows,
 )
+from competitions import competition_in
 from core.errors import UserError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -472,36 +473,25 @@ def test_row_numbers_in_front_are_dropped(tmp_path: Path) -> None:
     assert table["rle"].tolist() == ["1 2", ""]
 
 
-def config_of(tree: Tree, **changes: object) -> SimpleNamespace:
-    """The names of config that a mask source reads."""
-    values = {
-        "INPUT": tree.input, "TRAIN_CSV": tree.input / "train_masks.csv",
-        "MASK_PATH": tree.input / "train_masks", "MASK_FORMAT": "auto", "MASK_THRESHOLD": None,
-        "MASK_VALUES": None, "IGNORE_INDEX": None, "TASK": "binary", "CLASSES": 1,
-        "INSTANCES": "components",
-        "CLASS_NAMES": (), "CLASS_BASE": 0, "ID_COLUMN": "auto", "RLE_COLUMN": "auto",
-        "CLASS_COLUMN": "auto", "RLE_ORDER": "row", "RLE_BASE": 1,
-    }  # fmt: skip
-    return SimpleNamespace(**{**values, **changes})
-
-
 def test_mask_source_by_format(tree: Tree) -> None:
     tree.csv("img,ClassId,rle\na.png,1,1 2\na.png,2,4 1\n")
-    with_classes = config_of(tree, TASK="multilabel", CLASSES=2, CLASS_BASE=1)
-    mask = mask_source(with_classes).read("a", None, (2, 2))
+    binary = competition_in(tree.input)
+    with_classes = replace(binary, task="multilabel", classes=2, class_base=1)
+    row = {"img": "a", "mask": "train_masks/a_mask.gif"}
+    mask = build_masks(with_classes).read(row, (2, 2))
     assert mask.tolist() == [[[1, 1], [0, 0]], [[0, 0], [0, 1]]]
-    assert mask_source(config_of(tree)).read("a", None, (2, 2)).tolist() == [[1, 1], [0, 1]]
+    assert build_masks(binary).read(row, (2, 2)).tolist() == [[1, 1], [0, 1]]
     tree.masks(["a"])
-    source = mask_source(config_of(tree))
-    assert source.read("a", "train_masks/a_mask.gif", (8, 8)).sum() == 0
+    assert build_masks(binary).read(row, (8, 8)).sum() == 0
 
 
 def test_class_names_in_the_class_column(tree: Tree) -> None:
     tree.csv("img,class,rle\na,cat,1 2\na,dog,4 1\n")
-    named = config_of(tree, TASK="multilabel", CLASSES=2, CLASS_NAMES=("cat", "dog"))
-    assert mask_source(named).read("a", None, (2, 2)).sum(axis=(1, 2)).tolist() == [2, 1]
+    nameless = competition_in(tree.input, task="multilabel", classes=2)
+    named = replace(nameless, class_names=("cat", "dog"))
+    assert build_masks(named).read({"img": "a"}, (2, 2)).sum(axis=(1, 2)).tolist() == [2, 1]
     with pytest.raises(UserError, match="cat"):
-        mask_source(config_of(tree, TASK="multilabel", CLASSES=2))
+        build_masks(nameless)
 
 
 @pytest.mark.skipif(not (DATA / "dsb2018").is_dir(), reason="the shared competition data is absent")

@@ -13,8 +13,9 @@ import torch
 from scipy import ndimage
 
 from augmentations import AUGMENTATIONS, Augment
-from competition.masks import RleMasks
-from competition.tables import mask_source
+from competition.masks import build_masks
+from competition.rle_masks import RleMasks
+from competitions import competition_in
 from conftest import Competition
 from data.specs import DataSpec
 from dataset import SegmentationDataset
@@ -368,8 +369,7 @@ def test_the_knob_cannot_change_under_a_trained_run(
 
 def test_folders_of_instances_have_a_border_too(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
-    config = SimpleNamespace(
-        TRAIN_CSV=tmp_path / "none.csv", MASK_FORMAT="instances", MASK_PATH=tmp_path / "masks",
-        MASK_THRESHOLD=None, INSTANCES="border",
-    )  # fmt: skip
-    assert mask_source(config).has_instances
+    folders = competition_in(
+        tmp_path, mask_format="instances", mask_path=tmp_path / "masks", instances="border"
+    )
+    assert build_masks(folders).has_objects

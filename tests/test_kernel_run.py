@@ -19,6 +19,7 @@ from kernel_build.hidden import write_hidden
 from kernel_build.rehearsal import Rehearsal, play, reference
 from kernel_build.runner import namespaces, run_notebook
 from kernel_runs import flags, folder_of, kernel, rebuilt
+from runs.experiment import competition_of
 
 CPU = {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 HIDDEN = 24
@@ -31,7 +32,7 @@ def hidden(kernel_made: Competition, tmp_path_factory: pytest.TempPathFactory) -
 
     target = tmp_path_factory.mktemp("hidden")
     config, _ = load_config(["--input", str(kernel_made.input)])
-    write_hidden(config, target, HIDDEN)
+    write_hidden(competition_of(config), target, HIDDEN)
     _restore_environment()
     return target
 

@@ -2,14 +2,14 @@
 
 import csv
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from competition.masks import rle_encode
+from competitions import competition_in
 from core.errors import UserError
+from imaging.rle import rle_encode
 from metrics import build_metric
 from postprocessing.rules import Rule
 from submissions.answers import score_file
@@ -19,7 +19,6 @@ from submissions.plan import read_plan
 from submissions.rows import Format
 
 SIZE = (60, 90)
-KNOBS = dict.fromkeys(("ID_COLUMN", "RLE_COLUMN", "CLASS_COLUMN"), "auto")
 IDS = ["a.jpg", "b.jpg", "c.jpg"]
 
 
@@ -44,8 +43,7 @@ def build_linter(
     path = folder / "sample_submission.csv"
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows(sample or [["img", "rle"], *([name, "1 1"] for name in IDS)])
-    knobs = {**KNOBS, "CLASS_BASE": 0, "CLASSES": 3, "CLASS_NAMES": ()}
-    plan = read_plan(SimpleNamespace(TEST_CSV=path, **knobs))
+    plan = read_plan(competition_in(folder, classes=3))
     return Linter(plan, form or Format(order="row"), lambda img: SIZE)
 
 

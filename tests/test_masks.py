@@ -10,18 +10,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from competition.masks import (
-    IGNORE,
-    FileMasks,
-    InstanceFolderMasks,
-    MaskRules,
-    RleMasks,
-    mask_to_instances,
-    read_mask_file,
-    rle_decode,
-    rle_encode,
-)
+from competition.file_masks import FileMasks, InstanceFolderMasks
+from competition.rle_masks import RleMasks
 from core.errors import UserError
+from imaging.mask_files import IGNORE, MaskRules, mask_to_instances, read_mask_file
+from imaging.rle import rle_decode, rle_encode
 from test_images import write_bands
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -225,19 +218,22 @@ def test_multilabel_bands_and_wrong_count(tmp_path: Path) -> None:
 def test_file_masks(tmp_path: Path) -> None:
     _write(tmp_path / "car_01.gif", BLOB)
     source = pickle.loads(pickle.dumps(FileMasks(BINARY, tmp_path)))
-    np.testing.assert_array_equal(source.read("car_01", "car_01.gif", BLOB.shape), BLOB)
-    np.testing.assert_array_equal(source.read("car_01", tmp_path / "car_01.gif", (40, 60)), BLOB)
-    assert source.areas() is None
-    assert source.instances("car_01", "car_01.gif", BLOB.shape) is None
+    row = {"img": "car_01", "mask": "car_01.gif"}
+    absolute = {**row, "mask": str(tmp_path / "car_01.gif")}
+    np.testing.assert_array_equal(source.read(row, BLOB.shape), BLOB)
+    np.testing.assert_array_equal(source.read(absolute, (40, 60)), BLOB)
+    assert source.objects(row, BLOB.shape) is None
+    assert not source.has_objects
+    assert source.files(row) == [tmp_path / "car_01.gif"]
     with pytest.raises(UserError) as error:
-        source.read("car_01", "car_01.gif", (1280, 1918))
+        source.read(row, (1280, 1918))
     assert str(error.value) == (
         "car_01.gif: mask is (40, 60), image is (1280, 1918). They must match: export the mask "
         "again or drop car_01 from train_masks.csv"
     )
-    for nothing in (None, "", float("nan")):
+    for nothing in (None, ""):
         with pytest.raises(UserError, match="car_01: has no mask file"):
-            source.read("car_01", nothing, (40, 60))
+            source.read({"img": "car_01", "mask": nothing}, (40, 60))
 
 
 def _table(*rows: tuple, columns: str = "img rle class") -> pd.DataFrame:
@@ -250,41 +246,39 @@ def test_one_row_an_image(order, base: int) -> None:
     text = rle_encode(BLOB, order=order, base=base)
     table = _table(("a", text), ("b", ""), ("c", float("nan")))
     source = pickle.loads(pickle.dumps(RleMasks(table, task="binary", order=order, base=base)))
-    np.testing.assert_array_equal(source.read("a", None, BLOB.shape), BLOB)
-    assert not source.read("b", None, BLOB.shape).any()
-    assert source.areas() == {"a": int(BLOB.sum()), "b": 0, "c": 0}
-    assert source.instances("a", None, BLOB.shape) is None
+    np.testing.assert_array_equal(source.read({"img": "a"}, BLOB.shape), BLOB)
+    assert not source.read({"img": "b"}, BLOB.shape).any()
+    assert source.objects({"img": "a"}, BLOB.shape) is None
     with pytest.raises(UserError, match=r"a, row 1 of 1: run .* ends after the last pixel"):
-        source.read("a", None, (9, 9))
+        source.read({"img": "a"}, (9, 9))
 
 
 def test_an_image_without_row() -> None:
     table = _table(("a", "1 2"))
     with pytest.raises(UserError, match=r"b: has no row in train.csv"):
-        RleMasks(table, task="binary", name="train.csv").read("b", None, (3, 4))
-    assert not RleMasks(table, task="binary", absent_is_empty=True).read("b", None, (3, 4)).any()
+        RleMasks(table, task="binary", name="train.csv").read({"img": "b"}, (3, 4))
+    assert not RleMasks(table, task="binary", absent_is_empty=True).read({"img": "b"}, (3, 4)).any()
 
 
 def test_one_row_an_instance() -> None:
     table = _table(("a", "1 2"), ("b", "5 1"), ("a", ""), ("a", "4 3"), ("a", "9 1"))
     source = RleMasks(table, task="binary")
-    labels = source.instances("a", None, (3, 4))
+    labels = source.objects({"img": "a"}, (3, 4))
     assert labels is not None
     assert labels.dtype == np.int32
     expected = np.array([1, 1, 0, 2, 2, 2, 0, 0, 3, 0, 0, 0]).reshape(4, 3).T
     np.testing.assert_array_equal(labels, expected)
-    np.testing.assert_array_equal(source.read("a", None, (3, 4)), expected > 0)
-    assert source.instances("b", None, (3, 4)).max() == 1
-    assert source.areas() == {"a": 6, "b": 1}
+    np.testing.assert_array_equal(source.read({"img": "a"}, (3, 4)), expected > 0)
+    assert source.objects({"img": "b"}, (3, 4)).max() == 1
 
 
 def test_overlapping_instances() -> None:
     table = _table(("a", "1 2"), ("a", "6 2"), ("a", "2 3"))
     source = RleMasks(table, task="binary")
-    assert source.read("a", None, (3, 4)).sum() == 6
+    assert source.read({"img": "a"}, (3, 4)).sum() == 6
     with pytest.raises(UserError, match=r"a: rows 1 and 3 .* overlap"):
-        source.instances("a", None, (3, 4))
-    first = RleMasks(table, task="binary", overlap="first").instances("a", None, (3, 4))
+        source.objects({"img": "a"}, (3, 4))
+    first = RleMasks(table, task="binary", overlap="first").objects({"img": "a"}, (3, 4))
     assert first.T.ravel().tolist() == [1, 1, 3, 3, 0, 2, 2, 0, 0, 0, 0, 0]
 
 
@@ -292,31 +286,30 @@ def test_classes_that_cover_all_leave_void() -> None:
     ids = np.where(RNG.random(IDS.shape) < 0.2, IGNORE, IDS).astype(np.uint8)
     rows = [("a", rle_encode(ids == k), k) for k in range(5)]
     source = RleMasks(_table(*rows), task="multiclass", classes=5)
-    np.testing.assert_array_equal(source.read("a", None, ids.shape), ids)
-    assert source.areas() == {"a": int(((ids > 0) & (ids < 5)).sum())}
-    assert source.instances("a", None, ids.shape) is None
+    np.testing.assert_array_equal(source.read({"img": "a"}, ids.shape), ids)
+    assert source.objects({"img": "a"}, ids.shape) is None
     background = RleMasks(_table(*rows), task="multiclass", classes=5, first_class=1)
     expected = np.where(ids == IGNORE, 0, ids)
-    np.testing.assert_array_equal(background.read("a", None, ids.shape), expected)
+    np.testing.assert_array_equal(background.read({"img": "a"}, ids.shape), expected)
 
 
 def test_classes_above_a_background() -> None:
     rows = [("a", rle_encode(k == IDS), k) for k in (3, 1, 4, 2)]
     source = RleMasks(_table(*rows), task="multiclass", classes=5)
-    np.testing.assert_array_equal(source.read("a", None, IDS.shape), IDS)
+    np.testing.assert_array_equal(source.read({"img": "a"}, IDS.shape), IDS)
 
 
 def test_most_classes_fit_into_a_byte() -> None:
     rows = [("a", f"{k + 1} 1", k) for k in range(254)]
-    mask = RleMasks(_table(*rows), task="multiclass", classes=254).read("a", None, (255, 1))
+    mask = RleMasks(_table(*rows), task="multiclass", classes=254).read({"img": "a"}, (255, 1))
     assert mask[:, 0].tolist() == [*range(254), IGNORE]
 
 
 def test_overlapping_classes() -> None:
     table = _table(("a", "1 4", 1), ("a", "3 4", 0))
     with pytest.raises(UserError, match=r'overlap: set TASK="multilabel"'):
-        RleMasks(table, task="multiclass", classes=2).read("a", None, (3, 4))
-    mask = RleMasks(table, task="multilabel", classes=2).read("a", None, (3, 4))
+        RleMasks(table, task="multiclass", classes=2).read({"img": "a"}, (3, 4))
+    mask = RleMasks(table, task="multilabel", classes=2).read({"img": "a"}, (3, 4))
     np.testing.assert_array_equal(mask[1], rle_decode("1 4", (3, 4)))
     np.testing.assert_array_equal(mask[0], rle_decode("3 4", (3, 4)))
 
@@ -338,16 +331,15 @@ def test_instance_folders(tmp_path: Path) -> None:
     for k in range(1, labels.max() + 1):
         _write(folder / f"{k:03}.png", (labels == k).astype(np.uint8) * 255)
     source = pickle.loads(pickle.dumps(InstanceFolderMasks(tmp_path)))
-    np.testing.assert_array_equal(source.read("a[1]", None, BLOB.shape), BLOB)
-    np.testing.assert_array_equal(source.instances("a[1]", None, BLOB.shape), labels)
-    assert source.areas() is None
+    np.testing.assert_array_equal(source.read({"img": "a[1]"}, BLOB.shape), BLOB)
+    np.testing.assert_array_equal(source.objects({"img": "a[1]"}, BLOB.shape), labels)
     with pytest.raises(UserError, match=r"001\.png: mask is \(40, 60\), image is \(4, 6\)"):
-        source.read("a[1]", None, (4, 6))
+        source.read({"img": "a[1]"}, (4, 6))
     with pytest.raises(UserError, match="no such folder of instance masks"):
-        source.read("b", None, BLOB.shape)
+        source.read({"img": "b"}, BLOB.shape)
     _write(folder / "zzz.png", BLOB)
     with pytest.raises(UserError, match=r"instances 001\.png and zzz\.png overlap"):
-        source.instances("a[1]", None, BLOB.shape)
+        source.objects({"img": "a[1]"}, BLOB.shape)
 
 
 def test_mask_to_instances_against_scipy() -> None:
@@ -372,21 +364,19 @@ def test_dsb2018_rows() -> None:
     table = pd.read_csv(DATA / "dsb2018" / "stage1_train_labels.csv", dtype=str)
     table.columns = ["img", "rle"]
     source = RleMasks(table, task="binary")
-    areas = source.areas()
     for img in list(source.rows)[::60]:
         with Image.open(DATA / "dsb2018" / "stage1_train" / f"{img}.png") as picture:
             size = picture.size[::-1]
-        mask = source.read(img, None, size)
-        labels = source.instances(img, None, size)
+        mask = source.read({"img": img}, size)
+        labels = source.objects({"img": img}, size)
         np.testing.assert_array_equal(labels > 0, mask > 0)
         assert labels.max() == (table["img"] == img).sum()
-        assert mask.sum() == areas[img]
 
 
 @pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason="CamVid is not on this machine")
 def test_camvid_files() -> None:
     source = FileMasks(MaskRules("multiclass", 11, ignore=11), DATA / "camvid" / "train_masks")
     for path in sorted(source.root.iterdir())[::80]:
-        mask = source.read(path.stem, path.name, (360, 480))
+        mask = source.read({"img": path.stem, "mask": path.name}, (360, 480))
         stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(mask, np.where(stored == 11, IGNORE, stored))

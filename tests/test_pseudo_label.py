@@ -146,13 +146,15 @@ def test_stored_masks_are_read_as_masks(tmp_path: Path, task: str) -> None:
     write_mask(tmp_path / "a.png", given)
 
     class Real:
+        has_objects = False
+
         def read(self, *args: Any) -> str:
             return "real"
 
     source: Any = PseudoMasks(Real(), task=task, classes=3)  # type: ignore[arg-type]
-    got = source.read(f"{MARK}a", tmp_path / "a.png", (8, 9))
+    got = source.read({"img": f"{MARK}a", "mask": str(tmp_path / "a.png")}, (8, 9))
     assert np.array_equal(got, given[0] if task == "binary" else given)
-    assert source.read("a", None, (8, 9)) == "real"
+    assert source.read({"img": "a"}, (8, 9)) == "real"
 
 
 def test_the_verdict_says_when_to_stop(labelled, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset
 
-from competition.masks import IGNORE, FileMasks, InstanceFolderMasks, MaskRules
+from competition.file_masks import FileMasks, InstanceFolderMasks
 from conftest import Competition
 from core.errors import UserError
 from data.specs import DataSpec
 from dataset import SegmentationDataset
+from imaging.mask_files import IGNORE, MaskRules
 
 RNG = np.random.default_rng(0)
 BINARY = MaskRules("binary")

@@ -1,7 +1,6 @@
 """submission.csv: the sample rules it, masks become its rows, a kill costs nothing."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,21 +8,19 @@ import pytest
 from pycocotools import mask as coco
 from scipy import ndimage
 
-from competition.masks import rle_decode
+from competitions import competition_in
 from core.errors import UserError
+from imaging.rle import rle_decode
 from postprocessing.rules import drop_small
 from submissions.plan import Plan, choose_rows, match_images, read_plan
 from submissions.rows import Format, PartFile, assemble, fingerprint, mask_to_rles
 
 CORNERS = np.ones((3, 3))
-KNOBS: dict[str, object] = dict.fromkeys(("ID_COLUMN", "RLE_COLUMN", "CLASS_COLUMN"), "auto")
-KNOBS |= {"CLASS_BASE": 0, "CLASSES": 3, "CLASS_NAMES": ()}
 
 
 def plan_of(folder: Path, text: str, **knobs: object) -> Plan:
-    path = folder / "sample_submission.csv"
-    path.write_text(text)
-    return read_plan(SimpleNamespace(TEST_CSV=path, **{**KNOBS, **knobs}))
+    (folder / "sample_submission.csv").write_text(text)
+    return read_plan(competition_in(folder, **{"classes": 3, **knobs}))
 
 
 def blobs(seed: int, size: tuple[int, int] = (23, 31), share: float = 0.55) -> np.ndarray:
@@ -62,13 +59,13 @@ def test_ids_that_look_like_numbers_keep_their_zeros(tmp_path: Path) -> None:
 
 def test_columns_in_any_order_and_cells_of_no_interest(tmp_path: Path) -> None:
     text = "height,EncodedPixels,ClassId,width,ImageId\n5,1 1,2,7,a.png\n6,1 1,0,8,a.png\n"
-    plan = plan_of(tmp_path, text, ID_COLUMN="ImageId")
+    plan = plan_of(tmp_path, text, id_column="ImageId")
     rows = submit(tmp_path, plan, {"a": ["zero", "one", "two"]}, Format("class"))
     assert rows == [["5", "two", "2", "7", "a.png"], ["6", "zero", "0", "8", "a.png"]]
 
 
 def test_a_sample_sorted_by_class(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "id,class,rle\na,1,\nb,1,\na,2,\nb,2,\na,3,\nb,3,\n", CLASS_BASE=1)
+    plan = plan_of(tmp_path, "id,class,rle\na,1,\nb,1,\na,2,\nb,2,\na,3,\nb,3,\n", class_base=1)
     assert (choose_rows("auto", plan), plan.images) == ("class", ["a", "b"])
     texts = {"b": ["b1", "b2", "b3"], "a": ["a1", "a2", "a3"]}
     rows = submit(tmp_path, plan, texts, Format("class"))
@@ -79,7 +76,7 @@ def test_a_sample_sorted_by_class(tmp_path: Path) -> None:
 def test_classes_by_name(tmp_path: Path) -> None:
     names = ("large_bowel", "small_bowel", "stomach")
     text = "id,class,predicted\na,stomach,\na,large_bowel,\na,small_bowel,\n"
-    plan = plan_of(tmp_path, text, CLASS_NAMES=names)
+    plan = plan_of(tmp_path, text, class_names=names)
     rows = submit(tmp_path, plan, {"a": ["L", "S", "T"]}, Format("class"))
     assert rows == [["a", "stomach", "T"], ["a", "large_bowel", "L"], ["a", "small_bowel", "S"]]
 
@@ -98,7 +95,7 @@ def test_classes_nobody_knows_are_all_listed(
 ) -> None:
     text = "id,class,rle\n" + "".join(f"a,{cell},\n" for cell in cells)
     with pytest.raises(UserError) as error:
-        plan_of(tmp_path, text, CLASS_BASE=base, CLASS_NAMES=("sky", "road", "car"))
+        plan_of(tmp_path, text, class_base=base, class_names=("sky", "road", "car"))
     assert all(word in str(error.value) for word in [*told, f"CLASS_BASE={base}"])
     assert str(error.value).count("\n") == sum(word.startswith("'") for word in told)
 

@@ -29,15 +29,15 @@ SIZE = (48, 56)
 class Truth:
     """A mask source of arrays in memory."""
 
-    has_instances = False
+    has_objects = False
 
     def __init__(self, masks: dict[str, np.ndarray]):
         self.masks = masks
 
-    def read(self, img: str, path: object, size: tuple[int, int]) -> np.ndarray:
-        return self.masks[img]
+    def read(self, row: Any, size: tuple[int, int]) -> np.ndarray:
+        return self.masks[row["img"]]
 
-    def instances(self, img: str, path: object, size: tuple[int, int]) -> None:
+    def objects(self, row: Any, size: tuple[int, int]) -> None:
         return None
 
 

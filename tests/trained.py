@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from competition.masks import FileMasks, MaskRules
+from competition.file_masks import FileMasks
 from conftest import Competition
+from imaging.mask_files import MaskRules
 from Lightning_datamodule import LoaderSpec, SegmentationDataModule, split_rows
 
 

@@ -1,20 +1,23 @@
 """Masks that come as run-length rows of a CSV."""
 
 from collections.abc import Hashable, Sequence
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 
+from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
 from imaging.mask_files import IGNORE
-from imaging.rle import Order, Size, is_empty_rle, paint_runs, rle_area, rle_runs
+from imaging.rle import Order, Size, is_empty_rle, paint_runs, rle_runs
 
-Row = tuple[int, str]
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Class and run lengths of a row of the table.
+Runs = tuple[int, str]
 
 
-class RleMasks:
+class RleMasks(MaskSource):
     """Run-length rows: one an image, one an image and class, or one an instance.
 
     - binary: the mask is the union of an image's rows.
@@ -36,9 +39,11 @@ class RleMasks:
         UserError: missing columns, or class ids outside 0 to K-1.
     """
 
+    several_rows = True
+
     def __init__(
         self,
-        table: pd.DataFrame,
+        table: "pd.DataFrame",
         *,
         task: str,
         classes: int = 1,
@@ -56,16 +61,16 @@ class RleMasks:
         first = (0 if 0 in ids else 1) if first_class is None else first_class
         self.unclaimed = IGNORE if task == "multiclass" and first == 0 else 0
         keys: list[Hashable] = [(i, k) for i, rows in self.rows.items() for k, _ in rows]
-        self.has_instances = task != "multilabel" and len(set(keys)) < len(keys)
+        self.has_objects = task != "multilabel" and len(set(keys)) < len(keys)
 
-    def read(self, img: str, path: str | Path | None, size: Size) -> np.ndarray:
-        """The mask of an image's rows; `path` is not looked at.
+    def read(self, row: Row, size: Size) -> np.ndarray:
+        """The mask of an image's rows.
 
         Raises:
-            UserError: img has no row, a text is broken or does not fit the size, or two classes
-                of a multiclass mask overlap.
+            UserError: the image has no row, a text is broken or does not fit the size, or two
+                classes of a multiclass mask overlap.
         """
-        rows = self._rows_of(img)
+        img, rows = row["img"], self._rows_of(row["img"])
         if self.task == "multilabel":
             mask = np.zeros((self.classes, *size), np.uint8)
             for at, (class_id, _) in enumerate(rows):
@@ -79,34 +84,23 @@ class RleMasks:
             return painted - np.uint8(1)
         return painted - (painted > 0).view(np.uint8)
 
-    def instances(self, img: str, path: str | Path | None, size: Size) -> np.ndarray | None:
+    def objects(self, row: Row, size: Size) -> np.ndarray | None:
         """int32 (H, W): the image's non-empty rows numbered from 1 in the table's order.
 
         None when the table has at most one row an image (and class), or may overlap (multilabel).
 
         Raises:
-            UserError: as `read`, or two instances overlap and `overlap` is "error".
+            UserError: as `read`, or two objects overlap and `overlap` is "error".
         """
-        if not self.has_instances:
+        if not self.has_objects:
             return None
-        rows = self._rows_of(img)
+        img, rows = row["img"], self._rows_of(row["img"])
         labels = range(1, len(rows) + 1)
         if self.overlap == "first":  # later runs win in painting, so the first comes last
             return self._paint(img, rows[::-1], labels[::-1], size, np.int32)
         return self._paint(img, rows, labels, size, np.int32, apart=True)
 
-    def areas(self) -> dict[str, int] | None:
-        """Foreground pixels of each image: the sum of its rows, class 0 of multiclass left out.
-
-        Overlapping rows count twice.
-        """
-        skip = 0 if self.task == "multiclass" else None
-        return {
-            img: sum(rle_area(text, name=img) for k, text in rows if k != skip)
-            for img, rows in self.rows.items()
-        }
-
-    def _rows_of(self, img: str) -> Sequence[Row]:
+    def _rows_of(self, img: str) -> Sequence[Runs]:
         if img not in self.rows and not self.absent_is_empty:
             raise UserError(
                 f"{img}: has no row in {self.name}: an image without foreground needs a row with "
@@ -115,9 +109,15 @@ class RleMasks:
         return self.rows.get(img, ())
 
     def _paint(
-        self, img: str, rows: Sequence[Row], values: Sequence[int], size: Size, dtype: type,
-        *, apart: bool = False,
-    ) -> np.ndarray:  # fmt: skip
+        self,
+        img: str,
+        rows: Sequence[Runs],
+        values: Sequence[int],
+        size: Size,
+        dtype: type,
+        *,
+        apart: bool = False,
+    ) -> np.ndarray:
         runs = [
             rle_runs(text, size, base=self.base, name=f"{img}, row {at + 1} of {len(rows)}")
             for at, (_, text) in enumerate(rows)
@@ -137,8 +137,10 @@ class RleMasks:
         return "drop or cut one of them, or merge the rows of the image"
 
 
-def _class_column(table: pd.DataFrame, task: str, classes: int, name: str) -> np.ndarray:
+def _class_column(table: "pd.DataFrame", task: str, classes: int, name: str) -> np.ndarray:
     """Class ids of the rows, int64; 0 without a column."""
+    import pandas as pd
+
     missing = [c for c in ("img", "rle") if c not in table.columns]
     if task != "binary" and classes > 1 and "class" not in table.columns:
         missing.append("class")
@@ -154,8 +156,8 @@ def _class_column(table: pd.DataFrame, task: str, classes: int, name: str) -> np
     return numbers.astype(np.int64)
 
 
-def _group_rows(table: pd.DataFrame, ids: np.ndarray) -> dict[str, list[Row]]:
-    rows: dict[str, list[Row]] = {}
+def _group_rows(table: "pd.DataFrame", ids: np.ndarray) -> dict[str, list[Runs]]:
+    rows: dict[str, list[Runs]] = {}
     for img, text, class_id in zip(
         table["img"].astype(str), table["rle"], ids.tolist(), strict=True
     ):

@@ -1,10 +1,11 @@
 """The competition's own tables and listings: ids, columns, where images and masks are."""
 
+import functools
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from core.errors import UserError, nearest
 from imaging.images import IMAGE_SUFFIXES, list_images
@@ -13,7 +14,7 @@ from imaging.rle import is_empty_rle
 if TYPE_CHECKING:
     import pandas as pd
 
-    from competition.masks import MaskSource
+    from competition.spec import Competition
 
 Rows = Literal["image", "class", "instance"]
 AUTO = "auto"
@@ -33,6 +34,14 @@ class Columns(NamedTuple):
     cls: str | None
 
 
+class SampleColumns(NamedTuple):
+    """Names of a sample submission's columns; it has one for masks."""
+
+    id: str
+    rle: str
+    cls: str | None
+
+
 def image_id(name: str) -> str:
     """A name without folder and image suffix: 'a/b/x.jpg' is 'x', 'v1.2' stays 'v1.2'."""
     base = name.strip().replace("\\", "/").rpartition("/")[2]
@@ -49,9 +58,25 @@ def read_table(path: str | Path, id_column: str = AUTO) -> "pd.DataFrame":
     Raises:
         UserError: no such file, no rows, no column `id_column`, rows without an id.
     """
+    path = Path(path)
+    # Callers get a table of their own that shares its cells.
+    return _parse_table(path, id_column, file_stamp(path)).copy(deep=False)
+
+
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, None where there is none: what was read of it holds as long."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+# A competition's table may hold 100 MB, and every fold of every stage asks for it.
+@functools.lru_cache(maxsize=4)
+def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
     import pandas as pd
 
-    path = Path(path)
     try:
         # A separator inside quotes is rare in a header; whichever comes most often wins.
         with path.open(encoding="utf-8-sig", errors="replace") as stream:
@@ -140,7 +165,7 @@ def sample_columns(
     rle_column: str = AUTO,
     class_column: str = AUTO,
     name: str = "sample_submission.csv",
-) -> Columns:
+) -> SampleColumns:
     """Which column is which in a sample submission: its last holds masks unless a name says else.
 
     Raises:
@@ -158,24 +183,52 @@ def sample_columns(
     cls = None if found.cls == rle else found.cls
     if cls is None and len(others) == 2 and table[found.id].duplicated().any():
         cls = next(c for c in others if c != rle)
-    return Columns(found.id, rle, cls)
+    return SampleColumns(found.id, rle, cls)
 
 
-def read_sample(config: Any) -> "tuple[pd.DataFrame, Columns]":
+def train_table(competition: "Competition") -> "tuple[pd.DataFrame, Columns]":
+    """TRAIN_CSV, and which of its columns is which.
+
+    Raises:
+        UserError: as `read_table` and `table_columns`.
+    """
+    table = read_table(competition.train_csv, competition.id_column)
+    return table, table_columns(
+        table,
+        id_column=competition.id_column,
+        rle_column=competition.rle_column,
+        class_column=competition.class_column,
+        name=competition.train_csv.name,
+    )
+
+
+def read_sample(competition: "Competition") -> "tuple[pd.DataFrame, SampleColumns]":
     """The sample submission, and which of its columns is which.
 
     Raises:
         UserError: as `read_table` and `sample_columns`.
     """
-    table = read_table(config.TEST_CSV, config.ID_COLUMN)
-    columns = sample_columns(
+    table = read_table(competition.test_csv, competition.id_column)
+    return table, sample_columns(
         table,
-        id_column=config.ID_COLUMN,
-        rle_column=config.RLE_COLUMN,
-        class_column=config.CLASS_COLUMN,
-        name=config.TEST_CSV.name,
+        id_column=competition.id_column,
+        rle_column=competition.rle_column,
+        class_column=competition.class_column,
+        name=competition.test_csv.name,
     )
-    return table, columns
+
+
+def class_ids(cells: "pd.Series", competition: "Competition") -> "pd.Series":
+    """Class ids from 0 of the cells of a class column: numbers from CLASS_BASE, or CLASS_NAMES.
+
+    What is neither stays text: who takes it names it in an error.
+    """
+    import pandas as pd
+
+    numbers = pd.to_numeric(cells, errors="coerce") - competition.class_base
+    if numbers.isna().any() and competition.class_names:
+        numbers = cells.map({name: at for at, name in enumerate(competition.class_names)})
+    return numbers.astype(object).where(numbers.notna(), cells)
 
 
 def _looks_like_rle(cells: "pd.Series") -> bool:
@@ -216,91 +269,3 @@ def find_names(folder: Path, suffix: str = AUTO) -> dict[str, str]:
         ends = ", ".join(IMAGE_SUFFIXES) if suffix == AUTO else suffix
         raise UserError(f"{folder}: no image in it ({ends}): set TRAIN_PATH or IMAGE_SUFFIX")
     return found
-
-
-def mask_format(chosen: str, mask_path: Path, has_rle: bool) -> str:
-    """image, rle or instances: auto takes files when their folder exists, else run lengths.
-
-    Raises:
-        UserError: auto, and neither is there; or rle, and the table has no run lengths.
-    """
-    if chosen == AUTO and mask_path.is_dir():
-        return "image"
-    if chosen in (AUTO, "rle") and not has_rle:
-        raise UserError(
-            f"no masks: {'no folder ' + str(mask_path) + ' and ' if chosen == AUTO else ''}"
-            "no column of run lengths in TRAIN_CSV: set MASK_PATH, or RLE_COLUMN"
-        )
-    return "rle" if chosen == AUTO else chosen
-
-
-def mask_source(config: Any) -> "MaskSource":
-    """Where the training masks of a configuration come from; picklable.
-
-    Args:
-        config: the module of `load_config`, or anything with its names.
-
-    Raises:
-        UserError: no masks, a broken table, or INSTANCES=border and objects that have no names.
-    """
-    source = _mask_source(config)
-    if config.INSTANCES == "border" and not getattr(source, "has_instances", False):
-        raise UserError(
-            f"INSTANCES=border: the masks do not tell objects apart (MASK_FORMAT="
-            f"{config.MASK_FORMAT}). Need a row an object in TRAIN_CSV, or MASK_FORMAT=instances; "
-            "else set INSTANCES=components"
-        )
-    return source
-
-
-def _mask_source(config: Any) -> "MaskSource":
-    from competition.masks import FileMasks, InstanceFolderMasks, MaskRules
-
-    table_name = config.TRAIN_CSV.name
-    # Only a table that is needed is read: Carvana's holds 50 MB.
-    if config.MASK_FORMAT == "rle" or (
-        config.MASK_FORMAT == AUTO and not config.MASK_PATH.is_dir()
-    ):
-        return _rle_source(config)
-    if config.MASK_FORMAT == "instances":
-        return InstanceFolderMasks(config.MASK_PATH, threshold=config.MASK_THRESHOLD)
-    rules = MaskRules(
-        config.TASK,
-        classes=config.CLASSES,
-        values=config.MASK_VALUES,
-        threshold=config.MASK_THRESHOLD,
-        ignore=config.IGNORE_INDEX,
-    )
-    return FileMasks(rules, config.INPUT, table=table_name)
-
-
-def _rle_source(config: Any) -> "MaskSource":
-    import pandas as pd
-
-    from competition.masks import RleMasks
-
-    table = read_table(config.TRAIN_CSV, config.ID_COLUMN)
-    columns = table_columns(
-        table,
-        id_column=config.ID_COLUMN,
-        rle_column=config.RLE_COLUMN,
-        class_column=config.CLASS_COLUMN,
-        name=config.TRAIN_CSV.name,
-    )
-    mask_format("rle", config.MASK_PATH, columns.rle is not None)
-    rows = {"img": table[columns.id].map(image_id), "rle": table[columns.rle]}
-    if columns.cls and config.TASK != "binary":
-        numbers = pd.to_numeric(table[columns.cls], errors="coerce") - config.CLASS_BASE
-        if numbers.isna().any() and config.CLASS_NAMES:
-            numbers = table[columns.cls].map({n: i for i, n in enumerate(config.CLASS_NAMES)})
-        # What is no number stays text: the source names it in its error.
-        rows["class"] = numbers.astype(object).where(numbers.notna(), table[columns.cls])
-    return RleMasks(
-        pd.DataFrame(rows),
-        task=config.TASK,
-        classes=config.CLASSES,
-        order=config.RLE_ORDER,
-        base=config.RLE_BASE,
-        overlap="first",  # DSB2018's nuclei share a pixel or two in five of its images
-        name=config.TRAIN_CSV.name,
-    )

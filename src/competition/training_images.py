@@ -3,20 +3,15 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from competition.tables import (
-    Columns,
-    find_names,
-    image_id,
-    mask_format,
-    read_table,
-    table_columns,
-    table_rows,
-)
+from competition.mask_source import MaskSource
+from competition.masks import build_masks, mask_format
+from competition.spec import Competition
+from competition.tables import Columns, find_names, image_id, table_rows, train_table
 from core.errors import UserError, raise_all
 from imaging.rle import is_empty_rle, rle_areas
 
@@ -38,57 +33,46 @@ class TrainingImages(NamedTuple):
     notes: list[str]
 
 
-def collect_images(config: Any) -> TrainingImages:
-    """Images of TRAIN_CSV, or of the folder TRAIN_PATH when there is no such file.
-
-    Args:
-        config: the module of `load_config`, or anything with its names.
+def collect_images(competition: Competition) -> TrainingImages:
+    """Images of TRAIN_CSV, or of the folder TRAIN_PATH when nobody named a table and none is there.
 
     Raises:
         UserError: no images, ids that repeat, images or masks that are missing (all of them).
     """
-    if not config.TRAIN_CSV.is_file():
-        return _from_folder(config)
-    raw = read_table(config.TRAIN_CSV, config.ID_COLUMN)
-    columns = table_columns(
-        raw,
-        id_column=config.ID_COLUMN,
-        rle_column=config.RLE_COLUMN,
-        class_column=config.CLASS_COLUMN,
-        name=config.TRAIN_CSV.name,
-    )
-    kind = "image"
-    if "mask" not in raw or columns.rle == "mask":
-        kind = mask_format(config.MASK_FORMAT, config.MASK_PATH, columns.rle is not None)
+    if not (competition.train_csv.is_file() or competition.table_chosen):
+        return _from_folder(competition)
+    raw, columns = train_table(competition)
+    masks = build_masks(competition)
     ids = raw[columns.id].map(image_id)
     classes = raw[columns.cls] if columns.cls else None
     rows = table_rows(ids, classes)
-    if rows != "image" and kind != "rle":
-        _refuse_duplicates(ids, config.TRAIN_CSV.name, kind)
+    if rows != "image" and not masks.several_rows:
+        _refuse_duplicates(ids, competition.train_csv.name, mask_format(competition))
     table = one_row_an_image(raw, ids, columns, keep_class=rows == "image")
-    notes = _attach(table, config, kind, raw_ids=raw[columns.id].groupby(ids, sort=False).first())
+    named = raw[columns.id].groupby(ids, sort=False).first()
+    notes = _attach(table, competition, masks, raw_ids=named)
     areas = None
     if columns.rle:
         texts = raw[columns.rle]
-        if columns.cls and config.TASK == "multiclass":
-            # Class 0 is background there, as in RleMasks.areas.
-            texts = texts.where(raw[columns.cls].str.strip() != str(config.CLASS_BASE), "")
+        if columns.cls and competition.task == "multiclass":
+            # Class 0 is the background there.
+            texts = texts.where(raw[columns.cls].str.strip() != str(competition.class_base), "")
         areas = sum_areas(ids, texts)
     return TrainingImages(table, areas, _class_rows(raw, ids, columns), notes)
 
 
-def _from_folder(config: Any) -> TrainingImages:
-    if not config.TRAIN_PATH.is_dir():
+def _from_folder(competition: Competition) -> TrainingImages:
+    folder = competition.train_path
+    if not folder.is_dir():
         raise UserError(
-            f"no training images: neither {config.TRAIN_CSV} nor the folder {config.TRAIN_PATH} "
+            f"no training images: neither {competition.train_csv} nor the folder {folder} "
             "exists. Put the competition's data there, set INPUT, TRAIN_CSV and TRAIN_PATH, or "
             "make a toy one: python src/demo_data.py"
         )
-    kind = mask_format(config.MASK_FORMAT, config.MASK_PATH, has_rle=False)
-    images = find_names(config.TRAIN_PATH, config.IMAGE_SUFFIX)
-    table = pd.DataFrame({"img": sorted(images)})
-    notes = [f"no table {config.TRAIN_CSV}: took the images of {config.TRAIN_PATH}"]
-    return TrainingImages(table, None, None, notes + _attach(table, config, kind))
+    masks = build_masks(competition)
+    table = pd.DataFrame({"img": sorted(find_names(folder, competition.image_suffix))})
+    notes = [f"no table {competition.train_csv}: took the images of {folder}"]
+    return TrainingImages(table, None, None, notes + _attach(table, competition, masks))
 
 
 def _refuse_duplicates(ids: pd.Series, name: str, kind: str) -> None:
@@ -142,31 +126,22 @@ def sum_areas(ids: pd.Series, texts: Iterable[str]) -> np.ndarray:
 
 
 def _attach(
-    table: pd.DataFrame, config: Any, kind: str, *, raw_ids: "pd.Series | None" = None
+    table: pd.DataFrame,
+    competition: Competition,
+    masks: MaskSource,
+    *,
+    raw_ids: pd.Series | None = None,
 ) -> list[str]:
-    """Fills the columns image and mask in place; raises for all that is missing."""
-    problems: list[str] = []
-    root = config.INPUT
-    notes: list[str] = []
-    if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
-        image = honour(table["image"], (root, config.TRAIN_PATH), root)
-        problems += _missing(table["image"], image, "image", config.TRAIN_PATH)
-    else:
-        images = find_names(config.TRAIN_PATH, config.IMAGE_SUFFIX)
-        prefix = _prefix(config.TRAIN_PATH, root)
-        image = [prefix + images[img] if img in images else "" for img in table["img"]]
-        problems += _missing(table["img"], image, "image", config.TRAIN_PATH)
-        spare = len(images.keys() - set(table["img"]))
-        if spare:
-            notes.append(f"{spare} images of {config.TRAIN_PATH.name} are in no row: left out")
-    mask, lacking = _masks(table, config, kind)
+    """Fills the columns image and mask in place; returns notes, raises for all that is missing."""
+    image, problems, notes = _find_images(table, competition, raw_ids)
+    mask, lacking = _find_masks(table, competition, masks)
+    asks = competition.train_path if raw_ids is None else competition.train_csv
     problems += lacking
-    name = config.TRAIN_CSV.name
     raise_all(
         problems,
-        f"{len(problems)} files that {name if raw_ids is not None else config.TRAIN_PATH.name} "
-        "needs are missing: add them, drop their rows, or mend TRAIN_PATH, MASK_PATH, "
-        f"IMAGE_SUFFIX, MASK_SUFFIX:{_hint(lacking, table, config)}",
+        f"{len(problems)} files that {asks.name} needs are missing: add them, drop their rows, or "
+        "mend TRAIN_PATH, MASK_PATH, IMAGE_SUFFIX, MASK_SUFFIX:"
+        f"{_hint(lacking, table, competition)}",
     )
     for at, (column, paths) in enumerate((("image", image), ("mask", mask)), start=1):
         if column in table:
@@ -175,29 +150,44 @@ def _attach(
     return notes
 
 
-def _masks(table: pd.DataFrame, config: Any, kind: str) -> tuple[list[str], list[str]]:
-    """The column mask and what is missing of it."""
-    root = config.INPUT
-    if "mask" in table:
-        mask = honour(table["mask"], (root, config.MASK_PATH), root)
-        return mask, _missing(table["mask"], mask, "mask", config.MASK_PATH)
-    if kind == "rle":
-        return [""] * len(table), []
-    there = _names_in(config.MASK_PATH)
-    suffix = config.MASK_SUFFIX if kind == "image" else ""
-    wanted = table["img"] + suffix
-    prefix = _prefix(config.MASK_PATH, root)
+def _find_images(
+    table: pd.DataFrame, competition: Competition, raw_ids: pd.Series | None
+) -> tuple[list[str], list[str], list[str]]:
+    """The column image, what is missing of it, and notes."""
+    root, folder = competition.input, competition.train_path
+    if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
+        image = honour(table["image"], (root, folder), root)
+        return image, _missing(table["image"], image, "image", folder), []
+    images = find_names(folder, competition.image_suffix)
+    prefix = _prefix(folder, root)
+    image = [prefix + images[img] if img in images else "" for img in table["img"]]
+    spare = len(images.keys() - set(table["img"]))
+    notes = [f"{spare} images of {folder.name} are in no row: left out"] if spare else []
+    return image, _missing(table["img"], image, "image", folder), notes
+
+
+def _find_masks(
+    table: pd.DataFrame, competition: Competition, masks: MaskSource
+) -> tuple[list[str], list[str]]:
+    """The column mask, and what is missing of it."""
+    root, folder = competition.input, competition.mask_path
+    if "mask" in table and masks.named:
+        mask = honour(table["mask"], (root, folder), root)
+        return mask, _missing(table["mask"], mask, "mask", folder)
+    nothing, wanted = [""] * len(table), [masks.expected(img) for img in table["img"]]
+    if not any(wanted):
+        return nothing, []
+    there, prefix = _names_in(folder), _prefix(folder, root)
     found = [prefix + name if name in there else "" for name in wanted]
-    lacking = _missing(wanted, found, "mask", config.MASK_PATH)
-    return (found if kind == "image" else [""] * len(table)), lacking
+    return found if masks.named else nothing, _missing(wanted, found, "mask", folder)
 
 
-def _hint(lacking: Sequence[str], table: pd.DataFrame, config: Any) -> str:
+def _hint(lacking: Sequence[str], table: pd.DataFrame, competition: Competition) -> str:
     """A word on MASK_SUFFIX when no mask at all was found."""
-    if len(lacking) < len(table) or not config.MASK_PATH.is_dir():
+    folder, suffix = competition.mask_path, competition.mask_suffix
+    if len(lacking) < len(table) or not folder.is_dir():
         return ""
-    there = sorted(_names_in(config.MASK_PATH))[:3]
-    return f" (no mask ends in {config.MASK_SUFFIX!r}; {config.MASK_PATH.name} holds {there})"
+    return f" (no mask ends in {suffix!r}; {folder.name} holds {sorted(_names_in(folder))[:3]})"
 
 
 def _same(one: pd.Series, other: pd.Series) -> bool:

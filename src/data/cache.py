@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from competition.masks import MaskSource
+from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.files import clear_parts, write_json, writing_folder
 from data.cached_pairs import (

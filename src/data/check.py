@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from competition.masks import InstanceFolderMasks, MaskSource
+from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.files import write_json
 from data.specs import DataSpec, Row
@@ -39,11 +39,10 @@ def check_data(
     def problem_of(row: Row) -> str | None:
         try:
             image = read_image(root / row["image"], channels=spec.channels, bits=spec.bits)
-            mask = root / row["mask"] if row.get("mask") else None
             size = (image.shape[0], image.shape[1])
-            masks.read(row["img"], mask, size)
+            masks.read(row, size)
             if spec.border:
-                masks.instances(row["img"], mask, size)
+                masks.objects(row, size)
         except UserError as error:
             return str(error)
         return None
@@ -74,10 +73,9 @@ def files_key(
     digest.update(pickle.dumps(masks))
     for row in rows:
         digest.update(row["img"].encode())
-        paths = [root / name for name in (row["image"], row.get("mask")) if name]
-        if isinstance(masks, InstanceFolderMasks):
-            with contextlib.suppress(UserError):  # told, with all others, when it is read
-                paths += masks.files(row["img"])
+        paths = [root / row["image"]]
+        with contextlib.suppress(UserError):  # told, with all others, when it is read
+            paths += masks.files(row)
         for path in paths:
             if path.exists():
                 state = path.stat()

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from competition.masks import IGNORE, MaskSource, mask_to_instances
+from competition.mask_source import MaskSource
 from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_image, fit_mask
 from imaging.images import read_image
+from imaging.mask_files import IGNORE, mask_to_instances
 
 
 class PairReader:
@@ -34,11 +35,8 @@ class PairReader:
     def read_labels(self, row: Row, native: Size) -> np.ndarray:
         """int32 (H, W) with the true objects; connected parts where they have no names."""
         assert self.masks is not None
-        path = self._mask_path(row)
-        labels = self.masks.instances(row["img"], path, native)
-        if labels is None:
-            labels = mask_to_instances(self.masks.read(row["img"], path, native))
-        return labels
+        labels = self.masks.objects(row, native)
+        return mask_to_instances(self.masks.read(row, native)) if labels is None else labels
 
     def _read_mask(self, masks: MaskSource, row: Row, native: Size) -> np.ndarray:
         """The mask as (H, W) ids, or (H, W, K) so that it moves like an image.
@@ -48,13 +46,10 @@ class PairReader:
         if self.spec.border:
             labels = self.read_labels(row, native).astype(np.uint16)[..., None]
             return fit_mask(labels, self.spec.size, self.spec.resize_mode)
-        mask = masks.read(row["img"], self._mask_path(row), native)
+        mask = masks.read(row, native)
         fill = IGNORE if self.spec.task == "multiclass" else 0
         if self.spec.task == "binary":
             mask = mask[..., None]
         elif self.spec.task == "multilabel":
             mask = np.ascontiguousarray(mask.transpose(1, 2, 0))
         return fit_mask(mask, self.spec.size, self.spec.resize_mode, fill=fill)
-
-    def _mask_path(self, row: Row) -> Path | None:
-        return self.root / row["mask"] if row.get("mask") else None

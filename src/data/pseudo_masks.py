@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from competition.masks import MaskSource
+from competition.mask_source import MaskSource, Row
 from core.errors import UserError
 from imaging.rle import Size
 
@@ -13,7 +13,7 @@ from imaging.rle import Size
 MARK = "pseudo:"
 
 
-class PseudoMasks:
+class PseudoMasks(MaskSource):
     """A mask source for real rows and pseudo-labelled ones.
 
     Args:
@@ -24,15 +24,17 @@ class PseudoMasks:
 
     def __init__(self, source: MaskSource, *, task: str, classes: int):
         self.source, self.task, self.classes = source, task, classes
+        self.has_objects = source.has_objects
 
-    def read(self, img: str, path: str | Path | None, size: Size) -> np.ndarray:
-        """The mask array; of a pseudo-labelled row the file at `path`.
+    def read(self, row: Row, size: Size) -> np.ndarray:
+        """The mask array; of a pseudo-labelled row its file.
 
         Raises:
             UserError: it is missing or of another size.
         """
-        if not img.startswith(MARK):
-            return self.source.read(img, path, size)
+        if not row["img"].startswith(MARK):
+            return self.source.read(row, size)
+        path = Path(row["mask"])
         grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         planes = self.classes if self.task == "multilabel" else 1
         if grey is None or grey.shape != (planes * size[0], size[1]):
@@ -42,10 +44,11 @@ class PseudoMasks:
         mask = grey.reshape(planes, *size) // 255
         return mask if self.task == "multilabel" else mask[0]
 
-    def instances(self, img: str, path: str | Path | None, size: Size) -> np.ndarray | None:
+    def objects(self, row: Row, size: Size) -> np.ndarray | None:
         """As the real source's; None for pseudo-labelled rows."""
-        return None if img.startswith(MARK) else self.source.instances(img, path, size)
+        return None if row["img"].startswith(MARK) else self.source.objects(row, size)
 
-    def areas(self) -> dict[str, int] | None:
-        """None: only decoding tells."""
-        return None
+    def files(self, row: Row) -> list[Path]:
+        """As the real source's; of a pseudo-labelled row its file."""
+        pseudo = row["img"].startswith(MARK)
+        return [Path(row["mask"])] if pseudo else self.source.files(row)

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from competition.mask_source import Row as Row
 from imaging.geometry import Size
-
-# A row of train_folds.csv.
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

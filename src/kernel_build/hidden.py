@@ -2,8 +2,8 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
+from competition.spec import Competition
 from competition.tables import find_images, image_id, read_sample
 from core.errors import UserError
 from submissions.plan import read_plan
@@ -13,7 +13,7 @@ SCALES = (1.0, 0.77, 0.59, 0.91)
 LEAST = 33
 
 
-def write_hidden(config: Any, target: Path, count: int) -> int:
+def write_hidden(competition: Competition, target: Path, count: int) -> int:
     """Writes test images and a sample submission like the public ones; returns the images.
 
     The last two are a black image and a file cut off in its middle.
@@ -21,12 +21,14 @@ def write_hidden(config: Any, target: Path, count: int) -> int:
     Raises:
         UserError: there are no public images to take after.
     """
-    images = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
-    plan = read_plan(config)
+    images = find_images(competition.test_path, competition.image_suffix)
+    plan = read_plan(competition)
     bases = [img for img in plan.images if img in images]
     if not bases:
-        raise UserError(f"{config.TEST_PATH} holds none of the images of {config.TEST_CSV.name}")
-    folder = target / config.TEST_PATH.relative_to(config.INPUT)
+        raise UserError(
+            f"{competition.test_path} holds none of the images of {competition.test_csv.name}"
+        )
+    folder = target / competition.test_path.relative_to(competition.input)
     folder.mkdir(parents=True)
     pairs = [(bases[at % len(bases)], f"hidden_{at:05d}") for at in range(count)]
     for at, (base, img) in enumerate(pairs):
@@ -36,7 +38,8 @@ def write_hidden(config: Any, target: Path, count: int) -> int:
         if at == count - 1:
             data = new.read_bytes()
             new.write_bytes(data[: len(data) // 2])
-    _write_sample(config, pairs, target / config.TEST_CSV.relative_to(config.INPUT))
+    sample = target / competition.test_csv.relative_to(competition.input)
+    _write_sample(competition, pairs, sample)
     return count
 
 
@@ -53,10 +56,10 @@ def _write_image(path: Path, new: Path, *, scale: float, black: bool) -> None:
         shutil.copyfile(path, new)
 
 
-def _write_sample(config: Any, pairs: list[tuple[str, str]], path: Path) -> None:
+def _write_sample(competition: Competition, pairs: list[tuple[str, str]], path: Path) -> None:
     import pandas as pd
 
-    table, columns = read_sample(config)
+    table, columns = read_sample(competition)
     groups = dict(list(table.groupby(table[columns.id].map(image_id), sort=False)))
     parts = []
     for base, img in pairs:

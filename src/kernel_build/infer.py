@@ -23,6 +23,7 @@ from kernel_build.notebook import (
 )
 from kernel_build.push import write_commands
 from kernel_side.mount import Job
+from runs.experiment import competition_of
 
 
 def build_bundle(
@@ -39,7 +40,7 @@ def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Writes the bundle, the notebook and COMMANDS.md of an inference kernel."""
     owner, title, dataset = names_of(config, args, "inference")
     runs = runs_of(config, args)
-    knobs, sample = travelling_knobs(config), sample_of(config)
+    knobs, sample = travelling_knobs(config), sample_of(competition_of(config))
     source, bundle_id = args.from_kernel, ""
     shutil.rmtree(folder, ignore_errors=True)
     if not source:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from competition.spec import Competition
 from core.errors import UserError
 from core.knobs import PREFIX
 
@@ -62,15 +63,15 @@ def names_of(config: Any, args: argparse.Namespace, kind: str) -> tuple[str, str
     return owner, title, args.dataset_title or f"{title} bundle"
 
 
-def sample_of(config: Any) -> dict[str, Any]:
+def sample_of(competition: Competition) -> dict[str, Any]:
     """What a Job says of the sample submission: its file and columns."""
     from competition.tables import read_sample
     from kernel_side.mount import read_rows
 
-    _, columns = read_sample(config)
+    _, columns = read_sample(competition)
     return {
-        "columns": tuple(read_rows(config.TEST_CSV)[0]),
+        "columns": tuple(read_rows(competition.test_csv)[0]),
         "id_column": columns.id,
         "rle_column": str(columns.rle),
-        "sample": config.TEST_CSV.relative_to(config.INPUT).as_posix(),
+        "sample": competition.test_csv.relative_to(competition.input).as_posix(),
     }

@@ -20,6 +20,7 @@ from kernel_build.hidden import write_hidden
 from kernel_build.image import import_closure, missing_distributions
 from kernel_build.notebook import METADATA, NOTEBOOK, TRAIN_FOLDER
 from kernel_build.runner import namespaces, run_notebook, write_html
+from runs.experiment import competition_of
 
 JOB = "job.json"
 # Memory of Kaggle's machines with two T4, GB.
@@ -250,7 +251,7 @@ def rehearse(config: Any, args: Any, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="rehearsal_") as name:
         scratch = Path(name)
         inputs = {False: config.INPUT, True: scratch / "hidden"}
-        write_hidden(config, inputs[True], args.hidden)
+        write_hidden(competition_of(config), inputs[True], args.hidden)
         expected = {
             hidden: reference(job, path, scratch / f"reference_{hidden}", output=output, logs=logs)
             for hidden, path in inputs.items()

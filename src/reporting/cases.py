@@ -50,13 +50,12 @@ def read_case(
     spec = data_spec(config)
     image = read_image(config.INPUT / row["image"], channels=spec.channels, bits=spec.bits)
     size = (image.shape[0], image.shape[1])
-    path = config.INPUT / row["mask"] if row["mask"] else None
     levels = read_probs(config.RUN_OUTPUT / "oof" / f"{row['img']}.png", spec.outputs)
     if spec.border:
-        objects = masks.instances(row["img"], path, size)
+        objects = masks.objects(row, size)
         return to_rgb(image), objects, label_levels(levels, rules[0])
     mask = decide_by(rules, torch.from_numpy(levels) / 255, task=spec.task)
-    return to_rgb(image), masks.read(row["img"], path, size), mask
+    return to_rgb(image), masks.read(row, size), mask
 
 
 def draw_cases(config: Any, ranked: Any, table: Any, count: int = 8) -> Path:

@@ -46,7 +46,7 @@ class ReportRun:
     @cached_property
     def masks(self) -> Any:
         """The truth."""
-        from competition.tables import mask_source
+        from runs.experiment import mask_source
 
         return mask_source(self.config)
 

@@ -5,14 +5,16 @@ Scripts hand their config over; nothing here imports it.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, raise_all
+from competition.spec import SHIPPED_TABLE, Competition
+from core.errors import UserError, pick, raise_all
 from core.files import clear_parts, write_json
-from core.knobs import fill, free_knobs, knob_values
+from core.knobs import PREFIX, fill, free_knobs, knob_values
 
 
 def quiet_lightning() -> None:
@@ -42,6 +44,28 @@ def data_spec(config: Any) -> Any:
         std=config.MODEL_STD,
         gate=config.GATE == "head",
     )
+
+
+def competition_of(config: Any) -> Competition:
+    """Competition of the configuration.
+
+    Raises:
+        UserError: MASK_FORMAT is no row of MASKS.
+    """
+    from competition.masks import MASKS
+    from competition.tables import AUTO
+
+    if config.MASK_FORMAT != AUTO:
+        pick(MASKS, config.MASK_FORMAT, "MASK_FORMAT")
+    chosen = f"{PREFIX}TRAIN_CSV" in os.environ or config.TRAIN_CSV.name != SHIPPED_TABLE
+    return fill(Competition, config, table_chosen=chosen)
+
+
+def mask_source(config: Any) -> Any:
+    """Where the configuration's training masks come from, see `build_masks`."""
+    from competition.masks import build_masks
+
+    return build_masks(competition_of(config))
 
 
 def recipe(config: Any) -> Any:
@@ -74,14 +98,18 @@ def build_predictor(config: Any, runs: Sequence[Sequence[Path]], **how: Any) -> 
 
 
 def load_folds(config: Any) -> Any:
-    """The table that folds.py wrote, every column as text but `kfold`.
+    """The table that folds.py wrote, see `read_folds_table`."""
+    return read_folds_table(config.FOLDS_CSV)
+
+
+def read_folds_table(path: Path) -> Any:
+    """A train_folds.csv, every column as text but `kfold`.
 
     Raises:
         UserError: there is none, or it lacks a column.
     """
     import pandas as pd
 
-    path = config.FOLDS_CSV
     if not path.is_file():
         raise UserError(f"no folds in {path}. Make them first: python src/folds.py")
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -204,7 +232,6 @@ def _without_folder(knobs: dict[str, Any]) -> dict[str, Any]:
 
 def prepare_data(config: Any, table: Any) -> Any:
     """Reads every pair once, to check it and to keep it decoded; returns the cache, if any."""
-    from competition.tables import mask_source
     from data.cache import open_cache
     from data.check import check_data
     from Lightning_datamodule import rows_in

@@ -24,7 +24,7 @@ def run_values(config: Any, names: Sequence[str]) -> tuple[dict[str, Tensor], An
     Raises:
         UserError: a run is not scored, or they are of different tasks or classes.
     """
-    from competition.tables import mask_source
+    from runs.experiment import mask_source
 
     table, masks = load_folds(config), mask_source(config)
     opened = [open_oof(config, table, run, masks) for run in names]

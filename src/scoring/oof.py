@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from competition.masks import MaskSource, mask_to_instances
+from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from imaging.levels import read_probs
+from imaging.mask_files import mask_to_instances
 from scoring.nested import groups_of
 
 T = TypeVar("T")
@@ -69,16 +70,12 @@ class OofImages:
 
     def truth(self, at: int, size: tuple[int, int]) -> np.ndarray:
         """Multiclass: uint8 (H, W) ids, 255 ignored; else uint8 (K, H, W) of {0, 1}."""
-        row = self.rows[at]
-        path = self.root / row["mask"] if row["mask"] else None
-        mask = self.masks.read(row["img"], path, size)
+        mask = self.masks.read(self.rows[at], size)
         return mask[None] if self.task == "binary" else mask
 
     def instances(self, at: int, size: tuple[int, int]) -> np.ndarray:
         """int32 (H, W) with the true objects 1 to n; connected parts where they have no names."""
-        row = self.rows[at]
-        path = self.root / row["mask"] if row["mask"] else None
-        labels = self.masks.instances(row["img"], path, size)
+        labels = self.masks.objects(self.rows[at], size)
         return mask_to_instances(self.truth(at, size)[0]) if labels is None else labels
 
     def each(self, function: Callable[[int], T]) -> list[T]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
+from imaging.mask_files import mask_to_instances
 from postprocessing.means import mean_probs
 from postprocessing.rules import Rule, decide_by, label_by
 from scoring.objective import WholeScore
@@ -74,12 +75,9 @@ def read_truth(
     config: Any, row: dict[str, Any], masks: Any, *, whole: WholeScore, size: Any
 ) -> Any:
     """The truth of one image with a batch of one, as `WholeScore.values` takes it."""
-    from competition.masks import mask_to_instances
-
-    path = config.INPUT / row["mask"] if row["mask"] else None
-    mask = masks.read(row["img"], path, tuple(size))
+    mask = masks.read(row, tuple(size))
     if whole.kind == "instances":
-        labels = masks.instances(row["img"], path, tuple(size))
+        labels = masks.objects(row, tuple(size))
         return (mask_to_instances(mask) if labels is None else labels)[None]
     truth = torch.from_numpy(mask)[None]
     return truth[None] if config.TASK == "binary" else truth

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torchmetrics.utilities import dim_zero_sum
 
-from competition.masks import MaskSource, mask_to_instances
+from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from data.specs import DataSpec, Row
+from imaging.mask_files import mask_to_instances
 from metrics import METRICS, Evidence, build_metric, decide, needs_of
 from postprocessing.rules import Rule, label_by
 
@@ -32,13 +33,12 @@ class Scorer:
         self.root, self.masks, self.spec = root, masks, spec
         self.metric, self.threshold = metric, threshold
         self.rows: list[dict[str, Any]] = []
-        told_apart = getattr(masks, "has_instances", False)
         self.metrics: dict[str, Any] = {metric: self._build(metric)}
         for name in METRICS:
             # A row for other tasks than this one's has nothing to say here.
             with suppress(UserError):
                 built = self._build(name)
-                if needs_of(built) != "instances" or told_apart:
+                if needs_of(built) != "instances" or masks.has_objects:
                     self.metrics.setdefault(name, built)
 
     def _build(self, name: str) -> Any:
@@ -67,15 +67,14 @@ class Scorer:
         outputs = self.spec.outputs
         probs, gates = probs[:outputs], probs[outputs:, 0, 0].tolist()
         size = (probs.shape[-2], probs.shape[-1])
-        path = self.root / row["mask"] if row["mask"] else None
-        truth = self.masks.read(row["img"], path, size)
+        truth = self.masks.read(row, size)
         target = torch.from_numpy(truth)[None]
         target = target[:, None] if self.spec.task == "binary" else target
         classes = probs[None, : self.spec.classes].cpu()
         mask = decide(classes, task=self.spec.task, threshold=self.threshold)
 
         def objects() -> tuple[Any, Any]:
-            labels = self.masks.instances(row["img"], path, size)
+            labels = self.masks.objects(row, size)
             labels = (mask_to_instances(truth) if labels is None else labels)[None]
             return self._objects(probs, mask), labels
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.spec import Competition
 from competition.tables import find_images
 from core.errors import UserError
 from imaging.images import image_size
@@ -17,7 +18,7 @@ from submissions.rows import build_format
 SAMPLED = 500
 
 
-def size_reader(config: Any, images: dict[str, Path]) -> Callable[[str], tuple[int, int] | None]:
+def size_reader(images: dict[str, Path]) -> Callable[[str], tuple[int, int] | None]:
     """An image's size from its header, each read once."""
     known: dict[str, tuple[int, int] | None] = {}
 
@@ -29,7 +30,9 @@ def size_reader(config: Any, images: dict[str, Path]) -> Callable[[str], tuple[i
     return size_of
 
 
-def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
+def drift_from_oof(
+    competition: Competition, linter: Linter, *, run_output: Path, folds_csv: Path
+) -> list[str]:
     """Warnings about how the submission's masks differ from the run's out-of-fold masks.
 
     A machine that only predicts (a kernel) has none of them: that is a note, not an error.
@@ -37,14 +40,14 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
     from submissions.drift import drift_lines, oof_shares
 
     try:
-        images, report = _sampled_oof(config, run_output)
+        images, report = _sampled_oof(competition, run_output, folds_csv)
         first_class = 0 if 0 in linter.plan.class_of.values() else 1
         known = oof_shares(images, report.decision, first=first_class)
     except (UserError, OSError) as error:
         first = str(error).partition("\n")[0]
         linter.found.notes.append(f"not compared with out-of-fold masks: {first}")
         return []
-    planes = config.CLASSES if config.TASK == "multilabel" else 1
+    planes = competition.classes if competition.task == "multilabel" else 1
     shares = [
         pixels / (planes * size[0] * size[1])
         for img, pixels in linter.population.pixels.items()
@@ -53,43 +56,53 @@ def drift_from_oof(config: Any, run_output: Path, linter: Linter) -> list[str]:
     return drift_lines(np.array(shares), known) if shares else []
 
 
-def _sampled_oof(config: Any, run_output: Path) -> tuple[Any, Report]:
+def _sampled_oof(
+    competition: Competition, run_output: Path, folds_csv: Path
+) -> tuple[Any, Report]:
     """At most SAMPLED of a run's stored predictions, with their masks, and its report."""
-    from competition.tables import mask_source
-    from runs.experiment import load_folds
+    from competition.masks import build_masks
+    from runs.experiment import read_folds_table
     from scoring.oof import OofImages, read_oof_rows
 
-    rows = read_oof_rows(load_folds(config), run_output)
+    rows = read_oof_rows(read_folds_table(folds_csv), run_output)
     report = Report.read(run_output / "report.json")
     images = OofImages(
-        run_output / "oof", rows[:: -(-len(rows) // SAMPLED)], masks=mask_source(config),
-        root=config.INPUT, task=config.TASK, classes=config.CLASSES,
+        run_output / "oof",
+        rows[:: -(-len(rows) // SAMPLED)],
+        masks=build_masks(competition),
+        root=competition.input,
+        task=competition.task,
+        classes=competition.classes,
         border=report.spec.border,
-    )  # fmt: skip
+    )
     return images, report
 
 
-def check_file(config: Any, path: Path, *, run_output: Path | None = None) -> Linter:
+def check_file(
+    competition: Competition, path: Path, *, run_output: Path, folds_csv: Path
+) -> Linter:
     """Checks a submission and prints warnings; returns what was counted.
 
     Args:
-        config: the module of `load_config`.
+        competition: whose sample and images it must fit.
         path: the file.
-        run_output: output/<RUN> of the out-of-fold predictions it should look like; None: the
-            configuration's.
+        run_output: output/<RUN> of the out-of-fold predictions it should look like.
+        folds_csv: train_folds.csv of that run.
 
     Raises:
         UserError: lists every error of the file.
     """
-    plan = read_plan(config)
-    found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX) if config.TEST_PATH.is_dir() else {}
+    plan = read_plan(competition)
+    folder = competition.test_path
+    found = find_images(folder, competition.image_suffix) if folder.is_dir() else {}
     if found:
-        match_images(plan, found, config.TEST_PATH)
-    form = build_format(config, plan, task=config.TASK, classes=config.CLASSES)
-    linter = Linter(plan, form, size_reader(config, found))
+        match_images(plan, found, folder)
+    form = build_format(competition, plan, task=competition.task, classes=competition.classes)
+    linter = Linter(plan, form, size_reader(found))
     findings = linter.check(path)
     if not findings.errors:
-        for line in drift_from_oof(config, run_output or config.RUN_OUTPUT, linter):
+        lines = drift_from_oof(competition, linter, run_output=run_output, folds_csv=folds_csv)
+        for line in lines:
             findings.warn("drift", line)
     for line in findings.lines("warnings"):
         print(f"warning: {line}")

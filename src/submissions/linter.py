@@ -93,8 +93,9 @@ class Linter:
         seen: dict[tuple[str, str], int] = {}
         order: list[tuple[str, str]] = []
         group: tuple[str, list[tuple[int, np.ndarray, np.ndarray]]] = ("", [])
+        cls = self.plan.columns.cls
         for line, cells in self._rows(path):
-            key = (cells[self.plan.columns.id], cells.get(self.plan.columns.cls, ""))
+            key = (cells[self.plan.columns.id], cells[cls] if cls else "")
             if key[0] != group[0]:
                 self._check_apart(*group)
                 group = (key[0], [])

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from competition.tables import image_id, read_sample
+from competition.spec import Competition
+from competition.tables import SampleColumns, image_id, read_sample
 from core.errors import UserError, nearest, raise_all
 
 
@@ -23,7 +23,7 @@ class Plan:
         extras: cells of the columns that are none of the three, which a submission repeats.
     """
 
-    columns: Any
+    columns: SampleColumns
     header: list[str]
     rows: list[tuple[str, str]]
     images: list[str]
@@ -32,39 +32,39 @@ class Plan:
     extras: dict[str, list[str]]
 
 
-def read_plan(config: Any) -> Plan:
+def read_plan(competition: Competition) -> Plan:
     """The plan of TEST_CSV.
 
     Raises:
         UserError: no such file, columns that are missing, classes outside 0 to K-1.
     """
-    table, columns = read_sample(config)
+    table, columns = read_sample(competition)
     ids = table[columns.id].tolist()
     texts = table[columns.cls].tolist() if columns.cls else [""] * len(ids)
     rows_of: dict[str, list[int]] = {}
     for at, text in enumerate(ids):
         rows_of.setdefault(image_id(text), []).append(at)
-    class_of = {} if columns.cls is None else _class_indices(config, sorted(set(texts)))
+    class_of = {} if columns.cls is None else _class_indices(competition, sorted(set(texts)))
     header = [str(name) for name in table.columns]
     rows = list(zip(ids, texts, strict=True))
     extras = {name: table[name].tolist() for name in header if name not in columns}
     return Plan(columns, header, rows, list(rows_of), rows_of, class_of, extras)
 
 
-def _class_indices(config: Any, texts: Sequence[str]) -> dict[str, int]:
-    names = {name: at for at, name in enumerate(config.CLASS_NAMES)}
+def _class_indices(competition: Competition, texts: Sequence[str]) -> dict[str, int]:
+    names = {name: at for at, name in enumerate(competition.class_names)}
     found = {
-        text: names[text] if text in names else int(text) - config.CLASS_BASE
+        text: names[text] if text in names else int(text) - competition.class_base
         for text in texts
         if text in names or text.lstrip("-").isdigit()
     }
     problems = [
-        f"class {text!r}: need a number from CLASS_BASE={config.CLASS_BASE} on, or a name of "
+        f"class {text!r}: need a number from CLASS_BASE={competition.class_base} on, or a name of "
         f"CLASS_NAMES.{nearest(text, names)}"
         for text in texts
-        if not 0 <= found.get(text, -1) < config.CLASSES
+        if not 0 <= found.get(text, -1) < competition.classes
     ]
-    raise_all(problems, f"{config.TEST_CSV.name}: classes that TASK and CLASSES do not know:")
+    raise_all(problems, f"{competition.test_csv.name}: classes that TASK and CLASSES do not know:")
     return found
 
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from competition.masks import mask_to_instances, rle_encode
+from competition.spec import Competition
 from competition.tables import image_id
 from core.errors import UserError
 from core.files import writing
+from imaging.mask_files import mask_to_instances
+from imaging.rle import rle_encode
 from submissions.plan import Plan, choose_rows
 
 
@@ -31,19 +33,21 @@ class Format:
     empty: str = ""
 
 
-def build_format(config: Any, plan: Plan, *, task: str, classes: int) -> Format:
+def build_format(competition: Competition, plan: Plan, *, task: str, classes: int) -> Format:
     """The rows that the configuration and the sample ask for.
 
     Raises:
         UserError: as `choose_rows`.
     """
     return Format(
-        rows=choose_rows(config.SUBMISSION_ROWS, plan, foreground=classes - (task == "multiclass")),
+        rows=choose_rows(
+            competition.submission_rows, plan, foreground=classes - (task == "multiclass")
+        ),
         task=task,
         classes=classes,
-        order=config.RLE_ORDER,
-        base=config.RLE_BASE,
-        empty=config.RLE_EMPTY,
+        order=competition.rle_order,
+        base=competition.rle_base,
+        empty=competition.rle_empty,
     )
 
 
@@ -174,7 +178,9 @@ def assemble(path: Path, plan: Plan, parts: Sequence[PartFile], form: Format) ->
                 _repeat(rows, texts, form), _choose(rows, texts, plan, form), strict=True
             ):
                 values = {name: cells[row] for name, cells in plan.extras.items()}
-                values[plan.columns.id], values[plan.columns.cls] = plan.rows[row]
+                values[plan.columns.id] = plan.rows[row][0]
+                if plan.columns.cls:
+                    values[plan.columns.cls] = plan.rows[row][1]
                 values[plan.columns.rle] = text
                 writer.writerow([values[name] for name in plan.header])
                 count += 1

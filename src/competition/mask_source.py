@@ -1,0 +1,52 @@
+"""The contract of a mask format: what a mask source says of an image."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imaging.rle import Size
+
+# A row of train_folds.csv: img, image, mask and more.
+Row = Mapping[str, Any]
+
+
+class MaskSource:
+    """Where masks come from; holds plain values, knows its own root, and can be pickled.
+
+    A format needs `read`; the rest has an answer for formats that hold one mask an image.
+
+    Attributes:
+        has_objects: whether the masks tell objects apart.
+        several_rows: whether several rows of TRAIN_CSV may tell the mask of one image.
+        named: whether a row's column `mask` is the path that `read` opens.
+    """
+
+    has_objects: bool = False
+    several_rows: bool = False
+    named: bool = False
+
+    def read(self, row: Row, size: Size) -> np.ndarray:
+        """The mask of an image of this (H, W): uint8 (H, W), for multilabel (K, H, W).
+
+        Raises:
+            UserError: it is missing, broken, of another size, or holds undeclared values.
+        """
+        raise NotImplementedError
+
+    def objects(self, row: Row, size: Size) -> np.ndarray | None:
+        """int32 (H, W) with objects 1 to n, or None when the source does not tell them apart."""
+        return None
+
+    def files(self, row: Row) -> list[Path]:
+        """Files that `read` opens: what was made of them is stale when one changes.
+
+        Raises:
+            UserError: some of them are missing.
+        """
+        return []
+
+    def expected(self, img: str) -> str:
+        """The file or folder of MASK_PATH that an image needs; "" where it needs none."""
+        return ""

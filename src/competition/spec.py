@@ -1,0 +1,48 @@
+"""What a competition ships, as plain values: where its files are and how they are to be read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+# The table that config.py names as it ships; any other was chosen by somebody.
+SHIPPED_TABLE = "train_masks.csv"
+
+
+@dataclass(frozen=True)
+class Competition:
+    """Paths, columns, mask and submission knobs, each called as in config.py, which explains them.
+
+    `runs.experiment.competition_of` makes it; it can be pickled, hashed and compared.
+
+    Attributes:
+        table_chosen: whether somebody named `train_csv`: it must be there then.
+    """
+
+    input: Path
+    train_path: Path
+    mask_path: Path
+    test_path: Path
+    train_csv: Path
+    test_csv: Path
+    table_chosen: bool
+
+    id_column: str
+    rle_column: str
+    class_column: str
+    class_base: int
+    rle_order: Literal["row", "column"]
+    rle_base: int
+    rle_empty: str
+    submission_rows: str
+
+    task: str
+    classes: int
+    class_names: tuple[str, ...]
+    instances: str
+    image_suffix: str
+    mask_suffix: str
+    mask_format: str
+    mask_values: Mapping | None = field(hash=False)
+    mask_threshold: int | None
+    ignore_index: int | None
