@@ -51,6 +51,8 @@ class Fake(NamedTuple):
 class Truth:
     """Masks from memory."""
 
+    has_objects = False
+
     def __init__(self, masks: dict[str, np.ndarray]):
         self.masks = masks
 
