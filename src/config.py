@@ -52,8 +52,9 @@ RLE_ORDER: Literal["row", "column"] = "row"
 RLE_BASE: int = 1
 # What stands for an empty mask in a submission: nothing, "-1", "1 0"...
 RLE_EMPTY: Free[str] = ""
-# A submission's rows: auto = class when the sample has a class column, else image.
-SUBMISSION_ROWS: Free[Literal["auto", "image", "class", "instance"]] = "auto"
+# A row of SUBMISSIONS: image, class, instance...; auto = class when the sample has a class column,
+# else image.
+SUBMISSION_ROWS: Free[str] = "auto"
 
 # ======== Images and masks ========
 # binary: one foreground class; multiclass: ids 0...K-1; multilabel: K masks that may overlap.

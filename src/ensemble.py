@@ -20,8 +20,9 @@ from runs.reports import checkpoints_of, read_blend, read_report
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
     from postprocessing.rules import Rule
+    from submissions.answer_format import AnswerFormat
     from submissions.plan import Plan
-    from submissions.rows import Format, PartFile
+    from submissions.rows import PartFile
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,14 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 
 def predict_images(
     config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
-    part: "PartFile", form: "Format", how: How, folder: Path,
+    part: "PartFile", form: "AnswerFormat", how: How, folder: Path,
 ) -> None:  # fmt: skip
     """Predicts images, appends each one's rows to the part, and keeps pictures if asked to."""
     from tqdm import tqdm
 
     from imaging.levels import write_mask, write_probs
     from postprocessing.rules import decide_by, label_by
-    from submissions.rows import mask_to_rles
+    from submissions.answer_format import Prediction
 
     gated = any(rule.gate or rule.gate_scale for rule in how.rules)
     predictor = build_predictor(
@@ -83,7 +84,6 @@ def predict_images(
             "src/tune.py choose rules for these runs"
         )
     skip = config.UNREADABLE == "empty"
-    empty = [form.empty] * (form.classes if form.rows == "class" else 1)
     lost: list[str] = []
     with tqdm(total=len(images), desc="predicting", unit="image") as bar:
         for batch in predictor.batches(images, skip=skip):
@@ -91,14 +91,14 @@ def predict_images(
                 gates = probs[-form.classes :, 0, 0].tolist() if gated else None
                 probs = probs[: -form.classes] if gated else probs
                 mask = decide_by(how.rules, probs, task=form.task, gates=gates)
-                split = form.rows == "instance" and how.rules[0].split
+                split = form.takes_objects and how.rules[0].split
                 objects = label_by(how.rules, probs, task=form.task) if split else None
                 if config.SAVE_MASKS:
                     write_mask(folder / "masks" / f"{img}.png", mask)
                 if config.SAVE_PROBS:
                     write_probs(folder / "probs" / f"{img}.png", probs)
-                texts = empty if img in batch.lost else mask_to_rles(mask, form, objects)
-                part.write(img, texts)
+                prediction = Prediction(img, mask, objects)
+                part.write(img, form.blank() if img in batch.lost else form.write(prediction))
                 bar.update()
             part.sync()
             lost += batch.lost
@@ -127,7 +127,7 @@ def set_aside(path: Path) -> None:
 
 
 def write_submission(
-    config: Any, plan: "Plan", form: "Format", *, key: str, folder: Path, count: int
+    config: Any, plan: "Plan", form: "AnswerFormat", *, key: str, folder: Path, count: int
 ) -> int | None:
     """Joins the shards when all of them are complete; returns the rows, or None."""
     from submissions.rows import PartFile, assemble
@@ -156,8 +156,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.tables import find_images
     from postprocessing.rules import describe
     from submissions.check import check_file
+    from submissions.formats import build_format
     from submissions.plan import match_images, read_plan
-    from submissions.rows import PartFile, build_format, fingerprint
+    from submissions.rows import PartFile, fingerprint
 
     folder = config.OUTPUT / "+".join(runs)
     blended = read_blend(folder, reports)

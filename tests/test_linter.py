@@ -12,11 +12,12 @@ from core.errors import UserError
 from imaging.rle import rle_encode
 from metrics import build_metric
 from postprocessing.rules import Rule
+from submissions.answer_format import AnswerFormat
 from submissions.answers import score_file
 from submissions.drift import Shares, drift_lines, oof_shares
 from submissions.linter import Linter
 from submissions.plan import read_plan
-from submissions.rows import Format
+from submissions.run_lengths import ImageRows, InstanceRows
 
 SIZE = (60, 90)
 IDS = ["a.jpg", "b.jpg", "c.jpg"]
@@ -38,16 +39,16 @@ def good() -> list[list[str]]:
 
 
 def build_linter(
-    folder: Path, form: Format | None = None, sample: list[list[str]] | None = None
+    folder: Path, form: AnswerFormat | None = None, sample: list[list[str]] | None = None
 ) -> Linter:
     path = folder / "sample_submission.csv"
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows(sample or [["img", "rle"], *([name, "1 1"] for name in IDS)])
     plan = read_plan(competition_in(folder, classes=3))
-    return Linter(plan, form or Format(order="row"), lambda img: SIZE)
+    return Linter(plan, form or ImageRows(order="row"), lambda img: SIZE)
 
 
-def lint(folder: Path, rows: list[list[str]], form: Format | None = None) -> Linter:
+def lint(folder: Path, rows: list[list[str]], form: AnswerFormat | None = None) -> Linter:
     path = folder / "submission.csv"
     with path.open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(rows)
@@ -149,17 +150,17 @@ def test_a_file_of_another_encoding_or_none(tmp_path: Path) -> None:
 
 def test_objects_may_not_share_pixels(tmp_path: Path) -> None:
     rows = [["img", "rle"], ["a.jpg", text()], ["a.jpg", text(x=50)], *good()[2:]]
-    linter = lint(tmp_path, rows, Format("instance", order="row"))
+    linter = lint(tmp_path, rows, InstanceRows(order="row"))
     assert linter.found.errors == {
         "overlap": ["lines 2 and 3: a.jpg: masks share pixels: give each pixel to one row"]
     }
     apart = [["img", "rle"], ["a.jpg", text(x=20, radius=8)], ["a.jpg", text(x=60)], *good()[2:]]
-    assert lint(tmp_path, apart, Format("instance", order="row")).found.errors == {}
+    assert lint(tmp_path, apart, InstanceRows(order="row")).found.errors == {}
 
 
 def test_rows_of_one_image_stand_together(tmp_path: Path) -> None:
     rows = [*good(), ["a.jpg", "1 3"]]
-    linter = lint(tmp_path, rows, Format("instance", order="row"))
+    linter = lint(tmp_path, rows, InstanceRows(order="row"))
     assert "line 5: rows of 'a.jpg' are not together, the first is in line 2" in str(
         linter.found.errors["apart"]
     )
@@ -168,9 +169,9 @@ def test_rows_of_one_image_stand_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["row", "column"])
 def test_the_right_order_is_never_called_wrong(tmp_path: Path, order: str) -> None:
     rows = [["img", "rle"], *([n, text(x=20 + 15 * i, order=order)] for i, n in enumerate(IDS))]
-    form = Format(order=order)
+    form = ImageRows(order=order)
     assert lint(tmp_path, rows, form).found.errors == {}
-    other = Format(order="row" if order == "column" else "column")
+    other = ImageRows(order="row" if order == "column" else "column")
     assert set(lint(tmp_path, rows, other).found.errors) == {"pixel order"}
 
 
@@ -246,7 +247,7 @@ def test_a_file_is_scored_where_answers_are_known(tmp_path: Path, metric: str) -
 
 def test_objects_are_scored_by_rows(tmp_path: Path) -> None:
     rows = [["img", "rle"], ["a.jpg", text(x=20, radius=8)], ["a.jpg", text(x=60)], *good()[2:]]
-    linter = lint(tmp_path, rows, Format("instance", order="row"))
+    linter = lint(tmp_path, rows, InstanceRows(order="row"))
     path = tmp_path / "submission.csv"
     assert score_file(path, path, linter, metric="map") == 1
 

@@ -12,8 +12,11 @@ from competitions import competition_in
 from core.errors import UserError
 from imaging.rle import rle_decode
 from postprocessing.rules import drop_small
-from submissions.plan import Plan, choose_rows, match_images, read_plan
-from submissions.rows import Format, PartFile, assemble, fingerprint, mask_to_rles
+from submissions.answer_format import AnswerFormat, Prediction
+from submissions.formats import SUBMISSIONS, choose_format
+from submissions.plan import Plan, match_images, read_plan
+from submissions.rows import PartFile, assemble, fingerprint
+from submissions.run_lengths import ClassRows, ImageRows, InstanceRows
 
 CORNERS = np.ones((3, 3))
 
@@ -29,7 +32,13 @@ def blobs(seed: int, size: tuple[int, int] = (23, 31), share: float = 0.55) -> n
     return (ndimage.uniform_filter(noise, 3) > share).astype(np.uint8)
 
 
-def submit(folder: Path, plan: Plan, texts: dict[str, list[str]], form: Format) -> list[list[str]]:
+def cells_of(mask: np.ndarray, form: AnswerFormat) -> list[str]:
+    return form.write(Prediction("a", mask))
+
+
+def submit(
+    folder: Path, plan: Plan, texts: dict[str, list[str]], form: AnswerFormat
+) -> list[list[str]]:
     """Rows of the submission that these run lengths of images give."""
     with PartFile(folder / "part.jsonl", "key") as part:
         for img, told in texts.items():
@@ -48,7 +57,7 @@ def test_ids_stay_as_the_sample_writes_them(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "img,rle_mask\nb/x_2.jpg,1 1\na/x_1.PNG,1 1\nv1.2,1 1\n")
     assert plan.images == ["x_2", "x_1", "v1.2"]
     texts = {"v1.2": ["9 9"], "x_1": ["1 2"], "x_2": [""]}
-    rows = submit(tmp_path, plan, texts, Format())
+    rows = submit(tmp_path, plan, texts, ImageRows())
     assert rows == [["b/x_2.jpg", ""], ["a/x_1.PNG", "1 2"], ["v1.2", "9 9"]]
 
 
@@ -60,15 +69,15 @@ def test_ids_that_look_like_numbers_keep_their_zeros(tmp_path: Path) -> None:
 def test_columns_in_any_order_and_cells_of_no_interest(tmp_path: Path) -> None:
     text = "height,EncodedPixels,ClassId,width,ImageId\n5,1 1,2,7,a.png\n6,1 1,0,8,a.png\n"
     plan = plan_of(tmp_path, text, id_column="ImageId")
-    rows = submit(tmp_path, plan, {"a": ["zero", "one", "two"]}, Format("class"))
+    rows = submit(tmp_path, plan, {"a": ["zero", "one", "two"]}, ClassRows())
     assert rows == [["5", "two", "2", "7", "a.png"], ["6", "zero", "0", "8", "a.png"]]
 
 
 def test_a_sample_sorted_by_class(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "id,class,rle\na,1,\nb,1,\na,2,\nb,2,\na,3,\nb,3,\n", class_base=1)
-    assert (choose_rows("auto", plan), plan.images) == ("class", ["a", "b"])
+    assert (choose_format("auto", plan), plan.images) == ("class", ["a", "b"])
     texts = {"b": ["b1", "b2", "b3"], "a": ["a1", "a2", "a3"]}
-    rows = submit(tmp_path, plan, texts, Format("class"))
+    rows = submit(tmp_path, plan, texts, ClassRows())
     order = [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3), ("b", 3)]
     assert rows == [[img, str(k), f"{img}{k}"] for img, k in order]
 
@@ -77,7 +86,7 @@ def test_classes_by_name(tmp_path: Path) -> None:
     names = ("large_bowel", "small_bowel", "stomach")
     text = "id,class,predicted\na,stomach,\na,large_bowel,\na,small_bowel,\n"
     plan = plan_of(tmp_path, text, class_names=names)
-    rows = submit(tmp_path, plan, {"a": ["L", "S", "T"]}, Format("class"))
+    rows = submit(tmp_path, plan, {"a": ["L", "S", "T"]}, ClassRows())
     assert rows == [["a", "stomach", "T"], ["a", "large_bowel", "L"], ["a", "small_bowel", "S"]]
 
 
@@ -104,16 +113,16 @@ def test_what_a_row_stands_for(tmp_path: Path) -> None:
     one = plan_of(tmp_path, "id,rle\na,\nb,\n")
     several = plan_of(tmp_path, "id,rle\na,\na,\nb,\n")
     classes = plan_of(tmp_path, "id,class,rle\na,0,\na,1,\n")
-    assert [choose_rows("auto", plan) for plan in (one, classes)] == ["image", "class"]
-    assert [choose_rows("instance", plan) for plan in (one, several)] == ["instance"] * 2
+    assert [choose_format("auto", plan) for plan in (one, classes)] == ["image", "class"]
+    assert [choose_format("instance", plan) for plan in (one, several)] == ["instance"] * 2
     with pytest.raises(UserError, match="3 rows for 2 images: set SUBMISSION_ROWS"):
-        choose_rows("auto", several)
+        choose_format("auto", several)
     with pytest.raises(UserError, match="CLASS_COLUMN"):
-        choose_rows("class", one)
-    assert choose_rows("auto", classes, foreground=2) == "class"
+        choose_format("class", one)
+    assert choose_format("auto", classes, foreground=2) == "class"
     for kind in ("auto", "instance"):
         with pytest.raises(UserError, match="room for one class, the networks know 2"):
-            choose_rows(kind, one, foreground=2)
+            choose_format(kind, one, foreground=2)
 
 
 def test_images_and_sample_must_agree(tmp_path: Path) -> None:
@@ -134,7 +143,7 @@ def test_images_and_sample_must_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("base", [0, 1])
 def test_a_row_an_image(order: str, base: int) -> None:
     mask = blobs(1)
-    (text,) = mask_to_rles(mask[None], Format(order=order, base=base))
+    (text,) = cells_of(mask[None], ImageRows(order=order, base=base))
     decoded = rle_decode(text, mask.shape, order=order, base=base)  # type: ignore[arg-type]
     assert np.array_equal(decoded, mask)
 
@@ -142,7 +151,7 @@ def test_a_row_an_image(order: str, base: int) -> None:
 @pytest.mark.filterwarnings("ignore:__array__")
 def test_pycocotools_reads_the_same_mask() -> None:
     mask = blobs(2)
-    (text,) = mask_to_rles(mask[None], Format(order="column", base=0))
+    (text,) = cells_of(mask[None], ImageRows(order="column", base=0))
     numbers = np.array(text.split(), int)
     ends = numbers[0::2] + numbers[1::2]
     gaps = numbers[0::2] - np.concatenate([[0], ends[:-1]])
@@ -154,29 +163,29 @@ def test_pycocotools_reads_the_same_mask() -> None:
 
 def test_a_row_a_class() -> None:
     ids = blobs(3) + blobs(4)
-    form = Format("class", "multiclass", 3)
-    planes = [rle_decode(text, ids.shape) for text in mask_to_rles(ids, form)]
+    form = ClassRows("multiclass", 3)
+    planes = [rle_decode(text, ids.shape) for text in cells_of(ids, form)]
     assert np.array_equal(np.argmax(planes, axis=0), ids)
     assert np.array_equal(np.sum(planes, axis=0), np.ones_like(ids))
 
 
 def test_classes_that_overlap_keep_their_pixels() -> None:
     masks = np.stack([blobs(5), blobs(6), blobs(5) | blobs(6)])
-    texts = mask_to_rles(masks, Format("class", "multilabel", 3))
+    texts = cells_of(masks, ClassRows("multilabel", 3))
     assert np.array_equal([rle_decode(text, masks.shape[1:]) for text in texts], masks)
 
 
 def test_the_foreground_of_two_classes_is_a_row_an_image() -> None:
     ids = blobs(7)
-    (text,) = mask_to_rles(ids, Format("image", "multiclass", 2))
+    (text,) = cells_of(ids, ImageRows("multiclass", 2))
     assert np.array_equal(rle_decode(text, ids.shape), ids)
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_a_row_an_object(task: str) -> None:
     mask = blobs(8)
-    form = Format("instance", task, 1 if task == "binary" else 2)
-    texts = mask_to_rles(mask if task == "multiclass" else mask[None], form)
+    form = InstanceRows(task, 1 if task == "binary" else 2)
+    texts = cells_of(mask if task == "multiclass" else mask[None], form)
     objects = np.array([rle_decode(text, mask.shape) for text in texts])
     assert np.array_equal(objects.sum(0), mask)  # no pixel twice, none lost
     assert all(ndimage.label(one, CORNERS)[1] == 1 for one in objects)
@@ -186,8 +195,8 @@ def test_a_row_an_object(task: str) -> None:
 @pytest.mark.parametrize("empty", ["", "-1", "1 0"])
 @pytest.mark.parametrize("rows", ["image", "class", "instance"])
 def test_a_mask_without_foreground_is_one_token(tmp_path: Path, rows: str, empty: str) -> None:
-    form = Format(rows, "multilabel", 2, empty=empty)
-    texts = mask_to_rles(np.zeros((2, 9, 9), np.uint8), form)
+    form = SUBMISSIONS[rows]("multilabel", 2, empty=empty)
+    texts = cells_of(np.zeros((2, 9, 9), np.uint8), form)
     assert texts == [empty] * (2 if rows == "class" else 1)
     plan = plan_of(tmp_path, "id,class,rle\na,0,x\na,1,x\n" if rows == "class" else "id,rle\na,x\n")
     assert {row[-1] for row in submit(tmp_path, plan, {"a": texts}, form)} == {empty}
@@ -200,7 +209,7 @@ def test_small_parts_are_dropped(min_area: int) -> None:
     areas = ndimage.sum_labels(mask, labels, np.arange(count + 1))
     expected = mask * (areas >= min_area)[labels]
     assert np.array_equal(drop_small(mask, min_area), expected)
-    texts = mask_to_rles(drop_small(mask, min_area)[None], Format("instance"))
+    texts = cells_of(drop_small(mask, min_area)[None], InstanceRows())
     kept = int((areas[1:] >= min_area).sum())
     assert len(texts) == max(kept, 1)
     assert sum(rle_decode(text, mask.shape).sum() for text in texts) == expected.sum()
@@ -209,13 +218,13 @@ def test_small_parts_are_dropped(min_area: int) -> None:
 def test_objects_take_as_many_rows_as_they_need(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "ImageId,EncodedPixels\nb.png,\na.png,\n")
     texts = {"a": ["1 1", "3 1", "5 1"], "b": [""]}
-    rows = submit(tmp_path, plan, texts, Format("instance"))
+    rows = submit(tmp_path, plan, texts, InstanceRows())
     assert rows == [["b.png", ""], ["a.png", "1 1"], ["a.png", "3 1"], ["a.png", "5 1"]]
 
 
 def test_rows_of_an_image_that_are_apart_come_together_for_objects(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "id,rle\na,\nb,\na,\n")
-    rows = submit(tmp_path, plan, {"a": ["1 1"], "b": ["2 2", "6 2"]}, Format("instance"))
+    rows = submit(tmp_path, plan, {"a": ["1 1"], "b": ["2 2", "6 2"]}, InstanceRows())
     assert rows == [["a", "1 1"], ["b", "2 2"], ["b", "6 2"]]
 
 
@@ -291,7 +300,7 @@ def test_parts_of_several_processes_make_one_file(tmp_path: Path) -> None:
                 part.write(img, [f"of {img}"])
         parts.append(PartFile(tmp_path / name, "key"))
     for ordered in (parts, parts[::-1]):
-        assemble(tmp_path / "submission.csv", plan, ordered, Format())
+        assemble(tmp_path / "submission.csv", plan, ordered, ImageRows())
         text = (tmp_path / "submission.csv").read_text()
         assert text == "id,rle\na,of a\nb,of b\nc,of c\n"
     assert sorted(p.name for p in tmp_path.iterdir()) == [

@@ -9,7 +9,6 @@ import torch
 
 from competition.tables import image_id, read_table
 from core.errors import UserError, raise_all
-from imaging.rle import is_empty_rle, rle_decode
 from metrics import build_metric, needs_of
 from submissions.linter import Linter
 
@@ -30,7 +29,7 @@ def read_answers(path: Path, linter: Linter) -> dict[str, Planes]:
     classes = table[columns.cls] if columns.cls else [""] * len(table)
     for name, text, cls in zip(table[columns.id], table[columns.rle], classes, strict=True):
         planes = answers[image_id(name)]
-        if not is_empty_rle(text) and text != linter.form.empty:
+        if not linter.form.is_empty(text):
             planes[linter.plan.class_of.get(cls, 0)].append(text)
     return answers
 
@@ -61,12 +60,11 @@ def score_file(path: Path, labels: Path, linter: Linter, *, metric: str) -> floa
 
 def _paint(planes: Planes, img: str, linter: Linter, classes: int, score: Any) -> np.ndarray:
     size: Any = linter.size_of(img)
-    order: Any = linter.form.order
     objects = needs_of(score) == "instances"
     masks = np.zeros((classes, *size), np.int32 if objects else np.uint8)
     numbers = sorted(planes)
     for k in numbers:
         for at, text in enumerate(planes[k], 1):
-            mask = rle_decode(text, size, order=order, base=linter.form.base, name=img)
+            mask = linter.form.read(text, size)
             masks[k if classes > 1 else 0][mask > 0] = at if objects else 1
     return masks[0] if objects else masks

@@ -11,9 +11,9 @@ from competition.tables import find_images
 from core.errors import UserError
 from imaging.images import image_size
 from runs.reports import Report
+from submissions.formats import build_format
 from submissions.linter import Linter
 from submissions.plan import match_images, read_plan
-from submissions.rows import build_format
 
 SAMPLED = 500
 
@@ -56,9 +56,7 @@ def drift_from_oof(
     return drift_lines(np.array(shares), known) if shares else []
 
 
-def _sampled_oof(
-    competition: Competition, run_output: Path, folds_csv: Path
-) -> tuple[Any, Report]:
+def _sampled_oof(competition: Competition, run_output: Path, folds_csv: Path) -> tuple[Any, Report]:
     """At most SAMPLED of a run's stored predictions, with their masks, and its report."""
     from competition.masks import build_masks
     from runs.experiment import read_folds_table

@@ -5,21 +5,17 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from competition.tables import image_id
 from core.errors import UserError, nearest
-from imaging.rle import RunError, Size, is_empty_rle, rle_decode, rle_runs
+from imaging.rle import Size
+from submissions.answer_format import AnswerFormat, CellError, Sampled
 from submissions.plan import Plan
-from submissions.rows import Format
 
 SHOWN = 5
 SAMPLED = 12
-# The wrong order shreds a mask: its outline is several times as long.
-SHREDDED = 0.6
-UNKNOWN: Size = (1 << 31, 1 << 31)
 
 
 @dataclass
@@ -56,13 +52,13 @@ class Population:
         rows: number of rows.
         empty: rows without foreground.
         pixels: foreground pixels by image; in images whose rows overlap they count twice.
-        sample: (line, text, size) of some masks, for a look at their shape.
+        sample: some telling cells, for a look at their shape.
     """
 
     rows: int = 0
     empty: int = 0
     pixels: dict[str, int] = field(default_factory=dict)
-    sample: list[tuple[int, str, Size]] = field(default_factory=list)
+    sample: list[Sampled] = field(default_factory=list)
 
 
 class Linter:
@@ -74,7 +70,7 @@ class Linter:
         size_of: an image's (H, W), or None when its file is not here.
     """
 
-    def __init__(self, plan: Plan, form: Format, size_of: Callable[[str], Size | None]):
+    def __init__(self, plan: Plan, form: AnswerFormat, size_of: Callable[[str], Size | None]):
         self.plan, self.form, self.size_of = plan, form, size_of
         self.found = Findings()
         self.population = Population()
@@ -101,7 +97,7 @@ class Linter:
                 group = (key[0], [])
             if key not in seen:
                 order.append(key)
-            elif self.form.rows != "instance":
+            elif not self.form.takes_objects:
                 self.found.error(
                     "duplicate",
                     f"line {line}: {self._told(key)} is in line "
@@ -166,34 +162,23 @@ class Linter:
         if self._first_text is None:
             self._first_text = text
         self._texts_differ |= text != self._first_text
-        if is_empty_rle(text) or text == self.form.empty:
+        if self.form.is_empty(text):
             self.population.empty += 1
             self._empty_tokens.setdefault(text, line)
             return None
         size = self.size_of(img)
         self._unsized += size is None
         try:
-            starts, lengths = rle_runs(text, size or UNKNOWN, base=self.form.base, name="")
-        except RunError as error:
+            found = self.form.inspect(text, size)
+        except CellError as error:
             self.found.error(error.rule, f"line {line}: {img}: {error.what}")
             return None
-        self.population.pixels[img] += int(lengths.sum())
-        if len(starts) > 1 and (starts[1:] == starts[:-1] + lengths[:-1]).any():
-            self.found.warn(
-                "identity",
-                f"line {line}: {img}: runs touch, decoded and encoded "
-                "again they are fewer: encode the mask, not its parts",
-            )
-        elif not _is_plain(text, starts + self.form.base, lengths):
-            self.found.warn(
-                "identity",
-                f"line {line}: {img}: two spaces, a plus or leading "
-                "zeros: write 'start length start ...'",
-            )
-        telling = size and size[0] != size[1] and len(starts) >= 8
-        if size and telling and len(self.population.sample) < SAMPLED:
-            self.population.sample.append((line, text, size))
-        return starts, lengths
+        self.population.pixels[img] += int(found.lengths.sum())
+        for doubt in found.doubts:
+            self.found.warn("identity", f"line {line}: {img}: {doubt}")
+        if size and found.telling and len(self.population.sample) < SAMPLED:
+            self.population.sample.append(Sampled(line, text, size))
+        return found.starts, found.lengths
 
     def _check_apart(self, img: str, rows: list[tuple[int, np.ndarray, np.ndarray]]) -> None:
         """Rows of one image share no pixel, where objects or classes exclude each other."""
@@ -256,39 +241,9 @@ class Linter:
             self.found.notes.append(
                 f"{self._unsized} rows: their image is not here, bounds and order are not checked"
             )
-        self._check_order()
-
-    def _check_order(self) -> None:
         sample = self.population.sample
-        if not sample:
-            self.found.notes.append(
-                "no mask in an image that is wider or higher than the other "
-                "way: its shape cannot tell row from column order"
-            )
-            return
-        other: Any = "row" if self.form.order == "column" else "column"
-        told = [_outline(text, size, self.form.order, self.form.base) for _, text, size in sample]
-        turned = [_outline(text, size, other, self.form.base) for _, text, size in sample]
-        votes = sum(b < SHREDDED * a for a, b in zip(told, turned, strict=True))
-        if 2 * votes > len(sample):
-            self.found.error(
-                "pixel order",
-                f"line {sample[0][0]} and others: {votes} of "
-                f"{len(sample)} masks are whole when pixels are numbered by {other} "
-                f"and shredded by {self.form.order}: the file is in {other} order; "
-                f"encode by {self.form.order}, or set RLE_ORDER={other}",
-            )
-
-
-def _is_plain(text: str, starts: np.ndarray, lengths: np.ndarray) -> bool:
-    """Whether text is what `rle_encode` writes for these runs, by counting digits."""
-    powers = 10 ** np.arange(1, 19)
-    digits = np.searchsorted(powers, np.concatenate([starts, lengths]), side="right") + 1
-    return len(text) == int(digits.sum()) + 2 * len(starts) - 1
-
-
-def _outline(text: str, size: Size, order: Any, base: int) -> int:
-    """Pixel edges between mask and background."""
-    mask = rle_decode(text, size, order=order, base=base)
-    edges = (mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1])
-    return sum(map(np.count_nonzero, edges))
+        error = self.form.check_sample(sample) if sample else None
+        if error:
+            self.found.error(*error)
+        if not sample and self.form.untold:
+            self.found.notes.append(self.form.untold)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from competition.spec import Competition
 from competition.tables import SampleColumns, image_id, read_sample
-from core.errors import UserError, nearest, raise_all
+from core.errors import nearest, raise_all
 
 
 @dataclass(frozen=True)
@@ -66,33 +66,6 @@ def _class_indices(competition: Competition, texts: Sequence[str]) -> dict[str, 
     ]
     raise_all(problems, f"{competition.test_csv.name}: classes that TASK and CLASSES do not know:")
     return found
-
-
-def choose_rows(asked: str, plan: Plan, *, foreground: int = 1) -> str:
-    """image, class or instance: auto takes class when the sample has a class column.
-
-    Args:
-        foreground: number of classes beside the background.
-
-    Raises:
-        UserError: the sample's shape does not fit, or its rows cannot tell the classes apart.
-    """
-    kind = ("class" if plan.columns.cls else "image") if asked == "auto" else asked
-    if kind != "class" and foreground > 1:
-        raise UserError(
-            f"SUBMISSION_ROWS={kind} has room for one class, the networks know {foreground} "
-            "beside the background: set CLASS_COLUMN, or train on TASK=binary"
-        )
-    if kind == "class" and not plan.columns.cls:
-        raise UserError(
-            "SUBMISSION_ROWS=class, but the sample has no class column: set CLASS_COLUMN"
-        )
-    if kind == "image" and len(plan.rows) != len(plan.images):
-        raise UserError(
-            f"SUBMISSION_ROWS=image, but the sample has {len(plan.rows)} rows for "
-            f"{len(plan.images)} images: set SUBMISSION_ROWS to class or instance"
-        )
-    return kind
 
 
 def match_images(plan: Plan, found: Iterable[str], folder: Path) -> None:
