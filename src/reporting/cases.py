@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import torch
 
-from competition.tables import mask_source
 from imaging.drawings import (
     PREDICTION,
     TRUTH,
@@ -23,6 +22,7 @@ from imaging.drawings import (
 from imaging.images import read_image
 from imaging.levels import read_probs
 from postprocessing.rules import Rule, decide_by, label_levels
+from runs.experiment import mask_source
 
 SIDE, PANEL = 560, 420
 # Small images are enlarged, but not until their pixels are all that is seen.

@@ -7,13 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from competition.tables import mask_source
 from core.errors import UserError
 from core.files import clear_parts, write_json, writing
 from data.specs import DataSpec
 from imaging.levels import write_probs
 from Lightning_datamodule import rows_in, split_rows
-from runs.experiment import build_predictor, chosen_folds, data_spec, scored_checkpoint
+from runs.experiment import (
+    build_predictor,
+    chosen_folds,
+    data_spec,
+    mask_source,
+    scored_checkpoint,
+)
 from runs.reports import FoldReport, Report, report_path
 from scoring.scorer import Scorer
 
