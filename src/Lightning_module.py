@@ -1,7 +1,6 @@
 """The LightningModule: model, loss, metric and optimiser of one fold, and one shared step."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from losses import build_loss
 from metrics import Evidence, build_metric, decide
 from model_dispatcher import build_model, encoder_of
 from postprocessing.rules import Rule, label_by
+from training.optimizers import build_optimizer
+from training.schedules import build_scheduler
 
 # Weight of the border's loss beside the mask's; both are of the same LOSS.
 BORDER_WEIGHT = 1.0
@@ -32,6 +33,8 @@ class Recipe:
     encoder_lr_factor: float = 0.3
     weight_decay: float = 1e-2
     warmup: float = 0.05
+    optimizer: str = "adamw"
+    scheduler: str = "cosine"
     threshold: float = 0.5
     class_weights: tuple[float, ...] = ()
 
@@ -104,7 +107,7 @@ class SegmentationModule(pl.LightningModule):
         return self.metrics[self.recipe.metric]
 
     def configure_optimizers(self) -> Any:
-        """AdamW, the encoder at its own rate; linear warm-up, then a cosine to zero, by step."""
+        """OPTIMIZER with the encoder at its own rate, and SCHEDULER."""
         encoder = {id(p) for p in encoder_of(self.model).parameters()}
         own = [p for p in self.parameters() if id(p) not in encoder]
         groups: list[dict[str, Any]] = [
@@ -117,14 +120,23 @@ class SegmentationModule(pl.LightningModule):
         groups = [group for group in groups if group["params"]]
         # A fused step unscales fp16 gradients inside itself, after they would have been clipped.
         fused = self.trainer.precision != "16-mixed" or not self.trainer.gradient_clip_val
-        optimizer = torch.optim.AdamW(
-            groups, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay, fused=fused
+        optimizer = build_optimizer(
+            self.recipe.optimizer,
+            groups,
+            lr=self.recipe.lr,
+            weight_decay=self.recipe.weight_decay,
+            fused=fused,
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_at(step, steps, self.recipe.warmup)
+        schedule = build_scheduler(
+            self.recipe.scheduler,
+            optimizer,
+            steps=int(self.trainer.estimated_stepping_batches),
+            warmup=self.recipe.warmup,
+            monitor=f"val_{self.recipe.metric}",
+            mode="max" if self.metric.higher_is_better else "min",
+            val_every=self.trainer.check_val_every_n_epoch or 1,
         )
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        return [optimizer], [schedule]
 
     def configure_gradient_clipping(
         self,
@@ -239,14 +251,6 @@ class SegmentationModule(pl.LightningModule):
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> torch.Tensor:
         """Probabilities (B, K, h, w) at the network's size, the border after them."""
         return self.probs(self(batch["image"]))
-
-
-def rate_at(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak rate at a step: a line up over `warmup` of all steps, a cosine down."""
-    climb = max(1, round(warmup * steps))
-    if step < climb:
-        return (step + 1) / climb
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - climb) / max(1, steps - climb))))
 
 
 def build_module(

@@ -14,6 +14,7 @@ from pathlib import Path
 from core.errors import script
 from core.flags import load_config
 from runs.experiment import check_same_folds, load_folds, quiet_lightning, scored_checkpoint
+from runs.names import check_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+    check_names(config, "METRIC", "TTA")
     table = load_folds(config)
 
     from reporting.build import write_page

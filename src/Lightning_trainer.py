@@ -28,6 +28,7 @@ from runs.experiment import (
     quiet_lightning,
     recipe,
 )
+from runs.names import check_names
 from training.precision import precision_here
 
 
@@ -63,6 +64,8 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
         WeightAveraging,
     )
 
+    from training.callbacks import build_extras
+
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(
         checkpoints,
@@ -83,7 +86,7 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
         from training.compilation import Compile
 
         callbacks.append(Compile(config.COMPILE))
-    return [*callbacks, last]
+    return [*callbacks, *build_extras(config.CALLBACKS), last]
 
 
 def choose_strategy(asked: str, devices: int) -> str:
@@ -103,9 +106,9 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     """The Trainer of one fold."""
     import pytorch_lightning as pl
     import torch
-    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
     from training.checkpoints import CheckpointFiles
+    from training.loggers import build_loggers
 
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
     return pl.Trainer(
@@ -119,10 +122,7 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
         check_val_every_n_epoch=config.VAL_EVERY,
         callbacks=build_callbacks(config, folder, mode),
         plugins=[CheckpointFiles()],
-        logger=[
-            CSVLogger(folder.parent, name=folder.name, version=""),
-            TensorBoardLogger(folder.parent, name=folder.name, version=""),
-        ],
+        logger=build_loggers(config.LOGGERS, folder),
         num_sanity_val_steps=0,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the samplers share images among ranks, none twice
@@ -151,6 +151,8 @@ def join_metrics(folder: Path) -> None:
 
     earlier, now = folder / "metrics_earlier.csv", folder / "metrics.csv"
     tables = [pd.read_csv(path) for path in (earlier, now) if path.is_file()]
+    if not tables:  # LOGGERS without csv
+        return
     # Lightning writes learning rates, training loss and scores of a step as rows of their own.
     rows = pd.concat(tables).groupby("step", as_index=False).last()
     rows.insert(0, "epoch", rows.pop("epoch"))
@@ -318,6 +320,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = load_folds(config)
+    check_names(config)
     folds = chosen_folds(config, table)
     open_run(config, overwrite=args.overwrite, main_process=is_main_process())
 

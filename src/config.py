@@ -139,9 +139,13 @@ EPOCHS: int = 20
 LR: float = 1e-3
 # The encoder's rate as a share of LR; 1 when it starts from noise.
 ENCODER_LR_FACTOR: float = 0.3
-# Decoupled weight decay of AdamW.
+# A row of OPTIMIZERS: adamw, adam, sgd.
+OPTIMIZER: str = "adamw"
+# A row of SCHEDULERS: cosine, poly, step, none, onecycle, plateau.
+SCHEDULER: str = "cosine"
+# Weight decay of all weights; decoupled from the gradient with adamw.
 WEIGHT_DECAY: float = 1e-2
-# Share of all steps in which the rate climbs to LR before the cosine, 0...1.
+# Share of all steps in which the rate climbs to LR, 0...1.
 WARMUP: float = 0.05
 # Images a step and device; the largest that fits, then ACCUMULATE_GRAD_BATCHES.
 TRAIN_BATCH_SIZE: int = 8
@@ -157,6 +161,8 @@ PSEUDO: str = ""
 PSEUDO_RATIO: float = 0.5
 # Share kept by the moving average of weights at each step, shorter at first; 0 = no averaging.
 EMA_DECAY: float = 0.99
+# Rows of CALLBACKS with commas: Lightning callbacks of your own. Empty = none.
+CALLBACKS: tuple[str, ...] = ()
 # Epochs between validations; the last epoch is always validated.
 VAL_EVERY: int = 1
 # auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32; or Lightning's own names.
@@ -176,6 +182,8 @@ ACCELERATOR: Free[str] = "auto"
 DEVICES: Free[int] = 1
 # Lightning's strategy: auto, ddp, ddp_spawn...
 STRATEGY: Free[str] = "auto"
+# Rows of LOGGERS with commas; without csv report.html has no curves.
+LOGGERS: Free[tuple[str, ...]] = ("csv", "tensorboard")
 # Data-loading processes; -1 = by the machine: up to 8 for a GPU, 1 for a CPU.
 NUM_WORKERS: Free[int] = -1
 # Decoded pairs kept for all epochs, folds and runs; auto: on disk, if they take a small part of it.
@@ -240,6 +248,7 @@ knobs.check(
         ("RLE_BASE", RLE_BASE in (0, 1), "0 or 1"),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
+        ("LOGGERS", bool(LOGGERS), "one logger or more: csv"),
         ("EPOCHS", EPOCHS >= 1, "1 or more"),
         ("LR", LR > 0, "a rate above 0"),
         ("ENCODER_LR_FACTOR", ENCODER_LR_FACTOR >= 0, "0 or more"),

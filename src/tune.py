@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, script
 from core.flags import load_config
 from runs.experiment import check_same_folds, load_folds
+from runs.names import check_names
 from runs.reports import check_same_task, read_report, report_path
 
 # --help and wrong flags answer at once: torch comes in where it is used.
@@ -75,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+    check_names(config, "METRIC")
     table = load_folds(config)
     check_same_folds(config)
     path = report_path(config, config.RUN)

@@ -10,9 +10,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from Lightning_module import rate_at
 from model_dispatcher import encoder_of
 from toys import Spy, collated, loader, module_of, samples, trainer_of
+from training.schedules import cosine, rate_at
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
 
@@ -21,16 +21,16 @@ pytestmark = pytest.mark.usefixtures("tiny_net")
 
 
 def test_rate_climbs_to_the_peak_and_falls_to_zero() -> None:
-    rates = [rate_at(step, 100, 0.1) for step in range(100)]
+    rates = [rate_at(step, 100, 0.1, cosine) for step in range(100)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
     assert max(rates) == 1.0
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     np.testing.assert_allclose(rates[55], 0.5, atol=0.02)
     assert 0 < rates[-1] < 0.01
-    assert 0 <= rate_at(100, 100, 0.1) < 1e-9
+    assert 0 <= rate_at(100, 100, 0.1, cosine) < 1e-9
     # A single step, and no warm-up, still train.
-    assert rate_at(0, 1, 0.05) == 1
-    assert rate_at(0, 50, 0.0) == 1
+    assert rate_at(0, 1, 0.05, cosine) == 1
+    assert rate_at(0, 50, 0.0, cosine) == 1
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -41,7 +41,7 @@ def test_rates_of_a_run_follow_the_schedule_step_by_step(tmp_path: Path, accumul
     trainer.fit(module, loader(samples("binary", 9), 2))
     steps = 2 * math.ceil(5 / accumulate)
     assert trainer.global_step == len(spy.rates) == steps
-    expected = [0.01 * rate_at(step, steps, 0.25) for step in range(steps)]
+    expected = [0.01 * rate_at(step, steps, 0.25, cosine) for step in range(steps)]
     np.testing.assert_allclose([decoder for decoder, _ in spy.rates], expected)
     np.testing.assert_allclose([encoder for _, encoder in spy.rates], np.array(expected) / 10)
 

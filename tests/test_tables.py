@@ -1,0 +1,165 @@
+"""Rows of OPTIMIZERS, SCHEDULERS, LOGGERS and CALLBACKS, and names told before images are read."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from conftest import Competition
+from core.errors import UserError
+from stages import call, errors_of
+from toys import Spy, loader, module_of, samples, trainer_of
+from training.callbacks import CALLBACKS
+from training.optimizers import OPTIMIZERS
+from training.schedules import SCHEDULERS
+
+pytestmark = pytest.mark.usefixtures("tiny_net")
+STEPS = 20
+
+
+def fit(folder: Path, spy: Spy, **recipe: Any) -> tuple[Any, Any]:
+    """Five epochs of four steps, validated after each; returns trainer and module."""
+    module = module_of(lr=0.01, encoder_lr_factor=0.1, warmup=0.2, **recipe)
+    trainer = trainer_of(folder, epochs=5, callbacks=[spy])
+    trainer.fit(module, loader(samples("binary", 8), 2), loader(samples("binary", 2), 2))
+    assert trainer.global_step == STEPS
+    return trainer, module
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_schedule_stays_below_its_peak_and_keeps_the_encoders_share(
+    name: str, tmp_path: Path
+) -> None:
+    spy = Spy()
+    fit(tmp_path, spy, scheduler=name)
+    decoder, encoder = np.array(spy.rates).T
+    assert 0 < decoder.max() <= 0.01 * (1 + 1e-9)
+    np.testing.assert_allclose(encoder, decoder / 10)
+
+
+def test_schedules_follow_their_formulas(tmp_path: Path) -> None:
+    done = np.arange(STEPS - 4) / (STEPS - 4)
+    after = {
+        "none": np.ones(STEPS - 4),
+        "poly": (1 - done) ** 0.9,
+        "step": np.select([done < 0.6, done < 0.85], [1, 0.1], 0.01),
+    }
+    for name, shares in after.items():
+        spy = Spy()
+        fit(tmp_path, spy, scheduler=name)
+        rates = np.array(spy.rates)[:, 0] / 0.01
+        np.testing.assert_allclose(rates, [0.25, 0.5, 0.75, 1.0, *shares], err_msg=name)
+
+
+def test_one_cycle_peaks_after_the_warmup_and_ends_near_zero(tmp_path: Path) -> None:
+    spy = Spy()
+    fit(tmp_path, spy, scheduler="onecycle")
+    rates = np.array(spy.rates)[:, 0]
+    assert rates.argmax() == 3
+    assert rates[0] == pytest.approx(0.01 / 25)
+    assert rates[-1] < 1e-6
+
+
+def test_plateau_falls_once_the_score_stands_still(tmp_path: Path) -> None:
+    spy = Spy()
+    # A rate of next to nothing: the score of each validation is the same.
+    module = module_of(lr=1e-12, encoder_lr_factor=1.0, scheduler="plateau")
+    trainer = trainer_of(tmp_path, epochs=6, callbacks=[spy], check_val_every_n_epoch=1)
+    trainer.fit(module, loader(samples("binary", 2), 2), loader(samples("binary", 2), 2))
+    rates = np.array(spy.rates)[:, 0]
+    assert rates[0] == 1e-12
+    assert rates[-1] == pytest.approx(1e-13)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimiser_lowers_the_loss_and_takes_rate_and_decay(name: str, tmp_path: Path) -> None:
+    trainer, module = fit(tmp_path, Spy(), optimizer=name, weight_decay=0.125)
+    (optimizer,) = trainer.optimizers
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.125}
+    before = module_of()
+    batch = next(iter(loader(samples("binary", 8), 8)))
+    losses = [m.eval().loss(m(batch["image"]), batch["mask"]).item() for m in (before, module)]
+    assert losses[1] < losses[0]
+
+
+def test_an_optimiser_of_ones_own_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPTIMIZERS, "own", torch.optim.RAdam)
+    trainer, _ = fit(tmp_path, Spy(), optimizer="own")
+    assert isinstance(trainer.optimizers[0], torch.optim.RAdam)
+
+
+def test_callbacks_and_loggers_by_name_have_their_effect(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            seen.append(trainer.current_epoch)
+
+    monkeypatch.setitem(CALLBACKS, "watch", Watch)
+    flags = competition.flags("--folds", "0", "--epochs", "2")
+    flags += ["--callbacks", "watch", "--loggers", "csv"]
+    assert call("Lightning_trainer", flags) == 0
+    assert seen == [0, 1]
+    folder = competition.logs / "baseline" / "fold_0"
+    assert (folder / "metrics.csv").is_file()
+    assert not list(folder.glob("events*"))
+
+
+def test_training_without_csv_ends_well(competition: Competition) -> None:
+    flags = competition.flags("--folds", "0", "--epochs", "1", "--loggers", "tensorboard")
+    assert call("Lightning_trainer", flags) == 0
+    folder = competition.logs / "baseline" / "fold_0"
+    assert list(folder.glob("events*"))
+    assert (folder / "finished.json").is_file()
+    assert not (folder / "metrics.csv").is_file()
+
+
+# ---------------------------------------------------------------- names
+
+
+TYPOS = {
+    "loss": ("bce+dise", "dice"),
+    "metric": ("dicee", "dice"),
+    "augmentation": ("lihgt", "light"),
+    "tta": ("flip_h,flip_w", "flip_"),
+    "optimizer": ("adamv", "adam"),
+    "scheduler": ("cosin", "cosine"),
+    "loggers": ("cvs", "csv"),
+    "callbacks": ("stop", "callback"),
+}
+
+
+def test_all_typos_are_told_at_once_before_any_image_is_read(
+    competition: Competition, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in competition.input.rglob("*.*"):
+        path.unlink()
+    words = [word for knob, (typo, _) in TYPOS.items() for word in (f"--{knob}", typo)]
+    assert call("Lightning_trainer", competition.flags(*words)) == 2
+    told = [line.strip() for line in errors_of(capsys)[1:]]
+    assert [line.partition(":")[0].lower() for line in told] == list(TYPOS)
+    for line, (_, near) in zip(told, TYPOS.values(), strict=True):
+        assert near in line
+    assert not (competition.output / "cache").exists()
+
+
+@pytest.mark.parametrize("script", ["Lightning_tester", "tune"])
+def test_scripts_tell_a_typo_before_they_ask_for_a_run(
+    script: str, competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(script, competition.flags("--metric", "dicee")) == 2
+    assert "METRIC: unknown metric 'dicee'. Did you mean dice?" in "".join(errors_of(capsys))
+
+
+def test_a_loss_that_does_not_fit_the_task_is_told_with_the_names() -> None:
+    from core.flags import load_config
+    from runs.names import check_names
+
+    config, _ = load_config(["--task", "multiclass", "--classes", "3", "--metric", "no"])
+    with pytest.raises(UserError, match=r"(?s)LOSS: loss 'bce' needs.*METRIC: unknown"):
+        check_names(config)
