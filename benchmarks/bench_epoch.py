@@ -13,7 +13,8 @@ import Lightning_trainer
 from core.flags import load_config
 from frames import frames, rows, scratch
 from harness import Line, Target, gate
-from runs.experiment import prepare_data, quiet_lightning
+from runs.experiment import prepare_data
+from training.console import quiet_lightning
 
 
 def run(*, toy: bool) -> list[Line]:

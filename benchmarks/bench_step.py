@@ -191,7 +191,7 @@ def by_lightning(module: Any, loader: Any, losses: list[float]) -> float:
     """Seconds a step of the trainer that Lightning_trainer.py builds, without checkpoints."""
     from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
-    from runs.experiment import quiet_lightning
+    from training.console import quiet_lightning
 
     quiet_lightning()
     config, _ = load_config(["--epochs", "1"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.errors import script
 from core.flags import load_config
-from runs.experiment import check_same_folds, load_folds, quiet_lightning, scored_checkpoint
+from runs.experiment import check_same_folds, load_folds, scored_checkpoint
 from runs.names import check_names
 
 
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from reporting.build import write_page
     from reporting.cases import draw_cases, draw_image
     from runs.scored import score_run, trained_folds
+    from training.console import quiet_lightning
 
     quiet_lightning()
     folds = trained_folds(config, table)

@@ -8,7 +8,6 @@ import argparse
 import gc
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from runs.experiment import (
     loader_spec,
     open_run,
     prepare_data,
-    quiet_lightning,
     recipe,
 )
 from runs.names import check_names
@@ -54,7 +52,7 @@ def validate_last_epoch(trainer: Any, module: Any) -> None:
 
 
 def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
-    """Best and last checkpoint, timing, learning rate, moving average, progress bar."""
+    """Best and last checkpoint, timing, learning rate, moving average, progress."""
     from pytorch_lightning.callbacks import (
         LambdaCallback,
         LearningRateMonitor,
@@ -65,6 +63,7 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     )
 
     from training.callbacks import build_extras
+    from training.console import EpochLines, on_terminal
 
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(
@@ -77,9 +76,10 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     last = ModelCheckpoint(
         checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
-    bar = TQDMProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50)
+    name = folder.name.replace("_", " ")
+    shown = TQDMProgressBar() if on_terminal() else EpochLines(name, f"val_{config.METRIC}")
     final = LambdaCallback(on_train_epoch_start=validate_last_epoch)
-    callbacks = [best, LearningRateMonitor("step"), Timer(), bar, final]
+    callbacks = [best, LearningRateMonitor("step"), Timer(), shown, final]
     if config.EMA_DECAY:
         callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
     if config.COMPILE != "off":
@@ -108,6 +108,7 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
     import torch
 
     from training.checkpoints import CheckpointFiles
+    from training.console import on_terminal
     from training.loggers import build_loggers
 
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
@@ -125,6 +126,7 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
         logger=build_loggers(config.LOGGERS, folder),
         num_sanity_val_steps=0,
         enable_model_summary=False,
+        enable_progress_bar=on_terminal(),
         use_distributed_sampler=False,  # the samplers share images among ranks, none twice
         benchmark=config.RESIZE_MODE != "crop",
         default_root_dir=folder,
@@ -323,6 +325,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_names(config)
     folds = chosen_folds(config, table)
     open_run(config, overwrite=args.overwrite, main_process=is_main_process())
+
+    from training.console import quiet_lightning
 
     quiet_lightning()
     summaries = train_folds(config, folds, table, cache=prepare_data(config, table))

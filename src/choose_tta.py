@@ -14,7 +14,6 @@ from runs.experiment import (
     check_same_folds,
     chosen_folds,
     load_folds,
-    quiet_lightning,
     scored_checkpoint,
 )
 
@@ -42,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runs.experiment import mask_source
     from scoring.nested import fold_blocks, groups_of
     from scoring.objective import WholeScore
+    from training.console import quiet_lightning
     from tuning.views import fold_values, weigh_sets
 
     quiet_lightning()

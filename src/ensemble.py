@@ -85,7 +85,7 @@ def predict_images(
         )
     skip = config.UNREADABLE == "empty"
     lost: list[str] = []
-    with tqdm(total=len(images), desc="predicting", unit="image") as bar:
+    with tqdm(total=len(images), desc="predicting", unit="image", disable=None) as bar:
         for batch in predictor.batches(images, skip=skip):
             for img, _, probs in predictor.restore(batch):
                 gates = probs[-form.classes :, 0, 0].tolist() if gated else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from core.errors import script
 from core.flags import load_config
-from runs.experiment import check_same_folds, fold_path, load_folds, quiet_lightning
+from runs.experiment import check_same_folds, fold_path, load_folds
 from runs.reports import check_same_task
 
 
@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runs.experiment import mask_source
     from runs.predictions import open_oof
     from scoring.objective import WholeScore
+    from training.console import quiet_lightning
     from tuning.soups import weigh_soup
 
     quiet_lightning()

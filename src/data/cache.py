@@ -167,7 +167,9 @@ def _fill(source: Pairs, form: MaskForm, index: np.ndarray, data: np.ndarray) ->
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(put, range(len(index)))
-        bar = tqdm(done, f"caching {_size(len(data))}", len(index), unit="pair", leave=False)
+        bar = tqdm(
+            done, f"caching {_size(len(data))}", len(index), unit="pair", leave=False, disable=None
+        )
         problems = [problem for problem in bar if problem]
     raise_all(problems, f"{len(problems)} of {len(index)} training pairs cannot be used:")
 

@@ -49,7 +49,9 @@ def check_data(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(problem_of, rows)
-        problems = [p for p in tqdm(done, "checking data", len(rows), leave=False) if p]
+        problems = [
+            p for p in tqdm(done, "checking data", len(rows), leave=False, disable=None) if p
+        ]
     raise_all(problems, f"{len(problems)} of {len(rows)} training pairs cannot be used:")
     write_json(stamp, {"key": key, "images": len(rows)})
     return len(rows)

@@ -17,21 +17,6 @@ from core.files import clear_parts, write_json
 from core.knobs import PREFIX, fill, free_knobs, knob_values
 
 
-def quiet_lightning() -> None:
-    """Leaves Lightning's progress bars and real warnings, hides its hints and advertisements."""
-    import logging
-    import warnings
-
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for hint in (
-        "does not have many workers",
-        "exists and is not empty",
-        "treespec, LeafSpec",
-        "logging interval",
-    ):
-        warnings.filterwarnings("ignore", f".*{hint}.*")
-
-
 def data_spec(config: Any) -> Any:
     """DataSpec of the configuration."""
     from data.specs import DataSpec
