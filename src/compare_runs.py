@@ -3,7 +3,7 @@
 --pair a,b      two runs image by image: is the difference more than noise?
 --advise a,b,c  which two to leave in as final submissions, and why
 --pick hours    prints only the run that is best by a column: ensemble.py --runs $(...)
---where QUERY   only runs that a pandas query keeps: --where "EPOCHS > 10"
+--where QUERY   only runs that a pandas query over results and knobs keeps: --where "EPOCHS > 10"
 --scalars DIR   TensorBoard scalars of lightning_logs/DIR as JSON lists
 """
 
@@ -53,22 +53,25 @@ def filter_runs(table: Any, query: str) -> Any:
     """The rows that a query keeps.
 
     Raises:
-        UserError: it cannot be understood.
+        UserError: it cannot be understood, or keeps none.
     """
     if not query:
         return table
     try:
-        return table.query(query)
+        kept = table.query(query)
     except Exception as error:  # pandas raises whatever its parser meets
         columns = ", ".join(map(str, table))
         raise UserError(f"--where {query!r}: {error}. Columns: {columns}") from error
+    if kept.empty:
+        raise UserError(f"--where {query!r} keeps none of {len(table)} runs")
+    return kept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pair", default="", help="two runs, with a comma")
     parser.add_argument("--advise", default="", help="several runs, with commas")
     parser.add_argument("--pick", default="", help="a column; prints the best run's name")
-    parser.add_argument("--where", default="", help="a pandas query over the columns")
+    parser.add_argument("--where", default="", help="a pandas query over results and knobs")
     parser.add_argument("--scalars", type=Path, help="a folder under LOGS, such as demo/fold_0")
 
 
@@ -96,18 +99,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(advise_pair(config, names))
         return 0
-    table, notes = read_runs(config.LOGS, config.OUTPUT)
-    table = filter_runs(table, args.where)
-    if not len(table):
-        raise UserError("\n  ".join([f"no run in {config.LOGS} to compare", *notes]))
+    runs = read_runs(config.LOGS, config.OUTPUT)
+    if not len(runs.table):
+        raise UserError("\n  ".join([f"no run in {config.LOGS} to compare", *runs.notes]))
+    table = filter_runs(runs.table, args.where)
     if args.pick:
         print(pick_run(table, args.pick))
         return 0
+    table = table[runs.shown]
     clear_parts(config.OUTPUT)
     with writing(config.OUTPUT / "runs.csv") as part:
         table.to_csv(part, index=False)
     write_html(config.OUTPUT / "runs.html", table)
-    for note in notes:
+    for note in runs.notes:
         print(f"note: {note}")
     print(table.drop(columns=["best_ckpt"]).to_string(index=False, na_rep="", line_width=120))
     print(f"{len(table)} runs: {config.OUTPUT / 'runs.csv'} and runs.html")

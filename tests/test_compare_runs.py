@@ -50,9 +50,10 @@ def flags(root: Path, *more: str) -> list[str]:
 
 
 def test_only_what_differs_is_a_column(ledger: Path) -> None:
-    table, notes = read_runs(ledger / "logs", ledger / "output")
+    table, shown, notes = read_runs(ledger / "logs", ledger / "output")
     assert table["run"].tolist() == ["b", "a", "c"]
-    assert list(table.columns[-2:]) == ["LR", "SIZE"]
+    assert shown[-2:] == ["LR", "SIZE"]
+    assert "EPOCHS" not in shown
     assert table["hours"].tolist() == [1.0] * 3
     assert table["best_ckpt"].iloc[0] == "b/fold_1/checkpoints/best.ckpt"
     assert len(notes) == 1
@@ -67,6 +68,7 @@ def test_the_table_is_written_and_printed(ledger: Path, capsys: pytest.CaptureFi
     assert "3 runs" in told
     table = pd.read_csv(ledger / "output" / "runs.csv")
     assert table["run"].tolist() == ["b", "a", "c"]
+    assert list(table.columns[-2:]) == ["LR", "SIZE"]
     page = (ledger / "output" / "runs.html").read_text()
     assert "<td>b</td>" in page
     assert "http" not in page
@@ -82,6 +84,22 @@ def test_a_run_is_picked_by_any_column(ledger: Path, capsys: pytest.CaptureFixtu
     assert "Did you mean score" in capsys.readouterr().err
     assert compare_runs.main(flags(ledger, "--where", "LR >")) == 2
     assert "--where" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("epochs", "left"), [(20, ["a", "alone"]), (3, ["alone"])])
+def test_where_asks_for_knobs_that_all_runs_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture, epochs: int, left: list[str]
+) -> None:
+    (tmp_path / "output").mkdir()
+    write_run(tmp_path, "alone", 0.8, EPOCHS=20)
+    words = flags(tmp_path, "--where", "EPOCHS > 10 and SIZE == '[1, 2]'")
+    assert compare_runs.main(words) == 0
+    write_run(tmp_path, "a", 0.9, EPOCHS=epochs)
+    assert compare_runs.main(words) == 0
+    assert pd.read_csv(tmp_path / "output" / "runs.csv")["run"].tolist() == left
+    capsys.readouterr()
+    assert compare_runs.main(flags(tmp_path, "--where", "EPOCHS > 20")) == 2
+    assert "keeps none of 2 runs" in capsys.readouterr().err
 
 
 def test_no_run_at_all(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.files import writing
 from runs.reports import Report
@@ -56,11 +56,22 @@ def read_run(folder: Path, logs: Path, output: Path) -> tuple[dict[str, Any], di
     return row, knobs
 
 
-def read_runs(logs: Path, output: Path) -> tuple[Any, list[str]]:
-    """(table, notes): a row a run, best out-of-fold score first, and why folders were skipped.
+class Ledger(NamedTuple):
+    """All runs.
 
-    Columns are RESULTS and the knobs that are not the same in all runs, by their names.
+    Attributes:
+        table: a row a run, best out-of-fold score first; columns are RESULTS and every knob.
+        shown: the columns of RESULTS and of the knobs that are not the same in all runs.
+        notes: why folders were skipped.
     """
+
+    table: Any
+    shown: list[str]
+    notes: list[str]
+
+
+def read_runs(logs: Path, output: Path) -> Ledger:
+    """What all runs were made with and what they score."""
     import pandas as pd
 
     rows, knobs, notes = [], [], []
@@ -75,10 +86,10 @@ def read_runs(logs: Path, output: Path) -> tuple[Any, list[str]]:
     names = sorted({name for settings in knobs for name in settings})
     differ = [name for name in names if len({json.dumps(one.get(name, "")) for one in knobs}) > 1]
     for row, settings in zip(rows, knobs, strict=True):
-        row |= {name: _plain(settings.get(name)) for name in differ}
-    table = pd.DataFrame(rows, columns=[*RESULTS, *differ])
-    order = ["score", "run"]
-    return table.sort_values(order, ascending=[False, True], ignore_index=True), notes
+        row |= {name: _plain(settings.get(name)) for name in names}
+    table = pd.DataFrame(rows, columns=[*RESULTS, *names])
+    table = table.sort_values(["score", "run"], ascending=[False, True], ignore_index=True)
+    return Ledger(table, [*RESULTS, *differ], notes)
 
 
 def _plain(value: Any) -> Any:
