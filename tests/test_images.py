@@ -3,15 +3,18 @@
 import io
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from core.errors import UserError
 from imaging.images import image_size, list_images, read_image
+from imaging.mask_files import MaskRules, read_mask_file
 
 RNG = np.random.default_rng(0)
 SMOOTH = cv2.GaussianBlur(RNG.integers(0, 256, (40, 60, 3), np.uint8), (0, 0), 4)
@@ -36,9 +39,15 @@ LOSSLESS = {
 
 
 def write_bands(
-    pixels: np.ndarray, *, deflate: bool = False, planar: bool = False, tile: int = 0,
-    predictor: int = 1, orientation: int = 1, big_endian: bool = False,
-) -> bytes:  # fmt: skip
+    pixels: np.ndarray,
+    *,
+    deflate: bool = False,
+    planar: bool = False,
+    tile: int = 0,
+    predictor: int = 1,
+    orientation: int = 1,
+    big_endian: bool = False,
+) -> bytes:
     """A TIFF of any count of bands, by the specification."""
     end = ">" if big_endian else "<"
     height, width, bands = pixels.shape
@@ -55,20 +64,17 @@ def write_bands(
                     part = np.diff(part, axis=1, prepend=np.zeros_like(part[:, :1]))
                 raw = part.astype(part.dtype.newbyteorder(end)).tobytes()
                 blocks.append(zlib.compress(raw) if deflate else raw)
-    bits = pixels.dtype.itemsize * 8
-    spots = {True: (322, 323, 324, 325), False: (None, 278, 273, 279)}[bool(tile)]
-    tags = {
-        256: [width], 257: [height], 258: [bits] * bands, 259: [8 if deflate else 1],
-        262: [2 if bands == 3 else 1], 274: [orientation], 277: [bands],
-        284: [2 if planar else 1], 317: [predictor], spots[1]: [block[0]],
-        spots[2]: [0] * len(blocks), spots[3]: [len(b) for b in blocks],
-    }  # fmt: skip
+    rows, offsets, counts = (323, 324, 325) if tile else (278, 273, 279)
+    tags = {256: [width], 257: [height], 258: [pixels.dtype.itemsize * 8] * bands}
+    tags |= {259: [8 if deflate else 1], 262: [2 if bands == 3 else 1], 274: [orientation]}
+    tags |= {277: [bands], 284: [2 if planar else 1], 317: [predictor], rows: [block[0]]}
+    tags |= {offsets: [0] * len(blocks), counts: [len(b) for b in blocks]}
     if tile:
         tags[322] = [tile]
-    at = 8 + 2 + 12 * len(tags) + 4 + sum(4 * len(v) for v in tags.values() if len(v) > 1)
-    tags[spots[2]] = [at + sum(len(b) for b in blocks[:i]) for i in range(len(blocks))]
-    entries, extra = b"", b""
     spare = 8 + 2 + 12 * len(tags) + 4
+    at = spare + sum(4 * len(v) for v in tags.values() if len(v) > 1)
+    tags[offsets] = [at + sum(len(b) for b in blocks[:i]) for i in range(len(blocks))]
+    entries, extra = b"", b""
     for tag in sorted(tags):
         values = tags[tag]
         body = struct.pack(f"{end}{len(values)}I", *values)
@@ -201,6 +207,82 @@ def test_multiband_tiff(tmp_path: Path, options: dict, depth: type) -> None:
         assert image_size(path) == (23, 37)
         with pytest.raises(UserError, match=rf"bands.tif: has {bands} channels, CHANNELS is 7"):
             read_image(path, channels=7)
+
+
+def pages_of(*pictures: np.ndarray, big: bool = False, rest: dict | None = None) -> bytes:
+    """A TIFF of pages; the tags `rest` are of all but the first."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream, bigtiff=big) as file:
+        for at, picture in enumerate(pictures):
+            file.write(picture, metadata=None, **((rest or {}) if at else {}))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_grey_in_both_byte_orders_and_with_white_at_zero(
+    tmp_path: Path, depth: type, order: str
+) -> None:
+    path, grey = tmp_path / "grey.tif", SMOOTH[..., 0].astype(depth)
+    for kind, stored in (("minisblack", grey), ("miniswhite", ~grey)):
+        tifffile.imwrite(path, stored, photometric=kind, byteorder=order)
+        bits = np.iinfo(depth).bits
+        np.testing.assert_array_equal(read_image(path, channels=1, bits=bits)[..., 0], grey)
+
+
+@pytest.mark.parametrize(("kind", "bands"), [("separated", 4), ("cielab", 3)])
+def test_deep_print_colours_are_not_taken_for_rgb(tmp_path: Path, kind: str, bands: int) -> None:
+    path = tmp_path / "print.tif"
+    tifffile.imwrite(path, DEEP[..., :bands], photometric=kind, planarconfig="contig")
+    with pytest.raises(UserError, match=f"print.tif: colours are {kind.upper()} of 16 bits"):
+        read_image(path)
+
+
+def test_a_stack_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    """Three slices of one size would be one: told from the tags, to images and masks alike."""
+    path = tmp_path / "stack.tif"
+    slices = RNG.integers(0, 2, (3, 20, 30), np.uint8)
+    for big in (False, True):
+        path.write_bytes(pages_of(*slices, big=big))
+        for read in (read_image, image_size, partial(read_mask_file, rules=MaskRules("binary"))):
+            with pytest.raises(
+                UserError, match=r"stack.tif: holds 3 pages of \(20, 30\).*of its own"
+            ):
+                read(path)
+
+
+def test_overviews_and_a_transparency_mask_are_no_pages(tmp_path: Path) -> None:
+    grey, path = np.ascontiguousarray(SMOOTH[..., 0]), tmp_path / "overviews.tif"
+    for second, rest in (
+        (grey[::2, ::2], {}),
+        (grey[::2, ::2], {"subfiletype": 1}),
+        (grey > 9, {"subfiletype": 4, "photometric": "mask"}),
+    ):
+        path.write_bytes(pages_of(grey, second, rest=rest))
+        np.testing.assert_array_equal(read_image(path, channels=1)[..., 0], grey)
+        assert image_size(path) == (40, 60)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.98])
+@pytest.mark.parametrize("deflate", [False, True])
+def test_truncated_bands_are_named(tmp_path: Path, deflate: bool, share: float) -> None:
+    path = tmp_path / "bands.tif"
+    data = write_bands(RNG.integers(0, 65536, (60, 50, 5), np.uint16), deflate=deflate)
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UserError, match=r"bands\.tif: cannot be decoded.*download it again"):
+        read_image(path, channels=5, bits=16)
+
+
+def test_bands_that_need_a_codec_or_another_type_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "bands.tif"
+    tifffile.imwrite(path, np.zeros((9, 8, 5), np.float32), planarconfig="contig")
+    with pytest.raises(UserError, match=r"5 bands.*32 bits \(float32\), need 8 or 16"):
+        read_image(path, channels=5)
+    data = write_bands(np.zeros((9, 9, 5), np.uint8))
+    plain, lzw = (struct.pack("<HHII", 259, 4, 1, kind) for kind in (1, 5))
+    path.write_bytes(data.replace(plain, lzw))
+    with pytest.raises(UserError, match=r"compression LZW, need NONE or .*imagecodecs"):
+        read_image(path, channels=5)
 
 
 def test_too_few_channels(tmp_path: Path) -> None:

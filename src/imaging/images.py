@@ -9,29 +9,36 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image, ImageOps
 
 from core.errors import UserError
 from imaging.tiff import (
-    HEIGHT,
     ORIENTATION,
-    PLANAR,
-    SAMPLES,
-    WIDTH,
-    Tags,
+    check_deep_colours,
+    has_codec,
     has_colour_model,
     is_tiff,
     read_tiff_bands,
     tiff_bits,
-    tiff_tags,
+    tiff_orientation,
+    tiff_page,
+    tiff_size,
 )
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 DECODE_FAULTS = (
-    OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error, zlib.error,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
     cv2.error,
-)  # fmt: skip
+)
 
 # Competition data is trusted and slides exceed PIL's limit of 179 million pixels.
 Image.MAX_IMAGE_PIXELS = None
@@ -46,7 +53,7 @@ def read_image(path: str | Path, *, channels: int = 3, bits: int = 8) -> np.ndar
     - Grey is repeated to 3 channels; 3 channels become 1 by ITU-R 601 luma.
     - Alpha is dropped, not blended (kept when channels=4); a palette gives its colours.
     - 16 bits to 8: v / 257, rounded. 8 bits to 16: v * 257.
-    - An animation or a TIFF of several pages gives its first picture.
+    - An animation gives its first picture; a TIFF of several pages of one size is refused.
 
     Raises:
         UserError: no such file, truncated or unreadable, another count of channels, or pixels
@@ -66,17 +73,19 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """(H, W) of a picture after EXIF orientation, from its header: no pixel is decoded.
 
     Raises:
-        UserError: no such file, or a header that cannot be read.
+        UserError: no such file, a header that cannot be read, or a stack of pages.
     """
     try:
         with open(path, "rb") as file:
             if is_tiff(file.read(4)):
-                return _tiff_size(tiff_tags(file))
+                return tiff_size(tiff_page(file, Path(path).name))
         with Image.open(path) as picture:
             width, height = picture.size
             turned = exif_orientation(picture) >= 5
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UserError:
+        raise
     except DECODE_FAULTS as error:
         raise unreadable(Path(path).name, error) from error
     return (width, height) if turned else (height, width)
@@ -205,21 +214,35 @@ def decode_tiff(
         UserError: none of them can decode it.
     """
     try:
-        tags = tiff_tags(io.BytesIO(data))
-        bands, bits = int(tags.get(SAMPLES, 1)), tiff_bits(tags)
-        if bands == 1 or (bits <= 8 and has_colour_model(tags)):
+        page = tiff_page(io.BytesIO(data), name)
+        bits, coloured = tiff_bits(page), has_colour_model(page)
+        if page.samplesperpixel == 1 and bits == 16:
+            return _deep_grey(data, page, name, convert)
+        if page.samplesperpixel == 1 or (bits <= 8 and coloured):
             return pil_array(data, name, convert)
-        if bits == 16 and has_colour_model(tags) and int(tags.get(PLANAR, 1)) == 1:
+        check_deep_colours(page, name)
+        if bits == 16 and coloured and page.planarconfig == tifffile.PLANARCONFIG.CONTIG:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
             # OpenCV turns a TIFF upright whatever the flags.
             if pixels is not None and pixels.dtype == np.uint16:
                 return _to_rgb(pixels)
-        pixels = read_tiff_bands(data, tags, name)
+        pixels = read_tiff_bands(page, name)
     except UserError:
         raise
     except DECODE_FAULTS as error:
         raise unreadable(name, error) from error
-    return orient(pixels, int(tags.get(ORIENTATION, 1)))
+    return orient(pixels, tiff_orientation(page))
+
+
+def _deep_grey(
+    data: bytes, page: tifffile.TiffPage, name: str, convert: Callable[[Image.Image], Image.Image]
+) -> np.ndarray:
+    """(H, W) uint16, upright, 0 is black; PIL has codecs that tifffile lacks, not all orders."""
+    if has_codec(page):
+        pixels = orient(read_tiff_bands(page, name), tiff_orientation(page))
+    else:
+        pixels = pil_array(data, name, convert).astype(np.uint16)
+    return ~pixels if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else pixels
 
 
 def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -280,12 +303,6 @@ def _fit_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
     if bits == 16 and pixels.dtype == np.uint8:
         return pixels.astype(np.uint16) * np.uint16(257)
     return pixels
-
-
-def _tiff_size(tags: Tags) -> tuple[int, int]:
-
-    height, width = int(tags[HEIGHT]), int(tags[WIDTH])
-    return (width, height) if int(tags.get(ORIENTATION, 1)) >= 5 else (height, width)
 
 
 def _is_image(name: str) -> bool:

@@ -1,26 +1,29 @@
-"""TIFF bands that neither OpenCV nor PIL decodes: 2, 5 or more a pixel, as satellites deliver."""
+"""TIFF pages: what their tags say, and bands that neither OpenCV nor PIL decodes (2, 5 or more)."""
 
+import logging
 import zlib
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+import tifffile
+from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from core.errors import UserError
 
-WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, PLANAR, PREDICTOR, FORMAT, ORIENTATION = (
-    256, 257, 258, 259, 277, 284, 317, 339, 274,
-)  # fmt: skip
-STRIP_OFFSETS, STRIP_ROWS, STRIP_BYTES = 273, 278, 279
-PHOTOMETRIC, EXTRA_SAMPLES = 262, 338
-TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES = 322, 323, 324, 325
-DEFLATE = (8, 32946)
-PALETTE, ALPHA = 3, (1, 2)
-# RGB, palette, CMYK, YCbCr, Lab
-COLOUR_MODELS = (2, 3, 5, 6, 8)
+ORIENTATION = 274
+ALPHA = {EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA}
+COLOUR_MODELS = {
+    PHOTOMETRIC.RGB,
+    PHOTOMETRIC.PALETTE,
+    PHOTOMETRIC.SEPARATED,
+    PHOTOMETRIC.YCBCR,
+    PHOTOMETRIC.CIELAB,
+}
+# The subfile types of what is no picture of its own: a smaller copy, a transparency mask.
+COPY_OR_MASK = 0b101
 
-Tags = Mapping[int, Any]
+# It tells of every odd tag of every file; what cannot be read raises.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def is_tiff(head: bytes) -> bool:
@@ -28,76 +31,93 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def tiff_tags(stream: BinaryIO) -> Tags:
-    """Tags of the first page; raises what PIL raises when they are cut off."""
+def tiff_page(stream: BinaryIO, name: str) -> tifffile.TiffPage:
+    """The one picture of a TIFF, its first page, by its tags: no pixel is decoded.
+
+    Raises:
+        UserError: a stack: further pages as large as the first, which would be lost.
+        ValueError: tags that cannot be read.
+    """
     stream.seek(0)
-    head = stream.read(8)
-    if b"+" in head[2:4]:  # BigTIFF: the offset is 8 bytes further
-        head += stream.read(8)
-    directory = ImageFileDirectory_v2(head)
-    stream.seek(directory.next or 0)
-    directory.load(stream)
-    return {tag: directory[tag] for tag in directory}
+    pages = tifffile.TiffFile(stream).pages
+    first = pages.first
+    if pages.is_multipage:
+        whole = [page for page in pages if isinstance(page, tifffile.TiffPage)]
+        whole = [page for page in whole if not page.subfiletype & COPY_OR_MASK]
+        count = sum(page.shape == first.shape for page in whole)
+        if count > 1:
+            size = (first.imagelength, first.imagewidth)
+            raise UserError(
+                f"{name}: holds {count} pages of {size}, one would be read and the others lost; "
+                "need one picture a file: save each page as a file of its own"
+            )
+    return first
 
 
-def tiff_bits(tags: Tags) -> int:
+def tiff_size(page: tifffile.TiffPage) -> tuple[int, int]:
+    """(H, W) of a page when it is turned upright."""
+    height, width = page.imagelength, page.imagewidth
+    return (width, height) if tiff_orientation(page) >= 5 else (height, width)
+
+
+def tiff_orientation(page: tifffile.TiffPage) -> int:
+    """The EXIF orientation of a page, 1 to 8."""
+    return int(page.tags.valueof(ORIENTATION, default=1))
+
+
+def tiff_bits(page: tifffile.TiffPage) -> int:
     """Bits a sample, the most of all bands."""
-    bits = tags.get(BITS, 1)
-    return max(bits) if isinstance(bits, tuple) else int(bits)
+    return int(np.max(page.bitspersample))
 
 
-def has_colour_model(tags: Tags) -> bool:
+def has_colour_model(page: tifffile.TiffPage) -> bool:
     """Whether the bands are grey, a palette or colours, with or without alpha: not just bands."""
-    bands, model = int(tags.get(SAMPLES, 1)), int(tags.get(PHOTOMETRIC, 1))
+    bands, model = page.samplesperpixel, page.photometric
     if bands <= 2:
-        extra = np.atleast_1d(tags.get(EXTRA_SAMPLES, 0))
-        return bands == 1 or model == PALETTE or bool(np.isin(extra, ALPHA).any())
+        return bands == 1 or model == PHOTOMETRIC.PALETTE or bool(ALPHA & set(page.extrasamples))
     return bands <= 4 and model in COLOUR_MODELS
 
 
-def read_tiff_bands(data: bytes, tags: Tags, name: str) -> np.ndarray:
-    """(H, W, bands) uint8 or uint16 of the first page, strips or tiles, plain or deflate.
+def has_codec(page: tifffile.TiffPage) -> bool:
+    """Whether tifffile can decode a page; with imagecodecs it can more."""
+    codecs, predictors = tifffile.TIFF.DECOMPRESSORS, tifffile.TIFF.UNPREDICTORS
+    return page.compression in codecs and page.predictor in predictors
+
+
+def check_deep_colours(page: tifffile.TiffPage, name: str) -> None:
+    """Makes sure that deep bands are no print colours, which would pass for red, green and blue.
 
     Raises:
-        UserError: another compression or pixel type.
+        UserError: more than 8 bits of CMYK, YCbCr or Lab.
     """
-    bits, compression = tiff_bits(tags), int(tags.get(COMPRESSION, 1))
-    forms = np.atleast_1d(tags.get(FORMAT, 1))
-    if compression not in (1, *DEFLATE) or bits not in (8, 16) or (forms != 1).any():
+    model = page.photometric
+    if model in COLOUR_MODELS - {PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE}:
         raise UserError(
-            f"{name}: TIFF of {tags.get(SAMPLES, 1)} bands has compression {compression}, {bits} "
-            "bits; need none (1) or deflate (8) and 8 or 16 unsigned bits: save the file again so"
+            f"{name}: colours are {PHOTOMETRIC(model).name} of {tiff_bits(page)} bits, "
+            "need RGB there: convert the images first"
         )
-    height, width, bands = int(tags[HEIGHT]), int(tags[WIDTH]), int(tags.get(SAMPLES, 1))
-    planes = bands if int(tags.get(PLANAR, 1)) == 2 else 1
-    block = (
-        int(tags.get(TILE_HEIGHT, tags.get(STRIP_ROWS, height))),
-        int(tags.get(TILE_WIDTH, width)),
-    )
-    block = (min(block[0], height) if TILE_HEIGHT not in tags else block[0], block[1])
-    dtype = np.dtype(f"{'>' if data[:1] == b'M' else '<'}u{bits // 8}")
-    out = np.zeros((height, width, bands), dtype=f"u{bits // 8}")
-    corners = [
-        (plane, top, left)
-        for plane in range(planes)
-        for top in range(0, height, block[0])
-        for left in range(0, width, block[1])
-    ]
-    for (plane, top, left), raw in zip(corners, _blocks(data, tags), strict=True):
-        rows = block[0] if TILE_HEIGHT in tags else min(block[0], height - top)
-        pixels = np.frombuffer(raw, dtype, rows * block[1] * (bands // planes))
-        pixels = pixels.reshape(rows, block[1], -1)
-        if int(tags.get(PREDICTOR, 1)) == 2:
-            pixels = np.cumsum(pixels, axis=1, dtype=out.dtype)
-        spot = out[top : top + rows, left : left + block[1], plane : plane + bands // planes]
-        spot[:] = pixels[: spot.shape[0], : spot.shape[1]]
-    return out
 
 
-def _blocks(data: bytes, tags: Tags) -> list[bytes]:
-    offsets = np.atleast_1d(tags.get(TILE_OFFSETS, tags.get(STRIP_OFFSETS)))
-    counts = np.atleast_1d(tags.get(TILE_BYTES, tags.get(STRIP_BYTES)))
-    parts = [data[o : o + n] for o, n in zip(offsets.tolist(), counts.tolist(), strict=True)]
-    if int(tags.get(COMPRESSION, 1)) == 1:
-        return parts
-    return [zlib.decompress(part) for part in parts]
+def read_tiff_bands(page: tifffile.TiffPage, name: str) -> np.ndarray:
+    """(H, W, bands) uint8 or uint16 as stored, strips or tiles, bands together or apart.
+
+    Raises:
+        UserError: another pixel type, or a compression that needs imagecodecs.
+        ValueError: pixels that are cut off.
+    """
+    if page.dtype not in (np.uint8, np.uint16) or page.imagedepth > 1:
+        raise UserError(
+            f"{name}: TIFF of {page.samplesperpixel} bands has pixels of {tiff_bits(page)} bits "
+            f"({page.dtype}), need 8 or 16 unsigned bits: save the file again so"
+        )
+    if not has_codec(page):
+        raise UserError(
+            f"{name}: TIFF of {page.samplesperpixel} bands has compression "
+            f"{tifffile.COMPRESSION(page.compression).name}, need NONE or ADOBE_DEFLATE: save the "
+            "file again so, or pip install imagecodecs"
+        )
+    try:
+        pixels = page.asarray()
+    except zlib.error as error:
+        raise ValueError(error) from error
+    return np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels
