@@ -249,11 +249,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, _ = load_config(argv, description=__doc__)
     import pandas as pd
 
+    from competition.masks import build_masks
+    from competition.probe import probe_pairs
     from competition.training_images import collect_images
     from runs.experiment import competition_of
+    from submissions.outlook import sample_notes
 
-    data = collect_images(competition_of(config))
-    table, notes = data.table, list(data.notes)
+    competition = competition_of(config)
+    outlook = sample_notes(competition)
+    data = collect_images(competition)
+    table, notes = data.table, [*data.notes, *outlook]
+    rows: list[Any] = table.to_dict("records")
+    probe_pairs(
+        rows,
+        competition.input,
+        masks=build_masks(competition),
+        channels=config.CHANNELS,
+        bits=config.IMAGE_BITS,
+    )
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)
     codes = pd.factorize(groups)[0]

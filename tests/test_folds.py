@@ -10,7 +10,9 @@ from PIL import Image
 
 import folds
 from competition import splits as splitters
-from competition.masks import build_masks
+from competition.mask_source import MaskSource, Row
+from competition.masks import MASKS, build_masks
+from competition.spec import SHIPPED_TABLE
 from competition.tables import (
     image_id,
     read_table,
@@ -196,6 +198,96 @@ def test_no_csv_lists_the_folder(tree: Tree, capsys: pytest.CaptureFixture[str])
     assert tree.run() == 0
     assert tree.table()["img"].tolist() == ids
     assert "no table" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("by", ["flag", "environment"])
+def test_a_table_that_somebody_named_must_be_there(
+    tree: Tree, by: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carvana(tree)
+    if by == "environment":
+        monkeypatch.setenv("SEG_TRAIN_CSV", "train_mask.csv")
+    assert tree.run(*(["--train-csv", "train_mask.csv"] if by == "flag" else [])) == 2
+    assert "train_mask.csv: no such file. Did you mean train_masks.csv?" in capsys.readouterr().err
+    assert not tree.output.exists()
+
+
+def test_the_shipped_table_is_config_pys() -> None:
+    from core.knobs import SRC, read_knobs
+
+    defaults = {knob[1]: knob[2] for knob in read_knobs(SRC / "config.py")}
+    assert defaults["TRAIN_CSV"] == f'Path("{SHIPPED_TABLE}")'
+
+
+SAMPLES = [
+    ("id,class,rle\ncar00_01,0,\n", ["--class-base", "1", "--task", "multilabel", "--classes", "2"],
+     "class '0': need a number from CLASS_BASE=1"),
+    ("img,mask_of_all\ncar00_01,\n", ["--rle-column", "rle_mask"], "no column 'rle_mask'"),
+    ("img,rle\ncar00_01,\ncar00_01,\n", [], "2 rows for 1 images: set SUBMISSION_ROWS"),
+    ("img,rle\ncar00_01,\n", ["--submission-rows", "clas"], "Did you mean class?"),
+    ("img,rle\nnew_1,\n", ["--test-path", "train_hq"], "new_1: in the sample, no image"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sample", "flags", "said"), SAMPLES)
+def test_what_ensemble_would_refuse_is_told_before_an_image_is_read(
+    tree: Tree, sample: str, flags: list[str], said: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    carvana(tree)
+    tree.csv(sample, "sample_submission.csv")
+    monkeypatch.setattr("competition.probe.image_size", lambda path: pytest.fail("read an image"))
+    assert tree.run(*flags) == 2
+    assert said in capsys.readouterr().err
+    assert not tree.output.exists()
+
+
+def test_no_sample_is_a_note(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    carvana(tree)
+    assert tree.run() == 0
+    assert "note: no sample submission" in capsys.readouterr().out
+    tree.csv("img,rle\ncar00_01,\n", "sample_submission.csv")
+    assert tree.run() == 0
+    assert "note: no test images" in capsys.readouterr().out
+
+
+def test_files_of_each_kind_are_opened(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = carvana(tree, 30)
+    for img in ids[-3:]:
+        (tree.input / "train_hq" / f"{img}.jpg").rename(tree.input / "train_hq" / f"{img}.png")
+        (tree.input / "train_hq" / f"{img}.png").write_bytes(b"no picture")
+    Image.new("L", (9, 9)).save(tree.input / "train_masks" / f"{ids[0]}_mask.gif")
+    assert tree.run() == 2
+    error = capsys.readouterr().err
+    assert "4 of " in error
+    assert all(f"{img}.png" in error for img in ids[-3:])
+    assert f"{ids[0]}_mask.gif: mask is (9, 9), image is (8, 8)" in error
+    assert not tree.output.exists()
+
+
+def test_a_table_is_parsed_once_until_it_changes(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree.csv("img,rle\na,1 2\n")
+    competition = competition_in(tree.input)
+    first = build_masks(competition)
+    with monkeypatch.context() as patch:
+        patch.setattr(pd, "read_csv", lambda *args, **more: pytest.fail("parsed again"))
+        assert build_masks(replace(competition)) is first
+    tree.csv("img,rle\na,1 2 4 1\n")
+    assert build_masks(competition).read({"img": "a"}, (2, 2)).sum() == 3
+
+
+def test_a_mask_format_is_one_row(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(MaskSource):
+        def read(self, row: Row, size: tuple[int, int]) -> np.ndarray:
+            return np.ones(size, np.uint8)
+
+    tree.images([f"{img}.png" for img in cars(5)])
+    monkeypatch.setitem(MASKS, "full", lambda competition: Full())
+    assert tree.run("--mask-format", "full", "--split", "stratified") == 0
+    assert set(tree.table()["mask"]) == {""}
+    assert tree.run("--mask-format", "ful") == 2
 
 
 @pytest.mark.parametrize(
@@ -507,6 +599,7 @@ def test_dsb2018(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason="the shared competition data is absent")
 def test_camvid_by_its_own_split(tmp_path: Path) -> None:
     flags = ["--train-csv", "train.csv", "--mask-suffix", ".png", "--split", "column"]
+    flags += ["--task", "multiclass", "--classes", "11", "--ignore-index", "11"]
     names = sorted(path.name for path in (DATA / "camvid").iterdir() if path.is_dir())
     images = next(name for name in names if name.startswith("train") and "mask" not in name)
     flags += ["--train-path", images, "--input", str(DATA / "camvid"), "--output", str(tmp_path)]
