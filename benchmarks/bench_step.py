@@ -66,10 +66,7 @@ def build_step(
 ) -> Callable[[], float]:
     """A step of a network of its own, always with the same weights and batch; returns the loss."""
     module, batch = noise_module(name, side).to(DEVICE).train(), batch_of(side, count)
-    if last:
-        module.model.to(memory_format=torch.channels_last)
-    else:
-        batch["image"] = batch["image"].contiguous()
+    module.set_channels_last(last)
     if compiled:
         module.model.compile()
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, fused=fused)
@@ -140,7 +137,7 @@ def loop_line(
 ) -> Line:
     """Our trainer with all that it does in a step, against a loop of the same step."""
     start = noise_module(name, side).to(DEVICE)
-    start.model.to(memory_format=torch.channels_last)
+    start.set_channels_last(True)
     batch = batch_of(side)
     loader = build_loader(
         Resident(batch, (steps + COLD) * 4), LoaderSpec(num_workers=0), batch_size=4, shuffle=False

@@ -15,6 +15,7 @@ from data.specs import DataSpec
 from losses import build_loss
 from metrics import Evidence, build_metric, decide
 from model_dispatcher import build_model, encoder_of
+from networks.outputs import logits_of
 from postprocessing.rules import Rule, label_by
 from training.optimizers import build_optimizer
 from training.schedules import build_scheduler
@@ -66,6 +67,7 @@ class SegmentationModule(pl.LightningModule):
         self.recipe = Recipe(**(recipe or {}))
         self.configure_model_and_loss(model_name, encoder_weights)
         self.configure_metrics()
+        self.memory_format = torch.contiguous_format
         shape = (1, self.spec.channels, 1, 1)
         self.register_buffer("mean", torch.tensor(self.spec.mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(self.spec.std).view(shape), persistent=False)
@@ -77,6 +79,7 @@ class SegmentationModule(pl.LightningModule):
             weights=encoder_weights,
             channels=self.spec.channels,
             classes=self.spec.outputs,
+            size=self.spec.size,
             gate=self.spec.gate,
         )
         self.loss: nn.Module = build_loss(
@@ -108,16 +111,7 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """OPTIMIZER with the encoder at its own rate, and SCHEDULER."""
-        encoder = {id(p) for p in encoder_of(self.model).parameters()}
-        own = [p for p in self.parameters() if id(p) not in encoder]
-        groups: list[dict[str, Any]] = [
-            {"params": own, "lr": self.recipe.lr},
-            {
-                "params": [p for p in self.parameters() if id(p) in encoder],
-                "lr": self.recipe.lr * self.recipe.encoder_lr_factor,
-            },
-        ]
-        groups = [group for group in groups if group["params"]]
+        groups = self._parameter_groups()
         # A fused step unscales fp16 gradients inside itself, after they would have been clipped.
         fused = self.trainer.precision != "16-mixed" or not self.trainer.gradient_clip_val
         optimizer = build_optimizer(
@@ -138,6 +132,23 @@ class SegmentationModule(pl.LightningModule):
         )
         return [optimizer], [schedule]
 
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """All else at LR, the encoder at its share of it; one group where there is no encoder."""
+        encoder = encoder_of(self.model)
+        if encoder is None:
+            if self.recipe.encoder_lr_factor != 1 and self.trainer.is_global_zero:
+                name = self.hparams["model_name"]
+                print(f"{name} has no .encoder: all of it is trained at LR={self.recipe.lr:g}")
+            return [{"params": list(self.parameters()), "lr": self.recipe.lr}]
+        inside = {id(p) for p in encoder.parameters()}
+        own = [p for p in self.parameters() if id(p) not in inside]
+        rate = self.recipe.lr * self.recipe.encoder_lr_factor
+        groups = [
+            {"params": own, "lr": self.recipe.lr},
+            {"params": [p for p in self.parameters() if id(p) in inside], "lr": rate},
+        ]
+        return [group for group in groups if group["params"]]
+
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
@@ -157,7 +168,14 @@ class SegmentationModule(pl.LightningModule):
         follow, each of one value.
         """
         scaled = image.float() / (2**self.spec.bits - 1)
-        return self.model((scaled - self.mean) / self.std)
+        scaled = (scaled - self.mean) / self.std
+        # Batches come in channels_last; convolutions would follow them, whatever the weights have.
+        return logits_of(self.model(scaled.contiguous(memory_format=self.memory_format)))
+
+    def set_channels_last(self, on: bool) -> None:
+        """Puts weights and what flows through them into channels_last memory, or the usual one."""
+        self.memory_format = torch.channels_last if on else torch.contiguous_format
+        self.model.to(memory_format=self.memory_format)
 
     def probs(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits to probabilities of the same channels in float32."""

@@ -16,7 +16,8 @@ from torch import nn
 
 from conftest import Competition, draw_pair, write_competition
 from core.flags import _restore_environment
-from model_dispatcher import MODELS, PaddedModel
+from model_dispatcher import MODELS
+from networks.padding import PaddedModel
 from tiny_net import TinyNet
 
 # Enough for TinyNet to find bright objects, in half a second a fold.

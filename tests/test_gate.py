@@ -16,7 +16,8 @@ from conftest import Competition, write_competition, write_mask_gif
 from core.errors import UserError
 from data.specs import DataSpec
 from Lightning_module import Recipe, SegmentationModule, build_module, load_module
-from model_dispatcher import MODELS, PaddedModel, build_model
+from model_dispatcher import MODELS, build_model
+from networks.padding import PaddedModel
 from postprocessing.rules import Rule, apply_rule, decide_by
 from scoring.objective import build_objective
 from stages import NETWORKS, call, checkpoint, errors_of
@@ -28,17 +29,17 @@ from tuning.pixels import tune_pixels
 class TwoHeads(TinyNet):
     """TinyNet with a head over the whole image where it is asked for."""
 
-    def __init__(self, *, aux_params: dict[str, Any] | None = None, **kind: Any):
-        super().__init__(**kind)
-        self.gate = nn.Linear(8, aux_params["classes"]) if aux_params else None
+    def __init__(self, *, gate: bool = False, classes: int = 1, **kind: Any):
+        super().__init__(classes=classes, **kind)
+        self.gate = nn.Linear(8, classes) if gate else None
 
     def forward(self, image: torch.Tensor) -> Any:
         masks = super().forward(image)
         return (masks, self.gate(self.encoder(image).amax((2, 3)))) if self.gate else masks
 
 
-def two_heads(**kind: Any) -> nn.Module:
-    return PaddedModel(TwoHeads(**kind), stride=2)
+def two_heads(*, gate: bool = False, **kind: Any) -> nn.Module:
+    return PaddedModel(TwoHeads(gate=gate, **kind), stride=2)
 
 
 def gated_oof(folder: Path, count: int, *, tells: bool) -> Any:

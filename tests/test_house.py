@@ -18,7 +18,7 @@ FLOORS = [
     ("data",),
     ("training",),
     ("model_dispatcher", "losses", "metrics", "augmentations"),
-    ("measures", "postprocessing"),
+    ("measures", "postprocessing", "networks"),
     ("competition",),
     ("imaging",),
     ("kernel_side", "demo", "config"),

@@ -10,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from model_dispatcher import encoder_of
+from model_dispatcher import MODELS, encoder_of
 from toys import Spy, collated, loader, module_of, samples, trainer_of
 from training.schedules import cosine, rate_at
 
@@ -54,6 +54,19 @@ def test_every_parameter_is_in_one_group(tmp_path: Path) -> None:
     assert encoder == {id(p) for p in encoder_of(module.model).parameters()}
     assert own | encoder == {id(p) for p in module.parameters()}
     assert not own & encoder
+
+
+def test_a_network_without_an_encoder_is_trained_at_the_full_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(MODELS, "tiny", lambda **kind: torch.nn.Conv2d(3, kind["classes"], 1))
+    module = module_of(lr=0.01, encoder_lr_factor=0.1)
+    trainer = trainer_of(tmp_path)
+    trainer.fit(module, loader(samples("binary", 2), 2))
+    (group,) = trainer.optimizers[0].param_groups
+    assert group["initial_lr"] == 0.01
+    assert {id(p) for p in group["params"]} == {id(p) for p in module.parameters()}
+    assert "tiny has no .encoder: all of it is trained at LR=0.01" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("count", "accumulate"), [(10, 4), (6, 4), (8, 4), (5, 1)])

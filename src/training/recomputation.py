@@ -22,7 +22,7 @@ def recompute_blocks(model: nn.Module) -> list[nn.Module]:
     alone and feeds BatchNorm's running statistics twice a step.
     """
     blocks = list(find_blocks(model))
-    encoder = encoder_of(model)
+    encoder = encoder_of(model) or model
     if next(find_blocks(encoder), None) is None:  # a chain of single layers, such as VGG
         blocks.append(encoder)
     for block in blocks:

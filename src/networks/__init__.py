@@ -1,0 +1,1 @@
+"""Parts of networks: padding, outputs of any kind, SMP's builders, weights of encoders."""

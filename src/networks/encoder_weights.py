@@ -1,0 +1,71 @@
+"""Local files of pretrained weights, with the keys of timm or SMP, into an encoder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from core.errors import UserError
+
+
+def load_encoder_weights(encoder: nn.Module, path: Path) -> None:
+    """Fills `encoder` from a local file with the keys of timm or SMP; the classifier is left out.
+
+    Other channel counts than the file's reuse its first convolution as timm does.
+
+    Raises:
+        UserError: no such file, or tensors that are missing or of another shape.
+    """
+    target = encoder.state_dict()
+    # timm's feature networks write stem_0 where its files have stem.0.
+    names = {key.replace(".", "_"): key for key in target}
+    file = _read_weights(path)
+    renamed = max((_rename(file, *ways) for ways in _PREFIXES), key=lambda t: len(t.keys() & names))
+    known = {names[key]: value for key, value in renamed.items() if key in names}
+    source = {key: _fit_stem(value, target[key]) for key, value in known.items()}
+    wrong = [key for key, value in source.items() if value.shape != target[key].shape]
+    missing = [k for k in target if k not in source and not k.endswith("num_batches_tracked")]
+    if wrong or missing:
+        raise UserError(
+            f"{path.name}: {len(missing)} tensors of the encoder are missing and {len(wrong)} have "
+            f"another shape (first: {(missing + wrong)[0]}). The file must hold the weights of the "
+            "encoder that MODEL_NAME names"
+        )
+    encoder.load_state_dict(source, strict=False)
+
+
+# (prefix to cut from the file's keys, prefix to add): plain, SMP networks, DDP, timm-universal.
+_PREFIXES = [("", ""), ("encoder.", ""), ("module.", ""), ("", "model."), ("model.", "")]
+
+
+def _rename(source: Mapping[str, torch.Tensor], cut: str, add: str) -> dict[str, torch.Tensor]:
+    return {
+        (add + key.removeprefix(cut)).replace(".", "_"): value
+        for key, value in source.items()
+        if key.startswith(cut)
+    }
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise UserError(
+            f"ENCODER_WEIGHTS: no file {path}. Need imagenet, none, or a local .safetensors or .pth"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return loaded.get("state_dict", loaded)
+    except Exception as error:
+        raise UserError(f"ENCODER_WEIGHTS: {path} cannot be read: {error}") from error
+
+
+def _fit_stem(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    if value.ndim != 4 or value.shape == target.shape or value.shape[1] != 3:
+        return value
+    from timm.models import adapt_input_conv
+
+    return adapt_input_conv(target.shape[1], value)
