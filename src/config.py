@@ -165,12 +165,12 @@ EMA_DECAY: float = 0.99
 CALLBACKS: tuple[str, ...] = ()
 # Epochs between validations; the last epoch is always validated.
 VAL_EVERY: int = 1
-# auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32; or Lightning's own names.
-PRECISION: str = "auto"
-# Channels-last memory: faster for most convolutional encoders.
-CHANNELS_LAST: bool = True
+# auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32. Weights are always fp32.
+PRECISION: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
 
 # ======== Machine ========
+# Channels-last memory, on or off; auto: some steps are measured, training and prediction apart.
+CHANNELS_LAST: Free[Literal["auto", "on", "off"]] = "auto"
 # torch.compile in training; auto: on a GPU, if the steps to come save more than compiling costs.
 COMPILE: Free[Literal["off", "auto", "on"]] = "off"
 # Blocks keep only their inputs and are computed again for the gradient: a fraction of the memory,

@@ -40,6 +40,8 @@ class Competition(NamedTuple):
             *("--model-name", "tiny", "--encoder-weights", "none", "--epochs", "2"),
             *("--crop-size", "64", "--train-batch-size", "2", "--val-batch-size", "4"),
             *("--num-workers", "0", "--accelerator", "cpu", "--precision", "32-true"),
+            # One layout for all runs, whatever the clock says: tests compare weights to the bit.
+            *("--channels-last", "off"),
             *("--n-folds", "2", "--augmentation", "flips", "--encoder-lr-factor", "1"),
             *more,
         ]

@@ -17,6 +17,7 @@ from core.errors import UserError
 from data.specs import DataSpec
 from imaging.geometry import Size, fit_image, restore_probs
 from imaging.images import image_size, read_image
+from inference.layout import lay_out
 from inference.views import TestTimeModel, add_views
 from Lightning_datamodule import LoaderSpec, SizeBatches, build_loader
 from Lightning_module import SegmentationModule, load_module
@@ -63,9 +64,9 @@ def load_teams(
     teams = []
     shares = weights or [float(len(paths)) for paths in runs]
     for paths, names, share in zip(runs, views or [()] * len(runs), shares, strict=True):
-        modules = [load_module(path).to(device) for path in paths]
+        modules = [load_module(path) for path in paths]
         for module in modules:
-            module.model.to(memory_format=torch.channels_last)
+            lay_out(module, device)
             add_views(module, names, task=module.spec.task)
         specs = dict.fromkeys(module.spec for module in modules)
         weight = share / len(paths)

@@ -196,13 +196,13 @@ def check_same_folds(config: Any) -> None:
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """A line for each knob (and the folds) that is not the same in two run.json.
 
-    A knob that did not exist when the run began says nothing of it.
+    A knob that did not exist when the run began, or defines no run any more, says nothing of it.
     """
     old, new = (_without_folder(run["knobs"]) for run in (before, now))
     lines = [
-        f"{name}: the run has {old.get(name)!r}, now {new.get(name)!r}"
-        for name in sorted(old)
-        if old[name] != new.get(name)
+        f"{name}: the run has {old[name]!r}, now {new[name]!r}"
+        for name in sorted(old.keys() & new.keys())
+        if old[name] != new[name]
     ]
     if before["folds"] != now["folds"]:
         lines.append("train_folds.csv: it has changed since the run began")

@@ -1,0 +1,125 @@
+"""channels_last where it pays: both memory layouts are run for some steps, the faster one stays."""
+
+import contextlib
+import copy
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import nn
+
+from networks.outputs import logits_of
+
+# A gain below this is noise of the clock.
+WORTH = 1.03
+# Rounds of both layouts, and seconds after which no further round begins.
+ROUNDS, TRAIN_SECONDS, PREDICT_SECONDS = 8, 3.0, 0.5
+# Images a step on a CPU: more take longer and tell the same.
+CPU_BATCH = 2
+AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+
+
+def gain_of_channels_last(
+    model: nn.Module, image: torch.Tensor, *, precision: str, training: bool
+) -> float:
+    """How many times faster a step is in channels_last than in the usual layout.
+
+    Args:
+        model: on the image's device; it is left as it is.
+        image: (B, C, H, W) float32.
+        precision: Lightning's name.
+        training: forward and backward, else forward alone.
+    """
+    usual, last = torch.contiguous_format, torch.channels_last
+    arms = {
+        form: (
+            copy.deepcopy(model).train(training).to(memory_format=form),
+            image.contiguous(memory_format=form),
+        )
+        for form in (usual, last)
+    }
+    best = dict.fromkeys(arms, float("inf"))
+    began, budget = time.perf_counter(), TRAIN_SECONDS if training else PREDICT_SECONDS
+    devices = [image.device] if image.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.backends.cudnn.flags(benchmark=True):
+        for at in range(ROUNDS):
+            for form in (usual, last) if at % 2 else (last, usual):
+                best[form] = min(best[form], _step_seconds(*arms[form], precision, training))
+            if time.perf_counter() - began > budget:
+                break
+    return best[usual] / best[last]
+
+
+def _step_seconds(model: nn.Module, image: torch.Tensor, precision: str, training: bool) -> float:
+    kind = AUTOCAST.get(precision)
+    mixed = torch.autocast(image.device.type, dtype=kind) if kind else contextlib.nullcontext()
+    began = _now(image.device)
+    with torch.set_grad_enabled(training), mixed:
+        loss = logits_of(model(image)).float().mean()
+    if training:
+        loss.backward()
+    return _now(image.device) - began
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def machine_of(device: torch.device) -> str:
+    """What a measurement holds for: the GPU's name, or the processor's vectors and threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+
+
+class ChannelsLast(Callback):
+    """Puts the network into the memory layout of CHANNELS_LAST before it is trained.
+
+    The decision goes into the checkpoint's notes, "channels_last": {"train", "predict", "machine"};
+    a resumed run keeps it, for another layout rounds otherwise.
+
+    Args:
+        mode: auto, on or off.
+        batch: images of a training step.
+        known: the decision of an earlier session of this fold.
+    """
+
+    def __init__(self, mode: str, batch: int, known: Mapping[str, Any] | None = None):
+        self.mode, self.batch, self.known = mode, batch, known
+
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+        """Decides on the first rank for all of them: DDP wants equal strides."""
+        device = trainer.strategy.root_device
+        decided: dict[str, Any] = {}
+        if trainer.is_global_zero:
+            decided = self._decide(module, device, str(trainer.precision))
+        decided = trainer.strategy.broadcast(decided)
+        module.hparams["notes"] = {**(module.hparams["notes"] or {}), "channels_last": decided}
+        module.set_channels_last(decided["train"])
+
+    def _decide(self, module: Any, device: torch.device, precision: str) -> dict[str, Any]:
+        if self.mode != "auto":
+            return {"train": self.mode == "on", "predict": self.mode == "on", "machine": "any"}
+        here = machine_of(device)
+        if self.known and self.known["machine"] == here:
+            return dict(self.known)
+        small = device.type == "cpu"
+        batch = min(self.batch, CPU_BATCH) if small else self.batch
+        model = copy.deepcopy(module.model).to(device)
+        image = torch.zeros(batch, module.spec.channels, *module.spec.size, device=device)
+        gains = {
+            "train": gain_of_channels_last(model, image, precision=precision, training=True),
+            "predict": gain_of_channels_last(
+                model, image[:1] if small else image, precision=precision, training=False
+            ),
+        }
+        told = ", ".join(
+            f"{gain:.2f}x in {what}: {'on' if gain > WORTH else 'off'}"
+            for what, gain in zip(("training", "prediction"), gains.values(), strict=True)
+        )
+        print(f"channels-last auto: {told} ({here})", flush=True)
+        return {**{name: gain > WORTH for name, gain in gains.items()}, "machine": here}
