@@ -27,7 +27,7 @@ from runs.experiment import (
     recipe,
 )
 from runs.names import check_names
-from training.precision import precision_here
+from runs.trial import check_machine, check_network, machine_options
 
 
 def build_average(decay: float) -> Any:
@@ -51,8 +51,8 @@ def validate_last_epoch(trainer: Any, module: Any) -> None:
         trainer.check_val_every_n_epoch = 1
 
 
-def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
-    """Best and last checkpoint, timing, learning rate, moving average, progress."""
+def build_callbacks(config: Any, folder: Path, mode: str, *, layout: Any = None) -> list[Any]:
+    """Best and last checkpoint, timing, learning rate, moving average, layout, progress."""
     from pytorch_lightning.callbacks import (
         LambdaCallback,
         LearningRateMonitor,
@@ -64,6 +64,7 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
 
     from training.callbacks import build_extras
     from training.console import EpochLines, on_terminal
+    from training.memory_format import ChannelsLast
 
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(
@@ -79,7 +80,9 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     name = folder.name.replace("_", " ")
     shown = TQDMProgressBar() if on_terminal() else EpochLines(name, f"val_{config.METRIC}")
     final = LambdaCallback(on_train_epoch_start=validate_last_epoch)
-    callbacks = [best, LearningRateMonitor("step"), Timer(), shown, final]
+    # The layout before the moving average, which copies the network.
+    memory = ChannelsLast(config.CHANNELS_LAST, config.TRAIN_BATCH_SIZE, layout)
+    callbacks = [best, LearningRateMonitor("step"), Timer(), shown, final, memory]
     if config.EMA_DECAY:
         callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
     if config.COMPILE != "off":
@@ -89,21 +92,8 @@ def build_callbacks(config: Any, folder: Path, mode: str) -> list[Any]:
     return [*callbacks, *build_extras(config.CALLBACKS), last]
 
 
-def choose_strategy(asked: str, devices: int) -> str:
-    """Lightning's strategy name; ddp allows for weights without a gradient.
-
-    EfficientNet encoders and others keep layers that no decoder reads: plain ddp stops at them.
-    """
-    import torch
-
-    several = devices > 1 or (devices == -1 and torch.cuda.device_count() > 1)
-    if asked == "ddp" or (asked == "auto" and several):
-        return "ddp_find_unused_parameters_true"
-    return asked
-
-
-def build_trainer(config: Any, folder: Path, mode: str) -> Any:
-    """The Trainer of one fold."""
+def build_trainer(config: Any, folder: Path, mode: str, *, layout: Any = None) -> Any:
+    """The Trainer of one fold; `layout` is what an earlier session of it has measured."""
     import pytorch_lightning as pl
     import torch
 
@@ -113,15 +103,12 @@ def build_trainer(config: Any, folder: Path, mode: str) -> Any:
 
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
     return pl.Trainer(
-        accelerator=config.ACCELERATOR,
-        devices=config.DEVICES,
-        strategy=choose_strategy(config.STRATEGY, config.DEVICES),
-        precision=precision_here(config.PRECISION, config.ACCELERATOR),
+        **machine_options(config),
         max_epochs=config.EPOCHS,
         accumulate_grad_batches=config.ACCUMULATE_GRAD_BATCHES,
         gradient_clip_val=config.GRAD_CLIP or None,
         check_val_every_n_epoch=config.VAL_EVERY,
-        callbacks=build_callbacks(config, folder, mode),
+        callbacks=build_callbacks(config, folder, mode, layout=layout),
         plugins=[CheckpointFiles()],
         logger=build_loggers(config.LOGGERS, folder),
         num_sanity_val_steps=0,
@@ -173,8 +160,8 @@ def slim_checkpoint(path: Path) -> None:
         torch.save({key: value for key, value in checkpoint.items() if key in kept}, part)
 
 
-def check_resumable(path: Path, module: Any) -> None:
-    """Makes sure that a checkpoint goes on with this module.
+def check_resumable(path: Path, module: Any) -> dict[str, Any]:
+    """Makes sure that a checkpoint goes on with this module; returns the notes in it.
 
     Raises:
         UserError: it is cut off, or of another network.
@@ -192,6 +179,7 @@ def check_resumable(path: Path, module: Any) -> None:
         raise UserError(
             f"{path} holds {name}, this run trains {module.hparams.model_name}. {remedy}"
         )
+    return checkpoint["hyper_parameters"].get("notes") or {}
 
 
 def is_main_process() -> bool:
@@ -208,8 +196,6 @@ def steps_an_epoch(config: Any, images: int) -> int:
 def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict[str, Any]:
     """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
     import pytorch_lightning as pl
-    import torch
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     from data.pseudo_masks import PseudoMasks
     from Lightning_datamodule import SegmentationDataModule, split_rows
@@ -238,20 +224,15 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
         encoder_weights=None if last.is_file() else config.ENCODER_WEIGHTS,
         notes={"run": config.RUN, "fold": fold, "config": knob_values(config)},
     )
-    if last.is_file():
-        check_resumable(last, module)
-    if config.CHANNELS_LAST:
-        module.model.to(memory_format=torch.channels_last)
+    notes = check_resumable(last, module) if last.is_file() else {}
     if config.GRADIENT_CHECKPOINTING:
         recompute_blocks(module.model)
     if is_main_process():
         clear_parts(folder, folder / "checkpoints")
         set_aside_metrics(folder)
         write_json(folder / "config.json", knob_values(config))
-    try:
-        trainer = build_trainer(config, folder, "max" if module.metric.higher_is_better else "min")
-    except (MisconfigurationException, ValueError) as error:
-        raise UserError(f"ACCELERATOR, DEVICES, STRATEGY or PRECISION: {error}") from error
+    mode = "max" if module.metric.higher_is_better else "min"
+    trainer = build_trainer(config, folder, mode, layout=notes.get("channels_last"))
     trainer.log_every_n_steps = max(1, min(10, steps_an_epoch(config, len(train))))
     print(f"fold {fold}: {len(train)} training and {len(val)} validation images, "
           f"{config.EPOCHS} epochs, {trainer.precision}", flush=True)  # fmt: skip
@@ -324,11 +305,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = load_folds(config)
     check_names(config)
     folds = chosen_folds(config, table)
-    open_run(config, overwrite=args.overwrite, main_process=is_main_process())
 
     from training.console import quiet_lightning
 
     quiet_lightning()
+    check_machine(config)
+    check_network(config)
+    open_run(config, overwrite=args.overwrite, main_process=is_main_process())
     summaries = train_folds(config, folds, table, cache=prepare_data(config, table))
     scores = [summary["score"] for summary in summaries]
     spread = f"{min(scores):.4f} to {max(scores):.4f}"

@@ -1,0 +1,78 @@
+"""A network is tried before it is trained: what it cannot do is known before any image is read."""
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from core.errors import UserError
+from model_dispatcher import build_model
+from networks.outputs import logits_of
+
+Size = tuple[int, int]
+
+
+def try_network(
+    name: str, *, channels: int, outputs: int, gates: int, size: Size, batch: int, crops: bool
+) -> None:
+    """Runs a network once as in validation and once as in training, without data or weights.
+
+    Args:
+        name: as for `build_model`.
+        channels: of an image.
+        outputs: channels of its logits.
+        gates: channels of its second head, 0: it has none.
+        size: (H, W) of its images.
+        batch: images of a training step.
+        crops: whole images of any size are predicted, not only of `size`.
+
+    Raises:
+        UserError: it cannot be built, does not run on such images, or not on so few at once.
+    """
+    build = functools.partial(
+        build_model, name, channels=channels, classes=outputs, size=size, gate=gates > 0
+    )
+    larger = (2 * size[0] + 32, 2 * size[1])
+    shapes = [(1, channels, *size), *([(1, channels, *larger)] if crops else [])]
+    # meta computes shapes alone: no memory, hardly any time; some networks ask for values.
+    with torch.device("meta"):
+        try:
+            _try(name, build(), shapes, batch, outputs + gates)
+            return
+        except Exception:
+            pass
+    _try(name, build(), shapes, batch, outputs + gates)
+
+
+def _try(
+    name: str, model: nn.Module, shapes: Sequence[tuple[int, ...]], batch: int, outputs: int
+) -> None:
+    for shape in shapes:
+        error = _error(model.eval(), shape, outputs)
+        if error:
+            only = " (RESIZE_MODE=crop predicts whole images)" if shape != shapes[0] else ""
+            raise UserError(f"MODEL_NAME={name} cannot run on {_text(shape)}{only}: {error}")
+    shape = shapes[0][1:]
+    error = _error(model.train(), (batch, *shape), outputs)
+    if error:
+        alone = batch == 1 and not _error(model, (2, *shape), outputs)
+        need = ". Need TRAIN_BATCH_SIZE=2 or more" if alone else ""
+        raise UserError(
+            f"MODEL_NAME={name} cannot be trained on {batch} {_text(shape)}: {error}{need}"
+        )
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return f"images of {shape[-2]} x {shape[-1]} pixels"
+
+
+def _error(model: nn.Module, shape: tuple[int, ...], outputs: int) -> str:
+    """What a forward of that input shape ends with, as one line; "" where all is well."""
+    try:
+        with torch.no_grad():
+            logits = logits_of(model(torch.zeros(shape)))
+    except Exception as error:
+        return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+    need = (shape[0], outputs, *shape[2:])
+    return "" if logits.shape == need else f"its logits are {tuple(logits.shape)}, need {need}"
