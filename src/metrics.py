@@ -254,9 +254,14 @@ class Evidence:
     """
 
     def __init__(
-        self, mask: Tensor, target: Tensor, *, task: str, classes: int,
+        self,
+        mask: Tensor,
+        target: Tensor,
+        *,
+        task: str,
+        classes: int,
         objects: Callable[[], tuple[Any, Any]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.mask, self.target, self.objects = mask, target, objects
         self.task, self.classes = task, classes
 

@@ -35,11 +35,14 @@ def raise_all(problems: Sequence[str], headline: str) -> None:
 
 
 def pick(table: Mapping[str, T], name: str, what: str) -> T:
-    """The row `name` of a table such as MODELS or LOSSES.
+    """The row `name` of a table such as MODELS or LOSSES, those of the recipe included.
 
     Raises:
         UserError: no such row; lists the known names and the nearest.
     """
+    from core.recipes import load_recipe
+
+    load_recipe()
     if name in table:
         return table[name]
     known = ", ".join(sorted(table))

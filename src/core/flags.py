@@ -18,6 +18,7 @@ from typing import Any
 from core.errors import UserError, nearest, raise_all
 from core.knobs import HEADLINE, PREFIX, ROOT, SRC, ConfigError, read_knobs
 from core.memory import keep_freed_memory
+from core.recipes import find_recipe, load_recipe
 
 ALIASES = {"TRAIN_FOLDS": ("--folds", "--fold")}
 _before_flags: dict[str, str | None] = {}
@@ -92,6 +93,18 @@ def _find_flag_files(argv: Sequence[str]) -> list[str]:
     return found
 
 
+def _read_recipe(words: Sequence[str]) -> list[str]:
+    """The words with the flags of `--recipe x` before them, so that others win."""
+    before: list[str] = []
+    for at, word in enumerate(words):
+        flag, _, name = word.partition("=")
+        if flag == "--recipe":
+            name = name or next(iter(words[at + 1 : at + 2]), "")
+            path = Path(f"{find_recipe(name)}.args") if name else None
+            before += [f"@{path}"] if path and path.is_file() else []
+    return [*before, *words]
+
+
 def _unknown_words(unknown: Sequence[str], known: Sequence[str]) -> list[str]:
     """A line a word that no flag takes; the value of an unknown flag is told with the flag."""
     return [
@@ -132,7 +145,7 @@ def load_config(
             all of them at once.
     """
     parser = build_parser(description, add_arguments)
-    words = _find_flag_files(sys.argv[1:] if argv is None else argv)
+    words = _read_recipe(_find_flag_files(sys.argv[1:] if argv is None else argv))
     args, unknown = parser.parse_known_args(words)
     known = [option for action in parser._actions for option in action.option_strings]
     problems = _unknown_words(unknown, known)
@@ -148,5 +161,6 @@ def load_config(
         _restore_environment()
         raise ConfigError(problems + error.problems) from None
     raise_all(problems, HEADLINE)
+    load_recipe()
     keep_freed_memory()
     return config, args

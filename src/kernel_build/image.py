@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from core.recipes import recipe_file
+
 IMAGES = {
     "3.12": {
         "torch": "2.10.0",
@@ -94,9 +96,11 @@ def local_imports(src: Path, source: str) -> set[str]:
 
 
 def import_closure(src: Path, roots: Iterable[str]) -> list[str]:
-    """Dotted names of the modules in `src` that the roots need, directly or not, sorted."""
+    """Dotted names of the modules in `src` that roots and recipe need, directly or not, sorted."""
     # core.flags imports config by name, as text.
     todo, known = [*roots, "config"], set[str]()
+    recipe = recipe_file()
+    todo += local_imports(src, recipe.read_text(encoding="utf-8")) if recipe else []
     while todo:
         name = todo.pop()
         if name not in known:
@@ -108,6 +112,8 @@ def import_closure(src: Path, roots: Iterable[str]) -> list[str]:
 def missing_distributions(src: Path, modules: Iterable[str]) -> list[str]:
     """Distributions that those files import and the image lacks, sorted."""
     texts = [module_path(src, module).read_text(encoding="utf-8") for module in modules]
+    recipe = recipe_file()
+    texts += [recipe.read_text(encoding="utf-8")] if recipe else []
     names = {name.partition(".")[0] for text in texts for name in imported_names(text)}
     local = {path.stem for path in src.iterdir()}
     outside = names - local - set(sys.stdlib_module_names)

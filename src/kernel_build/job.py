@@ -8,6 +8,7 @@ from typing import Any
 from competition.spec import Competition
 from core.errors import UserError
 from core.knobs import PREFIX
+from core.recipes import recipe_file
 
 HOST_KNOBS = (
     *("INPUT", "OUTPUT", "LOGS", "RUN", "COMPETITION", "ENCODER_WEIGHTS"),
@@ -28,6 +29,11 @@ def travelling_knobs(config: Any) -> list[str]:
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name, text = variable.removeprefix(PREFIX), os.environ[variable]
         if name in HOST_KNOBS:
+            continue
+        if name == "RECIPE":
+            # Its flags are among these already.
+            path = recipe_file()
+            flags += ["--recipe", path.stem] if path else []
             continue
         if name in UNDER_INPUT and Path(text).is_absolute():
             if not Path(text).is_relative_to(config.INPUT):

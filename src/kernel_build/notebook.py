@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_json, writing
+from core.recipes import recipe_file
 from kernel_build.image import import_closure, module_path
 from kernel_side.mount import Job
 
@@ -25,6 +26,7 @@ from pathlib import Path
 os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", HF_HUB_OFFLINE="{offline}", TQDM_MININTERVAL="30")
 WORK = Path(tempfile.gettempdir()) / "segmentation"  # lost after the session: keep outputs clean
 SRC = WORK / "src"
+(WORK / "recipes").mkdir(parents=True, exist_ok=True)
 for room in {rooms}:
     (SRC / room).mkdir(parents=True, exist_ok=True)
     (SRC / room / "__init__.py").touch()
@@ -105,13 +107,21 @@ def build_cells(
     environment = ENVIRONMENT.replace("{offline}", "0" if kernel.internet else "1")
     environment = environment.replace("{rooms}", f"({', '.join(map(repr, rooms))})")
     cells = [_cell(0, "markdown", about), _cell(1, "code", environment)]
-    for name in files:
-        text = (src / name).read_text(encoding="utf-8")
-        cells.append(_cell(len(cells), "code", f"%%writefile {{SRC}}/{name}\n{text}"))
+    for text in file_cells(src, files):
+        cells.append(_cell(len(cells), "code", text))
     for heading, code in steps:
         cells.append(_cell(len(cells), "markdown", f"## {heading}"))
         cells.append(_cell(len(cells), "code", code.replace("{job}", show_job(job))))
     return cells
+
+
+def file_cells(src: Path, files: Sequence[str]) -> list[str]:
+    """Cells that write the files of `src`, and the recipe's Python file if there is one."""
+    paths = [(f"{{SRC}}/{name}", src / name) for name in files]
+    recipe = recipe_file()
+    if recipe:
+        paths.append((f"{{WORK}}/recipes/{recipe.name}", recipe))
+    return [f"%%writefile {target}\n{path.read_text(encoding='utf-8')}" for target, path in paths]
 
 
 def _cell(at: int, kind: str, source: str) -> dict[str, Any]:

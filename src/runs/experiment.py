@@ -15,6 +15,7 @@ from competition.spec import SHIPPED_TABLE, Competition
 from core.errors import UserError, pick, raise_all
 from core.files import clear_parts, write_json
 from core.knobs import PREFIX, fill, free_knobs, knob_values
+from core.recipes import recipe_digest
 
 
 def data_spec(config: Any) -> Any:
@@ -153,7 +154,11 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
         UserError: it was begun with other knobs or folds; lists what differs.
     """
     path: Path = config.RUN_PATH / "run.json"
-    now = {"folds": folds_digest(config), "knobs": defining_knobs(config)}
+    now = {
+        "folds": folds_digest(config),
+        "knobs": defining_knobs(config),
+        "recipe": recipe_digest(),
+    }
     if overwrite and main_process:
         shutil.rmtree(config.RUN_PATH, ignore_errors=True)
         shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
@@ -206,6 +211,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
     if before["folds"] != now["folds"]:
         lines.append("train_folds.csv: it has changed since the run began")
+    if before.get("recipe") != now.get("recipe"):
+        lines.append("RECIPE: its Python file is not what it was when the run began")
     return lines
 
 

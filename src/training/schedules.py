@@ -83,9 +83,15 @@ SCHEDULERS: dict[str, Callable[..., LRScheduler]] = {
 
 
 def build_scheduler(
-    name: str, optimizer: Optimizer, *, steps: int, warmup: float, monitor: str, mode: str,
+    name: str,
+    optimizer: Optimizer,
+    *,
+    steps: int,
+    warmup: float,
+    monitor: str,
+    mode: str,
     val_every: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The schedule of a row of SCHEDULERS, as Lightning takes it.
 
     Args:
@@ -104,6 +110,9 @@ def build_scheduler(
     schedule = row(optimizer, steps=steps, warmup=warmup, mode=mode)
     if isinstance(schedule, ReduceLROnPlateau):
         return {
-            "scheduler": schedule, "interval": "epoch", "monitor": monitor, "frequency": val_every
-        }  # fmt: skip
+            "scheduler": schedule,
+            "interval": "epoch",
+            "monitor": monitor,
+            "frequency": val_every,
+        }
     return {"scheduler": schedule, "interval": "step"}

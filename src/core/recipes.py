@@ -1,0 +1,84 @@
+"""Recipes: a competition's flags in recipes/x.args, and rows of its own in recipes/x.py beside.
+
+The Python file adds rows to tables by importing them: `from metrics import METRICS`, then
+`METRICS["mine"] = ...`. Every process that reads a table loads it once, by SEG_RECIPE.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from core.errors import UserError, nearest
+
+ROOT = Path(__file__).resolve().parents[2]
+VARIABLE = "SEG_RECIPE"
+
+
+def find_recipe(name: str) -> Path:
+    """A recipe's path without suffix: of recipes/, or of a path such as ../mine/x.
+
+    Raises:
+        UserError: there is neither name.args nor name.py.
+    """
+    base = Path(name.removesuffix(".args").removesuffix(".py"))
+    folder = ROOT / "recipes"
+    places = [base.absolute()] if len(base.parts) > 1 else [folder / base]
+    places += [ROOT / base]
+    for place in places:
+        if any(Path(f"{place}{suffix}").is_file() for suffix in (".args", ".py")):
+            return place.resolve()
+    known = sorted({path.stem for path in folder.glob("*.args")})
+    raise UserError(
+        f"--recipe: no {base}.args or {base}.py.{nearest(name, known)} Known: {', '.join(known)}; "
+        "or a path such as ../mine/x"
+    )
+
+
+def recipe_file() -> Path | None:
+    """The Python file of the recipe that this process runs under, if it has one."""
+    name = os.environ.get(VARIABLE, "")
+    path = Path(f"{find_recipe(name)}.py") if name else None
+    return path if path and path.is_file() else None
+
+
+def recipe_digest() -> str | None:
+    """A key of that file's content; None without one."""
+    path = recipe_file()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
+
+
+def load_recipe() -> None:
+    """Runs the recipe's Python file, once a process; without one nothing happens.
+
+    Raises:
+        UserError: it fails, with file and line, or it bears the name of another module.
+    """
+    path = recipe_file()
+    if path is None:
+        return
+    loaded = sys.modules.get(path.stem)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return
+    # A process that unpickles one of its rows imports the file by its name.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    found = None if loaded else importlib.util.find_spec(path.stem)
+    if found is None or found.origin != str(path):
+        raise UserError(f"{path}: another module is called {path.stem}, rename the recipe")
+    try:
+        importlib.import_module(path.stem)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path}:{_line(error, path)}: {type(error).__name__}: {error}") from error
+
+
+def _line(error: Exception, path: Path) -> int | None:
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)

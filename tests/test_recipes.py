@@ -1,0 +1,138 @@
+"""Recipes: flags and rows of one's own, found by name or path, loaded in every process."""
+
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Competition
+from core.errors import UserError
+from core.flags import load_config
+from metrics import METRICS
+from stages import call, errors_of
+
+ROWS = """
+from functools import partial
+
+from metrics import METRICS, ImageMetric
+
+
+def half_dice(tp, fp, fn):
+    return tp / (2 * tp + fp + fn)
+
+
+METRICS["half_dice"] = partial(ImageMetric, score=half_dice)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    """A recipe with both files in a folder of its own; its path without suffix."""
+    base = tmp_path / "mine" / f"own_{abs(hash(tmp_path))}"
+    base.parent.mkdir()
+    Path(f"{base}.args").write_text("--epochs 3  # short\n--lr 0.5\n--metric half_dice\n")
+    Path(f"{base}.py").write_text(ROWS)
+    before = list(sys.path)
+    yield base
+    sys.path[:] = before
+    sys.modules.pop(base.name, None)
+    METRICS.pop("half_dice", None)
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.args", "{}.py"])
+def test_a_recipe_by_path_gives_flags_and_rows_and_other_flags_win(own: Path, form: str) -> None:
+    name = form.format(own)
+    for words in (["--recipe", name, "--lr", "0.25"], ["--lr", "0.25", f"--recipe={name}"]):
+        config, _ = load_config(words)
+        assert (config.EPOCHS, config.LR, config.METRIC) == (3, 0.25, "half_dice")
+    assert "half_dice" in METRICS
+
+
+def test_a_recipe_of_the_project_by_name() -> None:
+    config, _ = load_config(["--recipe", "dsb2018"])
+    flags, _ = load_config(["@recipes/dsb2018.args"])
+    assert config.METRIC == flags.METRIC
+    assert config.TRAIN_PATH == flags.TRAIN_PATH
+    with pytest.raises(UserError, match="Did you mean dsb2018"):
+        load_config(["--recipe", "dsb2081"])
+
+
+def test_a_path_is_found_from_where_one_stands(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own.parent / "deeper").mkdir()
+    monkeypatch.chdir(own.parent / "deeper")
+    assert load_config(["--recipe", f"../{own.name}"])[0].EPOCHS == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("import os\nos.nothing\n", ":2: AttributeError"), ("a = 1\nb = (\n", ":2: SyntaxError")],
+)
+def test_a_broken_recipe_is_one_line_with_file_and_line(
+    own: Path, text: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(f"{own}.py").write_text(text)
+    assert call("folds", ["--recipe", str(own)]) == 2
+    (line,) = errors_of(capsys)
+    assert line.startswith(f"error: {own}.py{told}")
+
+
+def test_a_recipe_with_the_name_of_a_module_is_refused(own: Path) -> None:
+    path = own.with_name("losses.py")
+    path.write_text("")
+    with pytest.raises(UserError, match="another module is called losses"):
+        load_config(["--recipe", str(path)])
+
+
+def _score_in_child(queue: "multiprocessing.Queue[float]") -> None:
+    import torch
+
+    from metrics import build_metric
+
+    metric = build_metric("half_dice", task="binary", classes=1)
+    ones = torch.ones(1, 1, 4, 4)
+    metric.update(ones, ones)
+    queue.put(metric.compute().item())
+
+
+def test_a_spawned_process_has_the_rows(own: Path) -> None:
+    load_config(["--recipe", str(own)])
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[float] = context.Queue()
+    process = context.Process(target=_score_in_child, args=(queue,))
+    process.start()
+    assert queue.get(timeout=120) == 0.5
+    process.join()
+
+
+@pytest.mark.usefixtures("tiny_net")
+def test_a_run_is_of_its_recipes_rows(
+    own: Path, competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = competition.flags("--recipe", str(own), "--folds", "0", "--epochs", "1")
+    assert call("Lightning_trainer", flags) == 0
+    assert call("Lightning_trainer", flags) == 0
+    Path(f"{own}.py").write_text(ROWS + "# other\n")
+    capsys.readouterr()
+    assert call("Lightning_trainer", flags) == 2
+    assert "RECIPE: its Python file is not what it was" in "".join(errors_of(capsys))
+
+
+def test_a_recipe_travels_in_the_kernel(own: Path) -> None:
+    from core.knobs import SRC
+    from kernel_build.image import import_closure
+    from kernel_build.job import travelling_knobs
+    from kernel_build.notebook import file_cells
+
+    Path(f"{own}.py").write_text(ROWS + "from demo import cars\n")
+    config, _ = load_config(["--recipe", str(own)])
+    knobs = travelling_knobs(config)
+    assert knobs[knobs.index("--recipe") + 1] == own.name
+    assert knobs[knobs.index("--epochs") + 1] == "3"
+    assert "demo.cars" in import_closure(SRC, ["ensemble"])
+    written = {cell.partition("\n")[0]: cell.partition("\n")[2] for cell in file_cells(SRC, [])}
+    name = f"%%writefile {{WORK}}/recipes/{own.name}.py"
+    assert written[name] == Path(f"{own}.py").read_text()
+    load_config(["--recipe", "dsb2018"])
+    assert "--recipe" not in travelling_knobs(load_config(["--recipe", "dsb2018"])[0])
