@@ -37,3 +37,16 @@ def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
         assert other == room or HEIGHT.get(other, 0) < HEIGHT.get(room, 1), (
             f"{room} imports {module}"
         )
+
+
+UNIX = {"fcntl", "resource", "termios", "pty", "pwd", "grp"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(SRC.rglob("*.py")), ids=lambda path: path.relative_to(SRC).as_posix()
+)
+def test_a_module_imports_on_windows(path: Path) -> None:
+    """What only Unix has is imported inside the functions that only Unix calls."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    top = {line.split()[1] for line in lines if line.startswith(("import ", "from "))}
+    assert not {name.partition(".")[0] for name in top} & UNIX

@@ -6,10 +6,10 @@ and without a cache, and the augmentation's warp stays the only interpolation of
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
@@ -227,7 +228,9 @@ def _check_room(total: int, free: int, where: str, kind: str) -> None:
 
 def _free_memory() -> int:
     """Bytes that a shared-memory block may take without swapping."""
-    if not Path("/proc/meminfo").exists():  # macOS: all of it, the user asked for this
+    if not hasattr(os, "sysconf"):  # Windows does not say, and the user asked for this
+        return sys.maxsize
+    if not Path("/proc/meminfo").exists():  # macOS: all of it, as above
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     text = Path("/proc/meminfo").read_text()
     available = next(line for line in text.splitlines() if line.startswith("MemAvailable"))
@@ -238,13 +241,16 @@ def _free_memory() -> int:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """One process at a time; a kill releases the lock."""
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(f"another process is building in {path.parent}: waiting for it", flush=True)
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process is building in {path.parent}: waiting for it", flush=True)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _size(count: int) -> str:

@@ -5,7 +5,6 @@ Runs in the notebook on Kaggle; standard library and the notebook's own files on
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -203,6 +202,8 @@ def _done(folder: Path) -> int:
 
 
 def _note_costs(folder: Path, seconds: float) -> None:
+    import resource  # Unix only, as Kaggle is
+
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     costs = {"images": _done(folder), "seconds": round(seconds, 2), "peak_mb": round(peak)}
     write_json(kaggle_root() / "working" / "costs.json", costs)

@@ -1,13 +1,14 @@
 """Rows of a submission: finished images in a file that survives a kill, and the file to send."""
 
 import csv
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from competition.tables import image_id
 from core.errors import UserError
@@ -28,6 +29,7 @@ class PartFile:
         self.done: dict[str, int] = {}
         self._end = 0
         self._stream: Any = None
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
         if path.is_file():
             self._read_index()
 
@@ -50,16 +52,15 @@ class PartFile:
             UserError: another process appends to it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.touch()
-        self._stream = self.path.open("r+b")
         try:
-            fcntl.lockf(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not inherited by workers
-        except OSError:
-            self._stream.close()
+            self._lock.acquire(timeout=0)
+        except Timeout:
             raise UserError(
                 f"{self.path}: another process is writing it. Wait for it, or share the images "
                 "with --shard 0/2 and --shard 1/2"
             ) from None
+        self.path.touch()
+        self._stream = self.path.open("r+b")
         self._stream.truncate(self._end)
         self._stream.seek(self._end)
         if not self._end:
@@ -69,6 +70,7 @@ class PartFile:
     def __exit__(self, *error: Any) -> None:
         self.sync()
         self._stream.close()
+        self._lock.release()
 
     def _append(self, values: dict[str, Any]) -> int:
         at = self._stream.tell()
