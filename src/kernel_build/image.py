@@ -34,7 +34,6 @@ IMAGES = {
         "tensorboard": "",
         "tqdm": "",
         "jinja2": "",
-        "filelock": "",
     },
     "3.13": {
         "torch": "2.11.0",
@@ -58,7 +57,6 @@ IMAGES = {
         "tensorboard": "",
         "tqdm": "",
         "jinja2": "",
-        "filelock": "",
     },
 }
 # What a module is called where its distribution has another name.
