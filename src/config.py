@@ -24,8 +24,8 @@ OUTPUT: Free[Path] = Path("output")
 LOGS: Free[Path] = Path("lightning_logs")
 # The competition's slug on Kaggle; inside a kernel it finds INPUT by itself.
 COMPETITION: Free[str] = ""
-# A competition's flags and rows of its own: x of recipes/x.args and recipes/x.py, or a path without
-# suffix. Its flags are read where it is a flag, --recipe x; what the Python file holds is compared.
+# A competition's flags (.args) and rows of its own (.py beside): a name in recipes/, or a path. The
+# flags are read of --recipe alone; the Python file defines the run.
 RECIPE: Free[str] = ""
 # Name of the experiment; the same name resumes, another name starts anew.
 RUN: Free[str] = "baseline"
