@@ -107,9 +107,13 @@ def mask_line(kind: str, files: Sequence[bytes], others: dict[str, Decode], repe
 
 
 def race_over(
-    files: Sequence[bytes], arms: Mapping[str, Decode], others: Mapping[str, Any], name: str,
-    checked: str, repeats: int,
-) -> Line:  # fmt: skip
+    files: Sequence[bytes],
+    arms: Mapping[str, Decode],
+    others: Mapping[str, Any],
+    name: str,
+    checked: str,
+    repeats: int,
+) -> Line:
     """The race of all arms over all files; the fastest of `others` is the row's floor."""
     calls = {arm: lambda way=way: [way(data) for data in files] for arm, way in arms.items()}
     times = per(race(calls, what=name, repeats=repeats), 1000 / len(files))

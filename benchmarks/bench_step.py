@@ -31,8 +31,10 @@ RATE = 1e-3
 def run(*, toy: bool) -> list[Line]:
     """The step itself on U-Net-resnet34, then what Lightning adds to it and to a small network."""
     if toy:
-        return [step_line("smp_unet_resnet18", 64, 2, toy=True),
-                loop_line("smp_unet_resnet18", 64, 4, toy=True)]  # fmt: skip
+        return [
+            step_line("smp_unet_resnet18", 64, 2, toy=True),
+            loop_line("smp_unet_resnet18", 64, 4, toy=True),
+        ]
     return [
         step_line("smp_unet_resnet34", 256, 4),
         step_line("smp_unet_resnet34", 512, 4),

@@ -66,15 +66,21 @@ class Material:
         self.config, self.spec = config, data_spec(config)
         train, val = split_rows(load_folds(config), config.TRAIN_FOLDS[0], holdout=config.HOLDOUT)
         self.data = SegmentationDataModule(
-            train, val, root=config.INPUT, masks=mask_source(config), spec=self.spec,
+            train,
+            val,
+            root=config.INPUT,
+            masks=mask_source(config),
+            spec=self.spec,
             loader=loader_spec(config),
-        )  # fmt: skip
+        )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.SEED)
         net = build_model(
-            config.MODEL_NAME, weights=config.ENCODER_WEIGHTS, channels=self.spec.channels,
+            config.MODEL_NAME,
+            weights=config.ENCODER_WEIGHTS,
+            channels=self.spec.channels,
             classes=self.spec.classes,
-        )  # fmt: skip
+        )
         self.model = normalised(net, self.spec).to(self.device)
         self.loss = build_loss(config.LOSS, task=self.spec.task, classes=self.spec.classes)
 
@@ -83,9 +89,13 @@ class Material:
         from torch.utils.data import DataLoader
 
         return DataLoader(
-            self.data.dataset("train"), self.config.TRAIN_BATCH_SIZE, shuffle=True,
-            drop_last=True, num_workers=1, collate_fn=collate,
-        )  # fmt: skip
+            self.data.dataset("train"),
+            self.config.TRAIN_BATCH_SIZE,
+            shuffle=True,
+            drop_last=True,
+            num_workers=1,
+            collate_fn=collate,
+        )
 
     def score(self) -> float:
         """The competition's metric on the validation images."""

@@ -30,10 +30,13 @@ class TemplatePairs(Dataset):
             with warnings.catch_warnings(action="ignore"):
                 steps.append(
                     A.ShiftScaleRotate(
-                        shift_limit=0.0625, scale_limit=0.1, rotate_limit=15, p=0.9,
+                        shift_limit=0.0625,
+                        scale_limit=0.1,
+                        rotate_limit=15,
+                        p=0.9,
                         border_mode=cv2.BORDER_REFLECT_101,
                     )
-                )  # fmt: skip
+                )
         self.change = A.Compose([*steps, A.Normalize()])
 
     def __len__(self) -> int:
@@ -83,9 +86,14 @@ def train_step(
 
 
 def predict_by_files(
-    images: Iterable[Path], models: Sequence[Any], normalise: Callable[..., Any], *,
-    side: int, folder: Path, batch: int,
-) -> dict[str, str]:  # fmt: skip
+    images: Iterable[Path],
+    models: Sequence[Any],
+    normalise: Callable[..., Any],
+    *,
+    side: int,
+    folder: Path,
+    batch: int,
+) -> dict[str, str]:
     """Model by model and flip: probabilities as PNG at native size; a second pass averages them.
 
     Source: how the competition's winners published theirs, at one folder a model.

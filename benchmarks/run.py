@@ -23,9 +23,18 @@ from table import write_table
 RESULTS = Path(__file__).resolve().parent / "results"
 # Quick ones first; what needs quality data or hours is asked for by name.
 DEFAULT = (
-    "startup", "rle", "folds", "decode", "cache", "loader", "memory", "ensemble", "step", "ladder",
+    "startup",
+    "rle",
+    "folds",
+    "decode",
+    "cache",
+    "loader",
+    "memory",
+    "ensemble",
+    "step",
+    "ladder",
     "epoch",
-)  # fmt: skip
+)
 EXTRA = ("quality",)
 
 

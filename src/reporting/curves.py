@@ -40,8 +40,9 @@ def curves_section(run: ReportRun) -> Section:
         (f"Validation {run.metric}", run.metric, (f"val_{run.metric}",)),
         ("Learning rate", "rate", ("lr",)),
     ):
-        figure = _fold_chart(title, label, {f: [c.get(n, []) for n in names]
-                                            for f, c in found.items()})  # fmt: skip
+        figure = _fold_chart(
+            title, label, {f: [c.get(n, []) for n in names] for f, c in found.items()}
+        )
         blocks += [figure] if figure else []
     figures = {str(fold): curves for fold, curves in found.items()}
     return Section("curves", "Training curves", blocks, notes=notes, figures=figures)
@@ -111,8 +112,7 @@ def threshold_section(run: ReportRun) -> Section | None:
         if run.classes == 1 and len(set(folds)) > 1:
             for at, fold in enumerate(dict.fromkeys(sorted(folds))):
                 mine = objective.score(values[torch.from_numpy(folds == fold)].sum(0)).tolist()
-                series.append(Series("", list(zip(THRESHOLDS, mine, strict=True)), at,
-                                     faint=True))  # fmt: skip
+                series.append(Series("", list(zip(THRESHOLDS, mine, strict=True)), at, faint=True))
                 legend.append((at, f"fold {fold}"))
         colour = k if run.classes > 1 else WHOLE
         series.append(Series(name, list(zip(THRESHOLDS, score.tolist(), strict=True)), colour))
@@ -122,14 +122,22 @@ def threshold_section(run: ReportRun) -> Section | None:
     marks = [(run.rules[0].threshold, f"{run.rules[0].threshold:g} in use")]
     same = len({rule.threshold for rule in run.rules}) == 1
     svg = draw_chart(
-        series, x=Axis("threshold", 0, 1),
+        series,
+        x=Axis("threshold", 0, 1),
         y=fit_axis(objective.name, [y for one in series for _, y in one.points]),
-        alt=f"{objective.name} against threshold. " + " ".join(lead), marks=marks if same else [],
-    )  # fmt: skip
+        alt=f"{objective.name} against threshold. " + " ".join(lead),
+        marks=marks if same else [],
+    )
     title = f"Out-of-fold {objective.name} at each threshold, before areas and holes"
     block = Figure(title, svg, legend)
-    return Section("threshold", "Threshold", [block], lead, figures={
-        "thresholds": list(THRESHOLDS), "scores": figures}, half=True)  # fmt: skip
+    return Section(
+        "threshold",
+        "Threshold",
+        [block],
+        lead,
+        figures={"thresholds": list(THRESHOLDS), "scores": figures},
+        half=True,
+    )
 
 
 def _plateau(name: str, score: np.ndarray, used: float) -> str:
@@ -161,9 +169,11 @@ def calibration_section(run: ReportRun) -> Section:
     legend = [(k, name) for k, name in enumerate(one)] if len(one) > 1 else []
     told = "share of pixels at which it is right" if run.task == "multiclass" else "share of truth"
     svg = draw_chart(
-        series, x=Axis("predicted probability", 0, 1), y=Axis(told, 0, 1),
+        series,
+        x=Axis("predicted probability", 0, 1),
+        y=Axis(told, 0, 1),
         alt="Observed frequency against predicted probability. " + " ".join(lead),
-    )  # fmt: skip
+    )
     note = "On the diagonal a probability means what it says; below it, it is too sure."
     block = Figure("Reliability", svg, legend, note)
     return Section("calibration", "Calibration", [block], lead, figures=figures, half=True)
@@ -199,8 +209,13 @@ def size_section(run: ReportRun) -> Section | None:
     names = [row["img"] for row in run.images.rows]
     shown = np.where(filled, share, low)
     titles = [f"{img}: {number(one)}" for img, one in zip(names, scores, strict=True)]
-    dots = Series("", list(zip(shown.tolist(), scores.tolist(), strict=True)), dots=True,
-                  faint=True, titles=titles if len(names) <= TITLED_DOTS else ())  # fmt: skip
+    dots = Series(
+        "",
+        list(zip(shown.tolist(), scores.tolist(), strict=True)),
+        dots=True,
+        faint=True,
+        titles=titles if len(names) <= TITLED_DOTS else (),
+    )
     rows, steps = _fifths(share, scores)
     label = "mask, share of the image" + ("" if filled.all() else " (empty ones at the left edge)")
     svg = draw_chart(
@@ -209,8 +224,9 @@ def size_section(run: ReportRun) -> Section | None:
         y=fit_axis(f"{run.metric} of the image", scores.tolist()),
         alt=f"{run.metric} of {len(names)} images against the size of their masks",
     )
-    table = Table("From the smallest to the largest masks", ["masks", "images", "size", run.metric],
-                  rows)  # fmt: skip
+    table = Table(
+        "From the smallest to the largest masks", ["masks", "images", "size", run.metric], rows
+    )
     figures = {img: [float(a), float(b)] for img, a, b in zip(names, share, scores, strict=True)}
     title = f"{run.metric} against mask size, with the mean of each fifth"
     return Section("size", "Mask size", [Figure(title, svg), table], figures=figures, half=True)

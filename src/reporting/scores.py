@@ -71,8 +71,12 @@ def classes_section(run: ReportRun) -> Section:
 
     def line(name: str, share: str, row: dict[str, float]) -> list[Cell]:
         values = [row[key] for key in CLASS_SCORES]
-        return [Cell(name), Cell(share), Cell(number(values[0]), shade=_shade(values[0])),
-                *map(_score, values[1:])]  # fmt: skip
+        return [
+            Cell(name),
+            Cell(share),
+            Cell(number(values[0]), shade=_shade(values[0])),
+            *map(_score, values[1:]),
+        ]
 
     rows = [
         line(row["class"], f"{100 * row['share']:.2f} %", row) for row in scored.to_dict("records")
@@ -84,8 +88,9 @@ def classes_section(run: ReportRun) -> Section:
     ]
     if len(scored) > 1:
         blocks.append(_share_chart(scored))
-    figures = {row["class"]: {key: row[key] for key in CLASS_SCORES} for row in
-               scored.to_dict("records")}  # fmt: skip
+    figures = {
+        row["class"]: {key: row[key] for key in CLASS_SCORES} for row in scored.to_dict("records")
+    }
     lead = [
         "Counted on the stored 8-bit predictions with the decision in use, also in classes.csv. "
         "Tversky weighs what is missed 0.7 and what is too much 0.3."
@@ -133,9 +138,12 @@ def confusion_section(run: ReportRun) -> Section:
     elif run.classes > 2:
         lead.append(_worst_pairs(shares, names))
     return Section(
-        "confusion", "Confusion", [Table(caption, ["", *across], rows)], lead,
+        "confusion",
+        "Confusion",
+        [Table(caption, ["", *across], rows)],
+        lead,
         figures={"pixels": confused.tolist()},
-    )  # fmt: skip
+    )
 
 
 def _percent(share: float) -> str:
