@@ -12,11 +12,13 @@ from core.errors import UserError
 from imaging.rle import rle_encode
 from metrics import build_metric
 from postprocessing.rules import Rule
-from submissions.answer_format import AnswerFormat
+from submissions.answer_format import AnswerFormat, CellError, CellFinding, Prediction
 from submissions.answers import score_file
 from submissions.drift import Shares, drift_lines, oof_shares
+from submissions.formats import SUBMISSIONS, build_format
 from submissions.linter import Linter
 from submissions.plan import read_plan
+from submissions.rows import PartFile, assemble
 from submissions.run_lengths import ImageRows, InstanceRows
 
 SIZE = (60, 90)
@@ -280,3 +282,43 @@ def test_a_machine_without_training_data_gets_a_note(competition, capsys) -> Non
     (competition.output / "train_folds.csv").unlink()
     assert submission.main(flags) == 0
     assert "note: not compared with out-of-fold masks: no folds" in capsys.readouterr().out
+
+
+class CornerRows(AnswerFormat):
+    """Answers that tell the first foreground pixel: 'row column'."""
+
+    def write(self, prediction: Prediction) -> list[str]:
+        found = np.argwhere(prediction.mask[0])
+        return [" ".join(map(str, found[0]))] if len(found) else self.blank()
+
+    def read(self, cell: str, size: tuple[int, int]) -> np.ndarray:
+        mask = np.zeros(size, np.uint8)
+        mask[tuple(map(int, cell.split()))] = 1
+        return mask
+
+    def inspect(self, cell: str, size: tuple[int, int] | None) -> CellFinding:
+        if len(cell.split()) != 2:
+            raise CellError("syntax", f"{cell!r}: need a row and a column")
+        return CellFinding(np.zeros(1, np.int64), np.ones(1, np.int64))
+
+
+def test_an_answer_format_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SUBMISSIONS, "corner", CornerRows)
+    plan = build_linter(tmp_path).plan
+    competition = competition_in(tmp_path, submission_rows="corner", rle_empty="none")
+    form = build_format(competition, plan, task="binary", classes=1)
+    masks = {"a": disc(30, 40, 5), "b": disc(9, 9, 2), "c": disc(9, 9, 2) * 0}
+    with PartFile(tmp_path / "part.jsonl", "key") as part:
+        for img, mask in masks.items():
+            part.write(img, form.write(Prediction(img, mask[None])))
+    path = tmp_path / "submission.csv"
+    assert assemble(path, plan, [part], form) == 3
+    linter = Linter(plan, form, lambda img: SIZE)
+    assert not linter.check(path).errors
+    assert (linter.population.empty, linter.population.rows) == (1, 3)
+    assert score_file(path, path, linter, metric="dice") == 1
+    path.write_text(path.read_text().replace("25 40", "25"))
+    assert (
+        "need a row and a column"
+        in Linter(plan, form, lambda img: SIZE).check(path).errors["syntax"][0]
+    )
