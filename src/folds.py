@@ -19,6 +19,7 @@ from core.flags import load_config
 if TYPE_CHECKING:
     import pandas as pd
 
+    from competition.spec import Competition
     from competition.training_images import TrainingImages
 
 ALWAYS_TRAINED = -1
@@ -81,7 +82,7 @@ def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[st
     return pd.Series(found, index=table.index, dtype=object)
 
 
-def find_strata(data: "TrainingImages", column: str, config: Any) -> np.ndarray:
+def find_strata(data: "TrainingImages", column: str, competition: "Competition") -> np.ndarray:
     """Stratum codes of the images, int64 (N,): a column's values, else bins of foreground share.
 
     A column of many different numbers is cut into five equally full bins.
@@ -91,7 +92,7 @@ def find_strata(data: "TrainingImages", column: str, config: Any) -> np.ndarray:
     from competition.splits import BINS, area_bins
 
     if not column:
-        return area_bins(foreground(data, config))
+        return area_bins(foreground(data, competition))
     values = column_of(data.table, column, "STRATIFY_COLUMN")
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.notna().all() and values.nunique() > MANY_VALUES:
@@ -100,24 +101,24 @@ def find_strata(data: "TrainingImages", column: str, config: Any) -> np.ndarray:
     return pd.factorize(values, sort=True)[0]
 
 
-def foreground(data: "TrainingImages", config: Any) -> np.ndarray:
+def foreground(data: "TrainingImages", competition: "Competition") -> np.ndarray:
     """Foreground share of each image, float64 (N,): from run lengths, else from decoded masks."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from competition.masks import build_masks
     from imaging.images import image_size
-    from runs.experiment import mask_source
 
-    table = data.table
+    table, root = data.table, competition.input
     if data.areas is not None:
-        shares = cheap_shares(data, config.INPUT)
+        shares = cheap_shares(data, root)
         if shares is not None:
             return shares
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        sizes = list(pool.map(lambda image: image_size(config.INPUT / image), table["image"]))
+        sizes = list(pool.map(lambda image: image_size(root / image), table["image"]))
         if data.areas is not None:
             return data.areas / np.array([height * width for height, width in sizes])
-        source = mask_source(config)
+        source = build_masks(competition)
 
         def share(img: str, mask: str, size: tuple[int, int]) -> float:
             pixels = source.read({"img": img, "mask": mask}, size)
@@ -170,7 +171,12 @@ def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
 
 
 def make_folds(
-    data: "TrainingImages", groups: np.ndarray, config: Any, notes: list[str]
+    data: "TrainingImages",
+    groups: np.ndarray,
+    competition: "Competition",
+    *,
+    config: Any,
+    notes: list[str],
 ) -> np.ndarray:
     """Fold of each image, int64 (N,), by an existing kfold column, else by SPLIT.
 
@@ -190,7 +196,7 @@ def make_folds(
         return splitters.split_images(len(table), config.N_FOLDS, config.SEED)
     if split == "group":
         return splitters.split_groups(groups, config.N_FOLDS, config.SEED)
-    strata = find_strata(data, config.STRATIFY_COLUMN, config)
+    strata = find_strata(data, config.STRATIFY_COLUMN, competition)
     if split == "stratified":
         return splitters.split_strata(strata, config.N_FOLDS, config.SEED)
     return splitters.split_group_strata(groups, strata, config.N_FOLDS, config.SEED)
@@ -211,9 +217,9 @@ def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: lis
         notes.append(f"{leaks} groups lie in more than one fold: near-duplicates may leak")
 
 
-def summary(data: "TrainingImages", table: "pd.DataFrame", config: Any) -> list[str]:
+def summary(data: "TrainingImages", table: "pd.DataFrame", root: Path) -> list[str]:
     """A line a fold: images, groups, mean foreground, images with each class."""
-    shares = cheap_shares(data, config.INPUT)
+    shares = cheap_shares(data, root)
     unit = "{:.1%} foreground"
     values = shares
     if shares is None and data.areas is not None:
@@ -270,14 +276,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)
     codes = pd.factorize(groups)[0]
-    folds = make_folds(data, codes, config, notes)
+    folds = make_folds(data, codes, competition, config=config, notes=notes)
     if "kfold" in table or config.SPLIT == "column" or config.SPLIT in GROUPED:
         ours = "kfold" not in table and config.SPLIT in GROUPED
         check_leaks(folds, codes, ours=ours, notes=notes)
     table = table.drop(columns=["group", "kfold"], errors="ignore")
     table.insert(3, "group", groups)
     table.insert(4, "kfold", folds)
-    lines = summary(data, table, config)
+    lines = summary(data, table, competition.input)
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV)
     print("\n".join([*(f"note: {note}" for note in notes), *lines]))
