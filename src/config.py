@@ -195,7 +195,7 @@ CACHE: Free[Literal["auto", "none", "disk", "ram"]] = "auto"
 # ======== After training ========
 # Probability above which a pixel is foreground (binary, multilabel).
 THRESHOLD: Free[float] = 0.5
-# Views beside the image as it is, rows of VIEWS: flip_h, flip_v, rot180...; choose_tta.py decides.
+# Views beside the image as it is, rows of VIEWS: flip_h, flip_v, rot180...; tune.py tta decides.
 TTA: Free[tuple[str, ...]] = ()
 # Objects of fewer pixels are dropped from a submission.
 MIN_AREA: Free[int] = 0

@@ -80,8 +80,8 @@ def predict_images(
     )
     if gated and not predictor.gates:
         raise UserError(
-            "the rules ask for GATE=head, and some network has no such head: src/blend.py and "
-            "src/tune.py choose rules for these runs"
+            "the rules ask for GATE=head, and some network has no such head: "
+            "src/tune.py chooses rules for these runs"
         )
     skip = config.UNREADABLE == "empty"
     lost: list[str] = []

@@ -15,44 +15,77 @@ from core.flags import load_config, number
 from kernel_build.job import kernel_folder
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_making(parser: argparse.ArgumentParser) -> None:
+    """What infer and train have in common."""
     from kernel_build.push import add_push_arguments
 
-    add, some = parser.add_argument, number(0.0001, kind=float)
-    add("command", choices=["infer", "train", "check", "run"], help="what to do")
-    add("--runs", default="", help="runs to average, with commas; default: RUN")
+    add = parser.add_argument
     add("--owner", default="", help="your Kaggle user name; default: KAGGLE_USERNAME")
     add("--title", default="", help="title of the kernel, 5 to 50 characters")
     add("--dataset-title", default="", help="title of the bundle's data set, 6 to 50 characters")
     add("--machine", default="NvidiaTeslaT4", help="Kaggle's accelerator name, or cpu")
-    add("--hours", type=some, default=9.0, help="the competition's limit, or a training budget")
-    add("--weights", choices=["fp32", "fp16"], default="fp32", help="fp16: half the upload")
+    add("--hours", type=SOME, default=9.0, help="the competition's limit, or a training budget")
     add("--wheels", type=Path, help="folder of py3-none-any wheels for the bundle")
-    add("--from-kernel", default="", help="infer: owner/slug of a train kernel, no upload")
-    add("--train", action="store_true", help="check, run: the train kernel")
-    add("--resume", action="store_true", help="train: attach the kernel's own earlier output")
-    add("--hidden", type=number(1), default=50, help="run: images of the hidden rerun")
-    add("--forecast", type=number(0), default=0, help="run: images to project to; 0 = --hidden")
-    add("--gpu-factor", type=some, default=1.0, help="run: how much faster Kaggle's machine is")
-    add("--matrix", action="store_true", help="run: all layouts and ways to unpack, 16 runs")
-    add("--demand-gpu", action="store_true", help="run: on this machine's GPU, or not at all")
     add_push_arguments(parser)
+
+
+def add_infer(parser: argparse.ArgumentParser) -> None:
+    add_making(parser)
+    add_runs(parser)
+    add = parser.add_argument
+    add("--weights", choices=["fp32", "fp16"], default="fp32", help="fp16: half the upload")
+    add("--from-kernel", default="", help="owner/slug of a train kernel: no upload")
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    add_making(parser)
+    add_runs(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="attach the kernel's own earlier output"
+    )
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", default="", help="runs to average, with commas; default: RUN")
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    from kernel_build.push import add_push_arguments
+
+    add_runs(parser)
+    parser.add_argument("--train", action="store_true", help="the train kernel")
+    add_push_arguments(parser)
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    add_runs(parser)
+    add = parser.add_argument
+    add("--train", action="store_true", help="the train kernel")
+    add("--hidden", type=number(1), default=50, help="images of the hidden rerun")
+    add("--forecast", type=number(0), default=0, help="images to project to; 0 = --hidden")
+    add("--gpu-factor", type=SOME, default=1.0, help="how much faster Kaggle's machine is")
+    add("--matrix", action="store_true", help="all layouts and ways to unpack, 16 runs")
+    add("--demand-gpu", action="store_true", help="on this machine's GPU, or not at all")
+
+
+SOME = number(0.0001, kind=float)
+VERBS = {"infer": add_infer, "train": add_train, "check": add_check, "run": add_run}
 
 
 @script
 def main(argv: Sequence[str] | None = None) -> int:
-    config, args = load_config(argv, add_arguments, description=__doc__)
+    config, args = load_config(argv, verbs=VERBS, description=__doc__)
     folder = kernel_folder(config, args)
-    if args.command == "run":
+    if args.verb == "run":
         from kernel_build.rehearsal import rehearse, rehearse_train
 
         (rehearse_train if args.train else rehearse)(config, args, folder)
         return 0
-    if args.command == "infer":
+    if args.verb == "infer":
         from kernel_build.infer import build_infer
 
         build_infer(config, args, folder)
-    elif args.command == "train":
+    elif args.verb == "train":
         from kernel_build.train import build_train
 
         build_train(config, args, folder)
@@ -64,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from kernel_build.push import push
 
         push(folder, submit=args.submit)
-    elif args.command != "check":
+    elif args.verb != "check":
         print(f"next: src/kernel.py run, then the commands of {folder / 'COMMANDS.md'}")
     return 0
 

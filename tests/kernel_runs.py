@@ -73,7 +73,7 @@ def flags(competition: Competition, *more: str) -> list[str]:
     """Flags of kernel.py for that competition, as a user's recipe has them."""
     return [
         *("--input", str(competition.input), "--output", str(competition.output)),
-        *("--logs", str(competition.logs), "--competition", SLUG, "--owner", "alice"),
+        *("--logs", str(competition.logs), "--competition", SLUG),
         *("--precision", "32-true", "--num-workers", "0", "--val-batch-size", "4"),
         *("--runs", ",".join(NETWORKS), *more),
     ]
@@ -86,7 +86,8 @@ def kernel(*words: str) -> int:
     from kernel import main
 
     try:
-        return main(list(words))
+        owner = ["--owner", "alice"] if words[0] in ("infer", "train") else []
+        return main([*words, *owner])
     finally:
         _restore_environment()
         sys.modules.pop("config", None)

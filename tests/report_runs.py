@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
+from core.errors import script
 from core.flags import load_config
+from reporting.build import write_page
 from runs import experiment
 from runs.scored import build_scorer, write_report
 
@@ -19,6 +22,14 @@ TASKS = {"binary": 1, "multiclass": 3, "multilabel": 2}
 NASTY = '<script>x</script>&amp;"z'
 SIZES = ((30, 40), (25, 33))
 VOID = 255
+
+
+@script
+def write(argv: Sequence[str]) -> int:
+    """Writes the page of a run, as Lightning_tester.py and tune.py do."""
+    config, _ = load_config(argv)
+    write_page(config)
+    return 0
 
 
 class Fake(NamedTuple):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-import blend
 import compare_runs
 import ensemble
 import Lightning_tester
@@ -37,7 +36,7 @@ def test_the_grid_holds_equal_weights_and_every_run_alone(count: int) -> None:
 def test_a_useless_run_gets_no_weight(competition, capsys) -> None:
     write_scored(competition, "good", 0.12, 0)
     write_scored(competition, "bad", 1.5, 1)
-    assert blend.main([*competition.flags(), "--runs", "good,bad"]) == 0
+    assert tune.main(["blend", *competition.flags(), "--runs", "good,bad"]) == 0
     made = report_of(competition, "good+bad")["blend"]
     assert made["weights"][0] > 0.5
     assert np.isclose(made["score"], made["alone"][0], atol=0.01)
@@ -53,7 +52,7 @@ def test_a_useless_run_gets_no_weight(competition, capsys) -> None:
 def test_alike_runs_keep_equal_weights_and_beat_each_alone(competition) -> None:
     write_scored(competition, "a", 0.4, 2)
     write_scored(competition, "b", 0.4, 3)
-    assert blend.main([*competition.flags(), "--runs", "a,b"]) == 0
+    assert tune.main(["blend", *competition.flags(), "--runs", "a,b"]) == 0
     made = report_of(competition, "a+b")["blend"]
     assert made["weights"] == [0.5, 0.5]
     assert made["score"] > max(made["alone"]) + 0.02
@@ -62,7 +61,7 @@ def test_alike_runs_keep_equal_weights_and_beat_each_alone(competition) -> None:
 def test_climbing_leaves_out_useless_runs(competition, capsys) -> None:
     for seed, (name, noise) in enumerate({"a": 0.4, "b": 0.4, "c": 3.0, "d": 3.0}.items()):
         write_scored(competition, name, noise, 10 + seed)
-    assert blend.main([*competition.flags(), "--runs", "a,b,c,d"]) == 0
+    assert tune.main(["blend", *competition.flags(), "--runs", "a,b,c,d"]) == 0
     made = report_of(competition, "a+b+c+d")["blend"]
     weights = np.array(made["weights"])
     assert np.isclose(weights.sum(), 1)
@@ -76,7 +75,7 @@ def test_climbing_leaves_out_useless_runs(competition, capsys) -> None:
 def test_climbing_among_alike_runs_is_refused(competition) -> None:
     for seed, name in enumerate("abcd"):
         write_scored(competition, name, 0.4, 20 + seed)
-    assert blend.main([*competition.flags(), "--runs", "a,b,c,d"]) == 0
+    assert tune.main(["blend", *competition.flags(), "--runs", "a,b,c,d"]) == 0
     made = report_of(competition, "a+b+c+d")["blend"]
     assert made["weights"] == [0.25] * 4
     assert made["held_out"] <= made["in_sample"]
@@ -147,7 +146,7 @@ def test_noise_weights_are_refused() -> None:
 
 @pytest.mark.parametrize("runs", ["a", "", "a,a"])
 def test_two_runs_are_needed(competition, runs: str, capsys) -> None:
-    assert blend.main([*competition.flags(), "--runs", runs]) == 2
+    assert tune.main(["blend", *competition.flags(), "--runs", runs]) == 2
     assert "two different runs" in capsys.readouterr().err
 
 
@@ -163,7 +162,7 @@ def test_the_ensemble_follows_the_blend(competition, tiny_net, capsys) -> None:
         return (competition.output / folder / "submission.csv").read_text()
 
     alone, equal = submitted(), submitted("--runs", "a,b")
-    assert blend.main([*competition.flags(), "--runs", "a,b"]) == 0
+    assert tune.main(["blend", *competition.flags(), "--runs", "a,b"]) == 0
     path = competition.output / "a+b" / "report.json"
     report = report_of(competition, "a+b")
     report["blend"] |= {"weights": [0.5, 0.5], "kind": "probs"}
@@ -180,7 +179,7 @@ def test_the_ensemble_follows_the_blend(competition, tiny_net, capsys) -> None:
     path.write_text(json.dumps(report))
     capsys.readouterr()
     assert ensemble.main([*competition.flags(), "--runs", "a,b"]) == 2
-    assert "src/blend.py again" in capsys.readouterr().err
+    assert "src/tune.py blend again" in capsys.readouterr().err
 
 
 def test_pictures_are_kept_when_asked(competition, tiny_net) -> None:

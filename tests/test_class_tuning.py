@@ -305,7 +305,7 @@ def test_a_blend_of_multiclass_runs_is_tuned(scored, tmp_path: Path) -> None:
     competition = copy_of(scored, tmp_path)
     flags = competition.flags(*CLASS_FLAGS)
     train_and_score(competition, *CLASS_FLAGS, "--run", "b", "--seed", "5")
-    assert call("blend", [*flags, "--runs", "baseline,b"]) == 0
+    assert call("tune", ["blend", *flags, "--runs", "baseline,b"]) == 0
     assert call("tune", [*flags, "--run", "baseline+b"]) == 0
     report = json.loads((competition.output / "baseline+b" / "report.json").read_text())
     assert report["tuning"]["images"] == 12

@@ -229,7 +229,7 @@ def test_the_submission_follows_the_gate(gated, capsys) -> None:
 
 def test_a_blend_has_gates_where_every_run_has(gated) -> None:
     flags = flags_of(gated, "head")
-    assert call("blend", [*flags, "--runs", "head,none"]) == 0
+    assert call("tune", ["blend", *flags, "--runs", "head,none"]) == 0
     assert "gate_0" not in pd.read_csv(gated.output / "head+none" / "oof.csv")
     assert call("tune", [*flags, "--run", "head+none"]) == 0
     assert call("ensemble", [*flags, "--runs", "head,none"]) == 0

@@ -263,18 +263,18 @@ def test_other_runs_beside_one_with_a_border(
         for script in ("Lightning_trainer", "Lightning_tester"):
             assert call(script, own.flags(*more, *words)) == 0
     # Two with a border blend, and the blend is tuned and submitted.
-    for script, words in {
-        "blend": ["--runs", "baseline,other"],
-        "tune": ["--run", "baseline+other"],
-        "ensemble": ["--runs", "baseline,other"],
-    }.items():
-        assert call(script, own.flags(*more, *words)) == 0, script
+    for script, words in (
+        ("tune", ["blend", "--runs", "baseline,other"]),
+        ("tune", ["--run", "baseline+other"]),
+        ("ensemble", ["--runs", "baseline,other"]),
+    ):
+        assert call(script, [*words, *own.flags(*more)]) == 0, script
     check_rows(own.output / "baseline+other" / "submission.csv")
     # One without has no mean with them, but is compared, each by its own rules.
     assert call("compare_runs", own.flags(*more, "--pair", "baseline,plain")) == 0
     capsys.readouterr()
-    for script in ("blend", "ensemble"):
-        assert call(script, own.flags(*more, "--runs", "baseline,plain")) == 2
+    for script, verb in (("tune", ["blend"]), ("ensemble", [])):
+        assert call(script, [*verb, *own.flags(*more, "--runs", "baseline,plain")]) == 2
         assert "of different TASK, CLASSES or INSTANCES" in errors_of(capsys)[0]
 
 

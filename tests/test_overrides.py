@@ -285,21 +285,21 @@ def test_a_wrong_flag_of_every_script_is_told_before_anything_is_loaded(script: 
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("blend", ["--runs", "a,a"]),
+        ("tune", ["blend", "--runs", "a,a"]),
         ("compare_runs", ["--pair", "a,b,c"]),
         ("compare_runs", ["--advise", "a"]),
         ("ensemble", ["--shard", "2/2"]),
-        ("choose_tta", ["--limit", "-1"]),
-        ("kernel", ["--hours", "0"]),
-        ("kernel", ["--hours", "inf"]),
-        ("kernel", ["--hidden", "many"]),
+        ("tune", ["tta", "--limit", "-1"]),
+        ("kernel", ["infer", "--hours", "0"]),
+        ("kernel", ["train", "--hours", "inf"]),
+        ("kernel", ["run", "--hidden", "many"]),
         ("pseudo_label", ["--confident", "1.5"]),
     ],
 )
 def test_a_wrong_value_of_a_scripts_own_flag_loads_nothing(script: str, words: list[str]) -> None:
     code, _, err, loaded = answer_of(script, *words)
     assert (code, loaded) == (2, [])
-    assert f"error: {words[0]}: got {words[1]!r}" in err
+    assert f"error: {words[-2]}: got {words[-1]!r}" in err
 
 
 def test_every_file_that_can_be_run_is_a_script() -> None:

@@ -16,24 +16,24 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
-from report_runs import NASTY, TASKS, VOID, Fake, fake_run
+from report_runs import NASTY, TASKS, VOID, Fake, fake_run, write
 from reporting.cases import encode_pictures
 from reporting.curves import reliability
 from reporting.setup import default_of
-from stages import call, errors_of
+from stages import errors_of
 
 
 @pytest.fixture(params=list(TASKS))
 def fake(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     run = fake_run(tmp_path, request.param, monkeypatch)
-    assert call("report", run.flags) == 0
+    assert write(run.flags) == 0
     return run
 
 
 @pytest.fixture
 def binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     run = fake_run(tmp_path, "binary", monkeypatch)
-    assert call("report", run.flags) == 0
+    assert write(run.flags) == 0
     return run
 
 
@@ -172,7 +172,7 @@ def test_tuned_rules_decide_what_the_page_counts(binary: Fake) -> None:
         "classes": [[step]],
     }
     binary.write(rules=[{"threshold": 0.8}], tuning=told)
-    assert call("report", binary.flags) == 0
+    assert write(binary.flags) == 0
     table = pd.read_csv(binary.folder / "classes.csv")
     masks = np.concatenate([levels.ravel() > 255 * 0.8 for levels in binary.levels.values()])
     assert table["tp"][0] + table["fp"][0] == masks.sum()
@@ -291,7 +291,7 @@ def test_pictures_of_noise_fit_into_the_budget() -> None:
 def test_what_is_gone_is_said_and_the_rest_is_shown(binary: Fake, lost: str, told: str) -> None:
     path = binary.logs.parent / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert call("report", binary.flags) == 0
+    assert write(binary.flags) == 0
     page = binary.page()
     assert told in page
     assert f"{binary.report()['score']:.4f}" in page
@@ -301,7 +301,7 @@ def test_what_is_gone_is_said_and_the_rest_is_shown(binary: Fake, lost: str, tol
 @pytest.mark.parametrize("text", ["", "epoch,step\n", "no,table\n1", "epoch,val_dice\n0,x\n"])
 def test_broken_metrics_are_a_note(binary: Fake, text: str) -> None:
     (binary.logs / "baseline" / "fold_0" / "metrics.csv").write_text(text)
-    assert call("report", binary.flags) == 0
+    assert write(binary.flags) == 0
     page = binary.page()
     read(page)
     assert "1" in binary.shown()["curves"]
@@ -309,7 +309,7 @@ def test_broken_metrics_are_a_note(binary: Fake, text: str) -> None:
 
 def test_one_fold_has_no_spread(binary: Fake) -> None:
     binary.write(folds=binary.report()["folds"][:1])
-    assert call("report", binary.flags) == 0
+    assert write(binary.flags) == 0
     assert "One fold: there is no spread" in binary.page()
     assert "± 0" not in binary.page()
 
@@ -322,7 +322,7 @@ def test_a_blend_has_scores_of_images_without_columns(binary: Fake) -> None:
     kept = ("run", "metric", "score", "images", "threshold", "min_area", "spec")
     bare = {name: report[name] for name in kept} | {"folds": []}
     (binary.folder / "report.json").write_text(json.dumps(bare))
-    assert call("report", binary.flags) == 0
+    assert write(binary.flags) == 0
     after = binary.shown()["size"]
     for img, (share, score) in before.items():
         assert after[img] == pytest.approx([share, score], abs=1e-6)
@@ -331,15 +331,15 @@ def test_a_blend_has_scores_of_images_without_columns(binary: Fake) -> None:
 def test_a_broken_or_foreign_report_is_one_line(
     binary: Fake, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("report", [*binary.flags, "--task", "multilabel"]) == 2
+    assert write([*binary.flags, "--task", "multilabel"]) == 2
     assert "set them as they were" in errors_of(capsys)[0]
     page = (binary.folder / "report.html").read_bytes()
-    assert call("report", [*binary.flags, "--instances", "border"]) == 2
+    assert write([*binary.flags, "--instances", "border"]) == 2
     assert "INSTANCES=components: got binary, 1, border" in errors_of(capsys)[0]
     assert (binary.folder / "report.html").read_bytes() == page
     (binary.folder / "report.json").write_text("{")
-    assert call("report", binary.flags) == 2
+    assert write(binary.flags) == 2
     assert "broken" in errors_of(capsys)[0]
     (binary.folder / "report.json").unlink()
-    assert call("report", binary.flags) == 2
+    assert write(binary.flags) == 2
     assert "Lightning_tester.py" in errors_of(capsys)[0]

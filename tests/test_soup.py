@@ -79,7 +79,7 @@ def test_a_soup_that_does_not_help_is_refused(scored, tmp_path: Path, capsys) ->
     competition = copy_of(scored, tmp_path)
     shift(competition, "last.ckpt", -6.0)
     before = report_of(competition)
-    assert call("soup", competition.flags()) == 0
+    assert call("tune", ["soup", *competition.flags()]) == 0
     assert "noise, not taken" in capsys.readouterr().out
     assert report_of(competition) == before
     assert soups(competition) == []
@@ -96,7 +96,7 @@ def test_a_soup_that_helps_is_taken_and_followed(scored, tmp_path: Path, capsys)
     spoilt = report_of(competition)["score"]
     assert spoilt < whole - 0.1
     capsys.readouterr()
-    assert call("soup", flags) == 0
+    assert call("tune", ["soup", *flags]) == 0
     told = capsys.readouterr().out
     assert ": taken" in told
     report = report_of(competition)
@@ -108,7 +108,7 @@ def test_a_soup_that_helps_is_taken_and_followed(scored, tmp_path: Path, capsys)
     told_score = float(told.split("mean with last.ckpt ")[1].split(",")[0])
     assert np.isclose(report["score"], told_score, atol=2e-3)
     assert call("ensemble", flags) == 0
-    assert call("soup", flags) == 0
+    assert call("tune", ["soup", *flags]) == 0
     assert "has its soup" in capsys.readouterr().out
     for path in soups(competition):
         path.unlink()
@@ -131,7 +131,7 @@ def test_a_soup_older_than_its_network_is_not_used(scored, tmp_path: Path) -> No
 def test_what_is_missing_is_named(scored, tmp_path: Path, capsys) -> None:
     competition = copy_of(scored, tmp_path)
     checkpoint(competition, 1).with_name("last.ckpt").unlink()
-    assert call("soup", competition.flags()) == 2
+    assert call("tune", ["soup", *competition.flags()]) == 2
     assert "a soup needs best.ckpt and last.ckpt" in "".join(errors_of(capsys))
     assert soups(competition) == []
-    assert call("soup", competition.flags("--run", "other")) == 2
+    assert call("tune", ["soup", *competition.flags("--run", "other")]) == 2

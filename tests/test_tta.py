@@ -123,14 +123,14 @@ def test_values_add_up_to_the_metric(task: str, metric: str) -> None:
 
 
 def test_scores_and_submission_follow_the_flag(competition, tiny_net, capsys) -> None:
-    import choose_tta
     import ensemble
     import Lightning_tester
     import Lightning_trainer
+    import tune
 
     flags = competition.flags("--run", "t")
     assert Lightning_trainer.main(flags) == 0
-    assert choose_tta.main([*flags, "--limit", "3"]) == 0
+    assert tune.main(["tta", *flags, "--limit", "3"]) == 0
     told = capsys.readouterr().out
     assert "turns        8 views" in told
     assert "dice of 6 images without TTA" in told

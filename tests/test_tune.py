@@ -421,13 +421,13 @@ def test_the_chain_follows_the_tuned_rules(competition, tiny_net, capsys) -> Non
     assert [line.split(",")[1] for line in lines[1:]] == [""] * 3
 
 
-@pytest.mark.parametrize("script", ["tune", "soup", "pseudo_label"])
-def test_lost_folds_are_a_line(competition, capsys, script: str) -> None:
+@pytest.mark.parametrize("words", [["tune"], ["tune", "soup"], ["pseudo_label"]])
+def test_lost_folds_are_a_line(competition, capsys, words: list[str]) -> None:
     from stages import call
 
     for path in (competition.logs / "t" / "run.json", competition.output / "t" / "report.json"):
         path.parent.mkdir(parents=True)
         path.write_text("{}")
     (competition.output / "train_folds.csv").unlink()
-    assert call(script, competition.flags("--run", "t")) == 2
+    assert call(words[0], [*words[1:], *competition.flags("--run", "t")]) == 2
     assert "src/folds.py" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,8 @@ from core.memory import keep_freed_memory
 from core.recipes import find_recipe, load_recipe
 
 ALIASES = {"TRAIN_FOLDS": ("--folds", "--fold")}
+AddArguments = Callable[[argparse.ArgumentParser], None]
+Verbs = Mapping[str, AddArguments]
 _before_flags: dict[str, str | None] = {}
 
 
@@ -55,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(
-    description: str, add_arguments: Callable[[argparse.ArgumentParser], None] | None = None
+    description: str, add_arguments: AddArguments | None = None, **options: Any
 ) -> argparse.ArgumentParser:
     """A parser with one flag a knob of config.py (`--train-batch-size 8`), and a script's own."""
     parser = _Parser(
@@ -64,6 +66,7 @@ def build_parser(
         epilog="Precedence: flag or @file > SEG_NAME in the environment > src/config.py.",
         fromfile_prefix_chars="@",
         allow_abbrev=False,
+        **options,
     )
     if add_arguments:
         add_arguments(parser)
@@ -105,15 +108,27 @@ def _read_recipe(words: Sequence[str]) -> list[str]:
     return [*before, *words]
 
 
-def _unknown_words(unknown: Sequence[str], known: Sequence[str]) -> list[str]:
-    """A line a word that no flag takes; the value of an unknown flag is told with the flag."""
-    return [
-        f"{word}: no such flag.{nearest(word.split('=')[0], known)}"
-        if word.startswith("-")
-        else f"{word}: not a flag; lists are written with commas: --folds 0,2"
-        for before, word in pairwise(["", *unknown])
-        if word.startswith("-") or not before.startswith("-")
-    ]
+def _unknown_words(
+    unknown: Sequence[str], known: Sequence[str], *, others: Mapping[str, str], verb: str
+) -> list[str]:
+    """A line a word that no flag takes; the value of an unknown flag is told with the flag.
+
+    Args:
+        unknown: the words.
+        known: every flag.
+        others: flags of other verbs, each with its verb.
+        verb: that was given.
+    """
+    problems = []
+    for before, word in pairwise(["", *unknown]):
+        flag = word.partition("=")[0]
+        if flag in others:
+            problems.append(f"{flag}: a flag of {others[flag]}, not of {verb}")
+        elif word.startswith("-"):
+            problems.append(f"{word}: no such flag.{nearest(flag, known)}")
+        elif not before.startswith("-"):
+            problems.append(f"{word}: not a flag; lists are written with commas: --folds 0,2")
+    return problems
 
 
 def _restore_environment() -> None:
@@ -125,10 +140,58 @@ def _restore_environment() -> None:
     _before_flags.clear()
 
 
+def _choose_verb(words: Sequence[str], verbs: Verbs, default: str) -> tuple[str, list[str]]:
+    """(the verb among a script's words, the other words).
+
+    Raises:
+        UserError: a word that is no verb, or none where one is needed.
+    """
+
+    def add_all(parser: argparse.ArgumentParser) -> None:
+        for add in verbs.values():
+            add(parser)
+
+    parser = build_parser("", add_all, conflict_handler="resolve", add_help=False)
+
+    def free(words: Sequence[str]) -> list[str]:
+        """Words that are neither flags nor the values of any."""
+        unknown = parser.parse_known_args(list(words))[1]
+        told = [
+            word for pair in pairwise(["", *unknown]) for word in pair[1:] if pair[0][:1] != "-"
+        ]
+        return [word for word in told if not word.startswith("-")]
+
+    found = free(words)
+    if not found and (default or {"-h", "--help"} & set(words)):
+        return default or next(iter(verbs)), list(words)
+    verb = found[0] if found else ""
+    if verb not in verbs:
+        names = ", ".join(verbs)
+        raise UserError(f"got {verb!r}, need one of {names}.{nearest(verb, verbs)}")
+    for at in [at for at, word in enumerate(words) if word == verb]:
+        rest = [*words[:at], *words[at + 1 :]]
+        if len(free(rest)) < len(found):  # not the value of a flag
+            return verb, rest
+    return verb, list(words)
+
+
+def _of_other_verbs(verbs: Verbs, verb: str) -> dict[str, str]:
+    """Flags that a verb does not take, each with a verb that does."""
+    taken: dict[str, str] = {}
+    for name in [*(other for other in verbs if other != verb), verb]:
+        parser = argparse.ArgumentParser(add_help=False)
+        verbs[name](parser)
+        for option in (o for action in parser._actions for o in action.option_strings):
+            taken[option] = name
+    return {option: name for option, name in taken.items() if name != verb}
+
+
 def load_config(
     argv: Sequence[str] | None = None,
-    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+    add_arguments: AddArguments | None = None,
     *,
+    verbs: Verbs | None = None,
+    verb: str = "",
     description: str = "",
 ) -> tuple[ModuleType, argparse.Namespace]:
     """The config module with every override applied, and the script's own flags.
@@ -138,17 +201,27 @@ def load_config(
     Args:
         argv: the words after the script's name; None takes them from the command line.
         add_arguments: adds the script's own flags to the parser.
+        verbs: of a script that does several things: what adds the flags of each.
+        verb: that is meant where none is given; "" = one must be given.
         description: first lines of `--help`.
+
+    Returns:
+        The module, and the script's own flags; `verb` among them where there are verbs.
 
     Raises:
         UserError: an unknown flag or variable, a text that does not fit, a value out of range;
             all of them at once.
     """
-    parser = build_parser(description, add_arguments)
     words = _read_recipe(_find_flag_files(sys.argv[1:] if argv is None else argv))
+    others: dict[str, str] = {}
+    if verbs:
+        verb, words = _choose_verb(words, verbs, verb)
+        add_arguments, others = verbs[verb], _of_other_verbs(verbs, verb)
+    parser = build_parser(description, add_arguments)
     args, unknown = parser.parse_known_args(words)
+    args.verb = verb
     known = [option for action in parser._actions for option in action.option_strings]
-    problems = _unknown_words(unknown, known)
+    problems = _unknown_words(unknown, known, others=others, verb=verb)
     _restore_environment()
     for name, text in vars(args).items():
         if name.isupper():

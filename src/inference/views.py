@@ -70,7 +70,7 @@ VIEWS: dict[str, View] = {
     "scale_1.5": scale(1.5),
 }
 
-# What choose_tta.py weighs against each other, the cheapest first.
+# What tune.py tta weighs against each other, the cheapest first.
 SETS: dict[str, tuple[str, ...]] = {
     "none": (),
     "flip": ("flip_h",),

@@ -19,7 +19,7 @@ def export_runs(
 ) -> dict[str, str]:
     """Writes weights and reports of runs; returns the file of each run's report.
 
-    What blend.py and tune.py decided for the runs together is one more report, named a+b.
+    What tune.py decided for the runs together is one more report, named a+b.
     """
     reports = {}
     for run in runs:

@@ -50,7 +50,8 @@ def runs_of(config: Any, args: argparse.Namespace) -> list[str]:
 
 def kernel_folder(config: Any, args: argparse.Namespace) -> Path:
     """Where the kernel of these runs is: output/<runs>/kernel/."""
-    kind = "kernel" if args.command != "train" and not args.train else "train_kernel"
+    training = args.verb == "train" or getattr(args, "train", False)
+    kind = "train_kernel" if training else "kernel"
     return config.OUTPUT / "+".join(runs_of(config, args)) / kind
 
 

@@ -99,7 +99,7 @@ def write_page(config: Any) -> Path:
         subtitle=", ".join(fact for fact in facts if fact),
         tiles=tiles,
         footer="Scores are out of fold: each image is predicted by a network that never saw it. "
-        "Made by src/report.py.",
+        "Made by src/Lightning_tester.py and src/tune.py.",
     )
     path: Path = config.RUN_OUTPUT / "report.html"
     with writing(path) as part:

@@ -130,7 +130,7 @@ def fold_path(config: Any, fold: int) -> Path:
 
 
 def scored_checkpoint(config: Any, fold: int) -> Path:
-    """The network that stands for a fold: soup.ckpt where soup.py took one, else best.ckpt."""
+    """The network that stands for a fold: soup.ckpt where tune.py soup took one, else best.ckpt."""
     folder = fold_path(config, fold) / "checkpoints"
     best, soup = folder / "best.ckpt", folder / "soup.ckpt"
     # A fold that was trained again since has a better one.

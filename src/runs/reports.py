@@ -229,7 +229,7 @@ def checkpoints_of(config: Any, report: Report) -> list[Path]:
 
 
 def read_blend(folder: Path, reports: Sequence[Report]) -> Report | None:
-    """The report that blend.py left for these runs, None without one.
+    """The report that tune.py blend left for these runs, None without one.
 
     Raises:
         UserError: the runs were scored anew since.
@@ -240,7 +240,7 @@ def read_blend(folder: Path, reports: Sequence[Report]) -> Report | None:
         return None
     if not report.blend or list(report.blend.oof_keys) != [one.oof_key for one in reports]:
         raise UserError(
-            f"{path} was made of other predictions of these runs: run src/blend.py again, or "
+            f"{path} was made of other predictions of these runs: run src/tune.py blend again, or "
             "delete it to weigh them alike"
         )
     return report

@@ -10,13 +10,40 @@ import torch
 from core.errors import UserError
 from core.files import writing
 from postprocessing.rules import Rule, decide_by, label_by
-from runs.experiment import build_predictor, fold_path
+from runs.experiment import build_predictor, check_same_folds, fold_path, load_folds, mask_source
+from runs.predictions import open_oof
+from runs.reports import check_same_task
 from scoring.bootstrap import paired_gain
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from scoring.oof_scores import oof_values, read_truth
 
 Weights = Mapping[str, torch.Tensor]
+
+
+def take_soup(config: Any) -> bool:
+    """Leaves soup.ckpt in every fold of RUN if the soup is better; says whether it did.
+
+    Raises:
+        UserError: the run is not scored, or a fold lacks best.ckpt or last.ckpt.
+    """
+    table = load_folds(config)
+    check_same_folds(config)
+    images, report = open_oof(config, table, config.RUN, mask_source(config))
+    check_same_task(config, report.spec)
+    if any(fold.checkpoint.endswith("soup.ckpt") for fold in report.folds):
+        print(f"run {config.RUN!r} has its soup: delete soup.ckpt and score it again to go back")
+        return False
+    whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
+    trials = [fold_path(config, fold.fold) / "checkpoints" / "soup.trial" for fold in report.folds]
+    try:
+        taken = weigh_soup(config, images, whole)
+        for trial in trials if taken else []:
+            trial.replace(trial.with_suffix(".ckpt"))
+    finally:
+        for trial in trials:
+            trial.unlink(missing_ok=True)
+    return taken
 
 
 def mix(first: Weights, second: Weights) -> dict[str, torch.Tensor]:

@@ -8,13 +8,52 @@ import numpy as np
 import torch
 
 from inference.views import SETS
+from Lightning_datamodule import rows_in
 from postprocessing.rules import Rule, label_by
-from runs.experiment import build_predictor, scored_checkpoint
+from runs.experiment import (
+    build_predictor,
+    check_same_folds,
+    load_folds,
+    mask_source,
+    scored_checkpoint,
+)
 from runs.reports import check_same_task
+from runs.scored import trained_folds
 from scoring.bootstrap import Gain, paired_gain
-from scoring.nested import choose_nested, sum_blocks
+from scoring.nested import choose_nested, fold_blocks, groups_of, sum_blocks
 from scoring.objective import WholeScore
 from scoring.oof_scores import read_truth
+
+
+def choose_views(config: Any, *, limit: int) -> None:
+    """Weighs the rows of SETS for RUN and prints the flag to use; stores nothing.
+
+    Args:
+        config: the configuration.
+        limit: images of each fold; 0 = all.
+    """
+    table = load_folds(config)
+    folds = trained_folds(config, table)
+    check_same_folds(config)
+    whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
+    masks, rows, values = mask_source(config), list[dict[str, Any]](), list[torch.Tensor]()
+    for fold in folds:
+        mine = [dict(row) for row in rows_in(table, [fold])]
+        mine = mine[:: -(-len(mine) // limit)] if limit else mine
+        values += fold_values(config, mine, fold, masks, whole=whole)
+        rows += mine
+    stacked = torch.stack(values)
+    groups = np.array(groups_of(rows))
+    blocks = fold_blocks([row["kfold"] for row in rows], groups.tolist())
+    name, gain, each = weigh_sets(stacked, blocks, groups, whole)
+    for one, of_set in zip(SETS, each, strict=True):
+        print(f"{one:12s} {len(SETS[one]) + 1} views: {of_set}")
+    taken = gain.real and name != "none"
+    flag = f"use --tta {','.join(SETS[name])}" if taken else "use none: the gain is noise"
+    print(
+        f"{config.METRIC} of {len(rows)} images without TTA "
+        f"{float(whole.score(stacked[:, 0].sum(0))):.4f}; best set {name}, held out {gain}: {flag}"
+    )
 
 
 def set_values(

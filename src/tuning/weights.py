@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.errors import UserError
 from core.files import writing
 from imaging.levels import write_probs
 from postprocessing.means import KINDS, mean_probs, weight_grid
 from postprocessing.rules import Rule
+from runs.experiment import load_folds, mask_source
+from runs.predictions import open_oof
 from runs.reports import Blend, Report
 from scoring.bootstrap import Gain, paired_gain
 from scoring.nested import choose_nested, fold_blocks, sum_blocks
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
-from scoring.oof_scores import mean_gates, oof_values, read_mean_inputs
+from scoring.oof_scores import common_images, mean_gates, oof_values, read_mean_inputs
 from tuning.climb import climb_bags
 
 # Weightings, (N, W, V) values, and of them the best, its in-sample gain and the held-out one.
@@ -41,6 +44,23 @@ def choose(
     sums = values.sum(0)
     inside = whole.score(sums[best.cell[0]]) - whole.score(sums[0])
     return best.cell[0], float(inside), gain
+
+
+def blend_runs(config: Any, names: Sequence[str]) -> None:
+    """Weighs runs and writes the blend as a run of its own, output/<a+b>/.
+
+    Raises:
+        UserError: one that is not scored, or runs of different tasks.
+    """
+    table, masks = load_folds(config), mask_source(config)
+    opened = [open_oof(config, table, name, masks) for name in names]
+    if len({(images.task, images.classes, images.border) for images, _ in opened}) > 1:
+        raise UserError("--runs: they are of different TASK, CLASSES or INSTANCES")
+    runs = common_images([images for images, _ in opened])
+    whole = WholeScore(config.METRIC, task=runs[0].task, classes=runs[0].classes)
+    blend = weigh(runs, whole, config.THRESHOLD, names)
+    folder = write_blend(config, runs, [report for _, report in opened], blend)
+    print(f"blended {len(runs[0])} images of {len(runs)} runs: {folder}")
 
 
 def weigh(

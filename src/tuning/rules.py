@@ -1,0 +1,94 @@
+"""The decision of a run: threshold, gate, parts and holes, chosen on out-of-fold predictions."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from core.errors import UserError
+from postprocessing.rules import Rules
+from runs.experiment import check_same_folds, load_folds, mask_source
+from runs.predictions import open_oof
+from runs.reports import check_same_task, report_path
+from scoring.objective import WholeScore, build_objective
+from scoring.oof import OofImages
+from tuning.classes import tune_ids
+from tuning.objects import tune_objects
+from tuning.pixels import tune_pixels
+from tuning.steps import Class
+
+
+def tune_rules(config: Any, *, dry_run: bool) -> None:
+    """Tunes RUN and stores the rules in its report.json; prints each step's verdict.
+
+    Args:
+        config: the configuration.
+        dry_run: print, store nothing.
+
+    Raises:
+        UserError: the run is not scored, or METRIC cannot be tuned for.
+    """
+    table = load_folds(config)
+    check_same_folds(config)
+    path = report_path(config, config.RUN)
+    images, report = open_oof(config, table, config.RUN, mask_source(config))
+    check_same_task(config, report.spec)
+    tuned, objective = tune_images(config, images)
+    names = config.CLASS_NAMES or [f"class {k}" for k in range(config.CLASSES)]
+    for name, one in zip(names, tuned, strict=False):
+        label = f"{name}, " if len(tuned) > 1 else ""
+        for step in one.steps:
+            print(f"{label}{step.verdict()}")
+    told = summary(tuned, images, objective)
+    if not dry_run:
+        first = tuned[0].now.rule
+        each = list(first.each) if isinstance(first, Rules) else [one.now.rule for one in tuned]
+        if images.border and objective.kind != "instances":
+            # Pixels say nothing of objects: they stay split as they were scored.
+            each = [replace(rule, split=True) for rule in each]
+        replace(report, rules=each, tuning=told).write(path)
+    print(
+        f"{objective.name} of {len(images)} images: untuned {told['untuned']:.4f}, tuned "
+        f"{told['held_out']:.4f} on held-out folds ({told['in_sample']:.4f} in-sample)"
+        f"{', gain ' + str(tuned[0].gain()) if len(tuned) == 1 else ''}: "
+        + (f"{path} as it was" if dry_run else str(path))
+    )
+
+
+def tune_images(config: Any, images: OofImages) -> tuple[list[Class], Any]:
+    """(what was tuned, the metric it was tuned for): a Class each, of multiclass one for all.
+
+    Raises:
+        UserError: a metric that is not made of counts, or of objects for several classes.
+    """
+    objective = build_objective(config.METRIC)
+    if objective.kind == "instances" and config.CLASSES > 1:
+        raise UserError(f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1")
+    if config.TASK == "multiclass":
+        whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
+        return tune_ids(images, whole), whole
+    tune = tune_objects if objective.kind == "instances" else tune_pixels
+    return tune(images, objective, config.THRESHOLD), objective
+
+
+def summary(tuned: Sequence[Class], images: OofImages, objective: Any) -> dict[str, Any]:
+    """What report.json keeps of the tuning."""
+
+    def mean(which: str) -> list[float]:
+        both = [(one.start, one.now) for one in tuned]
+        sums = [[getattr(choice, which).sum(0) for choice in pair] for pair in both]
+        scores = [[float(objective.score(total)) for total in pair] for pair in sums]
+        return torch.tensor(scores).mean(0).tolist()
+
+    (before, inside), (_, outside) = mean("inside"), mean("outside")
+    return {
+        "metric": objective.name,
+        "images": len(images),
+        "blocks": "folds" if len(set(images.folds)) > 1 else "groups of one fold",
+        "untuned": before,
+        "in_sample": inside,
+        "held_out": outside,
+        "gains": [[gain.gain, gain.low, gain.high] for gain in (one.gain() for one in tuned)],
+        "classes": [[step.to_dict() for step in one.steps] for one in tuned],
+    }
