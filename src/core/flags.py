@@ -152,6 +152,8 @@ def _choose_verb(words: Sequence[str], verbs: Verbs, default: str) -> tuple[str,
             add(parser)
 
     parser = build_parser("", add_all, conflict_handler="resolve", add_help=False)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS  # a default may not be of its own flag's type
 
     def free(words: Sequence[str]) -> list[str]:
         """Words that are neither flags nor the values of any."""
