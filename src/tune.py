@@ -17,6 +17,8 @@ from collections.abc import Sequence
 
 from core.errors import script
 from core.flags import load_config, number
+from runs.experiment import load_folds
+from runs.names import check_names
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +52,12 @@ VERBS = {"rules": add_rules, "tta": add_tta, "soup": add_soup, "blend": add_blen
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, verbs=VERBS, verb="rules", description=__doc__)
 
-    from runs.experiment import load_folds, quiet_lightning
-    from runs.names import check_names
+    check_names(config, "METRIC")
+    table = load_folds(config)
+
+    from training.console import quiet_lightning
 
     quiet_lightning()
-    check_names(config, "METRIC")
     if args.verb == "rules":
         from reporting.build import write_page
         from tuning.rules import tune_rules
@@ -78,7 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             from reporting.cases import draw_cases
             from runs.scored import score_run, trained_folds
 
-            table = load_folds(config)
             draw_cases(config, score_run(config, table, trained_folds(config, table)), table)
             write_page(config)
     return 0
