@@ -180,12 +180,40 @@ class SegmentationDataModule(pl.LightningDataModule):
     predict_dataloader = val_dataloader
 
 
+class _Telling(Dataset):
+    """A dataset whose UserErrors are samples: a worker would wrap their text in a traceback."""
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: Sequence[Any]) -> list[Any]:
+        try:
+            if hasattr(self.dataset, "__getitems__"):
+                return self.dataset.__getitems__(indices)
+            return [self.dataset[index] for index in indices]
+        except UserError as error:
+            return [error]
+
+
+class Loader(DataLoader):
+    """A DataLoader that raises a worker's UserError as it was raised there."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
 def build_loader(dataset: Dataset, loader: LoaderSpec, **sampling: Any) -> DataLoader:
     """A DataLoader with workers, pinned memory for a GPU, and one OpenCV thread a worker."""
     workers = choose_workers(loader.num_workers)
     more: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}
-    return DataLoader(
-        dataset,
+    return Loader(
+        _Telling(dataset),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
@@ -200,6 +228,8 @@ def collate_samples(samples: list[Any]) -> Any:
 
     Samples are (C, H, W) views of (H, W, C) pixels: their rows are copied, never transposed.
     """
+    if isinstance(samples[0], UserError):
+        return samples[0]
     return collate(samples, collate_fn_map={**default_collate_fn_map, torch.Tensor: _stack})
 
 

@@ -20,6 +20,7 @@ from runs.reports import checkpoints_of, read_blend, read_report
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
     from postprocessing.rules import Rule
+    from runs.reports import Report
     from submissions.answer_format import AnswerFormat
     from submissions.plan import Plan
     from submissions.rows import PartFile
@@ -141,6 +142,17 @@ def write_submission(
     return assemble(folder / "submission.csv", plan, parts, form)
 
 
+def networks_line(config: Any, report: "Report") -> str:
+    """Which networks of a run predict, with what they scored on the images of their fold."""
+    wanted, told = config.TRAIN_FOLDS, []
+    for fold in report.folds:
+        if wanted is None or fold.fold in wanted:
+            score = fold.scores.get(report.metric)
+            word = "no score" if score is None else f"{score:.4f}"
+            told.append(f"fold {fold.fold} {Path(fold.checkpoint).name} {word}")
+    return f"{', '.join(told)} ({report.metric} out of fold, report.json)"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", default="", help="runs to average, with commas; default: RUN")
     parser.add_argument("--shard", default="0/1", help="index/count: this process's images")
@@ -189,6 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     key = fingerprint(decided, vars(form), paths, asked, config.TEST_CSV)
     mine = plan.images[index::count]
     clear_parts(folder)
+    for report in reports:
+        print(f"run {report.run}: {networks_line(config, report)}")
     with PartFile(part_path(folder, index, count), key) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         if todo:

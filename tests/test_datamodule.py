@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from Lightning_datamodule import (
     LoaderSpec,
     SegmentationDataModule,
     SizeBatches,
+    build_loader,
     choose_workers,
     rows_in,
     split_rows,
@@ -230,3 +232,23 @@ def test_any_trainer_and_module_get_a_new_order_each_epoch(
 def test_workers_asked_for_are_taken() -> None:
     assert [choose_workers(workers) for workers in (0, 3)] == [0, 3]
     assert choose_workers(-1) >= 1
+
+
+class Broken(torch.utils.data.Dataset):
+    """Its second sample cannot be read."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index:
+            raise UserError("x.png: cannot be read")
+        return {"image": torch.zeros(3, 4, 4)}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_a_worker_is_told_as_it_was(workers: int) -> None:
+    loader = build_loader(Broken(), LoaderSpec(num_workers=workers), batch_size=1)
+    with pytest.raises(UserError) as error:
+        list(loader)
+    assert str(error.value) == "x.png: cannot be read"

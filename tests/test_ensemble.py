@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -44,7 +45,9 @@ def submission(competition: Competition, run: str = "baseline") -> Path:
 
 def test_some_folds(own: Competition, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(own, "--folds", "1") == 0
-    assert "1 networks of baseline" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "1 networks of baseline" in told
+    assert "run baseline: fold 1 best.ckpt 0." in told
     shutil.rmtree(own.logs / "baseline" / "fold_0")
     assert submit(own, "--folds", "1") == 0
     before = submission(own).read_bytes()
@@ -99,7 +102,7 @@ def test_shards_make_the_same_file(
         assert submit(own, "--shard", shard) == 0
         told = capsys.readouterr().out
         assert ("wrote 7 rows" if shard == order[-1] else "the others are not yet") in told
-        predicted += int(told.partition(" images")[0])
+        predicted += int(re.search(r"^(\d+) images", told, re.M)[1])
     assert predicted == 7
     assert submission(own).read_bytes() == whole
 

@@ -57,9 +57,7 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
         try:
             return main(argv)
         except UserError as error:
-            # A data-loading worker wraps the message into its traceback.
-            message = str(error).rpartition("UserError: ")[2].strip()
-            print(f"error: {message}", file=sys.stderr)
+            print(f"error: {error}", file=sys.stderr)
             return 2
 
     return wrapped
