@@ -87,7 +87,7 @@ def kernel(*words: str) -> int:
 
     try:
         owner = ["--owner", "alice"] if words[0] in ("infer", "train") else []
-        return main([*words, *owner])
+        return main([*owner, *words])
     finally:
         _restore_environment()
         sys.modules.pop("config", None)

@@ -18,7 +18,7 @@ from Lightning_module import load_module
 from model_dispatcher import MODELS
 from pseudo_label import sure_pixels
 from runs.pairs import pseudo_verdict
-from scoring.bootstrap import Gain
+from scoring.gains import Gain
 from stages import LEARN, NETWORKS, call, checkpoint, copy_of, errors_of, train_and_score
 
 # TinyNet is never sure of all it sees.

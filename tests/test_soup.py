@@ -86,11 +86,11 @@ def test_a_soup_that_does_not_help_is_refused(scored, tmp_path: Path, capsys) ->
 
 
 def test_a_soup_that_helps_is_taken_and_followed(scored, tmp_path: Path, capsys) -> None:
-    """best.ckpt is off by 6 to one side, last.ckpt to the other: their mean is right."""
+    """best.ckpt is off by 20 to one side, last.ckpt to the other: their mean is right."""
     competition = copy_of(scored, tmp_path)
     flags = competition.flags("--epochs", "6", "--lr", "0.03", "--ema-decay", "0")
     whole = report_of(competition)["score"]
-    for name, by in (("best.ckpt", 6.0), ("last.ckpt", -6.0)):
+    for name, by in (("best.ckpt", 20.0), ("last.ckpt", -20.0)):
         shift(competition, name, by)
     assert call("Lightning_tester", flags) == 0
     spoilt = report_of(competition)["score"]

@@ -14,7 +14,7 @@ from imaging.levels import write_probs
 from measures.matching import instance_map
 from metrics import decide
 from postprocessing.rules import Rule, apply_rule, decide_by, drop_small, fill_holes
-from scoring.bootstrap import paired_gain
+from scoring.gains import paired_gain
 from scoring.nested import choose_nested, choose_plateau, fold_blocks, groups_of
 from scoring.objective import build_objective, count_values
 from scoring.oof import OofImages
@@ -322,19 +322,6 @@ def test_one_video_is_judged_by_runs_of_neighbours() -> None:
     assert groups[:5] == [groups[0]] * 5
     assert len(set(fold_blocks([0] * 50, groups))) == 5
     assert groups_of([{"img": "a"}, {"img": "b", "group": ""}]) == ["a", "b"]
-
-
-def test_the_interval_is_that_of_a_plain_bootstrap() -> None:
-    rng = np.random.default_rng(9)
-    pairs = rng.random((50, 2))
-    values = torch.stack([torch.from_numpy(pairs), torch.ones(50, 2, dtype=torch.double)], -1)
-    gain = paired_gain(values[:, 0], values[:, 1], lambda sums: sums[..., 0] / sums[..., 1])
-    differences = pairs[:, 1] - pairs[:, 0]
-    error = differences.std() / np.sqrt(50)
-    assert np.isclose(gain.gain, differences.mean())
-    assert np.allclose(
-        [gain.low, gain.high], differences.mean() + np.array([-2, 2]) * error, atol=0.02
-    )
 
 
 def test_images_of_one_group_are_no_independent_evidence() -> None:

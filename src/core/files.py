@@ -61,12 +61,12 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def without_nan(values: Any) -> Any:
-    """Plain values, nan replaced by None: JSON knows no nan."""
+    """Plain values, nan and infinity replaced by None: JSON knows neither."""
     if isinstance(values, dict):
         return {key: without_nan(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
         return [without_nan(value) for value in values]
-    return None if isinstance(values, float) and math.isnan(values) else values
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def clear_parts(*folders: Path) -> None:

@@ -59,6 +59,12 @@ def _float(value: float | None) -> float:
     return float("nan") if value is None else float(value)
 
 
+def _interval(bounds: Sequence[float | None]) -> str:
+    """A 95 % interval; without bounds there were too few groups for one."""
+    known = [bound for bound in bounds if bound is not None]
+    return " to ".join(f"{bound:+.4f}" for bound in known) or "not enough groups to tell"
+
+
 def _score(value: float) -> Cell:
     return Cell(number(value))
 
@@ -237,7 +243,7 @@ def tuning_section(run: ReportRun) -> Section | None:
             Cell(_rule_words(step["rule"]), text=True),
             Cell(f"{step['in_sample']:+.4f}"),
             Cell(f"{step['held_out']:+.4f}"),
-            Cell(f"{step['interval'][0]:+.4f} to {step['interval'][1]:+.4f}"),
+            Cell(_interval(step["interval"])),
             Cell("taken" if step["taken"] else "not taken", mark=step["taken"]),
         ]
         for name, steps in zip(names, tuning["classes"], strict=True)

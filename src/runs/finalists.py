@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from scoring.bootstrap import Gain, paired_gain
+from scoring.gains import Gain, paired_gain
 from scoring.objective import WholeScore
 
 

@@ -11,7 +11,7 @@ from core.errors import UserError
 from runs.experiment import load_folds
 from runs.finalists import advise
 from runs.predictions import open_oof
-from scoring.bootstrap import Gain, paired_gain
+from scoring.gains import Gain, paired_gain
 from scoring.objective import WholeScore
 from scoring.oof_scores import common_images, oof_values
 

@@ -1,1 +1,1 @@
-"""Out-of-fold values, objectives, bootstrap, nesting."""
+"""Out-of-fold values, objectives, gains, nesting."""

@@ -79,7 +79,7 @@ def summary(tuned: Sequence[Class], images: OofImages, objective: Any) -> dict[s
         both = [(one.start, one.now) for one in tuned]
         sums = [[getattr(choice, which).sum(0) for choice in pair] for pair in both]
         scores = [[float(objective.score(total)) for total in pair] for pair in sums]
-        return torch.tensor(scores).mean(0).tolist()
+        return torch.tensor(scores, dtype=torch.double).mean(0).tolist()
 
     (before, inside), (_, outside) = mean("inside"), mean("outside")
     return {

@@ -13,7 +13,7 @@ from postprocessing.rules import Rule, decide_by, label_by
 from runs.experiment import build_predictor, check_same_folds, fold_path, load_folds, mask_source
 from runs.predictions import open_oof
 from runs.reports import check_same_task
-from scoring.bootstrap import paired_gain
+from scoring.gains import paired_gain
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from scoring.oof_scores import oof_values, read_truth

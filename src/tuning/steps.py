@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from postprocessing.rules import Rule
-from scoring.bootstrap import Gain, paired_gain
+from scoring.gains import Gain, paired_gain
 from scoring.nested import choose_nested, sum_blocks
 from scoring.objective import count_values
 

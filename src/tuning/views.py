@@ -19,7 +19,7 @@ from runs.experiment import (
 )
 from runs.reports import check_same_task
 from runs.scored import trained_folds
-from scoring.bootstrap import Gain, paired_gain
+from scoring.gains import Gain, paired_gain
 from scoring.nested import choose_nested, fold_blocks, groups_of, sum_blocks
 from scoring.objective import WholeScore
 from scoring.oof_scores import read_truth

@@ -15,7 +15,7 @@ from postprocessing.rules import Rule
 from runs.experiment import load_folds, mask_source
 from runs.predictions import open_oof
 from runs.reports import Blend, Report
-from scoring.bootstrap import Gain, paired_gain
+from scoring.gains import Gain, paired_gain
 from scoring.nested import choose_nested, fold_blocks, sum_blocks
 from scoring.objective import WholeScore
 from scoring.oof import OofImages

@@ -1,0 +1,63 @@
+"""Intervals of gains: they are Student's, and keep their level from two groups up."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from scoring.gains import Gain, paired_gain
+
+
+def ratio(sums: torch.Tensor) -> torch.Tensor:
+    """The mean of scores that are kept as (score, 1)."""
+    return sums[..., 0] / sums[..., 1]
+
+
+def gain_of(differences: np.ndarray, groups: np.ndarray | None = None) -> Gain:
+    """The gain of images whose scores differ by `differences`."""
+    before = torch.ones(len(differences), 2, dtype=torch.double)
+    after = before.clone()
+    after[:, 0] += torch.from_numpy(differences)
+    return paired_gain(before, after, ratio, groups=groups)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 50])
+def test_the_interval_is_students_t(count: int) -> None:
+    differences = np.random.default_rng(count).normal(0.01, 0.1, count)
+    twin = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    gain = gain_of(differences)
+    assert (gain.gain, gain.groups) == (pytest.approx(differences.mean()), count)
+    assert (gain.low, gain.high) == (pytest.approx(twin.low), pytest.approx(twin.high))
+
+
+def test_groups_of_one_size_are_their_means() -> None:
+    effects = np.random.default_rng(1).normal(0.01, 0.1, 10)
+    images = np.repeat(effects, 20) + np.random.default_rng(2).normal(0, 0.1, 200)
+    gain = gain_of(images, np.repeat(np.arange(10), 20))
+    twin = stats.ttest_1samp(images.reshape(10, 20).mean(1), 0).confidence_interval(0.95)
+    assert (gain.low, gain.high) == (pytest.approx(twin.low), pytest.approx(twin.high))
+
+
+@pytest.mark.parametrize("sizes", ["equal", "unequal"])
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 20])
+def test_what_is_nothing_is_called_real_as_rarely_as_promised(count: int, sizes: str) -> None:
+    rng, rounds = np.random.default_rng(count), 1500
+    real = 0
+    for _ in range(rounds):
+        many = rng.integers(1, 30, count) if sizes == "unequal" else np.full(count, 4)
+        groups = np.repeat(np.arange(count), many)
+        images = rng.normal(size=count)[groups] + rng.normal(size=len(groups))
+        real += gain_of(images, groups).real
+    # 2.5 % are promised; three standard errors of the simulation above it.
+    assert real / rounds < 0.025 + 3 * np.sqrt(0.025 * 0.975 / rounds)
+
+
+def test_a_gain_of_every_group_is_real() -> None:
+    differences = np.random.default_rng(3).normal(0.1, 0.01, 40)
+    assert gain_of(differences, np.repeat(np.arange(4), 10)).real
+
+
+def test_one_group_cannot_tell() -> None:
+    gain = gain_of(np.full(5, 0.1), np.zeros(5, int))
+    assert not gain.real
+    assert "not enough groups to tell" in str(gain)
