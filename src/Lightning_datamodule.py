@@ -202,10 +202,21 @@ class Loader(DataLoader):
     """A DataLoader that raises a worker's UserError as it was raised there."""
 
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        batches = super().__iter__()
+        try:
+            for batch in batches:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            workers = getattr(batches, "_workers", ())
+            if all(worker.is_alive() for worker in workers):
+                raise
+            raise UserError(
+                f"a data-loading process died ({str(error).splitlines()[0]}): the system ended it "
+                "for want of memory, or /dev/shm is too small. Use --num-workers 0, or smaller "
+                "batches"
+            ) from error
 
 
 def build_loader(dataset: Dataset, loader: LoaderSpec, **sampling: Any) -> DataLoader:

@@ -154,10 +154,11 @@ def slim_checkpoint(path: Path) -> None:
     """Drops optimiser and raw weights from best.ckpt, four fifths of it: the rest predicts."""
     import torch
 
+    from training.checkpoints import write_checkpoint
+
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     kept = {"state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version"}
-    with writing(path) as part:
-        torch.save({key: value for key, value in checkpoint.items() if key in kept}, part)
+    write_checkpoint(path, {key: value for key, value in checkpoint.items() if key in kept})
 
 
 def check_resumable(path: Path, module: Any) -> dict[str, Any]:

@@ -36,10 +36,11 @@ def test_ci_calls_the_commands_of_the_readme(command):
 
 
 def test_recipes_hold_known_flags():
+    from core.flag_files import expand_flag_files
     from core.flags import build_parser
 
     for recipe in sorted((ROOT / "recipes").glob("*.args")):
-        _, unknown = build_parser("").parse_known_args([f"@{recipe}"])
+        _, unknown = build_parser("").parse_known_args(expand_flag_files([f"@{recipe}"]))
         assert unknown == [], recipe.name
 
 

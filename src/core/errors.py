@@ -1,7 +1,9 @@
 """How a mistake is told: one clear line, all problems of one pass together, exit code 2."""
 
 import difflib
+import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -49,15 +51,54 @@ def pick(table: Mapping[str, T], name: str, what: str) -> T:
     raise UserError(f"unknown {what} {name!r}.{nearest(name, table)} Known: {known}")
 
 
+# What helps against errors of the system, by errno.
+REMEDIES = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there, the quota is used up",
+    errno.EFBIG: "the file system or ulimit -f allows no larger file",
+    errno.EACCES: "give yourself the right to it, or choose another --output or --logs",
+    errno.EPERM: "give yourself the right to it, or choose another --output or --logs",
+    errno.EROFS: "choose another --output or --logs, this one is read-only",
+    errno.EMFILE: "raise the limit: ulimit -n 4096",
+    errno.ENFILE: "the system has too many open files",
+    errno.EISDIR: "a folder is where a file should be: move it away",
+    errno.ENOTDIR: "a file is where a folder should be: move it away",
+    errno.EEXIST: "a file is where a folder should be: move it away",
+}
+
+
+def system_error_line(error: OSError) -> str:
+    """An error of the system in one line: which file, what happened, what helps."""
+    path = f"{error.filename}: " if error.filename else ""
+    remedy = REMEDIES.get(error.errno or 0, "")
+    return f"{path}{error.strerror or error}{': ' + remedy if remedy else ''}"
+
+
 def script(main: Callable[..., int]) -> Callable[..., int]:
-    """Wraps a script's main(argv): a UserError becomes its message on stderr and exit code 2."""
+    """Wraps a script's main(argv): what a user can mend is one line on stderr and exit code 2.
+
+    Ctrl-C ends with 130, as shells have it.
+    """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
-            return main(argv)
+            code = main(argv)
+            sys.stdout.flush()  # a closed pipe is told here, not by the interpreter at its end
+            return code
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            line = str(error)
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at its end
+            line = "stdout was closed before the end: nothing of the work is lost"
+        except OSError as error:
+            line = system_error_line(error)
+        except MemoryError:
+            line = "out of memory: a smaller batch, crop or --num-workers 0 takes less"
+        except KeyboardInterrupt:
+            print("stopped: the same command goes on", file=sys.stderr)
+            return 130
+        print(f"error: {line}", file=sys.stderr)
+        return 2
 
     return wrapped

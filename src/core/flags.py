@@ -11,14 +11,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from core.errors import UserError, nearest, raise_all
-from core.knobs import HEADLINE, PREFIX, ROOT, SRC, ConfigError, read_knobs
+from core.flag_files import expand_flag_files
+from core.knobs import HEADLINE, PREFIX, SRC, ConfigError, read_knobs
 from core.memory import keep_freed_memory
-from core.recipes import find_recipe, load_recipe
+from core.recipes import load_recipe
 
 ALIASES = {"TRAIN_FOLDS": ("--folds", "--fold")}
 AddArguments = Callable[[argparse.ArgumentParser], None]
@@ -43,14 +43,6 @@ def number(low: float, high: float = math.inf, kind: type = int) -> Callable[[st
 
 
 class _Parser(argparse.ArgumentParser):
-    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        import shlex
-
-        try:
-            return shlex.split(arg_line, comments=True)
-        except ValueError as error:
-            return self.error(f"flag file line {arg_line!r}: {error}")
-
     def error(self, message: str) -> Any:
         flag = message.removeprefix("argument ")
         raise UserError(flag if flag != message else f"{self.prog}: {message}")
@@ -64,7 +56,6 @@ def build_parser(
         usage="%(prog)s [@file] [--knob value ...]",
         description=description,
         epilog="Precedence: flag or @file > SEG_NAME in the environment > src/config.py.",
-        fromfile_prefix_chars="@",
         allow_abbrev=False,
         **options,
     )
@@ -84,28 +75,6 @@ def build_parser(
             help=f"{comment} Default: {default}".replace("%", "%%"),
         )
     return parser
-
-
-def _find_flag_files(argv: Sequence[str]) -> list[str]:
-    """Flag files named from the repository root are found from any working directory."""
-    found = []
-    for arg in argv:
-        if arg.startswith("@") and not Path(arg[1:]).is_file() and (ROOT / arg[1:]).is_file():
-            arg = f"@{ROOT / arg[1:]}"
-        found.append(arg)
-    return found
-
-
-def _read_recipe(words: Sequence[str]) -> list[str]:
-    """The words with the flags of `--recipe x` before them, so that others win."""
-    before: list[str] = []
-    for at, word in enumerate(words):
-        flag, _, name = word.partition("=")
-        if flag == "--recipe":
-            name = name or next(iter(words[at + 1 : at + 2]), "")
-            path = Path(f"{find_recipe(name)}.args") if name else None
-            before += [f"@{path}"] if path and path.is_file() else []
-    return [*before, *words]
 
 
 def _unknown_words(
@@ -214,7 +183,7 @@ def load_config(
         UserError: an unknown flag or variable, a text that does not fit, a value out of range;
             all of them at once.
     """
-    words = _read_recipe(_find_flag_files(sys.argv[1:] if argv is None else argv))
+    words = expand_flag_files(sys.argv[1:] if argv is None else argv)
     others: dict[str, str] = {}
     if verbs:
         verb, words = _choose_verb(words, verbs, verb)

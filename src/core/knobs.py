@@ -14,6 +14,8 @@ from core.errors import UserError, nearest
 PREFIX = "SEG_"
 SRC = Path(__file__).resolve().parents[1]
 ROOT = SRC.parent
+# What a text may raise on its way to a value: ast.literal_eval has many words for it.
+BAD_TEXT = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError)
 HEADLINE = "the configuration does not hold:"
 T = TypeVar("T")
 # The mark of a knob that may differ between two sessions of one run: it changes where, how fast or
@@ -75,7 +77,7 @@ def _parse_union(text: str, arms: tuple[Any, ...]) -> Any:
     for arm in sorted(arms, key=lambda arm: (arm is str or arm is Path, arm is not NoneType)):
         try:
             return parse(text, arm)
-        except (ValueError, KeyError, SyntaxError):
+        except BAD_TEXT:
             continue
     raise ValueError(text)
 
@@ -131,7 +133,7 @@ def apply_environment(knobs: dict[str, Any]) -> list[str]:
             continue
         try:
             knobs[name] = parse(text, kinds[name])
-        except (ValueError, KeyError, SyntaxError):
+        except BAD_TEXT:
             near = _near_choice(text, kinds[name])
             problems.append(f"{name}: got {text!r}, need {kind_name(kinds[name])}.{near}")
     return problems

@@ -8,12 +8,14 @@ import cv2
 import numpy as np
 
 from core.errors import UserError
+from core.gates import is_whole_number
 
 Order = Literal["column", "row"]
 Size = tuple[int, int]
 
 # Texts read at once by `rle_areas`.
 TOGETHER = 1000
+LARGEST = np.iinfo(np.int64).max
 EMPTY_TEXTS = frozenset({"", "-1", "-", "nan", "none", "<na>"})
 
 
@@ -117,7 +119,8 @@ def _areas_together(texts: Sequence[object], names: Sequence[str]) -> np.ndarray
     joined = " ".join(str(texts[at]) for at in filled)
     counts = np.array([str(texts[at]).count(" ") + 1 for at in filled], np.int64)
     numbers = _read_numbers(joined)
-    if not filled or len(numbers) != counts.sum() or (counts % 2).any():
+    odd = (counts % 2).any() or (numbers == LARGEST).any()
+    if not filled or len(numbers) != counts.sum() or odd:
         return np.array(
             [rle_area(text, name=img) for text, img in zip(texts, names, strict=True)], np.int64
         )
@@ -139,7 +142,8 @@ def rle_runs(
         return starts, lengths
     ends = starts + lengths
     pixels = size[0] * size[1]
-    bad = (starts < 0) | (lengths <= 0) | (ends > pixels)
+    # A sum beyond int64 is negative: each of the two is held against the image, too.
+    bad = (starts < 0) | (starts >= pixels) | (lengths <= 0) | (lengths > pixels) | (ends > pixels)
     bad[1:] |= starts[1:] < ends[:-1]
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
@@ -178,8 +182,9 @@ def _numbers(text: object, name: str) -> np.ndarray:
         need = f"got {text!r}, need text like '12 3 40 5': read the column as str"
         raise RunError(name, "syntax", need)
     numbers = _read_numbers(text)
-    # fromstring stops quietly at the first token it cannot read, hence the count.
-    if len(numbers) != text.count(" ") + 1:
+    # fromstring stops quietly at the first token it cannot read, hence the count; what it cannot
+    # hold it cuts to the largest int64.
+    if len(numbers) != text.count(" ") + 1 or (numbers == LARGEST).any():
         numbers = np.array([_number(token, at, name) for at, token in enumerate(text.split())])
     if len(numbers) % 2:
         need = "need pairs 'start length': the text is cut off or in another format"
@@ -195,14 +200,13 @@ def _read_numbers(text: str) -> np.ndarray:
 
 
 def _number(token: str, at: int, name: str) -> int:
-    try:
+    if is_whole_number(token):
         return int(token)
-    except ValueError:
-        what = (
-            f"token {at + 1} (run {at // 2 + 1}) is {token!r}, need whole numbers "
-            "'start length start length': the text is cut off or in another format"
-        )
-        raise RunError(name, "syntax", what) from None
+    what = (
+        f"token {at + 1} (run {at // 2 + 1}) is {token[:40]!r}, need whole numbers "
+        "'start length start length': the text is cut off or in another format"
+    )
+    raise RunError(name, "syntax", what)
 
 
 def _fault(

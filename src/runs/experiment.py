@@ -14,6 +14,7 @@ from typing import Any
 from competition.spec import SHIPPED_TABLE, Competition
 from core.errors import UserError, pick, raise_all
 from core.files import clear_parts, write_json
+from core.gates import id_problem
 from core.knobs import PREFIX, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
 
@@ -101,11 +102,12 @@ def read_folds_table(path: Path) -> Any:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
     raise_all([f"{path.name}: no column {name}" for name in missing], "run src/folds.py again:")
-    wrong = table["img"][~table["kfold"].str.fullmatch(r"-1|\d+")]
-    raise_all(
-        [f"{img}: kfold must be a whole number, 0 and up or -1" for img in wrong],
-        f"{path.name} was changed by hand; run src/folds.py again:",
-    )
+    wrong = table["img"][~table["kfold"].str.fullmatch(r"-1|[0-9]{1,6}")]
+    twice = table["img"][table["img"].duplicated()].unique()
+    problems = [f"{img}: kfold must be a whole number, 0 to 999999 or -1" for img in wrong]
+    problems += [f"{img}: stands in two rows: one image, one fold" for img in twice]
+    problems += [problem for img in table["img"] if (problem := id_problem(img))]
+    raise_all(problems, f"{path.name} was changed by hand; run src/folds.py again:")
     table["kfold"] = table["kfold"].astype(int)
     return table
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from core.errors import UserError
-from core.files import writing
 from postprocessing.rules import Rule, decide_by, label_by
 from runs.experiment import build_predictor, check_same_folds, fold_path, load_folds, mask_source
 from runs.predictions import open_oof
@@ -17,6 +16,7 @@ from scoring.gains import paired_gain
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from scoring.oof_scores import oof_values, read_truth
+from training.checkpoints import write_checkpoint
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -71,8 +71,8 @@ def write_soup(folder: Path, target: Path) -> None:
     if missing:
         raise UserError(f"no {missing[0]}: a soup needs best.ckpt and last.ckpt of every fold")
     best, last = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
-    with writing(target) as part:
-        torch.save({**best, "state_dict": mix(best["state_dict"], last["state_dict"])}, part)
+    mixed = mix(best["state_dict"], last["state_dict"])
+    write_checkpoint(target, {**best, "state_dict": mixed})
 
 
 def plain_rules(config: Any) -> list[Rule]:

@@ -1,0 +1,81 @@
+"""Files of flags: @recipes/x.args, and --recipe x, read into words."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from core.errors import UserError, nearest
+from core.knobs import ROOT
+from core.recipes import find_recipe
+
+# A recipe has some fifty words.
+MOST_WORDS = 5000
+LARGEST = 1 << 20
+
+
+def expand_flag_files(words: Sequence[str]) -> list[str]:
+    """The words with those of every @file in its place, and of --recipe before all, so others win.
+
+    Raises:
+        UserError: a file that is not there, is no text, includes itself or holds too much.
+    """
+    recipes = [f"@{path}" for path in _recipes_in(words)]
+    expanded: list[str] = []
+    for word in _expand([*recipes, *words], ()):
+        expanded.append(word)
+        if len(expanded) > MOST_WORDS:
+            raise UserError(f"more than {MOST_WORDS} words of flags: a recipe has some fifty")
+    return expanded
+
+
+def _recipes_in(words: Sequence[str]) -> Iterator[Path]:
+    for at, word in enumerate(words):
+        flag, _, name = word.partition("=")
+        if flag == "--recipe":
+            name = name or next(iter(words[at + 1 : at + 2]), "")
+            path = Path(f"{find_recipe(name)}.args") if name else None
+            if path and path.is_file():
+                yield path
+
+
+def _expand(words: Sequence[str], inside: tuple[Path, ...]) -> Iterator[str]:
+    for word in words:
+        if word.startswith("@"):
+            path = _find(word[1:])
+            if path in inside:
+                chain = " -> ".join(file.name for file in (*inside, path))
+                raise UserError(f"{path}: a file of flags includes itself: {chain}")
+            yield from _expand(_read(path), (*inside, path))
+        else:
+            yield word
+
+
+def _find(name: str) -> Path:
+    """A file as it is named, or from the repository root, so that any working directory will do."""
+    for path in (Path(name), ROOT / name):
+        if path.is_file():
+            return path.resolve()
+    known = sorted(path.name for path in (ROOT / "recipes").glob("*.args"))
+    raise UserError(
+        f"@{name}: no such file of flags.{nearest(Path(name).name, known)} recipes/ holds "
+        f"{', '.join(known)}"
+    )
+
+
+def _read(path: Path) -> list[str]:
+    data = path.read_bytes()
+    if len(data) > LARGEST:
+        raise UserError(f"{path}: {len(data)} bytes are no file of flags")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}): save it as UTF-8") from None
+    if "\0" in text:
+        raise UserError(f"{path}: holds a zero byte, it is no text (or UTF-16: save it as UTF-8)")
+    words = []
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            words += shlex.split(line, comments=True)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: {error}: {line.strip()[:80]}") from None
+    return words

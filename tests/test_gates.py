@@ -1,0 +1,234 @@
+"""What comes from outside: one line and exit code 2, whatever a text, a file or the system does."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import SRC, Competition, run_python
+from core.errors import UserError, script
+from core.flags import load_config
+from core.gates import id_problem, is_whole_number
+from imaging.rle import rle_areas, rle_decode
+from Lightning_datamodule import LoaderSpec, build_loader
+from runs.experiment import load_folds
+from training.checkpoints import write_checkpoint
+
+
+def line_of(flags: list[str]) -> str:
+    with pytest.raises(UserError) as error:
+        load_config(flags)
+    return str(error.value)
+
+
+# ---------------------------------------------------------------- numbers and ids
+
+
+@pytest.mark.parametrize("text", ["0", "7", "-1", "123456789012345678"])
+def test_whole_numbers(text: str) -> None:
+    assert is_whole_number(text)
+
+
+@pytest.mark.parametrize("text", ["", "1_0", "１", "٣", "1.0", " 1", "1" * 30, "0x1", "nan"])
+def test_what_is_no_whole_number(text: str) -> None:
+    assert not is_whole_number(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("9223372036854775807 5", "5 9223372036854775807", "99999999999999999999 1"),
+        *("9223372036854775800 9223372036854775800", "1_0 5", "１ 2", "3 ٣"),
+    ],
+)
+def test_run_lengths_beyond_any_image_are_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        rle_decode(text, (4, 5))
+
+
+@pytest.mark.parametrize("text", ["1 2 9223372036854775807 9223372036854775807", "1 1_0"])
+def test_areas_of_such_texts_are_refused(text: str) -> None:
+    with pytest.raises(UserError):
+        rle_areas(["1 2", text], ["a", "b"])
+
+
+@pytest.mark.parametrize("img", ["../up", "/root/x", "a/b", "a\\b", "a\nb", "..", "", "x" * 300])
+def test_an_id_names_one_file_of_the_output_folder(img: str) -> None:
+    assert id_problem(img)
+    assert id_problem("car_01.v2 (3)") is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("img", "../../escaped", "no slash"),
+        ("img", "/tmp/escaped", "no slash"),
+        ("kfold", "1" * 30, "whole number"),
+        ("kfold", "１", "whole number"),
+        ("kfold", "1_0", "whole number"),
+    ],
+)
+def test_a_fold_table_by_hand(competition: Competition, column: str, value: str, told: str) -> None:
+    path = competition.output / "train_folds.csv"
+    table = competition.table.astype(str)
+    table.loc[0, column] = value
+    table.to_csv(path, index=False)
+    config, _ = load_config(competition.flags())
+    with pytest.raises(UserError, match=told):
+        load_folds(config)
+
+
+def test_one_image_in_two_folds_is_a_leak(competition: Competition) -> None:
+    path = competition.output / "train_folds.csv"
+    table = competition.table.copy()
+    table.loc[1, "img"] = table.loc[0, "img"]
+    table.to_csv(path, index=False)
+    config, _ = load_config(competition.flags())
+    with pytest.raises(UserError, match="stands in two rows"):
+        load_folds(config)
+
+
+# ---------------------------------------------------------------- recipes and variables
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"--epochs 3 @{path}", "includes itself"),
+        (b"--epochs\x003", "zero byte"),
+        ("--epochs 3 # pensées".encode("latin-1"), "not UTF-8"),
+        ("--epochs 3".encode("utf-16"), "not UTF-8"),
+        (b"--run 'a", "line 1: No closing quotation"),
+        (b"--epochs 3\n" * 10000, "words of flags"),
+    ],
+)
+def test_a_file_of_flags_that_is_none(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "x.args"
+    path.write_bytes(content.replace(b"{path}", str(path).encode()))
+    assert told in line_of([f"@{path}"])
+
+
+def test_a_file_of_flags_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "inner.args").write_text("--lr 0.5")
+    path = tmp_path / "x.args"
+    path.write_bytes(f"--epochs 3  # few\n@{tmp_path}/inner.args".encode("utf-8-sig"))
+    config, _ = load_config([f"@{path}"])
+    assert (config.EPOCHS, config.LR) == (3, 0.5)
+
+
+def test_a_file_of_flags_that_is_not_there() -> None:
+    assert "demo.args" in line_of(["@recipes/dem0.args"])
+
+
+@pytest.mark.parametrize("text", ["-----1", "-" * 5000 + "1", "{" * 5000, "{[]: 1}", "__import__"])
+def test_a_variable_of_nonsense(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEG_MASK_VALUES", text)
+    assert "MASK_VALUES" in line_of([])
+
+
+# ---------------------------------------------------------------- the system
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.csv"), "x.csv: No space left"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "give yourself the right"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "move it away"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line(
+    error: BaseException, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @script
+    def main(argv: object) -> int:
+        raise error
+
+    assert main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+
+
+def test_ctrl_c_is_not_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
+    @script
+    def main(argv: object) -> int:
+        raise KeyboardInterrupt
+
+    assert main() == 130
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+CLOSED = """
+import sys
+from core.errors import script
+@script
+def main(argv=None):
+    for _ in range(100000):
+        print("a line")
+    return 0
+raise SystemExit(main())
+"""
+
+
+def test_a_closed_stdout_is_one_line() -> None:
+    import subprocess
+
+    words = [sys.executable, "-c", CLOSED]
+    env = {**os.environ, "PYTHONPATH": str(SRC)}
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        (line,) = process.stderr.read().splitlines()
+        assert process.wait() == 2
+    assert "stdout was closed" in line
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import torch
+from training.checkpoints import write_checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
+try:
+    write_checkpoint(Path(sys.argv[1]), {"a": torch.zeros(100000)})
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
+def test_a_checkpoint_on_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    write_checkpoint(path, {"a": torch.ones(3)})
+    done = run_python("-c", FULL, str(path), PYTHONPATH=str(SRC))
+    assert done.stdout.strip() == os.strerror(errno.EFBIG), done.stderr
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best.ckpt"]
+    assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
+
+
+class Killed(torch.utils.data.Dataset):
+    """Its worker is ended by the system, as for want of memory."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        os.kill(os.getpid(), 9)
+        return np.zeros(1)
+
+
+def test_a_worker_that_the_system_ended_is_one_line() -> None:
+    loader = build_loader(Killed(), LoaderSpec(num_workers=1), batch_size=1)
+    with pytest.raises(UserError, match="--num-workers 0"):
+        list(loader)
