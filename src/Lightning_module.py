@@ -10,13 +10,14 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from core.errors import UserError
+from core.errors import UserError, reason_of
 from data.specs import DataSpec
 from losses import build_loss
 from metrics import Evidence, build_metric, decide
 from model_dispatcher import build_model, encoder_of
 from networks.outputs import logits_of
 from postprocessing.rules import Rule, label_by
+from training.finite import check_weights
 from training.optimizers import build_optimizer
 from training.schedules import build_scheduler
 
@@ -295,22 +296,23 @@ def load_module(path: Path) -> SegmentationModule:
     A .safetensors file is one that kernel.py exported, with its .json beside it.
 
     Raises:
-        UserError: no such file, or not a checkpoint of this project.
+        UserError: no such file, not a checkpoint of this project, or weights that are no numbers.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint {path}. Train this fold first: src/Lightning_trainer.py")
     try:
         if path.suffix == ".safetensors":
-            return _load_exported(path)
-        module = SegmentationModule.load_from_checkpoint(
-            path, map_location="cpu", weights_only=True
-        )
+            module = _load_exported(path)
+        else:
+            module = SegmentationModule.load_from_checkpoint(
+                path, map_location="cpu", weights_only=True
+            )
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"{path} does not load: {reason}. It must be a best.ckpt or last.ckpt of this project, "
-            "or an export of kernel.py, whole and unchanged"
+            f"{path} does not load: {reason_of(error)}. It must be a best.ckpt or "
+            "last.ckpt of this project, or an export of kernel.py, whole and unchanged"
         ) from error
+    check_weights(module, str(path))
     return module.eval()
 
 
@@ -320,4 +322,4 @@ def _load_exported(path: Path) -> SegmentationModule:
     described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     module = SegmentationModule(**described["module"])
     module.load_state_dict(load_file(path), strict=True)
-    return module.eval()
+    return module

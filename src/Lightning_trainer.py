@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, script
+from core.errors import UserError, reason_of, script
 from core.files import clear_parts, write_json, writing
 from core.flags import load_config
 from core.knobs import knob_values
@@ -56,25 +56,26 @@ def build_callbacks(config: Any, folder: Path, mode: str, *, layout: Any = None)
     from pytorch_lightning.callbacks import (
         LambdaCallback,
         LearningRateMonitor,
-        ModelCheckpoint,
         Timer,
         TQDMProgressBar,
         WeightAveraging,
     )
 
     from training.callbacks import build_extras
+    from training.checkpoints import MovableCheckpoint
     from training.console import EpochLines, on_terminal
+    from training.finite import Finite
     from training.memory_format import ChannelsLast
 
     checkpoints = folder / "checkpoints"
-    best = ModelCheckpoint(
+    best = MovableCheckpoint(
         checkpoints,
         filename="best",
         monitor=f"val_{config.METRIC}",
         mode=mode,
         enable_version_counter=False,
     )
-    last = ModelCheckpoint(
+    last = MovableCheckpoint(
         checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     name = folder.name.replace("_", " ")
@@ -82,7 +83,7 @@ def build_callbacks(config: Any, folder: Path, mode: str, *, layout: Any = None)
     final = LambdaCallback(on_train_epoch_start=validate_last_epoch)
     # The layout before the moving average, which copies the network.
     memory = ChannelsLast(config.CHANNELS_LAST, config.TRAIN_BATCH_SIZE, layout)
-    callbacks = [best, LearningRateMonitor("step"), Timer(), shown, final, memory]
+    callbacks = [best, Finite(name), LearningRateMonitor("step"), Timer(), shown, final, memory]
     if config.EMA_DECAY:
         callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
     if config.COMPILE != "off":
@@ -165,7 +166,7 @@ def check_resumable(path: Path, module: Any) -> dict[str, Any]:
     """Makes sure that a checkpoint goes on with this module; returns the notes in it.
 
     Raises:
-        UserError: it is cut off, or of another network.
+        UserError: it is cut off, of another network, or holds weights that are no numbers.
     """
     import torch
 
@@ -174,11 +175,16 @@ def check_resumable(path: Path, module: Any) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state, name = checkpoint["state_dict"], checkpoint["hyper_parameters"]["model_name"]
     except Exception as error:
-        raise UserError(f"{path} cannot be read: {error}. {remedy}") from error
+        raise UserError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
     ours = {key: value.shape for key, value in module.state_dict().items()}
     if {key: value.shape for key, value in state.items()} != ours:
         raise UserError(
             f"{path} holds {name}, this run trains {module.hparams.model_name}. {remedy}"
+        )
+    wrong = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    if wrong:
+        raise UserError(
+            f"{path}: {wrong[0]} holds nan or infinity, the training diverged. {remedy}"
         )
     return checkpoint["hyper_parameters"].get("notes") or {}
 
@@ -203,6 +209,7 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
     from Lightning_module import build_module
     from runs.experiment import mask_source
     from runs.pseudo import read_pseudo_rows
+    from training.finite import check_weights
     from training.recomputation import recompute_blocks
 
     folder = fold_path(config, fold)
@@ -226,6 +233,7 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
         notes={"run": config.RUN, "fold": fold, "config": knob_values(config)},
     )
     notes = check_resumable(last, module) if last.is_file() else {}
+    check_weights(module, f"ENCODER_WEIGHTS={config.ENCODER_WEIGHTS}")
     if config.GRADIENT_CHECKPOINTING:
         recompute_blocks(module.model)
     if is_main_process():
@@ -249,14 +257,11 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
     """Leaves the fold's folder as the next stage wants it; finished.json is written last.
 
     Raises:
-        UserError: the folder was moved after the last epoch: Lightning forgets its best score then.
+        UserError: best.ckpt is gone.
     """
     best = trainer.checkpoint_callbacks[0]
-    if best.best_model_score is None:
-        raise UserError(
-            f"{folder} was moved after its last epoch: move it back to where it was trained, or "
-            "delete it to train this fold again"
-        )
+    if best.best_model_score is None or not (folder / "checkpoints" / "best.ckpt").is_file():
+        raise UserError(f"{folder} has no best.ckpt: delete it to train this fold again")
     timer = next(callback for callback in trainer.callbacks if hasattr(callback, "time_elapsed"))
     summary = {
         "fold": fold,

@@ -4,6 +4,7 @@ import difflib
 import errno
 import functools
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -34,6 +35,16 @@ def raise_all(problems: Sequence[str], headline: str) -> None:
     if len(problems) > SHOWN:
         lines.append(f"  ... and {len(problems) - SHOWN} more of the same pass")
     raise UserError("\n".join([headline, *lines]))
+
+
+def reason_of(error: BaseException) -> str:
+    """A library's error in one short line.
+
+    torch's advice to read a pickle that may run code is not handed on.
+    """
+    if isinstance(error, pickle.UnpicklingError):
+        return "it holds more than plain tensors and values, which could run code: it is not read"
+    return " ".join(str(error).split())[:300]
 
 
 def pick(table: Mapping[str, T], name: str, what: str) -> T:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from core.errors import UserError
+from core.errors import UserError, reason_of
 
 
 def load_encoder_weights(encoder: nn.Module, path: Path) -> None:
@@ -60,7 +60,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         return loaded.get("state_dict", loaded)
     except Exception as error:
-        raise UserError(f"ENCODER_WEIGHTS: {path} cannot be read: {error}") from error
+        raise UserError(f"ENCODER_WEIGHTS: {path} cannot be read: {reason_of(error)}") from error
 
 
 def _fit_stem(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

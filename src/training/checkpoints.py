@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from core.files import writing
@@ -42,6 +43,37 @@ def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
             if stream.error:
                 raise stream.error from None
             raise
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint that knows its best score wherever its folder is moved to.
+
+    Lightning compares the folder with the one before and forgets the score when they differ: the
+    next epoch, however bad, would then take the best network's place.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """That of ModelCheckpoint, so that checkpoints of before are understood."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The state with its files where they are now; none of a best network that is gone."""
+        before, now = state_dict.get("dirpath"), str(self.dirpath)
+        best_path = state_dict.get("best_model_path", "")
+        if best_path and not (Path(now) / Path(best_path).name).is_file():
+            return
+
+        def moved(path: str) -> str:
+            return str(Path(now) / Path(path).name) if path else path
+
+        state = dict(state_dict)
+        if before is not None and before != now:
+            names = ("best_model_path", "kth_best_model_path", "last_model_path")
+            state |= {name: moved(state_dict.get(name, "")) for name in names}
+            best = state_dict.get("best_k_models", {})
+            state |= {"dirpath": now, "best_k_models": {moved(k): v for k, v in best.items()}}
+        super().load_state_dict(state)
 
 
 class CheckpointFiles(TorchCheckpointIO):
