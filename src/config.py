@@ -49,10 +49,16 @@ RLE_COLUMN: str = "auto"
 CLASS_COLUMN: str = "auto"
 # The number that class 0 has in CLASS_COLUMN: 1 when the competition counts from one.
 CLASS_BASE: int = 0
-# Order in which pixels are numbered: Carvana goes row by row, most others column by column.
-RLE_ORDER: Literal["row", "column"] = "row"
-# Number of the first pixel, 0 or 1.
-RLE_BASE: int = 1
+# Order in which run lengths number the pixels; auto: in which TRAIN_CSV's masks are whole, told by
+# folds.py; where nothing tells, column.
+RLE_ORDER: Literal["auto", "row", "column"] = "auto"
+# Number of the first pixel, 0 or 1; none = 0 if TRAIN_CSV has a pixel 0, else 1.
+RLE_BASE: int | None = None
+# Whether a start counts from the end of the run before (SIIM); none = by TRAIN_CSV.
+RLE_RELATIVE: bool | None = None
+# Images of TRAIN_PATH without a row in a table of run lengths: skip them, or empty masks, as in a
+# table that lists positives only.
+ABSENT: Literal["skip", "empty"] = "skip"
 # What stands for an empty mask in a submission: nothing, "-1", "1 0"...
 RLE_EMPTY: Free[str] = ""
 # A row of SUBMISSIONS: image, class, instance...; auto = class when the sample has a class column,
@@ -248,7 +254,7 @@ knobs.check(
             len(MODEL_STD) == CHANNELS and min(MODEL_STD) > 0,
             "one value above 0 a channel",
         ),
-        ("RLE_BASE", RLE_BASE in (0, 1), "0 or 1"),
+        ("RLE_BASE", RLE_BASE in (0, 1, None), "0, 1 or none"),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
         ("LOGGERS", bool(LOGGERS), "one logger or more: csv"),

@@ -257,6 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from competition.masks import build_masks
     from competition.probe import probe_pairs
+    from competition.run_layout import recognise_layout
     from competition.training_images import collect_images
     from runs.experiment import competition_of
     from submissions.outlook import sample_notes
@@ -264,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     competition = competition_of(config)
     outlook = sample_notes(competition)
     data = collect_images(competition)
-    table, notes = data.table, [*data.notes, *outlook]
+    table, notes = data.table, [*data.notes, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")
     probe_pairs(
         rows,

@@ -567,7 +567,7 @@ def test_row_numbers_in_front_are_dropped(tmp_path: Path) -> None:
 
 def test_mask_source_by_format(tree: Tree) -> None:
     tree.csv("img,ClassId,rle\na.png,1,1 2\na.png,2,4 1\n")
-    binary = competition_in(tree.input)
+    binary = competition_in(tree.input, rle_order="row")
     with_classes = replace(binary, task="multilabel", classes=2, class_base=1)
     row = {"img": "a", "mask": "train_masks/a_mask.gif"}
     mask = build_masks(with_classes).read(row, (2, 2))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from competition.file_masks import FileMasks, InstanceFolderMasks
 from competition.mask_source import MaskSource
 from competition.rle_masks import RleMasks
+from competition.run_layout import run_layout
 from competition.spec import Competition
 from competition.tables import AUTO, class_ids, file_stamp, image_id, train_table
 from core.errors import UserError, pick
@@ -78,6 +79,7 @@ def _group_run_lengths(competition: Competition, stamp: object) -> MaskSource:
     table, columns = train_table(competition)
     if columns.rle is None:
         raise UserError("no masks: no column of run lengths in TRAIN_CSV: set RLE_COLUMN")
+    layout = run_layout(competition)
     rows = {"img": table[columns.id].map(image_id), "rle": table[columns.rle]}
     if columns.cls and competition.task != "binary":
         rows["class"] = class_ids(table[columns.cls], competition)
@@ -85,8 +87,10 @@ def _group_run_lengths(competition: Competition, stamp: object) -> MaskSource:
         pd.DataFrame(rows),
         task=competition.task,
         classes=competition.classes,
-        order=competition.rle_order,
-        base=competition.rle_base,
+        order=layout.order,
+        base=layout.base,
+        relative=layout.relative,
+        absent_is_empty=competition.absent == "empty",
         overlap="first",  # DSB2018's nuclei share a pixel or two in five of its images
         name=competition.train_csv.name,
     )

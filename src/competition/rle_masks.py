@@ -49,12 +49,14 @@ class RleMasks(MaskSource):
         classes: int = 1,
         order: Order = "column",
         base: int = 1,
+        relative: bool = False,
         first_class: int | None = None,
         absent_is_empty: bool = False,
         overlap: Literal["error", "first"] = "error",
         name: str = "train_masks.csv",
     ):
-        self.task, self.classes, self.order, self.base = task, classes, order, base
+        self.task, self.classes = task, classes
+        self.order, self.base, self.relative = order, base, relative
         self.absent_is_empty, self.overlap, self.name = absent_is_empty, overlap, name
         ids = _class_column(table, task, classes, name)
         self.rows = _group_rows(table, ids)
@@ -119,7 +121,13 @@ class RleMasks(MaskSource):
         apart: bool = False,
     ) -> np.ndarray:
         runs = [
-            rle_runs(text, size, base=self.base, name=f"{img}, row {at + 1} of {len(rows)}")
+            rle_runs(
+                text,
+                size,
+                base=self.base,
+                relative=self.relative,
+                name=f"{img}, row {at + 1} of {len(rows)}",
+            )
             for at, (_, text) in enumerate(rows)
         ]
         none = np.empty(0, np.int64)

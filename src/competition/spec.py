@@ -31,8 +31,10 @@ class Competition:
     rle_column: str
     class_column: str
     class_base: int
-    rle_order: Literal["row", "column"]
-    rle_base: int
+    rle_order: Literal["auto", "row", "column"]
+    rle_base: int | None
+    rle_relative: bool | None
+    absent: Literal["skip", "empty"]
     rle_empty: str
     submission_rows: str
 

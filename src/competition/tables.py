@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from core.errors import UserError, nearest
 from imaging.images import IMAGE_SUFFIXES, list_images
-from imaging.rle import is_empty_rle
+from imaging.rle import is_empty_rle, rle_area
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,15 @@ RLE_TEXT = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
 # A cell of a large mask may hold 100 KB; its beginning tells as much.
 PEEK = 60
 SEPARATORS = (",", ";", "\t")
+# A cell that so many rows share is a token, no mask.
+TOKEN_ROWS = 3
+
+
+# An image's file name, and a class.
+JOINED_ID = re.compile(
+    rf"(.+(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}|\.dcm))_([^/.]+)", re.IGNORECASE
+)
+JOINED_CLASS = "class of id"
 
 
 class Columns(NamedTuple):
@@ -43,8 +52,13 @@ class SampleColumns(NamedTuple):
 
 
 def image_id(name: str) -> str:
-    """A name without folder and image suffix: 'a/b/x.jpg' is 'x', 'v1.2' stays 'v1.2'."""
+    """A name without folder and image suffix: 'a/b/x.jpg' is 'x', 'v1.2' stays 'v1.2'.
+
+    A class joined to a file name is no part of it: 'x.jpg_3' is 'x', too.
+    """
     base = name.strip().replace("\\", "/").rpartition("/")[2]
+    if joined := JOINED_ID.fullmatch(base):
+        base = joined[1]
     stem, dot, suffix = base.rpartition(".")
     return stem if stem and f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else base
 
@@ -138,9 +152,9 @@ def table_columns(
 ) -> Columns:
     """Which column is which in a training table.
 
-    auto: the id is the first; run lengths are in a column named like rle, encoded or pixels, else
-    in the last if its cells read like run lengths; the class is in a column named like class or
-    label.
+    auto: the id is the first; run lengths are in the last column named like rle, encoded or pixels
+    whose filled cells read like run lengths, else in the last whose cells do; the class is in a
+    column named like class or label.
 
     Raises:
         UserError: a named column is missing.
@@ -149,9 +163,9 @@ def table_columns(
     others = [str(c) for c in table.columns if c != first]
     rle = _named(table, rle_column, "RLE_COLUMN", name)
     if rle is None:
-        rle = next((c for c in reversed(others) if RLE_NAME.search(c)), None)
-    if rle is None and others and _looks_like_rle(table[others[-1]]):
-        rle = others[-1]
+        named = [c for c in others if RLE_NAME.search(c) and not _is_other(table[c])]
+        filled = [c for c in others if _looks_like_rle(table[c])]
+        rle = next(reversed([c for c in filled if c in named] or named or filled), None)
     cls = _named(table, class_column, "CLASS_COLUMN", name)
     if cls is None:
         cls = next((c for c in others if c != rle and CLASS_NAME.search(c)), None)
@@ -187,19 +201,62 @@ def sample_columns(
 
 
 def train_table(competition: "Competition") -> "tuple[pd.DataFrame, Columns]":
-    """TRAIN_CSV, and which of its columns is which.
+    """TRAIN_CSV, and which of its columns is which; a cell that stands for an empty mask is "".
+
+    Ids that hold a class too, as x.jpg_3, are taken apart: the class is a column of its own.
 
     Raises:
         UserError: as `read_table` and `table_columns`.
     """
+    table, columns = _train_table(competition, file_stamp(competition.train_csv))
+    return table.copy(deep=False), columns
+
+
+@functools.lru_cache(maxsize=4)
+def _train_table(competition: "Competition", stamp: object) -> "tuple[pd.DataFrame, Columns]":
     table = read_table(competition.train_csv, competition.id_column)
-    return table, table_columns(
+    columns = table_columns(
         table,
         id_column=competition.id_column,
         rle_column=competition.rle_column,
         class_column=competition.class_column,
         name=competition.train_csv.name,
     )
+    if columns.rle:
+        cells = table[columns.rle].str.strip()
+        table[columns.rle] = cells.where(~cells.isin(empty_tokens(cells)), "")
+    classes = joined_classes(table[columns.id])
+    if columns.cls is None and classes is not None:
+        table[JOINED_CLASS] = classes
+        columns = columns._replace(cls=JOINED_CLASS)
+    return table, columns
+
+
+def empty_tokens(cells: "pd.Series") -> list[str]:
+    """Cells that stand for an empty mask: known ones, and what three rows share and is no mask.
+
+    That is a word without digits (authentic), or one run of one or two pixels (1 1).
+    """
+    counts = cells.value_counts()
+
+    def is_token(cell: str) -> bool:
+        if is_empty_rle(cell):
+            return True
+        if counts[cell] < TOKEN_ROWS or len(cell) > PEEK:
+            return False
+        if not any(letter.isdigit() for letter in cell):
+            return True
+        return (
+            len(cell.split()) == 2 and RLE_TEXT.fullmatch(cell) is not None and rle_area(cell) < 3
+        )
+
+    return [str(cell) for cell in counts.index if is_token(cell)]
+
+
+def joined_classes(ids: "pd.Series") -> "list[str] | None":
+    """The class in each id of the form x.jpg_3 or x.jpg_Fish; None when an id is not so."""
+    matches = [JOINED_ID.fullmatch(text.strip()) for text in ids]
+    return [match[2] for match in matches if match] if all(matches) else None
 
 
 def read_sample(competition: "Competition") -> "tuple[pd.DataFrame, SampleColumns]":
@@ -229,6 +286,12 @@ def class_ids(cells: "pd.Series", competition: "Competition") -> "pd.Series":
     if numbers.isna().any() and competition.class_names:
         numbers = cells.map({name: at for at, name in enumerate(competition.class_names)})
     return numbers.astype(object).where(numbers.notna(), cells)
+
+
+def _is_other(cells: "pd.Series") -> bool:
+    """Whether cells are single numbers, as in width_pixels: neither run lengths nor tokens."""
+    filled = cells[~cells.map(is_empty_rle)]
+    return len(filled) > 0 and bool(filled.str.fullmatch(r"\s*[\d.]+\s*").all())
 
 
 def _looks_like_rle(cells: "pd.Series") -> bool:

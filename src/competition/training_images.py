@@ -50,15 +50,30 @@ def collect_images(competition: Competition) -> TrainingImages:
         _refuse_duplicates(ids, competition.train_csv.name, mask_format(competition))
     table = one_row_an_image(raw, ids, columns, keep_class=rows == "image")
     named = raw[columns.id].groupby(ids, sort=False).first()
+    absent = _absent_images(table, competition) if masks.several_rows else []
+    if absent:
+        added = pd.DataFrame({"img": absent}).reindex(columns=table.columns, fill_value="")
+        table = pd.concat([table, added], ignore_index=True)
     notes = _attach(table, competition, masks, raw_ids=named)
+    if absent:
+        notes.append(f"{len(absent)} images are in no row: their masks are empty (ABSENT)")
     areas = None
     if columns.rle:
         texts = raw[columns.rle]
         if columns.cls and competition.task == "multiclass":
             # Class 0 is the background there.
             texts = texts.where(raw[columns.cls].str.strip() != str(competition.class_base), "")
-        areas = sum_areas(ids, texts)
+        areas = np.append(sum_areas(ids, texts), np.zeros(len(absent), np.int64))
     return TrainingImages(table, areas, _class_rows(raw, ids, columns), notes)
+
+
+def _absent_images(table: pd.DataFrame, competition: Competition) -> list[str]:
+    """Images of TRAIN_PATH that no row names, sorted, when ABSENT says that they are empty."""
+    if competition.absent == "skip":
+        return []
+    return sorted(
+        find_names(competition.train_path, competition.image_suffix).keys() - set(table["img"])
+    )
 
 
 def _from_folder(competition: Competition) -> TrainingImages:

@@ -1,8 +1,9 @@
 """Run-length text: the `start length start length` columns of a competition's CSV."""
 
 import math
+import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +18,22 @@ Size = tuple[int, int]
 TOGETHER = 1000
 LARGEST = np.iinfo(np.int64).max
 EMPTY_TEXTS = frozenset({"", "-1", "-", "nan", "none", "<na>"})
+# One run of no pixels.
+NO_PIXELS = re.compile(r"\s*\d+\s+0\s*")
+
+
+class Layout(NamedTuple):
+    """How pixels are numbered.
+
+    Attributes:
+        order: down the columns, or along the rows.
+        base: the number of the first pixel, 0 or 1.
+        relative: a start counts from the end of the run before, not from the first pixel.
+    """
+
+    order: Order
+    base: int
+    relative: bool
 
 
 class RunError(UserError):
@@ -32,7 +49,14 @@ class RunError(UserError):
         self.rule, self.what = rule, what
 
 
-def rle_encode(mask: np.ndarray, *, order: Order = "column", base: int = 1, empty: str = "") -> str:
+def rle_encode(
+    mask: np.ndarray,
+    *,
+    order: Order = "column",
+    base: int = 1,
+    relative: bool = False,
+    empty: str = "",
+) -> str:
     """The runs of a mask as text `start length start length ...`, sorted by start.
 
     Args:
@@ -40,6 +64,7 @@ def rle_encode(mask: np.ndarray, *, order: Order = "column", base: int = 1, empt
         order: pixels are numbered down the columns ("column", most Kaggle competitions) or along
             the rows ("row", Carvana).
         base: the number of the first pixel, 1 or 0.
+        relative: starts after the first count from the end of the run before.
         empty: the text of a mask without foreground.
 
     Raises:
@@ -51,6 +76,8 @@ def rle_encode(mask: np.ndarray, *, order: Order = "column", base: int = 1, empt
     numbers = np.empty(2 * len(starts), dtype=np.int64)
     numbers[0::2] = starts + base
     numbers[1::2] = lengths
+    if relative:
+        numbers[2::2] = starts[1:] - (starts + lengths)[:-1]
     # One format call is 1.8 times faster than joining str() of each number.
     return (("%d " * len(numbers)) % tuple(numbers.tolist()))[:-1]
 
@@ -76,17 +103,23 @@ def mask_runs(mask: np.ndarray, *, order: Order = "column") -> tuple[np.ndarray,
 
 
 def rle_decode(
-    text: object, size: Size, *, order: Order = "column", base: int = 1, name: str = "run-length"
+    text: object,
+    size: Size,
+    *,
+    order: Order = "column",
+    base: int = 1,
+    relative: bool = False,
+    name: str = "run-length",
 ) -> np.ndarray:
     """The mask of a run-length text: uint8 (H, W) of {0, 1}.
 
-    `""`, `"-1"`, `"-"`, `"nan"`, None and a float nan are empty masks.
+    `""`, `"-1"`, `"-"`, `"1 0"`, `"nan"`, None and a float nan are empty masks.
 
     Raises:
         RunError: tokens that are no numbers, an odd count, runs unsorted, overlapping or out of
             the image; says which run, and what is likely wrong. `name` opens the message.
     """
-    starts, lengths = rle_runs(text, size, base=base, name=name)
+    starts, lengths = rle_runs(text, size, base=base, relative=relative, name=name)
     return paint_runs(starts, lengths, np.ones(len(starts), np.uint8), size=size, order=order)
 
 
@@ -129,7 +162,12 @@ def _areas_together(texts: Sequence[object], names: Sequence[str]) -> np.ndarray
 
 
 def rle_runs(
-    text: object, size: Size, *, base: int = 1, name: str = "run-length"
+    text: object,
+    size: Size,
+    *,
+    base: int = 1,
+    relative: bool = False,
+    name: str = "run-length",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Checked starts (from 0) and lengths of a text's runs, int64.
 
@@ -140,6 +178,8 @@ def rle_runs(
     starts, lengths = numbers[0::2] - base, numbers[1::2]
     if not len(starts):
         return starts, lengths
+    if relative:
+        starts = np.cumsum(numbers[0::2]) + np.cumsum(lengths) - lengths - base
     ends = starts + lengths
     pixels = size[0] * size[1]
     # A sum beyond int64 is negative: each of the two is held against the image, too.
@@ -166,10 +206,16 @@ def paint_runs(
     return _transpose(flat.reshape(size[1], size[0]))
 
 
+def count_outline(mask: np.ndarray) -> int:
+    """Pixel edges between mask and background: many times more when a mask is shredded."""
+    edges = (mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1])
+    return sum(map(np.count_nonzero, edges))
+
+
 def is_empty_rle(text: object) -> bool:
     """Whether a CSV cell stands for a mask without foreground."""
     if isinstance(text, str):
-        return text.strip().lower() in EMPTY_TEXTS
+        return text.strip().lower() in EMPTY_TEXTS or NO_PIXELS.fullmatch(text) is not None
     if isinstance(text, (int, float, np.number)):
         return math.isnan(text) or text == -1
     return text is None or str(text).lower() in EMPTY_TEXTS
@@ -230,7 +276,8 @@ def _fault(
     before = int(starts[at - 1]) + base
     return "sorted", (
         f"{run} begins inside or before run {at} (start {before}, length {int(lengths[at - 1])}): "
-        "runs must be sorted and apart, sort or merge them"
+        "runs must be sorted and apart: sort or merge them, or set RLE_RELATIVE=true if each start "
+        "counts from the end of the run before"
     )
 
 

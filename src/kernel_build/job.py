@@ -14,6 +14,8 @@ HOST_KNOBS = (
     *("INPUT", "OUTPUT", "LOGS", "RUN", "COMPETITION", "ENCODER_WEIGHTS"),
     *("ACCELERATOR", "DEVICES", "STRATEGY", "NUM_WORKERS"),
 )
+# The fields of imaging.rle.Layout.
+LAYOUT_KNOBS = ("RLE_ORDER", "RLE_BASE", "RLE_RELATIVE")
 UNDER_INPUT = ("TRAIN_PATH", "MASK_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV")
 
 
@@ -28,7 +30,7 @@ def travelling_knobs(config: Any) -> list[str]:
     flags = []
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name, text = variable.removeprefix(PREFIX), os.environ[variable]
-        if name in HOST_KNOBS:
+        if name in HOST_KNOBS or name in LAYOUT_KNOBS:
             continue
         if name == "RECIPE":
             # Its flags are among these already.
@@ -40,6 +42,13 @@ def travelling_knobs(config: Any) -> list[str]:
                 raise UserError(f"{name}: {text} is outside INPUT, Kaggle mounts INPUT only")
             text = Path(text).relative_to(config.INPUT).as_posix()
         flags += ["--" + name.lower().replace("_", "-"), text]
+    from competition.run_layout import run_layout
+    from runs.experiment import competition_of
+
+    # What was recognised here is told there, where TRAIN_CSV may be missing.
+    layout = run_layout(competition_of(config))
+    for name, value in zip(LAYOUT_KNOBS, layout, strict=True):
+        flags += ["--" + name.lower().replace("_", "-"), str(value).lower()]
     return flags
 
 

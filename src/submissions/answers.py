@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from competition.tables import image_id, read_table
+from competition.tables import image_id, joined_classes, read_table
 from core.errors import UserError, raise_all
 from metrics import build_metric, needs_of
 from submissions.linter import Linter
@@ -26,7 +26,9 @@ def read_answers(path: Path, linter: Linter) -> dict[str, Planes]:
     missing = [c for c in (columns.rle, columns.cls) if c and c not in table.columns]
     raise_all([f"no column {name!r}" for name in missing], f"{path}: not the sample's columns:")
     answers: dict[str, Planes] = defaultdict(lambda: defaultdict(list))
-    classes = table[columns.cls] if columns.cls else [""] * len(table)
+    classes = list(table[columns.cls]) if columns.cls else joined_classes(table[columns.id])
+    if classes is None or not linter.plan.class_of:
+        classes = [""] * len(table)
     for name, text, cls in zip(table[columns.id], table[columns.rle], classes, strict=True):
         planes = answers[image_id(name)]
         if not linter.form.is_empty(text):

@@ -37,7 +37,7 @@ def choose_format(asked: str, plan: Plan, *, foreground: int = 1) -> str:
     Raises:
         UserError: the sample's shape does not fit, or its rows cannot tell the classes apart.
     """
-    name = ("class" if plan.columns.cls else "image") if asked == AUTO else asked
+    name = ("class" if plan.class_of else "image") if asked == AUTO else asked
     form = pick(SUBMISSIONS, name, "SUBMISSION_ROWS")
     if foreground > 1 and not form.takes_classes:
         raise UserError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from competition.spec import Competition
-from competition.tables import SampleColumns, image_id, read_sample
+from competition.tables import SampleColumns, image_id, joined_classes, read_sample
 from core.errors import nearest, raise_all
 
 
@@ -16,7 +16,8 @@ class Plan:
     Attributes:
         columns: names of the id, class (or None) and run-length columns.
         header: all columns in their order.
-        rows: (id as written, class as written or "") of each row.
+        rows: (id as written, cell of the class column or "") of each row.
+        classes: class of each row, of its column or its id (x.jpg_3); "" where there is none.
         images: image ids in the order of their first row.
         rows_of: row numbers of each image.
         class_of: class index of each class text.
@@ -26,6 +27,7 @@ class Plan:
     columns: SampleColumns
     header: list[str]
     rows: list[tuple[str, str]]
+    classes: list[str]
     images: list[str]
     rows_of: dict[str, list[int]]
     class_of: dict[str, int]
@@ -41,14 +43,17 @@ def read_plan(competition: Competition) -> Plan:
     table, columns = read_sample(competition)
     ids = table[columns.id].tolist()
     texts = table[columns.cls].tolist() if columns.cls else [""] * len(ids)
+    joined = None if columns.cls else joined_classes(table[columns.id])
+    classes = joined or texts
     rows_of: dict[str, list[int]] = {}
     for at, text in enumerate(ids):
         rows_of.setdefault(image_id(text), []).append(at)
-    class_of = {} if columns.cls is None else _class_indices(competition, sorted(set(texts)))
+    known = columns.cls or joined
+    class_of = _class_indices(competition, sorted(set(classes))) if known else {}
     header = [str(name) for name in table.columns]
     rows = list(zip(ids, texts, strict=True))
     extras = {name: table[name].tolist() for name in header if name not in columns}
-    return Plan(columns, header, rows, list(rows_of), rows_of, class_of, extras)
+    return Plan(columns, header, rows, classes, list(rows_of), rows_of, class_of, extras)
 
 
 def _class_indices(competition: Competition, texts: Sequence[str]) -> dict[str, int]:

@@ -6,9 +6,19 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from competition.run_layout import run_layout
 from competition.spec import Competition
 from imaging.mask_files import mask_to_instances
-from imaging.rle import Order, RunError, Size, is_empty_rle, rle_decode, rle_encode, rle_runs
+from imaging.rle import (
+    Order,
+    RunError,
+    Size,
+    count_outline,
+    is_empty_rle,
+    rle_decode,
+    rle_encode,
+    rle_runs,
+)
 from submissions.answer_format import AnswerFormat, CellError, CellFinding, Prediction, Sampled
 from submissions.plan import Plan
 
@@ -26,10 +36,12 @@ class ImageRows(AnswerFormat):
     Attributes:
         order: in which pixels are numbered.
         base: number of the first pixel.
+        relative: a start counts from the end of the run before.
     """
 
     order: Order = "column"
     base: int = 1
+    relative: bool = False
 
     untold: ClassVar[str] = (
         "no mask in an image that is wider or higher than the other way: its shape cannot tell "
@@ -39,13 +51,8 @@ class ImageRows(AnswerFormat):
     @classmethod
     def build(cls, competition: Competition, *, task: str, classes: int) -> Self:
         """The format of a competition."""
-        return cls(
-            task=task,
-            classes=classes,
-            empty=competition.rle_empty,
-            order=competition.rle_order,
-            base=competition.rle_base,
-        )
+        layout = run_layout(competition)._asdict()
+        return cls(task=task, classes=classes, empty=competition.rle_empty, **layout)
 
     @classmethod
     def plan_problem(cls, plan: Plan) -> str:
@@ -70,7 +77,7 @@ class ImageRows(AnswerFormat):
 
     def read(self, cell: str, size: Size) -> np.ndarray:
         """The mask of run lengths."""
-        return rle_decode(cell, size, order=self.order, base=self.base)
+        return self._decode(cell, size, self.order)
 
     def is_empty(self, cell: str) -> bool:
         """The competition's token, or no run."""
@@ -83,7 +90,9 @@ class ImageRows(AnswerFormat):
             CellError: broken or outside of the image.
         """
         try:
-            starts, lengths = rle_runs(cell, size or UNKNOWN, base=self.base, name="")
+            starts, lengths = rle_runs(
+                cell, size or UNKNOWN, base=self.base, relative=self.relative, name=""
+            )
         except RunError as error:
             raise CellError(error.rule, error.what) from None
         doubts = []
@@ -92,7 +101,7 @@ class ImageRows(AnswerFormat):
                 "runs touch, decoded and encoded again they are fewer: encode the mask, not its "
                 "parts"
             )
-        elif not _is_plain(cell, starts + self.base, lengths):
+        elif not self.relative and not _is_plain(cell, starts + self.base, lengths):
             doubts.append("two spaces, a plus or leading zeros: write 'start length start ...'")
         telling = size is not None and size[0] != size[1] and len(starts) >= TELLING_RUNS
         return CellFinding(starts, lengths, doubts, telling)
@@ -114,12 +123,15 @@ class ImageRows(AnswerFormat):
 
     def _outline(self, cell: str, size: Size, order: Order) -> int:
         """Pixel edges between mask and background."""
-        mask = rle_decode(cell, size, order=order, base=self.base)
-        edges = (mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1])
-        return sum(map(np.count_nonzero, edges))
+        return count_outline(self._decode(cell, size, order))
+
+    def _decode(self, cell: str, size: Size, order: Order) -> np.ndarray:
+        return rle_decode(cell, size, order=order, base=self.base, relative=self.relative)
 
     def _encode(self, plane: np.ndarray) -> str:
-        return rle_encode(plane, order=self.order, base=self.base, empty=self.empty)
+        return rle_encode(
+            plane, order=self.order, base=self.base, relative=self.relative, empty=self.empty
+        )
 
 
 class ClassRows(ImageRows):
@@ -130,7 +142,7 @@ class ClassRows(ImageRows):
     @classmethod
     def plan_problem(cls, plan: Plan) -> str:
         """No class column in the sample."""
-        return "" if plan.columns.cls else "the sample has no class column: set CLASS_COLUMN"
+        return "" if plan.class_of else "the sample has no class column: set CLASS_COLUMN"
 
     def write(self, prediction: Prediction) -> list[str]:
         """The run lengths of each class."""
@@ -142,7 +154,7 @@ class ClassRows(ImageRows):
 
     def place(self, rows: list[int], cells: list[str], plan: Plan) -> list[tuple[int, str]]:
         """A row gets the cell of its class."""
-        return [(row, cells[plan.class_of[plan.rows[row][1]]]) for row in rows]
+        return [(row, cells[plan.class_of[plan.classes[row]]]) for row in rows]
 
 
 class InstanceRows(ImageRows):

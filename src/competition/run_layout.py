@@ -1,0 +1,188 @@
+"""How a competition's run lengths number the pixels: by the knobs, or as TRAIN_CSV shows."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from competition.spec import Competition
+from competition.tables import file_stamp, find_images, image_id, train_table
+from core.errors import UserError
+from imaging.images import image_size, read_image
+from imaging.rle import Layout, Order, RunError, Size, count_outline, rle_decode, rle_runs
+
+# Rows looked at, and square images decoded.
+LOOKED_AT, DECODED = 48, 24
+# Fewer runs tell nothing of the order.
+TELLING_RUNS = 8
+# The wrong order shreds a mask: its outline is several times as long.
+SHREDDED = 0.6
+# A coin gives a lead of so many standard deviations once in a hundred times.
+SURE = 2.6
+# Larger square images are not decoded to learn the order.
+LARGE = 30_000_000
+
+
+class Sampled(NamedTuple):
+    """A filled row of TRAIN_CSV whose image is there."""
+
+    text: str
+    size: Size
+    path: Path
+
+
+class Recognised(NamedTuple):
+    """How pixels are numbered, and what folds.py says of it."""
+
+    layout: Layout
+    notes: list[str]
+
+
+def run_layout(competition: Competition) -> Layout:
+    """How run lengths number the pixels, in TRAIN_CSV and in the answer.
+
+    Raises:
+        UserError: as `recognise_layout`.
+    """
+    return recognise_layout(competition).layout
+
+
+def recognise_layout(competition: Competition) -> Recognised:
+    """The layout of the knobs RLE_ORDER, RLE_BASE and RLE_RELATIVE, or as TRAIN_CSV shows.
+
+    Raises:
+        UserError: a broken table, or RLE_ORDER shreds the masks.
+    """
+    return _recognise(competition, file_stamp(competition.train_csv))
+
+
+@functools.lru_cache(maxsize=8)
+def _recognise(competition: Competition, stamp: object) -> Recognised:
+    cells = _filled_rows(competition) if stamp else []
+    sampled = _sample(cells, competition)
+    relative, base = competition.rle_relative, competition.rle_base
+    if relative is None:
+        relative = _are_relative([row for row in sampled if row.text.count(" ") > 2])
+    if base is None:
+        base = 0 if relative or any(text.lstrip().startswith("0 ") for _, text in cells) else 1
+    votes = [_vote(row, base, relative) for row in sampled]
+    by: dict[Order, int] = {"row": votes.count("row"), "column": votes.count("column")}
+    if competition.rle_order == "auto":
+        order, why = _choose_order(by, sampled, base, relative)
+    else:
+        order, why = competition.rle_order, "RLE_ORDER says so"
+        _refuse_shredding(order, by, competition.train_csv.name)
+    layout = Layout(order, base, relative)
+    return Recognised(layout, [f"{_told(layout)}: {why}"] if cells else [])
+
+
+def _told(layout: Layout) -> str:
+    relative = ", each start from the end of the run before" if layout.relative else ""
+    return f"run lengths number pixels by {layout.order} from {layout.base}{relative}"
+
+
+def _choose_order(
+    by: dict[Order, int], sampled: Sequence[Sampled], base: int, relative: bool
+) -> tuple[Order, str]:
+    """The order in which masks are whole; of square images the one whose edges are the image's."""
+    count = sum(by.values())
+    order: Order = "row" if by["row"] > by["column"] else "column"
+    if 4 * by[order] > 3 * count:
+        return order, f"{by[order]} of {count} masks that tell are whole so"
+    leads = [lead for row in sampled[:DECODED] if (lead := _edge_lead(row, base, relative))]
+    ahead = sum(lead > 0 for lead in leads)
+    behind = len(leads) - ahead
+    if abs(ahead - behind) >= SURE * max(len(leads), 1) ** 0.5:
+        order = "column" if ahead > behind else "row"
+        return order, f"so {max(ahead, behind)} of {len(leads)} masks follow edges of their images"
+    return "column", "no mask tells, most competitions do so; look at test_dataset.py, RLE_ORDER"
+
+
+def _refuse_shredding(order: Order, by: dict[Order, int], name: str) -> None:
+    other: Order = "row" if order == "column" else "column"
+    count = sum(by.values())
+    if by[other] >= 3 and 4 * by[other] > 3 * count:
+        raise UserError(
+            f"RLE_ORDER={order} shreds the masks of {name}: {by[other]} of {count} that tell are "
+            f"whole when pixels are numbered by {other}. Set RLE_ORDER={other}, or auto"
+        )
+
+
+def _filled_rows(competition: Competition) -> list[tuple[str, str]]:
+    """Image id and run lengths of the rows of TRAIN_CSV that are not empty."""
+    table, columns = train_table(competition)
+    if columns.rle is None:
+        return []
+    filled = table[columns.rle] != ""
+    pairs = zip(table[columns.id][filled], table[columns.rle][filled], strict=True)
+    return [(image_id(img), text) for img, text in pairs]
+
+
+def _sample(cells: Sequence[tuple[str, str]], competition: Competition) -> list[Sampled]:
+    """Rows evenly picked from those of many runs, else of all, whose image has a readable head."""
+    try:
+        images = find_images(competition.train_path, competition.image_suffix)
+    except (UserError, OSError):
+        return []  # told where images are needed
+    many = [row for row in cells if row[1].count(" ") >= 2 * TELLING_RUNS - 1] or list(cells)
+    rows = [row for row in many if row[0] in images]
+    sampled = []
+    for img, text in rows[:: -(-len(rows) // LOOKED_AT) or 1]:
+        try:
+            sampled.append(Sampled(text, image_size(images[img]), images[img]))
+        except UserError:
+            continue
+    return sampled
+
+
+def _are_relative(rows: Sequence[Sampled]) -> bool:
+    """Whether most texts are no sorted runs, but fit their image as gaps and lengths."""
+    return 2 * sum(_fits(row, True) and not _fits(row, False) for row in rows) > len(rows)
+
+
+def _fits(row: Sampled, relative: bool) -> bool:
+    try:
+        rle_runs(row.text, row.size, base=0, relative=relative)
+    except RunError as error:
+        # Whole sorted runs with the last pixel of base 1 fit, too.
+        return not relative and error.rule == "bounds"
+    return True
+
+
+def _vote(row: Sampled, base: int, relative: bool) -> Order | None:
+    """The order in which a mask is whole and the other shreds it; None when that is unknown."""
+    if row.size[0] == row.size[1] or row.text.count(" ") < 2 * TELLING_RUNS - 1:
+        return None
+    try:
+        column, by_row = (count_outline(mask) for mask in _decode_both(row, base, relative))
+    except RunError:
+        return None
+    if column < SHREDDED * by_row:
+        return "column"
+    return "row" if by_row < SHREDDED * column else None
+
+
+def _edge_lead(row: Sampled, base: int, relative: bool) -> float | None:
+    """How much stronger the image's edges are under the mask's outline by column than by row."""
+    if row.size[0] != row.size[1] or row.size[0] * row.size[1] > LARGE:
+        return None
+    try:
+        column, by_row = _decode_both(row, base, relative)
+        grey = read_image(row.path, channels=1)[:, :, 0].astype(np.float32)
+    except UserError:
+        return None
+    return _edge_strength(grey, column) - _edge_strength(grey, by_row)
+
+
+def _decode_both(row: Sampled, base: int, relative: bool) -> tuple[np.ndarray, np.ndarray]:
+    column = rle_decode(row.text, row.size, order="column", base=base, relative=relative)
+    return column, column.reshape(-1, order="F").reshape(row.size)
+
+
+def _edge_strength(grey: np.ndarray, mask: np.ndarray) -> float:
+    """Mean step of grey values across the mask's outline."""
+    down, right = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+    steps = np.abs(np.diff(grey, axis=0))[down].sum() + np.abs(np.diff(grey, axis=1))[right].sum()
+    return float(steps / max(np.count_nonzero(down) + np.count_nonzero(right), 1))
