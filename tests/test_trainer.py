@@ -261,16 +261,6 @@ def test_a_run_that_stopped_at_bad_files_may_begin_otherwise(competition: Compet
     assert main(competition.flags("--fold", "0", "--lr", "0.02")) == 2
 
 
-def test_a_fold_moved_before_it_was_closed_is_told(
-    competition: Competition, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(competition.flags("--fold", "0")) == 0
-    (fold_of(competition) / "finished.json").unlink()
-    elsewhere = competition.logs.rename(competition.root / "elsewhere")
-    assert main(competition.flags("--fold", "0", "--logs", str(elsewhere))) == 2
-    assert "was moved after its last epoch" in told(capsys)
-
-
 def test_folds_first(competition: Competition, capsys: pytest.CaptureFixture[str]) -> None:
     (competition.output / "train_folds.csv").unlink()
     assert main(competition.flags()) == 2
