@@ -205,6 +205,8 @@ THRESHOLD: Free[float] = 0.5
 TTA: Free[tuple[str, ...]] = ()
 # Objects of fewer pixels are dropped from a submission.
 MIN_AREA: Free[int] = 0
+# Pixels that one picture may have; 0 = by this machine's memory. A file of a few kB may claim more.
+MAX_PIXELS: Free[int] = 0
 # A test image that cannot be read: stop with an error, or submit an empty mask for it.
 UNREADABLE: Free[Literal["stop", "empty"]] = "stop"
 # Masks of the test images kept as PNG in output/<RUN>/masks/.
@@ -284,6 +286,7 @@ knobs.check(
         ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),
         ("NUM_WORKERS", NUM_WORKERS >= -1, "0 or more, or -1 for auto"),
         ("THRESHOLD", 0 < THRESHOLD < 1, "a probability between 0 and 1"),
+        ("MAX_PIXELS", MAX_PIXELS >= 0, "0 or more pixels"),
         ("MIN_AREA", MIN_AREA >= 0, "0 or more pixels"),
     ],
 )

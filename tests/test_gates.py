@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -232,3 +233,113 @@ def test_a_worker_that_the_system_ended_is_one_line() -> None:
     loader = build_loader(Killed(), LoaderSpec(num_workers=1), batch_size=1)
     with pytest.raises(UserError, match="--num-workers 0"):
         list(loader)
+
+
+# ---------------------------------------------------------------- bombs and odd files
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims that size."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b""))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def gif_of(width: int, height: int) -> bytes:
+    import struct
+
+    screen = b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\x00\x00" + bytes(6)
+    frame = b"," + struct.pack("<HHHH", 0, 0, width, height) + b"\x00"
+    return screen + frame + b"\x02\x02\x4c\x01\x00;"
+
+
+def tiff_of(width: int, height: int) -> bytes:
+    import struct
+
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 8), (259, 3, 1), (262, 3, 1)]
+    tags += [(273, 4, 8), (277, 3, 1), (278, 4, height), (279, 4, 1)]
+    body = struct.pack("<H", len(tags))
+    for tag, kind, value in tags:
+        body += struct.pack("<HHI", tag, kind, 1) + struct.pack("<I", value)
+    return b"II*\x00" + struct.pack("<I", 8) + body + b"\x00" * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("x.png", png_of(100000, 100000)),
+        ("x.gif", gif_of(65535, 65535)),
+        ("x.tif", tiff_of(100000, 100000)),
+    ],
+)
+def test_a_few_bytes_that_claim_gigabytes(tmp_path: Path, name: str, data: bytes) -> None:
+    from imaging.images import read_image
+    from imaging.mask_files import MaskRules, read_mask_file
+
+    path = tmp_path / name
+    path.write_bytes(data)
+    for read in (read_image, lambda path: read_mask_file(path, MaskRules("binary"))):
+        with pytest.raises(UserError, match="MAX_PIXELS"):
+            read(path)
+
+
+def test_max_pixels_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.memory import largest_picture
+    from imaging.images import read_image
+
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((20, 30), np.uint8))
+    assert read_image(tmp_path / "x.png").shape == (20, 30, 3)
+    monkeypatch.setenv("SEG_MAX_PIXELS", "500")
+    largest_picture.cache_clear()
+    with pytest.raises(UserError, match="claims 30 x 20"):
+        read_image(tmp_path / "x.png")
+    monkeypatch.undo()
+    largest_picture.cache_clear()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders")
+def test_a_pipe_among_the_images(tmp_path: Path) -> None:
+    from imaging.images import list_images, read_image
+
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "x.png").write_bytes(b"x")
+    assert list(list_images(tmp_path)) == ["x"]
+    with pytest.raises(UserError, match="no file"):
+        read_image(tmp_path / "pipe.png")
+
+
+@pytest.mark.parametrize(
+    "values", [{"size": [10**9, 10**9]}, {"classes": 10**9}, {"std": [0.0] * 3}, {"mean": [0.5]}]
+)
+def test_a_checkpoint_that_claims_the_impossible(values: dict[str, object]) -> None:
+    from data.specs import DataSpec
+
+    with pytest.raises(UserError, match=next(iter(values))):
+        DataSpec.from_dict({**DataSpec().to_dict(), **values})
+
+
+def test_a_changed_manifest_is_noticed(tmp_path: Path) -> None:
+    import json
+
+    from kernel_side.mount import Job, find_bundle
+
+    folder = tmp_path / "input" / "datasets" / "me" / "b"
+    folder.mkdir(parents=True)
+    (folder / "w.json").write_text("{}")
+    from kernel_build.bundle import write_manifest
+
+    write_manifest(folder, kind="infer", reports={})
+    job = Job("c", "me/b")
+    assert find_bundle(job, tmp_path).files
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["w.json"]["sha256"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="changed since"):
+        find_bundle(job, tmp_path)

@@ -206,5 +206,7 @@ def load_config(
         raise ConfigError(problems + error.problems) from None
     raise_all(problems, HEADLINE)
     load_recipe()
+    if config.MAX_PIXELS:  # the readers of pictures ask the environment, in every process
+        os.environ.setdefault(PREFIX + "MAX_PIXELS", str(config.MAX_PIXELS))
     keep_freed_memory()
     return config, args

@@ -1,9 +1,12 @@
-"""What glibc's allocator does with freed memory: it should keep it."""
+"""Memory: what glibc's allocator does with what is freed, and how large a picture may be."""
 
 import ctypes
+import functools
 import os
 import sys
 
+# Bytes a pixel while a picture is decoded: four channels, and a copy in another order.
+DECODING = 8
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -24,3 +27,17 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+@functools.cache
+def largest_picture() -> int:
+    """Pixels that a picture may have: MAX_PIXELS, else what half of the memory decodes."""
+    asked = int(os.environ.get("SEG_MAX_PIXELS", "0"))
+    return asked or physical_memory() // 2 // DECODING
+
+
+def physical_memory() -> int:
+    """Bytes of memory of this machine; 8 GB where nobody can ask."""
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 8 << 30

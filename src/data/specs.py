@@ -5,7 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from competition.mask_source import Row as Row
+from core.errors import raise_all
 from imaging.geometry import Size
+
+# Of what a network sees at once, pixels.
+LARGEST_SIDE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -45,4 +49,24 @@ class DataSpec:
         plain: dict[str, Any] = {
             key: tuple(v) if isinstance(v, list) else v for key, v in values.items()
         }
-        return cls(**plain)
+        spec = cls(**plain)
+        spec.check()
+        return spec
+
+    def check(self) -> None:
+        """Makes sure that the values are ones a network can have: a file may claim any.
+
+        Raises:
+            UserError: lists those that are not.
+        """
+        rules = {
+            "task": self.task in ("binary", "multiclass", "multilabel"),
+            "classes": 1 <= self.classes <= 254,
+            "channels": 1 <= self.channels <= 1024,
+            "bits": self.bits in (8, 16),
+            "mean": len(self.mean) == self.channels,
+            "std": len(self.std) == self.channels and min(self.std, default=0) > 0,
+            "size": len(self.size) == 2 and all(1 <= side <= LARGEST_SIDE for side in self.size),
+        }
+        wrong = [f"{name} {getattr(self, name)!r}" for name, holds in rules.items() if not holds]
+        raise_all(wrong, "the data of a network is not possible:")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from core.errors import UserError
+from core.memory import largest_picture
 from imaging.tiff import (
     ORIENTATION,
     check_deep_colours,
@@ -101,7 +103,7 @@ def list_images(folder: str | Path) -> dict[str, str]:
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if _is_image(e.name) and not e.is_dir())
+            names = sorted(e.name for e in entries if _is_image(e.name) and e.is_file())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: no such folder of images") from None
     found: dict[str, str] = {}
@@ -124,12 +126,15 @@ def read_complete(path: str | Path) -> bytes:
             differ by version in whether they fill what is missing with grey, without a word.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{path}: is no file (a folder, pipe or device): take it away")
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
     name = Path(path).name
     if not data:
         raise UserError(f"{name}: the file is empty: download it again")
+    check_declared(data, name)
     # An EXIF thumbnail ends with the same marker, hence the order of the last scan and last end.
     jpeg_cut = (
         data.startswith(b"\xff\xd8\xff")
@@ -143,6 +148,28 @@ def read_complete(path: str | Path) -> bytes:
             "download it again"
         )
     return data
+
+
+def check_declared(data: bytes, name: str) -> None:
+    """Makes sure that a picture of the size its header claims fits into memory.
+
+    Raises:
+        UserError: it does not: a few kilobytes may claim 100,000 pixels a side.
+    """
+    try:
+        if is_tiff(data):
+            height, width = tiff_size(tiff_page(io.BytesIO(data), name))
+        else:
+            with Image.open(io.BytesIO(data)) as picture:
+                width, height = picture.size
+    except DECODE_FAULTS:
+        return  # the decoder says what is wrong; a UserError is told as it is
+    most = largest_picture()
+    if width * height > most:
+        raise UserError(
+            f"{name}: claims {width} x {height} pixels in {len(data)} bytes, this machine takes "
+            f"{most} pixels a picture: take it away, or raise MAX_PIXELS if it is right"
+        )
 
 
 def unreadable(name: str, reason: object = "") -> UserError:

@@ -9,7 +9,6 @@ import csv
 import hashlib
 import importlib.metadata
 import io
-import json
 import re
 import shutil
 import zipfile
@@ -20,7 +19,7 @@ from typing import Any
 
 from core.errors import UserError, raise_all
 from core.files import write_json, writing
-from kernel_side.mount import MANIFEST, file_hash
+from kernel_side.mount import MANIFEST, bundle_id_of, file_hash
 from runs.reports import Report
 
 METADATA = "dataset-metadata.json"
@@ -160,8 +159,7 @@ def write_manifest(folder: Path, **more: Any) -> str:
         if path.name not in (MANIFEST, METADATA)
     }
     content = {**more, "files": files}
-    text = json.dumps(content, sort_keys=True)
-    content["bundle_id"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    content["bundle_id"] = bundle_id_of(content)
     write_json(folder / MANIFEST, content)
     return content["bundle_id"]
 

@@ -131,6 +131,8 @@ def find_bundle(job: Job, root: Path | None = None) -> Bundle:
     others = []
     for path in manifests:
         manifest = json.loads(path.read_text(encoding="utf-8"))
+        if bundle_id_of(manifest) != manifest.get("bundle_id"):
+            raise UserError(f"{path} was changed since it was made: upload the bundle again")
         if not job.bundle_id or manifest.get("bundle_id") == job.bundle_id:
             return Bundle(manifest, _find_files(path.parent, manifest))
         others.append(manifest.get("bundle_id"))
@@ -138,6 +140,12 @@ def find_bundle(job: Job, root: Path | None = None) -> Bundle:
         f"{job.source} is of another version: mounted bundle {others[0]}, this notebook needs "
         f"{job.bundle_id}. Upload the new version, wait until it is ready, then run again"
     )
+
+
+def bundle_id_of(manifest: dict[str, Any]) -> str:
+    """The id that a manifest's own content asks for."""
+    content = {key: value for key, value in manifest.items() if key != "bundle_id"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _find_files(folder: Path, manifest: dict[str, Any]) -> dict[str, Path]:
