@@ -92,23 +92,22 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_metrics(self) -> None:
         """Builds the competition's metric, and Dice and IoU beside it; override to log more."""
-        names = dict.fromkeys([self.recipe.metric, "dice", "iou"])
-        self.metrics = nn.ModuleDict(
-            {
-                name: build_metric(
-                    name,
-                    task=self.spec.task,
-                    classes=self.spec.classes,
-                    class_names=self.spec.class_names,
-                )
-                for name in names
-            }
+        self.metric_names = list(dict.fromkeys([self.recipe.metric, "dice", "iou"]))
+        # A list: a name such as fbeta:beta=0.5 has a point, which no module's name may have.
+        self.metrics = nn.ModuleList(
+            build_metric(
+                name,
+                task=self.spec.task,
+                classes=self.spec.classes,
+                class_names=self.spec.class_names,
+            )
+            for name in self.metric_names
         )
 
     @property
     def metric(self) -> Any:
         """The competition's own metric, which best.ckpt follows."""
-        return self.metrics[self.recipe.metric]
+        return self.metrics[0]
 
     def configure_optimizers(self) -> Any:
         """OPTIMIZER with the encoder at its own rate, and SCHEDULER."""
@@ -227,7 +226,7 @@ class SegmentationModule(pl.LightningModule):
             objects=lambda: (self._objects(probs, mask), batch["instances"]),
         )
         metric: Any
-        for name, metric in self.metrics.items():
+        for name, metric in zip(self.metric_names, self.metrics, strict=True):
             evidence.add_to(metric)
             shown = name == self.recipe.metric
             self.log(f"{stage}_{name}", metric, on_epoch=True, on_step=False, prog_bar=shown)

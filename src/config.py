@@ -140,7 +140,8 @@ GATE: Literal["none", "head"] = "none"
 LOSS: str = "bce+dice"
 # Weight of each class in the loss; empty = all alike.
 CLASS_WEIGHTS: tuple[float, ...] = ()
-# The row of METRICS that best.ckpt follows: the competition's own.
+# The row of METRICS that best.ckpt follows: the competition's own; arguments after a colon:
+# dataset_fbeta:beta=0.5, miou:only=1/2 (classes by number).
 METRIC: str = "dice"
 # Passes over the training images; more while the validation score still rises.
 EPOCHS: int = 20

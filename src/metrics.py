@@ -11,9 +11,13 @@ mask        update(mask, target): the decided mask and the truth, both int64
 counts      update(counts=...): `count` of the batch, made once for all that need it
 instances   update(matches=...): objects found and missed, `match_images`
 
+A name may carry arguments of its row: `dataset_fbeta:beta=0.5`, `miou:only=1/2/5` (classes by
+their numbers), `dice:empty=0` (what a class in neither mask scores; nan leaves it out).
+
 To take something else, add a property to `Evidence` and a line to its `taken_by`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -24,9 +28,18 @@ from torchmetrics import Metric
 
 from core.errors import UserError, pick
 from measures.matching import InstanceMetric, Match, match_images
-
-IGNORE = 255
-Score = Callable[[Tensor, Tensor, Tensor], Tensor]
+from measures.pixels import (
+    DatasetMetric,
+    ImageMetric,
+    count,
+    dice,
+    f_beta,
+    iou,
+    iou_cut,
+    iou_ladder,
+    precision,
+    recall,
+)
 
 
 def decide(probs: Tensor, *, task: str, threshold: float | Sequence[float] = 0.5) -> Tensor:
@@ -45,201 +58,6 @@ def decide(probs: Tensor, *, task: str, threshold: float | Sequence[float] = 0.5
         return probs.argmax(1)
     limits = torch.as_tensor(threshold, dtype=probs.dtype, device=probs.device)
     return (probs > limits.view(-1, 1, 1)).to(torch.uint8)
-
-
-def confusion(mask: Tensor, target: Tensor, classes: int) -> Tensor:
-    """Pixels (B, K, K) int64 of each target id (rows) and decided id (columns), 255 left out.
-
-    Raises:
-        ValueError: an id that is neither a class nor 255.
-    """
-    batch, cells = len(target), classes * classes
-    mask, target = mask.long().flatten(1), target.long().flatten(1)
-    valid = target != IGNORE
-    highest = int(torch.maximum(mask.max(), target.where(valid, 0).max()))
-    if highest >= classes:
-        raise ValueError(f"class id {highest} in a mask, need 0 to {classes - 1}, or {IGNORE}")
-    cell = target * classes + mask + cells * torch.arange(batch, device=target.device)[:, None]
-    # Boolean indexing copies; one spare bin for the ignored pixels is several times faster.
-    counts = torch.bincount(cell.where(valid, batch * cells).flatten(), minlength=batch * cells + 1)
-    return counts[:-1].view(batch, classes, classes)
-
-
-def count(mask: Tensor, target: Tensor, *, task: str, classes: int) -> Tensor:
-    """True positive, false positive and false negative pixels of each image and class.
-
-    Returns:
-        (B, K, 3) int64.
-
-    Raises:
-        ValueError: shapes that differ or do not fit the task, ids out of range.
-    """
-    shape = tuple(mask.shape)
-    fits = mask.ndim == 3 if task == "multiclass" else shape[1:2] == (classes,) and mask.ndim == 4
-    if not fits or shape != tuple(target.shape):
-        need = "(B, H, W)" if task == "multiclass" else f"(B, {classes}, H, W)"
-        got = f"mask {shape} and target {tuple(target.shape)}"
-        raise ValueError(f"{task} metric got {got}, need {need} twice")
-    if task == "multiclass":
-        table = confusion(mask, target, classes)
-        tp, decided, true = table.diagonal(dim1=1, dim2=2), table.sum(1), table.sum(2)
-    else:
-        positive, truth = mask.bool().flatten(2), target.bool().flatten(2)
-        tp, decided, true = (positive & truth).sum(2), positive.sum(2), truth.sum(2)
-    return torch.stack([tp, decided - tp, true - tp], dim=-1)
-
-
-def dice(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
-    """2 tp / (2 tp + fp + fn); nan where a class is in neither mask."""
-    return 2 * tp / (2 * tp + fp + fn)
-
-
-def iou(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
-    """tp / (tp + fp + fn); nan where a class is in neither mask."""
-    return tp / (tp + fp + fn)
-
-
-def precision(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
-    """tp / (tp + fp); 0 where a class is only in the target, nan where it is in neither mask."""
-    return (tp / (tp + fp)).where((tp + fp > 0) | (fn == 0), 0.0)
-
-
-def recall(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
-    """tp / (tp + fn); 0 where a class is only in the decision, nan where it is in neither mask."""
-    return (tp / (tp + fn)).where((tp + fn > 0) | (fp == 0), 0.0)
-
-
-class MaskMetric(Metric):
-    """What the pixel metrics share: counts of a batch, class names.
-
-    Args:
-        task: "binary", "multiclass" or "multilabel".
-        classes: K.
-        class_names: K names for `per_class`; None or no name numbers them.
-        score: (tp, fp, fn) to score.
-
-    Raises:
-        UserError: another number of names than classes, or a name twice.
-    """
-
-    higher_is_better = True
-    full_state_update = False
-    needs = "counts"
-
-    def __init__(
-        self, task: str, classes: int, class_names: Sequence[str] | None = None, *, score: Score
-    ) -> None:
-        super().__init__()
-        names = list(class_names or map(str, range(classes)))
-        if len(set(names)) != classes or len(names) != classes:
-            raise UserError(f"got class names {names}, need {classes} different ones")
-        self.task, self.classes, self.class_names, self.score = task, classes, names, score
-
-    def count(self, mask: Tensor, target: Tensor) -> Tensor:
-        """(B, K, 3) pixels of each image and class: what every pixel metric is made of."""
-        return count(mask, target, task=self.task, classes=self.classes)
-
-    def update(
-        self,
-        mask: Tensor | None = None,
-        target: Tensor | None = None,
-        *,
-        counts: Tensor | None = None,
-    ) -> None:
-        """Adds a batch: masks and targets, or their `count`, so that several metrics count once."""
-        if counts is None:
-            assert mask is not None, "update needs masks and targets, or counts"
-            assert target is not None, "update needs masks and targets, or counts"
-            counts = self.count(mask, target)
-        self.add_counts(counts)
-
-    def add_counts(self, counts: Tensor) -> None:
-        """Adds counts (B, K, 3) to the states."""
-        raise NotImplementedError
-
-    def class_scores(self, counts: Tensor) -> Tensor:
-        """(B, K) scores of each image and class; nan where undefined."""
-        return self.score(*counts.unbind(-1))
-
-    def image_scores(self, counts: Tensor) -> Tensor:
-        """(B,) mean of an image's class scores; nan when none is defined."""
-        return self.class_scores(counts).nanmean(1)
-
-    def per_image(self, mask: Tensor, target: Tensor) -> Tensor:
-        """`image_scores` of masks (see `decide`) and targets."""
-        return self.image_scores(self.count(mask, target))
-
-    def per_class(self) -> dict[str, float]:
-        """Score of each class over the data set; nan for a class that is absent everywhere."""
-        return dict(zip(self.class_names, self.class_means().tolist(), strict=True))
-
-    def class_means(self) -> Tensor:
-        """(K,) scores over the data set so far."""
-        raise NotImplementedError
-
-
-class ImageMetric(MaskMetric):
-    """Mean over images of the score of each.
-
-    Binary and multilabel: an empty decision on an empty mask is 1, and the mean is over all pairs
-    of image and class. Multiclass: an image's score is the mean over the classes in its mask or
-    decision; an image that is ignored as a whole counts for nothing.
-    """
-
-    image_sum: Tensor
-    images: Tensor
-    class_sum: Tensor
-    class_images: Tensor
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for name, size in (("image", ()), ("class", (self.classes,))):
-            self.add_state(f"{name}_sum", torch.zeros(size), dist_reduce_fx="sum")
-            states = "images" if name == "image" else "class_images"
-            self.add_state(states, torch.zeros(size, dtype=torch.long), dist_reduce_fx="sum")
-
-    def class_scores(self, counts: Tensor) -> Tensor:
-        scores = super().class_scores(counts)
-        return scores if self.task == "multiclass" else scores.nan_to_num(nan=1.0)
-
-    def add_counts(self, counts: Tensor) -> None:
-        scores = self.class_scores(counts)
-        images = scores.nanmean(1)
-        self.image_sum += images.nansum()
-        self.images += (~images.isnan()).sum()
-        self.class_sum += scores.nansum(0)
-        self.class_images += (~scores.isnan()).sum(0)
-
-    def compute(self) -> Tensor:
-        """Scalar 0-1; nan before any image has a score."""
-        return self.image_sum / self.images
-
-    def class_means(self) -> Tensor:
-        return self.class_sum / self.class_images
-
-
-class DatasetMetric(MaskMetric):
-    """The score of all pixels pooled over the data set for each class, then the mean of classes.
-
-    A class absent from all masks and all decisions is nan and left out of the mean.
-    """
-
-    counts: Tensor
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        zeros = torch.zeros(self.classes, 3, dtype=torch.long)
-        self.add_state("counts", zeros, dist_reduce_fx="sum")
-
-    def add_counts(self, counts: Tensor) -> None:
-        self.counts += counts.sum(0)
-
-    def compute(self) -> Tensor:
-        """Scalar 0-1; nan when every class is absent."""
-        return self.class_means().nanmean()
-
-    def class_means(self) -> Tensor:
-        return self.score(*self.counts.unbind(-1))
 
 
 class Evidence:
@@ -300,9 +118,18 @@ def needs_of(metric: Metric) -> str:
     return getattr(metric, "needs", "mask")
 
 
-Builder = Callable[[str, int, Sequence[str] | None], Metric]
+Builder = Callable[..., Metric]
 
-# Each row is called with (task, classes, class_names).
+
+def _f_beta(base: Builder, *args: Any, beta: float = 2.0, **kwargs: Any) -> Metric:
+    return base(*args, score=partial(f_beta, beta=beta), **kwargs)
+
+
+def _iou_cut(*args: Any, cut: float = 0.65, **kwargs: Any) -> Metric:
+    return ImageMetric(*args, score=partial(iou_cut, cut=cut), **kwargs)
+
+
+# Each row is called with (task, classes, class_names) and the arguments in its name.
 METRICS: dict[str, Builder] = {
     "dice": partial(ImageMetric, score=dice),
     "iou": partial(ImageMetric, score=iou),
@@ -312,27 +139,48 @@ METRICS: dict[str, Builder] = {
     "miou": partial(DatasetMetric, score=iou),
     "precision": partial(DatasetMetric, score=precision),
     "recall": partial(DatasetMetric, score=recall),
+    # What is missed weighs beta² as much as what is false.
+    "fbeta": partial(_f_beta, ImageMetric),
+    "dataset_fbeta": partial(_f_beta, DatasetMetric),
+    # 0 for an image whose IoU is below the cut: ISIC 2018.
+    "iou_cut": _iou_cut,
+    # A mask counts as one object at the IoU thresholds 0.5, 0.55 ... 0.95: TGS salt.
+    "iou_ladder": partial(ImageMetric, score=iou_ladder),
+    # Pairs of image and class that are empty on both sides are left out.
+    "pair_dice": partial(ImageMetric, score=dice, empty=math.nan, pairs=True),
     # Objects: over the IoU thresholds 0.5, 0.55 ... 0.95, and above one of them.
     "map": InstanceMetric,
     "map50": partial(InstanceMetric, at=slice(0, 1)),
     "map75": partial(InstanceMetric, at=slice(5, 6)),
 }
 
+# Cheap ones that the tester reports beside METRIC.
+BESIDE = (
+    *("dice", "iou", "dataset_dice", "dataset_iou", "miou", "precision", "recall"),
+    *("map", "map50", "map75"),
+)
+
 
 def build_metric(
     name: str, *, task: str, classes: int, class_names: Sequence[str] | None = None
 ) -> Metric:
-    """A fresh metric, the row `name` of METRICS.
+    """A fresh metric, the row of METRICS that `name` begins with.
+
+    Args:
+        name: `dice`, or with arguments of the row `dataset_fbeta:beta=0.5,only=1/2`.
+        task: "binary", "multiclass" or "multilabel".
+        classes: K.
+        class_names: K names, or None.
 
     Raises:
-        UserError: an unknown name, class names that do not fit, or a row that cannot be followed.
+        UserError: an unknown name, arguments or class names that do not fit, or a row that cannot
+            be followed.
     """
-    row = pick(METRICS, name, "metric")
+    short, arguments = read_name(name)
+    row = pick(METRICS, short, "metric")
     try:
-        metric = row(task, classes, class_names)
+        metric = row(task, classes, class_names, **arguments)
     except (TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"metric {name!r} of {classes} {task} classes: {error}") from error
     if metric.higher_is_better is None:
         raise UserError(
@@ -340,3 +188,40 @@ def build_metric(
             f"{type(metric).__name__}"
         )
     return metric
+
+
+def read_name(name: str) -> tuple[str, dict[str, Any]]:
+    """The row and the arguments in a metric's name; numbers joined by / are a tuple.
+
+    Raises:
+        UserError: arguments that do not read.
+    """
+    short, *more = name.split(":")
+    arguments = {}
+    for part in ":".join(more).split(",") if more else []:
+        key, equals, text = (word.strip() for word in part.partition("="))
+        try:
+            values = [_number(word) for word in text.split("/")]
+        except ValueError:
+            values = []
+        if not (key.isidentifier() and equals and values):
+            raise UserError(
+                f"metric {name!r}: got {part!r}, need name:key=number, as in fbeta:beta=0.5 or "
+                "miou:only=1/2"
+            )
+        arguments[key] = values[0] if len(values) == 1 else tuple(values)
+    return short.strip(), arguments
+
+
+def _number(word: str) -> float:
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
+
+
+def without(name: str, key: str) -> str:
+    """The metric's name without one of its arguments."""
+    short, _, text = name.partition(":")
+    kept = [part for part in text.split(",") if part.partition("=")[0].strip() != key]
+    return ":".join([short, ",".join(kept)]) if any(kept) else short

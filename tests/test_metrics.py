@@ -12,7 +12,8 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from core.errors import UserError
 from measures.matching import instance_map
-from metrics import METRICS, Evidence, build_metric, confusion, decide
+from measures.pixels import confusion
+from metrics import METRICS, Evidence, build_metric, decide
 
 CLASSES = {"binary": 1, "multiclass": 4, "multilabel": 3}
 FORMULAS = {

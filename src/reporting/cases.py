@@ -61,15 +61,15 @@ def read_case(
 def draw_cases(config: Any, ranked: Any, table: Any, count: int = 8) -> Path:
     """cases.png: the worst images, then the best, truth in blue and prediction in orange."""
     masks, count = mask_source(config), min(count, len(ranked))
-    cases = list(ranked.head(count).itertuples()) + list(ranked.tail(count)[::-1].itertuples())
+    cases = ranked.head(count).to_dict("records") + ranked.tail(count)[::-1].to_dict("records")
     rows = {row["img"]: row for row in table.to_dict("records")}
     rules = [Rule(config.THRESHOLD, split=config.INSTANCES == "border")] * config.CLASSES
     tiles = []
     for case in cases:
-        image, truth, mask = read_case(config, rows[case.img], masks, rules)
+        image, truth, mask = read_case(config, rows[case["img"]], masks, rules)
         drawn = draw_contours(draw_contours(image, truth, TRUTH), mask, PREDICTION)
-        score = getattr(case, config.METRIC)
-        tiles.append(tile(drawn, f"{float(score or 0):.3f} {case.img}"))
+        score = float(case[config.METRIC] or 0)
+        tiles.append(tile(drawn, f"{score:.3f} {case['img']}"))
     path = config.RUN_OUTPUT / "cases.png"
     write_sheet(path, tiles)
     return path

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.files import writing
-from metrics import dice, iou, precision, recall
+from measures.pixels import dice, iou, precision, recall
 
 # False negatives weigh more than false positives, as in the loss of that name.
 ALPHA, BETA = 0.3, 0.7

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from metrics import DatasetMetric, ImageMetric, build_metric, needs_of
+from measures.pixels import DatasetMetric, ImageMetric
+from metrics import build_metric, needs_of, without
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,22 @@ class Objective:
         counts = torch.stack([tp, fp, fn], -1).double()
         if self.kind == "dataset":
             return counts
-        return self.of_scores(self.metric.score(*counts.unbind(-1)).nan_to_num(nan=1.0))
+        return self.of_scores(self.metric.class_scores(counts))
 
     def of_scores(self, scores: Tensor) -> Tensor:
         """(..., 2) values of images' own scores (...)."""
-        return torch.stack([scores.double(), torch.ones_like(scores, dtype=torch.double)], -1)
+        return score_values(scores)
 
     def score(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V); a class that is nowhere scores 1."""
         if self.kind == "dataset":
             return self.metric.score(*sums.unbind(-1)).nan_to_num(nan=1.0)
-        return sums[..., 0] / sums[..., 1]
+        return (sums[..., 0] / sums[..., 1]).nan_to_num(nan=1.0)
+
+
+def score_values(scores: Tensor) -> Tensor:
+    """(..., 2) of images' scores (...): an image without one (nan) counts for nothing."""
+    return torch.stack([scores.double().nan_to_num(), (~scores.isnan()).double()], -1)
 
 
 def build_objective(name: str) -> Objective:
@@ -49,7 +55,8 @@ def build_objective(name: str) -> Objective:
     Raises:
         UserError: an unknown name, or a metric that is not made of counts.
     """
-    metric = build_metric(name, task="binary", classes=1)
+    # Each class is scored by itself, whichever of them the metric takes.
+    metric = build_metric(without(name, "only"), task="binary", classes=1)
     if needs_of(metric) == "instances":
         return Objective(name, metric, "instances")
     for kind, base in (("image", ImageMetric), ("dataset", DatasetMetric)):
@@ -82,28 +89,18 @@ class WholeScore:
             truth: likewise, or the label image (1, H, W) for a metric of objects.
         """
         if self.kind == "instances":
-            return self._of_scores(self.metric.per_image(mask, truth)[0])
+            return score_values(self.metric.per_image(mask, truth)[0])
         return self.of_counts(self.metric.count(mask, truth)[0])
 
     def of_counts(self, counts: Tensor) -> Tensor:
         """(..., V) values of (..., K, 3) true positive, false positive, false negative pixels."""
-        if self.kind == "dataset":
-            return counts.flatten(-2).double()
-        scores = self.metric.image_scores(
-            counts.flatten(0, -3) if counts.ndim > 2 else counts[None]
-        )
-        return self._of_scores(scores.view(counts.shape[:-2]))
-
-    def _of_scores(self, scores: Tensor) -> Tensor:
-        # An image without a score (all of it ignored) counts for nothing.
-        return torch.stack([scores.double().nan_to_num(), (~scores.isnan()).double()], -1)
+        return self.metric.values(counts)
 
     def score(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V)."""
-        if self.kind == "dataset":
-            counts = sums.unflatten(-1, (-1, 3))
-            return self.metric.score(*counts.unbind(-1)).nanmean(-1)
-        return sums[..., 0] / sums[..., 1]
+        if self.kind == "instances":
+            return sums[..., 0] / sums[..., 1]
+        return self.metric.score_sums(sums)
 
 
 def count_values(objective: Objective, counts: Tensor, truth: Tensor) -> Tensor:

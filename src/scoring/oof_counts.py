@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from imaging.mask_files import IGNORE
-from metrics import confusion
+from measures.pixels import confusion
 from postprocessing.rules import Rule, decide_by, label_by
 from scoring.objective import WholeScore
 from scoring.oof import OofImages

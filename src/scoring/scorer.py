@@ -12,7 +12,7 @@ from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from data.specs import DataSpec, Row
 from imaging.mask_files import mask_to_instances
-from metrics import METRICS, Evidence, build_metric, decide, needs_of
+from metrics import BESIDE, Evidence, build_metric, decide, needs_of
 from postprocessing.rules import Rule, label_by
 
 
@@ -34,7 +34,7 @@ class Scorer:
         self.metric, self.threshold = metric, threshold
         self.rows: list[dict[str, Any]] = []
         self.metrics: dict[str, Any] = {metric: self._build(metric)}
-        for name in METRICS:
+        for name in BESIDE:
             # A row for other tasks than this one's has nothing to say here.
             with suppress(UserError):
                 built = self._build(name)

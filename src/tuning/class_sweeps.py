@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from imaging.mask_files import IGNORE
-from metrics import count
+from measures.pixels import count
 from postprocessing.rules import Rules, next_likeliest, weigh
 
 # Steps of a factor 1.19; two classes may be weighed 16 to 1 against each other.
