@@ -56,8 +56,8 @@ RLE_ORDER: Literal["auto", "row", "column"] = "auto"
 RLE_BASE: int | None = None
 # Whether a start counts from the end of the run before (SIIM); none = by TRAIN_CSV.
 RLE_RELATIVE: bool | None = None
-# Images of TRAIN_PATH without a row in a table of run lengths: skip them, or empty masks, as in a
-# table that lists positives only.
+# Images without a row in a table of run lengths, or without a mask file: skip (an error where files
+# are asked for), or empty masks, as where positives only are listed.
 ABSENT: Literal["skip", "empty"] = "skip"
 # What stands for an empty mask in a submission: nothing, "-1", "1 0"...
 RLE_EMPTY: Free[str] = ""
@@ -88,8 +88,8 @@ MODEL_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
 IMAGE_SUFFIX: str = "auto"
 # An image's mask file is its id plus this.
 MASK_SUFFIX: str = "_mask.gif"
-# A row of MASKS: image, rle, instances...; auto = files when MASK_PATH exists, else run lengths in
-# TRAIN_CSV.
+# A row of MASKS: image, rle, instances, labels, raters...; auto = files when MASK_PATH exists, else
+# run lengths in TRAIN_CSV.
 MASK_FORMAT: str = "auto"
 # Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1}; none = 0/1, 0/255 or ids.
 MASK_VALUES: dict | None = None

@@ -1,6 +1,7 @@
 """Mask files and sources, against what was written and against SciPy."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,10 +11,11 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from competition.file_masks import FileMasks, InstanceFolderMasks
+from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
 from competition.rle_masks import RleMasks
 from core.errors import UserError
 from imaging.mask_files import IGNORE, MaskRules, mask_to_instances, read_mask_file
+from imaging.palettes import voc_colours
 from imaging.rle import rle_decode, rle_encode
 from test_images import write_bands
 
@@ -49,11 +51,72 @@ def test_binary_values(tmp_path: Path, suffix: str, top: int) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp", ".tif"])
-def test_palette_keeps_its_index(tmp_path: Path, suffix: str) -> None:
-    path = _write(tmp_path / f"m{suffix}", _palette(BLOB))
-    np.testing.assert_array_equal(read_mask_file(path, BINARY), BLOB)
-    path = _write(tmp_path / f"k{suffix}", _palette(IDS))
+def test_a_palette_means_its_colours(tmp_path: Path, suffix: str) -> None:
+    path = _write(tmp_path / f"m{suffix}", _palette(IDS))
+    rules = MaskRules("multiclass", 5)
+    with pytest.raises(UserError, match=r"in colours \(0, 0, 0\), .*MASK_VALUES"):
+        read_mask_file(path, rules)
+    by_index = replace(rules, values={i: i for i in range(5)})
+    np.testing.assert_array_equal(read_mask_file(path, by_index), IDS)
+    colours = np.array(_palette(IDS).getpalette()[:15]).reshape(5, 3).tolist()
+    by_colour = replace(rules, values={tuple(c): 4 - i for i, c in enumerate(colours)})
+    np.testing.assert_array_equal(read_mask_file(path, by_colour), 4 - IDS)
+
+
+def test_pascal_vocs_palette_means_its_indices(tmp_path: Path) -> None:
+    known = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]  # as VOC lists them
+    picture = Image.fromarray(IDS).convert("P")
+    picture.putdata(IDS.ravel().tolist())
+    picture.putpalette([level for colour in known for level in colour])
+    path = _write(tmp_path / "m.png", picture)
     np.testing.assert_array_equal(read_mask_file(path, MaskRules("multiclass", 5)), IDS)
+    assert voc_colours()[255].tolist() == [224, 224, 192]
+
+
+@pytest.mark.parametrize("mask", [BLOB, BLOB * 0, BLOB * 0 + 1], ids=["blob", "black", "white"])
+@pytest.mark.parametrize("colour", [(255, 255, 255), (200, 0, 0)])
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_what_a_drawing_program_quantises(tmp_path: Path, suffix, colour, mask) -> None:
+    """Black may stand anywhere in the palette, and an all-white GIF has index 0 only."""
+    if colour != (255, 255, 255) and mask.all():
+        pytest.skip("one colour without black is not known to be foreground")
+    drawn = Image.fromarray(mask[..., None] * np.array(colour, np.uint8))
+    for name, picture in (("rgb", drawn), ("adaptive", drawn.quantize(4))):
+        path = _write(tmp_path / f"{name}{suffix}", picture)
+        np.testing.assert_array_equal(read_mask_file(path, BINARY), mask)
+
+
+def test_sixteen_bits_of_nothing_and_all(tmp_path: Path) -> None:
+    path = _write(tmp_path / "m.png", BLOB.astype(np.uint16) * 65535)
+    np.testing.assert_array_equal(read_mask_file(path, BINARY), BLOB)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_ids_in_a_lossy_file_are_refused_whatever_its_name(tmp_path: Path, suffix: str) -> None:
+    path = _write(tmp_path / f"m{suffix}", IDS)
+    path = path.rename(tmp_path / "m.png")
+    with pytest.raises(UserError, match=r"m.png: a lossy file .* export the masks as PNG"):
+        read_mask_file(path, MaskRules("multiclass", 5))
+
+
+def test_arrays_of_numpy(tmp_path: Path) -> None:
+    planes = RNG.integers(0, 2, (3, 9, 8))
+    for name, array in (("ids", IDS), ("one", BLOB[..., None]), ("planes", planes)):
+        np.save(tmp_path / f"{name}.npy", array)
+    np.save(tmp_path / "float.npy", BLOB.astype(np.float32))
+    np.save(tmp_path / "half.npy", BLOB * 0.5)
+    read = lambda name, rules: read_mask_file(tmp_path / f"{name}.npy", rules)  # noqa: E731
+    np.testing.assert_array_equal(read("ids", MaskRules("multiclass", 5)), IDS)
+    np.testing.assert_array_equal(read("one", BINARY), BLOB)
+    np.testing.assert_array_equal(read("float", BINARY), BLOB)
+    np.testing.assert_array_equal(read("planes", MaskRules("multilabel", 3)), planes)
+    with pytest.raises(UserError, match=r"holds \(3, 9, 8\), need \(H, W\): .*labels.*raters"):
+        read("planes", BINARY)
+    with pytest.raises(UserError, match="float64, need whole numbers"):
+        read("half", BINARY)
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "ids.npy").read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"cut.npy: no array"):
+        read("cut", BINARY)
 
 
 @pytest.mark.parametrize("mode", ["1", "RGB", "RGBA", "LA"])
@@ -234,6 +297,54 @@ def test_file_masks(tmp_path: Path) -> None:
     for nothing in (None, ""):
         with pytest.raises(UserError, match="car_01: has no mask file"):
             source.read({"img": "car_01", "mask": nothing}, (40, 60))
+
+
+def test_no_file_may_mean_an_empty_mask(tmp_path: Path) -> None:
+    row = {"img": "car_01", "mask": ""}
+    assert not FileMasks(BINARY, tmp_path, absent_is_empty=True).read(row, (4, 6)).any()
+    planes = FileMasks(MaskRules("multilabel", 3), tmp_path, absent_is_empty=True)
+    assert planes.read(row, (4, 6)).shape == (3, 4, 6)
+
+
+@pytest.mark.parametrize("colours", [False, True])
+def test_numbered_objects_that_touch_stay_apart(tmp_path: Path, colours: bool) -> None:
+    labels = np.array([[0, 7, 7, 300], [9, 9, 0, 300]], np.uint16)
+    drawn = labels
+    if colours:
+        drawn = np.zeros((2, 4, 3), np.uint8)
+        for number, colour in ((7, (0, 0, 255)), (9, (9, 0, 0)), (300, (255, 0, 9))):
+            drawn[labels == number] = colour
+    _write(tmp_path / "m.png", drawn)
+    source, row = LabelMasks(BINARY, tmp_path), {"img": "m", "mask": "m.png"}
+    assert source.has_objects
+    np.testing.assert_array_equal(source.read(row, (2, 4)), labels > 0)
+    found = source.objects(row, (2, 4))
+    pairs = set(zip(labels.ravel().tolist(), found.ravel().tolist(), strict=True))
+    assert len(pairs) == 4
+    assert (0, 0) in pairs
+    assert sorted(np.unique(found)) == [0, 1, 2, 3]
+    with pytest.raises(UserError, match=r"m.png: mask is \(2, 4\), image is \(4, 2\)"):
+        source.read(row, (4, 2))
+
+
+def test_a_layer_an_object(tmp_path: Path) -> None:
+    layers = np.zeros((2, 4, 6), np.uint8)
+    layers[0, :2, :3] = layers[1, 1:, 2:] = 1
+    np.save(tmp_path / "m.npy", layers)
+    source, row = LabelMasks(BINARY, tmp_path), {"img": "m", "mask": "m.npy"}
+    np.testing.assert_array_equal(source.read(row, (4, 6)), layers.any(0))
+    expected = np.where(layers[0] > 0, 1, 2 * layers[1])
+    np.testing.assert_array_equal(source.objects(row, (4, 6)), expected)
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6, 1, 3), (3, 4, 6)])
+def test_raters_vote(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    votes = RNG.integers(0, 2, (4, 6, 3))
+    array = np.moveaxis(votes, 2, 0) if shape[0] == 3 else votes.reshape(shape)
+    np.save(tmp_path / "m.npy", array.astype(np.int32))
+    source = RaterMasks(BINARY, tmp_path)
+    mask = source.read({"img": "m", "mask": "m.npy"}, (4, 6))
+    np.testing.assert_array_equal(mask, votes.sum(2) >= 2)
 
 
 def _table(*rows: tuple, columns: str = "img rle class") -> pd.DataFrame:

@@ -8,7 +8,9 @@ import numpy as np
 
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError
-from imaging.mask_files import MaskRules, read_mask_file
+from imaging.arrays import load_array
+from imaging.images import read_complete
+from imaging.mask_files import MaskRules, read_label_file, read_mask_file
 from imaging.rle import Size
 
 
@@ -20,6 +22,7 @@ class FileMasks(MaskSource):
         root: folder that relative paths start from; absolute paths stay as they are.
         suffix: what follows an image's id in the name of its mask.
         table: name of the CSV that lists the images, for messages.
+        absent_is_empty: an image without a file has an empty mask.
     """
 
     named = True
@@ -31,8 +34,10 @@ class FileMasks(MaskSource):
         *,
         suffix: str = "",
         table: str = "train_masks.csv",
+        absent_is_empty: bool = False,
     ):
         self.rules, self.root, self.suffix, self.table = rules, Path(root), suffix, table
+        self.absent_is_empty = absent_is_empty
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """The mask of the file at the row's `mask`, relative to the root.
@@ -41,12 +46,12 @@ class FileMasks(MaskSource):
             UserError: no path, an unreadable file, undeclared values, or another size than the
                 image's.
         """
-        img = row["img"]
         if not row.get("mask"):
-            raise UserError(f"{img}: has no mask file: add it or drop {img} from {self.table}")
-        path = self.root / row["mask"]
-        mask = read_mask_file(path, self.rules)
-        _check_size(path.name, mask.shape[-2:], size, f"{img} from {self.table}")
+            self._check_absent(row["img"])
+            planes = self.rules.classes if self.rules.task == "multilabel" else 0
+            return np.zeros((planes, *size) if planes else size, np.uint8)
+        mask = read_mask_file(self.root / row["mask"], self.rules)
+        self._check_size(row, mask.shape[-2:], size)
         return mask
 
     def files(self, row: Row) -> list[Path]:
@@ -56,6 +61,76 @@ class FileMasks(MaskSource):
     def expected(self, img: str) -> str:
         """The id and the suffix."""
         return img + self.suffix
+
+    def _check_absent(self, img: str) -> None:
+        if not self.absent_is_empty:
+            raise UserError(
+                f"{img}: has no mask file: add it or drop {img} from {self.table}; if its mask is "
+                "empty, set ABSENT=empty"
+            )
+
+    def _check_size(self, row: Row, mask: Sequence[int], image: Size) -> None:
+        _check_size(Path(row["mask"]).name, mask, image, f"{row['img']} from {self.table}")
+
+
+class LabelMasks(FileMasks):
+    """One file an image that numbers its objects: 0 is background, each other value or colour one.
+
+    A .npy file may also hold a layer an object, (N, H, W).
+    """
+
+    has_objects = True
+
+    def read(self, row: Row, size: Size) -> np.ndarray:
+        """uint8 (H, W) of {0, 1}: where any object is.
+
+        Raises:
+            UserError: as `FileMasks.read`, or the file is lossy.
+        """
+        return (self._labels(row, size) != 0).any(0).view(np.uint8)
+
+    def objects(self, row: Row, size: Size) -> np.ndarray | None:
+        """int32 (H, W): objects from 1 on in the order of their numbers; of layers the first wins.
+
+        Raises:
+            UserError: as `read`.
+        """
+        layers = self._labels(row, size)
+        if len(layers) > 1:
+            numbers = np.arange(1, len(layers) + 1)[:, None, None] * (layers != 0)
+            layers = numbers.max(0, initial=0, where=np.cumsum(layers != 0, 0) == 1)[None]
+        values, at = np.unique(layers[0], return_inverse=True)
+        first = 0 if 0 in values else 1
+        return (at.reshape(size) + first).astype(np.int32)
+
+    def _labels(self, row: Row, size: Size) -> np.ndarray:
+        """(N, H, W): one layer of object numbers, or a layer an object."""
+        if not row.get("mask"):
+            self._check_absent(row["img"])
+            return np.zeros((1, *size), np.uint8)
+        layers = read_label_file(self.root / row["mask"])
+        self._check_size(row, layers.shape[-2:], size)
+        return layers
+
+
+class RaterMasks(FileMasks):
+    """One .npy file an image with a mask of each rater, (H, W, R) or (R, H, W): their majority."""
+
+    def read(self, row: Row, size: Size) -> np.ndarray:
+        """uint8 (H, W) of {0, 1}: marked by more than half of the raters.
+
+        Raises:
+            UserError: as `FileMasks.read`, or axes that are not (H, W, R) or (R, H, W).
+        """
+        if not row.get("mask"):
+            return super().read(row, size)
+        path = self.root / row["mask"]
+        raters = load_array(read_complete(path), path.name)
+        raters = raters.reshape([n for n in raters.shape if n > 1] or [1])
+        if raters.shape[:2] == size:
+            raters = np.moveaxis(np.atleast_3d(raters), 2, 0)
+        self._check_size(row, raters.shape[-2:], size)
+        return ((raters != 0).mean(0) > 0.5).astype(np.uint8)
 
 
 class InstanceFolderMasks(MaskSource):

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 
-from competition.file_masks import FileMasks, InstanceFolderMasks
+from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
 from competition.mask_source import MaskSource
 from competition.rle_masks import RleMasks
 from competition.run_layout import run_layout
@@ -51,7 +51,7 @@ def mask_format(competition: Competition) -> str:
     )
 
 
-def _build_files(competition: Competition) -> MaskSource:
+def _build_files(competition: Competition, *, kind: type[FileMasks] = FileMasks) -> MaskSource:
     rules = MaskRules(
         competition.task,
         classes=competition.classes,
@@ -59,9 +59,22 @@ def _build_files(competition: Competition) -> MaskSource:
         threshold=competition.mask_threshold,
         ignore=competition.ignore_index,
     )
-    return FileMasks(
-        rules, competition.input, suffix=competition.mask_suffix, table=competition.train_csv.name
+    return kind(
+        rules,
+        competition.input,
+        suffix=competition.mask_suffix,
+        table=competition.train_csv.name,
+        absent_is_empty=competition.absent == "empty",
     )
+
+
+def _build_binary_files(competition: Competition, *, kind: type[FileMasks]) -> MaskSource:
+    if competition.task != "binary":
+        raise UserError(
+            f"MASK_FORMAT={competition.mask_format}: its masks have one class, TASK is "
+            f"{competition.task}: set TASK=binary"
+        )
+    return _build_files(competition, kind=kind)
 
 
 def _build_folders(competition: Competition) -> MaskSource:
@@ -99,6 +112,8 @@ def _group_run_lengths(competition: Competition, stamp: object) -> MaskSource:
 # The values of MASK_FORMAT beside auto.
 MASKS: dict[str, Callable[[Competition], MaskSource]] = {
     "image": _build_files,
+    "labels": functools.partial(_build_binary_files, kind=LabelMasks),
+    "raters": functools.partial(_build_binary_files, kind=RaterMasks),
     "rle": _build_run_lengths,
     "instances": _build_folders,
 }

@@ -194,6 +194,8 @@ def _find_masks(
         return nothing, []
     there, prefix = _names_in(folder), _prefix(folder, root)
     found = [prefix + name if name in there else "" for name in wanted]
+    if competition.absent == "empty" and masks.named and any(found):
+        return found, []
     return found if masks.named else nothing, _missing(wanted, found, "mask", folder)
 
 

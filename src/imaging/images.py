@@ -195,7 +195,9 @@ def exif_orientation(picture: Image.Image) -> int:
     return int(exif.get(ORIENTATION, 1))
 
 
-def pil_array(data: bytes, name: str, convert: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+def pil_array(
+    data: bytes, name: str, convert: Callable[[Image.Image], Image.Image | np.ndarray]
+) -> np.ndarray:
     """The first picture of a file through PIL, converted, EXIF orientation applied.
 
     Raises:
@@ -230,7 +232,7 @@ def _decode(data: bytes, name: str, *, alpha: bool) -> np.ndarray:
 
 
 def decode_tiff(
-    data: bytes, name: str, convert: Callable[[Image.Image], Image.Image]
+    data: bytes, name: str, convert: Callable[[Image.Image], Image.Image | np.ndarray]
 ) -> np.ndarray:
     """(H, W) or (H, W, C) of a TIFF by the decoder that has it right.
 
@@ -262,7 +264,10 @@ def decode_tiff(
 
 
 def _deep_grey(
-    data: bytes, page: tifffile.TiffPage, name: str, convert: Callable[[Image.Image], Image.Image]
+    data: bytes,
+    page: tifffile.TiffPage,
+    name: str,
+    convert: Callable[[Image.Image], Image.Image | np.ndarray],
 ) -> np.ndarray:
     """(H, W) uint16, upright, 0 is black; PIL has codecs that tifffile lacks, not all orders."""
     if has_codec(page):

@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 
 from core.errors import UserError
+from imaging.arrays import is_array, load_array
 from imaging.images import decode_tiff, pil_array, read_complete
+from imaging.palettes import PaletteReader, palette_reader, read_palette
 from imaging.tiff import is_tiff
 
 IGNORE = 255
@@ -29,8 +31,8 @@ class MaskRules:
     Attributes:
         task: "binary", "multiclass" or "multilabel".
         classes: K; 1 for binary. At most 254, as 255 means ignored.
-        values: value in the file (grey value or palette index, or (r, g, b)) to class id; the key
-            None takes every value not listed. None: the file holds the ids themselves.
+        values: value in the file to class id: a grey value, the index of a palette of colours, or
+            (r, g, b); the key None takes every value not listed. None: the file holds the ids.
         threshold: binary, v >= threshold is foreground. None: exact values, but 128 for JPEG.
         ignore: the data's own ignore id, 255 in the mask array afterwards (multiclass).
     """
@@ -63,32 +65,65 @@ class MaskRules:
 def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     """The mask of a file: uint8 (H, W) of {0, 1} or ids with 255 ignored; multilabel (K, H, W).
 
-    - Palette pictures keep their index, alpha is dropped, red = green = blue is grey.
-    - Binary takes the value sets {0}, {0, 1} and {0, 255}. A file of nothing but 1 or nothing but
-      255 is all foreground. JPEG (and any file when a threshold is set) is cut at the threshold.
-    - Multiclass takes ids 0 to K-1 and the ignore id, or what `values` declares.
+    - A palette picture gives its colours: who writes it may number them in any order. Of Pascal
+      VOC's palette, and where `values` are numbers, it gives its indices. Alpha is dropped,
+      red = green = blue is grey.
+    - Binary takes the value sets {0}, {0, 1}, {0, 255} and {0, 65535}, and one colour on black. A
+      file of nothing but the upper value is all foreground. A lossy file (and any file when a
+      threshold is set) is cut at the threshold.
+    - Multiclass takes ids 0 to K-1 and the ignore id, or what `values` declares; no lossy file.
     - Multilabel takes a picture of K channels, each as a binary mask.
 
     Raises:
         UserError: missing, truncated, or with values that no rule declares; lists the values.
     """
     name = Path(path).name
-    pixels = _decode(read_complete(path), name)
-    jpeg = name.lower().endswith((".jpg", ".jpeg"))
+    data = read_complete(path)
+    jpeg = is_lossy(data)
+    if jpeg and rules.task == "multiclass":
+        raise UserError(
+            f"{name}: a lossy file (JPEG) mixes class ids at every edge into other classes: export "
+            "the masks as PNG"
+        )
+    pixels = decode_mask(data, name, palette_reader(rules.values))
+    if is_array(data):
+        pixels = _planes_last(pixels, rules, name)
     if rules.task == "multilabel":
         return _read_channels(pixels, rules, name, jpeg=jpeg)
     grey = _to_grey(pixels, spread=JPEG_GREY_SPREAD if jpeg else 0)
     if rules.values is not None:
         return _map_values(pixels if grey is None else grey, rules, name)
+    if grey is None and rules.task == "binary" and not jpeg:
+        grey = _one_colour(pixels)
     if grey is None:
         colours = _shown(np.unique(pixels[:, :, :3].reshape(-1, 3), axis=0))
         raise UserError(
             f"{name}: the mask is in colours {colours}, their classes are unknown: declare them "
-            "with MASK_VALUES"
+            "with MASK_VALUES, as {(255, 0, 0): 1}; or {0: 0, 1: 1} where it is the indices of a "
+            "palette that are the classes"
         )
     if rules.task == "binary":
         return _binary(grey, name, _threshold(rules, jpeg=jpeg))
     return _class_ids(grey, rules, name)
+
+
+def read_label_file(path: str | Path) -> np.ndarray:
+    """Numbers of the objects of a file, (1, H, W), 0 where none is; .npy may hold (N, H, W).
+
+    Colours are numbers, too: black is background, each other colour an object.
+
+    Raises:
+        UserError: missing, truncated, or lossy.
+    """
+    name = Path(path).name
+    data = read_complete(path)
+    if is_lossy(data):
+        raise UserError(f"{name}: a lossy file (JPEG) has no object numbers: export it as PNG")
+    pixels = decode_mask(data, name, read_palette)
+    if is_array(data) and pixels.ndim == 3 and pixels.shape[2] > 1:
+        return pixels
+    grey = _to_grey(pixels, spread=0)
+    return (_pack_pixels(pixels) if grey is None else grey)[None]
 
 
 def mask_to_instances(mask: np.ndarray) -> np.ndarray:
@@ -103,15 +138,52 @@ def mask_to_instances(mask: np.ndarray) -> np.ndarray:
     return cv2.connectedComponents(foreground, connectivity=8, ltype=cv2.CV_32S)[1]
 
 
-def _decode(data: bytes, name: str) -> np.ndarray:
-    """(H, W) or (H, W, C), values as stored: palette indices, and ids of less than 8 bits."""
+def is_lossy(data: bytes) -> bool:
+    """Whether a file is a JPEG or a lossy WebP by its content: its edges are not the author's."""
+    return data[:2] == b"\xff\xd8" or (data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 ")
+
+
+def decode_mask(data: bytes, name: str, palette: PaletteReader) -> np.ndarray:
+    """(H, W) or (H, W, C), values as stored, of less than 8 bits and in NumPy's files, too.
+
+    Args:
+        palette: what a palette picture gives.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+
+    def convert(picture: Image.Image) -> Image.Image | np.ndarray:
+        if picture.mode != "P":
+            return _plain_mode(picture)
+        colours = np.zeros((256, 3), np.uint8)
+        entries = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        colours[: len(entries)] = entries
+        return palette(np.asarray(picture), colours)
+
+    if is_array(data):
+        return _no_bool(load_array(data, name))
     if is_tiff(data):
-        return _no_bool(decode_tiff(data, name, _indexed))
-    pixels = _no_bool(pil_array(data, name, _indexed))
+        return _no_bool(decode_tiff(data, name, convert))
+    pixels = _no_bool(pil_array(data, name, convert))
     if data.startswith(b"\x89PNG") and data[25] == 0 and data[24] in (2, 4):
         # Grey of 2 or 4 bits is stretched to 0..255 by every decoder: back to the ids.
         return pixels // (255 // ((1 << data[24]) - 1))
     return pixels
+
+
+def _one_colour(pixels: np.ndarray) -> np.ndarray | None:
+    """{0, 1} (H, W) of a picture of black and one colour; None of any other."""
+    if pixels.ndim != 3 or pixels.shape[2] < 3:
+        return None
+    packed = _pack_pixels(pixels)
+    values = np.unique(packed)
+    return (packed != 0).view(np.uint8) if len(values) == 2 and values[0] == 0 else None
+
+
+def _pack_pixels(pixels: np.ndarray) -> np.ndarray:
+    red, green, blue = (pixels[:, :, c].astype(np.int32) for c in range(3))
+    return (red << 16) | (green << 8) | blue
 
 
 def _no_bool(pixels: np.ndarray) -> np.ndarray:
@@ -119,7 +191,7 @@ def _no_bool(pixels: np.ndarray) -> np.ndarray:
     return (pixels.view(np.uint8) != 0).view(np.uint8) if pixels.dtype == bool else pixels
 
 
-def _indexed(picture: Image.Image) -> Image.Image:
+def _plain_mode(picture: Image.Image) -> Image.Image:
     if picture.mode in ("LA", "La"):
         return picture.convert("L")
     if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
@@ -142,6 +214,20 @@ def _to_grey(pixels: np.ndarray, *, spread: int) -> np.ndarray | None:
     return green if same else None
 
 
+def _planes_last(array: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
+    """(H, W), or (H, W, K) of an array of (K, H, W) or (H, W, K) masks."""
+    if array.ndim == 3 and rules.task == "multilabel" and rules.classes in array.shape[::2]:
+        return array if array.shape[2] == rules.classes else np.moveaxis(array, 0, 2)
+    axes = [n for n in array.shape if n > 1]
+    if array.ndim > 2 and len(axes) != 2:
+        raise UserError(
+            f"{name}: holds {array.shape}, need (H, W): set MASK_FORMAT=labels where it is a layer "
+            "an object, raters where it is a mask of each rater, TASK=multilabel where it is one a "
+            "class"
+        )
+    return array.reshape(axes) if array.ndim > 2 else array
+
+
 def _threshold(rules: MaskRules, *, jpeg: bool) -> int | None:
     if rules.threshold is None and jpeg:
         return JPEG_THRESHOLD
@@ -155,7 +241,7 @@ def _binary(grey: np.ndarray, name: str, threshold: int | None) -> np.ndarray:
     foreground = (grey != 0).view(np.uint8)
     if top <= 1:
         return foreground
-    if top == 255 and np.count_nonzero(grey == 255) == np.count_nonzero(foreground):
+    if top in (255, 65535) and np.count_nonzero(grey == top) == np.count_nonzero(foreground):
         return foreground
     raise UserError(
         f"{name}: the mask has values {_shown(np.unique(grey))}, a binary mask has 0 and 1, or 0 "
@@ -185,8 +271,7 @@ def _map_values(pixels: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
     if rules.task == "multiclass" and rules.ignore is not None:
         table.setdefault(rules.ignore, IGNORE)
     if pixels.ndim == 3:
-        red, green, blue = (pixels[:, :, c].astype(np.int32) for c in range(3))
-        pixels = (red << 16) | (green << 8) | blue
+        pixels = _pack_pixels(pixels)
     return _look_up(pixels, table, name, "what MASK_VALUES declares")
 
 
@@ -213,7 +298,8 @@ def _look_up(
             values = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1)
         raise UserError(
             f"{name}: the mask has values {_shown(values)}, need {need}: set CLASSES, "
-            "IGNORE_INDEX or MASK_VALUES; JPEG blurs ids, export such masks as PNG"
+            "IGNORE_INDEX or MASK_VALUES; values between the classes come of a lossy file or of a "
+            "resize: export the masks anew"
         )
     return out
 
