@@ -9,7 +9,7 @@ agree. Its attribute `needs` says what `update` takes; without one it is "mask":
 
 mask        update(mask, target): the decided mask and the truth, both int64
 counts      update(counts=...): `count` of the batch, made once for all that need it
-instances   update(matches=...): objects found and missed, `match_images`
+instances   update(matches=...): where predicted and true objects overlap
 
 A name may carry arguments of its row: `dataset_fbeta:beta=0.5`, `miou:only=1/2/5` (classes by
 their numbers), `dice:empty=0` (what a class in neither mask scores; nan leaves it out).
@@ -27,7 +27,25 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from core.errors import UserError, pick
-from measures.matching import InstanceMetric, Match, match_images
+from measures.matching import (
+    Overlaps,
+    assigned_f1,
+    count_greedy,
+    count_optimal,
+    gland_counts,
+    gland_dice_sums,
+    mean_f_beta,
+    mean_precision,
+    panoptic_sums,
+)
+from measures.objects import (
+    ObjectMetric,
+    f1_of_all,
+    gland_dice,
+    mean_of_images,
+    overlap_images,
+    panoptic_quality,
+)
 from measures.pixels import (
     DatasetMetric,
     ImageMetric,
@@ -68,7 +86,7 @@ class Evidence:
         target: the truth, shaped likewise.
         task: "binary", "multiclass" or "multilabel".
         classes: K.
-        objects: gives predicted and true objects, as `match_images` takes them.
+        objects: gives predicted and true objects, as `overlap_images` takes them.
     """
 
     def __init__(
@@ -89,9 +107,9 @@ class Evidence:
         return count(self.mask, self.target, task=self.task, classes=self.classes)
 
     @cached_property
-    def matches(self) -> list[Match]:
-        """(B,) objects of each image, found and missed."""
-        return match_images(*self.objects())
+    def matches(self) -> list[Overlaps]:
+        """(B,) overlaps of the objects of each image."""
+        return overlap_images(*self.objects())
 
     def taken_by(self, metric: Metric) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
         """Arguments of the metric's `update`."""
@@ -129,6 +147,14 @@ def _iou_cut(*args: Any, cut: float = 0.65, **kwargs: Any) -> Metric:
     return ImageMetric(*args, score=partial(iou_cut, cut=cut), **kwargs)
 
 
+def _object_f_beta(*args: Any, beta: float = 2.0) -> Metric:
+    return mean_of_images(*args, score=partial(mean_f_beta, beta=beta))
+
+
+def _object_f1(count: Callable[..., Sequence[float]], *args: Any, iou: float = 0.5) -> Metric:
+    return f1_of_all(*args, count=partial(count, iou=iou))
+
+
 # Each row is called with (task, classes, class_names) and the arguments in its name.
 METRICS: dict[str, Builder] = {
     "dice": partial(ImageMetric, score=dice),
@@ -149,9 +175,20 @@ METRICS: dict[str, Builder] = {
     # Pairs of image and class that are empty on both sides are left out.
     "pair_dice": partial(ImageMetric, score=dice, empty=math.nan, pairs=True),
     # Objects: over the IoU thresholds 0.5, 0.55 ... 0.95, and above one of them.
-    "map": InstanceMetric,
-    "map50": partial(InstanceMetric, at=slice(0, 1)),
-    "map75": partial(InstanceMetric, at=slice(5, 6)),
+    "map": partial(mean_of_images, score=mean_precision),
+    "map50": partial(mean_of_images, score=partial(mean_precision, ladder=(10,))),
+    "map75": partial(mean_of_images, score=partial(mean_precision, ladder=(15,))),
+    # The same thresholds, missed objects weigh beta²: Airbus.
+    "object_fbeta": _object_f_beta,
+    # Objects of all images together, found above one IoU: greedily, or as many pairs as can be.
+    "object_f1": partial(_object_f1, count_greedy),
+    "object_f1_optimal": partial(_object_f1, count_optimal),
+    "panoptic": partial(ObjectMetric, values=panoptic_sums, score=panoptic_quality, size=4),
+    # Recod.ai: pairs by the best assignment.
+    "of1": partial(mean_of_images, score=assigned_f1),
+    # GlaS.
+    "gland_f1": partial(f1_of_all, count=gland_counts),
+    "gland_dice": partial(ObjectMetric, values=gland_dice_sums, score=gland_dice, size=4),
 }
 
 # Cheap ones that the tester reports beside METRIC.

@@ -18,7 +18,7 @@ from scoring.gains import paired_gain
 from scoring.nested import choose_nested, choose_plateau, fold_blocks, groups_of
 from scoring.objective import build_objective, count_values
 from scoring.oof import OofImages
-from scoring.sweeps import THRESHOLDS, area_grid, object_scores, sweep_parts, sweep_thresholds
+from scoring.sweeps import THRESHOLDS, area_grid, object_values, sweep_parts, sweep_thresholds
 from tuning.objects import tune_objects
 from tuning.pixels import tune_pixels
 from tuning.steps import Class, propose_threshold
@@ -156,7 +156,7 @@ def noise_class(seed: int, images: int = 60, cells: int = 400) -> tuple[Class, t
     objective = build_objective("dice")
     rng = np.random.default_rng(seed)
     scores = 0.8 + rng.normal(0, 0.1, (images, cells))
-    values = objective.of_scores(torch.from_numpy(scores))
+    values = torch.from_numpy(np.stack([scores, np.ones_like(scores)], -1))
     blocks = np.arange(images) % 5
     one = Class(objective, blocks, np.arange(images), rule=Rule(0.5), values=values[:, 0])
     return one, values
@@ -252,12 +252,13 @@ def test_object_scores_equal_the_metric() -> None:
     rng = np.random.default_rng(8)
     levels = smooth_levels(rng)
     labels = ndimage.label(levels > 150, np.ones((3, 3)))[0].astype(np.int32)
-    scores = object_scores(levels[None], labels, Rule(0.55), [0, 5, 30])
+    values = build_objective("map").metric.values
+    scores = object_values(levels[None], labels, Rule(0.55), [0, 5, 30], values)
     for at, area in enumerate([0, 5, 30]):
         for filled in (0, 1):
             mask = apply_rule(levels, Rule(0.55, min_area=area, fill_holes=bool(filled)))
             twin = instance_map(ndimage.label(mask, np.ones((3, 3)))[0], labels)
-            assert np.isclose(scores[at, filled], twin)
+            assert np.allclose(scores[at, filled], [twin, 1])
 
 
 @pytest.mark.parametrize("seed", range(5))

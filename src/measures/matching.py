@@ -1,54 +1,87 @@
-"""Scores of objects rather than pixels: label images against label images."""
+"""Objects of one image, predicted against true: where they overlap, and the scores of that."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics import Metric
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+# IoU thresholds in twentieths: 0.5, 0.55 ... 0.95.
+LADDER = tuple(range(10, 20))
 
 
-def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
-    """Mean of tp / (tp + fp + fn) over the IoU thresholds 0.5, 0.55 … 0.95 for one image, 0-1.
+@dataclass(frozen=True)
+class Overlaps:
+    """Predicted and true objects of an image and the pairs that share pixels.
 
-    An object is found at a threshold when its IoU with a predicted one is above it. No objects in
-    either image is 1, in only one of them 0.
+    Attributes:
+        pred_area: (P,) pixels of each predicted object, in the order of ids.
+        true_area: (T,) pixels of each true object.
+        row: (N,) the predicted object of each pair that shares pixels, 0...P-1.
+        column: (N,) its true object, 0...T-1.
+        shared: (N,) pixels that the pair shares.
+        confidence: (P,) of each predicted object, 0-1.
+    """
+
+    pred_area: NDArray[np.int64]
+    true_area: NDArray[np.int64]
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    shared: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+
+    @property
+    def union(self) -> NDArray[np.int64]:
+        """(N,) pixels in either object of a pair."""
+        return self.pred_area[self.row] + self.true_area[self.column] - self.shared
+
+    @property
+    def iou(self) -> NDArray[np.float64]:
+        """(N,) of each pair, 0-1."""
+        return self.shared / self.union
+
+    def hits(self, ladder: Sequence[int] = LADDER) -> NDArray[np.int64]:
+        """(S,) objects found at each IoU threshold: those above it.
+
+        Args:
+            ladder: thresholds in twentieths, 10 or more: above one half an object overlaps with
+                one other at most, so none is found twice.
+        """
+        # As whole numbers: 0.6 and 0.7 have no exact float to be strictly above.
+        return (20 * self.shared > np.array(ladder)[:, None] * self.union).sum(1)
+
+    def keep(self, wanted: NDArray[np.bool_]) -> "Overlaps":
+        """The same image with some of the predicted objects (P,) only."""
+        pairs = wanted[self.row]
+        number = np.cumsum(wanted) - 1
+        return replace(
+            self,
+            pred_area=self.pred_area[wanted],
+            confidence=self.confidence[wanted],
+            row=number[self.row[pairs]],
+            column=self.column[pairs],
+            shared=self.shared[pairs],
+        )
+
+
+def overlap_objects(
+    pred_labels: NDArray[Any],
+    true_labels: NDArray[Any],
+    probs: NDArray[Any] | None = None,
+) -> Overlaps:
+    """Overlaps of two label images.
 
     Args:
         pred_labels: (H, W) integers, 0 is background; ids need not be consecutive.
         true_labels: likewise.
+        probs: (H, W), 0-1: the mean inside an object is its confidence; without them 1.
 
     Raises:
         ValueError: shapes that differ, ids that are negative or no integers.
-
-    Source: https://www.kaggle.com/competitions/data-science-bowl-2018/overview/evaluation
-    """
-    steps, _, true_count = match_objects(pred_labels, true_labels)
-    return score_steps(steps, true_count)
-
-
-Match = tuple[NDArray[np.int64], int]
-EVERY = slice(None)
-
-
-def match_objects(
-    pred_labels: NDArray[Any], true_labels: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """What becomes of each predicted object, so that a choice of them is scored without pixels.
-
-    Args:
-        pred_labels: as in `instance_map`.
-        true_labels: likewise.
-
-    Returns:
-        (P,) at how many of the ten thresholds each predicted object is a hit, (P,) areas in
-        pixels, both in the order of ids, and the number of true objects.
-
-    Raises:
-        ValueError: as `instance_map`.
     """
     if pred_labels.shape != true_labels.shape:
         raise ValueError(f"predicted labels are {pred_labels.shape}, true {true_labels.shape}")
@@ -57,95 +90,135 @@ def match_objects(
     # Only pairs that touch are kept: a table of all would not fit when a raw network gives specks.
     both = (pred > 0) & (true > 0)
     codes = (pred[both] - 1) * len(true_area) + true[both] - 1
-    pairs, overlap = np.unique(codes, return_counts=True)
+    pairs, shared = np.unique(codes, return_counts=True)
     row, column = np.divmod(pairs, max(len(true_area), 1))
-    union = pred_area[row] + true_area[column] - overlap
-    # In twentieths, as whole numbers: 0.6 and 0.7 have no exact float to be strictly above. Above
-    # one half an object overlaps with one other at most, so no object is a hit twice.
-    hits = (20 * overlap > np.arange(10, 20)[:, None] * union).sum(0)
-    steps = np.bincount(row, weights=hits, minlength=len(pred_area)).astype(np.int64)
-    return steps, pred_area, len(true_area)
+    confidence = np.ones(len(pred_area))
+    if probs is not None:
+        confidence = np.bincount(pred, weights=probs.reshape(-1))[1:] / pred_area
+    return Overlaps(pred_area, true_area, row, column, shared, confidence)
 
 
-def score_steps(steps: NDArray[np.int64], true_count: int, at: slice = EVERY) -> float:
-    """Mean of tp / (tp + fp + fn) over IoU thresholds, for `match_objects` steps.
+def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
+    """`mean_precision` of two label images (see `overlap_objects`)."""
+    return mean_precision(overlap_objects(pred_labels, true_labels))
 
-    Args:
-        steps: of the predicted objects.
-        true_count: number of true objects.
-        at: which of the ten thresholds count: all give `instance_map`.
+
+def mean_precision(objects: Overlaps, ladder: Sequence[int] = LADDER) -> float:
+    """Mean of tp / (tp + fp + fn) over IoU thresholds for one image, 0-1.
+
+    No objects in either image is 1, in only one of them 0.
+
+    Source: https://www.kaggle.com/competitions/data-science-bowl-2018/overview/evaluation
     """
-    objects = len(steps) + true_count
-    if objects == 0:
-        return 1.0
-    tp = (steps > np.arange(10)[:, None]).sum(1)
-    return float((tp / (objects - tp))[at].mean())
+    count = len(objects.pred_area) + len(objects.true_area)
+    tp = objects.hits(ladder)
+    return float((tp / (count - tp)).mean()) if count else 1.0
 
 
-def match_images(masks: Any, targets: Any) -> list[Match]:
-    """What `score_steps` takes, of each image, so that several metrics match objects once.
+def mean_f_beta(objects: Overlaps, *, beta: float, ladder: Sequence[int] = LADDER) -> float:
+    """Mean of the F-beta of objects over IoU thresholds for one image, 0-1.
 
-    Raises:
-        ValueError: another number of images in `masks` than in `targets`, or shapes that differ.
+    No objects in either image is 1, in only one of them 0.
+
+    Source: https://www.kaggle.com/competitions/airbus-ship-detection/overview/evaluation (beta 2)
     """
-    pairs = zip(_label_images(masks), _label_images(targets), strict=True)
-    return [(steps, count) for steps, _, count in (match_objects(*pair) for pair in pairs)]
+    predicted, true = len(objects.pred_area), len(objects.true_area)
+    weight = beta**2
+    tp = objects.hits(ladder)
+    below = weight * true + predicted
+    return float(((1 + weight) * tp / below).mean()) if below else 1.0
 
 
-class InstanceMetric(Metric):
-    """Mean over images of `instance_map`, the score of Data Science Bowl 2018.
+def count_greedy(objects: Overlaps, iou: float) -> list[float]:
+    """[tp, fp, fn] of objects: pairs of the highest IoU first, as long as it is above `iou`."""
+    tp, used_rows, used_columns = 0, set(), set()
+    values = objects.iou
+    for at in np.argsort(-values, kind="stable"):
+        row, column = objects.row[at], objects.column[at]
+        if values[at] > iou and row not in used_rows and column not in used_columns:
+            used_rows.add(row)
+            used_columns.add(column)
+            tp += 1
+    return [tp, len(objects.pred_area) - tp, len(objects.true_area) - tp]
 
-    Args:
-        task, classes, class_names: as every metric; not read.
-        at: which of the ten IoU thresholds count; one alone scores at a fixed threshold.
 
-    Takes label images: (H, W), (B, H, W) or a list of (H, W) of any sizes, tensors or arrays. A
-    decision (B, 1, H, W) is split into its connected parts first.
+def count_optimal(objects: Overlaps, iou: float) -> list[float]:
+    """[tp, fp, fn] of objects: as many pairs with an IoU above `iou` as can be."""
+    size = len(objects.pred_area), len(objects.true_area)
+    fits = objects.iou > iou
+    tp = 0
+    if fits.any():
+        pairs = (objects.row[fits], objects.column[fits])
+        graph = csr_array((np.ones(int(fits.sum())), pairs), shape=size)
+        tp = int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
+    return [tp, size[0] - tp, size[1] - tp]
+
+
+def panoptic_sums(objects: Overlaps) -> list[float]:
+    """[sum of the IoU of pairs above 0.5, tp, fp, fn], as panoptic quality adds them up.
+
+    Source: Kirillov et al. 2019.
     """
+    hit = 2 * objects.shared > objects.union
+    tp = int(hit.sum())
+    return [
+        float(objects.iou[hit].sum()),
+        tp,
+        len(objects.pred_area) - tp,
+        len(objects.true_area) - tp,
+    ]
 
-    higher_is_better = True
-    full_state_update = False
-    needs = "instances"
-    total: Tensor
-    images: Tensor
 
-    def __init__(
-        self,
-        task: str,
-        classes: int,
-        class_names: Sequence[str] | None = None,
-        *,
-        at: slice = EVERY,
-    ) -> None:
-        super().__init__()
-        self.at = at
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+def assigned_f1(objects: Overlaps) -> float:
+    """Dice of the best assignment of objects, over the larger number of objects; 0-1.
 
-    def per_image(self, mask: Any, target: Any) -> Tensor:
-        """(B,) scores of the images; raises as `match_images`."""
-        return self.match_scores(match_images(mask, target))
+    No objects in either image is 1, in only one of them 0.
 
-    def match_scores(self, matches: Sequence[Match]) -> Tensor:
-        """(B,) scores of matched images."""
-        scores = [self.score(*match) for match in matches]
-        return torch.tensor(scores, device=self.total.device)
+    Source: the oF1 of https://www.kaggle.com/competitions/recodai-luc-scientific-image-forgery-detection
+    """
+    size = len(objects.pred_area), len(objects.true_area)
+    if 0 in size:
+        return float(size == (0, 0))
+    table = np.zeros(size)
+    areas = objects.pred_area[objects.row] + objects.true_area[objects.column]
+    table[objects.row, objects.column] = 2 * objects.shared / areas
+    return float(table[linear_sum_assignment(table, maximize=True)].sum() / max(size))
 
-    def score(self, steps: NDArray[np.int64], true_count: int) -> float:
-        """`score_steps` at this metric's thresholds."""
-        return score_steps(steps, true_count, self.at)
 
-    def update(
-        self, mask: Any = None, target: Any = None, *, matches: Sequence[Match] | None = None
-    ) -> None:
-        """Adds a batch: masks and targets, or their `match_images`."""
-        scores = self.match_scores(match_images(mask, target) if matches is None else matches)
-        self.total += scores.sum()
-        self.images += len(scores)
+def gland_counts(objects: Overlaps) -> list[float]:
+    """[tp, fp, fn] by the rule of GlaS.
 
-    def compute(self) -> Tensor:
-        """Scalar 0-1; nan before the first image."""
-        return self.total / self.images
+    A predicted object is compared with the true one that it shares most pixels with, and is a hit
+    where it covers at least half of that one.
+
+    Source: Sirinukunwattana et al. 2017, Gland segmentation in colon histology images.
+    """
+    best = _partners(objects.row, objects.shared)
+    covered = 2 * objects.shared[best] >= objects.true_area[objects.column[best]]
+    tp, found = int(covered.sum()), len(np.unique(objects.column[best][covered]))
+    return [tp, len(objects.pred_area) - tp, len(objects.true_area) - found]
+
+
+def gland_dice_sums(objects: Overlaps) -> list[float]:
+    """Sums of the object Dice of GlaS: [predicted, their area, true, their area].
+
+    Each object's Dice with the one that it shares most pixels with, times its area.
+
+    Source: as `gland_counts`.
+    """
+    values: list[float] = []
+    sides = (objects.row, objects.pred_area), (objects.column, objects.true_area)
+    dice = 2 * objects.shared / (objects.pred_area[objects.row] + objects.true_area[objects.column])
+    for side, area in sides:
+        best = _partners(side, objects.shared)
+        values += [float((dice[best] * area[side[best]]).sum()), float(area.sum())]
+    return values
+
+
+def _partners(side: NDArray[np.int64], shared: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the pairs in which each object of a side shares most pixels."""
+    order = np.lexsort((-shared, side))
+    return order[np.unique(side[order], return_index=True)[1]]
 
 
 def _compact(labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -160,17 +233,3 @@ def _compact(labels: NDArray[Any]) -> NDArray[np.int64]:
         return np.cumsum(used)[labels] * used[labels]
     # A table up to the largest id would not fit in memory: sort instead, which is slower.
     return np.unique(np.append(labels, 0), return_inverse=True)[1][:-1]
-
-
-def _label_images(images: Any) -> list[NDArray[Any]]:
-    if isinstance(images, list | tuple):
-        return [np.asarray(torch.as_tensor(image).cpu()) for image in images]
-    array = np.asarray(torch.as_tensor(images).cpu())
-    if array.ndim == 4 and array.shape[1] == 1:
-        parts = array[:, 0].astype(np.uint8)
-        return [cv2.connectedComponents(part, connectivity=8)[1] for part in parts]
-    if array.ndim not in (2, 3):
-        raise ValueError(
-            f"instance labels have shape {array.shape}, need (B, H, W) or (B, 1, H, W)"
-        )
-    return list(array.reshape(-1, *array.shape[-2:]))

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
+from measures.objects import ObjectMetric, overlap_images
 from measures.pixels import DatasetMetric, ImageMetric
-from metrics import build_metric, needs_of, without
+from metrics import build_metric, without
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,7 @@ class Objective:
     Attributes:
         name: the row of METRICS.
         metric: that metric for one class.
-        kind: "image" (a mean over images), "dataset" (pooled pixels) or "instances" (a mean over
-            images of objects found).
+        kind: "image" (a mean over images), "dataset" (pooled pixels) or "instances" (objects).
     """
 
     name: str
@@ -31,22 +31,13 @@ class Objective:
         counts = torch.stack([tp, fp, fn], -1).double()
         if self.kind == "dataset":
             return counts
-        return self.of_scores(self.metric.class_scores(counts))
-
-    def of_scores(self, scores: Tensor) -> Tensor:
-        """(..., 2) values of images' own scores (...)."""
-        return score_values(scores)
+        return self.metric.values(counts[..., None, :])
 
     def score(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V); a class that is nowhere scores 1."""
         if self.kind == "dataset":
             return self.metric.score(*sums.unbind(-1)).nan_to_num(nan=1.0)
-        return (sums[..., 0] / sums[..., 1]).nan_to_num(nan=1.0)
-
-
-def score_values(scores: Tensor) -> Tensor:
-    """(..., 2) of images' scores (...): an image without one (nan) counts for nothing."""
-    return torch.stack([scores.double().nan_to_num(), (~scores.isnan()).double()], -1)
+        return self.metric.score_sums(sums).nan_to_num(nan=1.0)
 
 
 def build_objective(name: str) -> Objective:
@@ -57,7 +48,7 @@ def build_objective(name: str) -> Objective:
     """
     # Each class is scored by itself, whichever of them the metric takes.
     metric = build_metric(without(name, "only"), task="binary", classes=1)
-    if needs_of(metric) == "instances":
+    if isinstance(metric, ObjectMetric):
         return Objective(name, metric, "instances")
     for kind, base in (("image", ImageMetric), ("dataset", DatasetMetric)):
         if isinstance(metric, base):
@@ -89,7 +80,7 @@ class WholeScore:
             truth: likewise, or the label image (1, H, W) for a metric of objects.
         """
         if self.kind == "instances":
-            return score_values(self.metric.per_image(mask, truth)[0])
+            return self.metric.image_values(overlap_images(mask, truth))[0]
         return self.of_counts(self.metric.count(mask, truth)[0])
 
     def of_counts(self, counts: Tensor) -> Tensor:
@@ -98,8 +89,6 @@ class WholeScore:
 
     def score(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V)."""
-        if self.kind == "instances":
-            return sums[..., 0] / sums[..., 1]
         return self.metric.score_sums(sums)
 
 

@@ -88,7 +88,7 @@ class Scorer:
         self.rows.append(entry)
 
     def _objects(self, probs: torch.Tensor, mask: torch.Tensor) -> Any:
-        """A batch of one for `match_images`: the labels of a split, else the mask."""
+        """A batch of one for `overlap_images`: the labels of a split, else the mask."""
         if not self.spec.border:
             return mask
         return label_by([Rule(self.threshold, split=True)], probs, task=self.spec.task)[None]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from measures.matching import match_objects, score_steps
+from measures.matching import Overlaps, overlap_objects
 from postprocessing.rules import Rule, apply_rule, fill_holes, label_levels
 
 THRESHOLDS = tuple(round(0.05 + 0.025 * at, 3) for at in range(37))
@@ -90,26 +90,26 @@ def sweep_parts(
     return counts
 
 
-def object_scores(
+def object_values(
     levels: np.ndarray, truth: np.ndarray, rule: Rule, areas: Sequence[int],
-    score: Callable[[np.ndarray, int], float] = score_steps,
+    values: Callable[[Overlaps], Sequence[float]],
 ) -> np.ndarray:  # fmt: skip
-    """float (A, 2): score of the objects for each minimum area, plain and with holes filled.
+    """float (A, 2, V): values of the objects for each minimum area, plain and with holes filled.
 
     Args:
         levels: uint8 (1, H, W), or (2, H, W) with a border, 0...255.
         truth: int32 (H, W) labels of the true objects.
         rule: its threshold and, with `split`, its seeds.
         areas: ascending, in pixels.
-        score: of `match_objects` steps and the number of true objects.
+        values: of the overlaps of an image's objects.
     """
     plain = apply_rule(levels[0], Rule(rule.threshold))
-    scores = np.empty((len(areas), 2))
+    sides: list[list[Sequence[float]]] = []
     for filled in (False, True):
         if filled and np.array_equal(fill_holes(plain), plain):
-            scores[:, 1] = scores[:, 0]
+            sides.append(sides[0])
             break
         labels = label_levels(levels, replace(rule, min_area=0, fill_holes=filled))
-        steps, size, true_count = match_objects(labels, truth)
-        scores[:, int(filled)] = [score(steps[size >= area], true_count) for area in areas]
-    return scores
+        objects = overlap_objects(labels, truth)
+        sides.append([values(objects.keep(objects.pred_area >= area)) for area in areas])
+    return np.stack([np.array(side, float) for side in sides], 1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from measures.matching import match_objects
+from measures.matching import overlap_objects
 from postprocessing.rules import Rule, label_levels
 from scoring.nested import fold_blocks
 from scoring.objective import Objective
@@ -18,7 +18,7 @@ from scoring.sweeps import (
     SEED_THRESHOLDS,
     SPLIT_THRESHOLDS,
     area_grid,
-    object_scores,
+    object_values,
 )
 from tuning.steps import Choice, Class, propose_parts, propose_threshold
 
@@ -69,13 +69,13 @@ def tune_split(images: OofImages, parts: Class, areas: Sequence[int]) -> Class:
 def score_plain(images: OofImages, objective: Objective, rules: Sequence[Rule]) -> Tensor:
     """(N, R, V) values of every image under each rule as it is."""
 
-    def sweep(at: int) -> list[float]:
+    def sweep(at: int) -> Tensor:
         levels = images.levels(at)
         truth = images.instances(at, levels.shape[1:])
-        matched = (match_objects(label_levels(levels, rule), truth) for rule in rules)
-        return [objective.metric.score(steps, count) for steps, _, count in matched]
+        matched = [overlap_objects(label_levels(levels, rule), truth) for rule in rules]
+        return objective.metric.image_values(matched)
 
-    return objective.of_scores(torch.tensor(images.each(sweep), dtype=torch.double))
+    return torch.stack(images.each(sweep))
 
 
 def score_parts(
@@ -86,10 +86,10 @@ def score_parts(
     def sweep(at: int) -> np.ndarray:
         levels = images.levels(at)
         truth = images.instances(at, levels.shape[1:])
-        score = objective.metric.score
-        return np.stack([object_scores(levels, truth, rule, areas, score) for rule in rules])
+        values = objective.metric.values
+        return np.stack([object_values(levels, truth, rule, areas, values) for rule in rules])
 
-    return objective.of_scores(torch.from_numpy(np.stack(images.each(sweep))))
+    return torch.from_numpy(np.stack(images.each(sweep)))
 
 
 def _propose_areas(images: OofImages, one: Class, areas: Sequence[int]) -> Choice:
