@@ -13,6 +13,7 @@ from torch import nn
 from core.errors import UserError, reason_of
 from data.specs import DataSpec
 from losses import build_loss
+from measures.pixels import leave_out_ignored
 from metrics import Evidence, build_metric, decide
 from model_dispatcher import build_model, encoder_of
 from networks.outputs import logits_of
@@ -208,7 +209,7 @@ class SegmentationModule(pl.LightningModule):
             return loss + BORDER_WEIGHT * self.loss(more, batch["border"])
         if self.spec.gate:
             # Whether there is anything of the class in this crop.
-            there = batch["mask"].flatten(2).amax(2).to(more.dtype)
+            there = (batch["mask"] == 1).flatten(2).amax(2).to(more.dtype)
             gates = more[:, :, 0, 0]
             return loss + nn.functional.binary_cross_entropy_with_logits(gates, there)
         return loss
@@ -218,9 +219,10 @@ class SegmentationModule(pl.LightningModule):
         mask = decide(
             probs[:, : self.spec.classes], task=self.spec.task, threshold=self.recipe.threshold
         )
+        mask, target = leave_out_ignored(mask, batch["mask"], task=self.spec.task)
         evidence = Evidence(
             mask,
-            batch["mask"],
+            target,
             task=self.spec.task,
             classes=self.spec.classes,
             objects=lambda: (self._objects(probs, mask), batch["instances"]),

@@ -33,6 +33,8 @@ RUN: Free[str] = "baseline"
 TRAIN_PATH: Free[Path] = Path("train_hq")
 # Mask files or instance folders, under INPUT; unused when masks are run lengths in TRAIN_CSV.
 MASK_PATH: Free[Path] = Path("train_masks")
+# Files that say where there is data, under INPUT; see VALID_SUFFIX.
+VALID_PATH: Free[Path] = Path("train_valid")
 # Test images, under INPUT.
 TEST_PATH: Free[Path] = Path("test_hq")
 # Table of training images, under INPUT; without such a file TRAIN_PATH is listed.
@@ -88,6 +90,9 @@ MODEL_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
 IMAGE_SUFFIX: str = "auto"
 # An image's mask file is its id plus this.
 MASK_SUFFIX: str = "_mask.gif"
+# A file of VALID_PATH is an image's id plus this: where it is 0, outside of the field of view,
+# nothing is trained on or scored. Empty = all pixels count.
+VALID_SUFFIX: str = ""
 # A row of MASKS: image, rle, instances, labels, raters...; auto = files when MASK_PATH exists, else
 # run lengths in TRAIN_CSV.
 MASK_FORMAT: str = "auto"
@@ -223,6 +228,7 @@ INPUT = _here.get("INPUT", ROOT / INPUT) if Path("input") == INPUT else ROOT / I
 OUTPUT = _here.get("OUTPUT", ROOT / OUTPUT) if Path("output") == OUTPUT else ROOT / OUTPUT
 LOGS = _here.get("LOGS", ROOT / LOGS) if Path("lightning_logs") == LOGS else ROOT / LOGS
 TRAIN_PATH, MASK_PATH, TEST_PATH = INPUT / TRAIN_PATH, INPUT / MASK_PATH, INPUT / TEST_PATH
+VALID_PATH = INPUT / VALID_PATH
 TRAIN_CSV, TEST_CSV = INPUT / TRAIN_CSV, INPUT / TEST_CSV
 FOLDS_CSV = OUTPUT / "train_folds.csv"
 CACHE_PATH = OUTPUT / "cache"

@@ -1,8 +1,8 @@
 """Losses by name: `--loss iou`, `--loss bce+dice`, `--loss "0.5*ce+1.5*lovasz"`.
 
 Every loss takes raw logits (B, K, H, W) and gives a scalar where lower is better. Targets are class
-ids (B, H, W) for `multiclass`, where `ignore_index` pixels count for nothing, and {0, 1} masks
-(B, K, H, W) for `binary` and `multilabel`, which have no ignored pixels.
+ids (B, H, W) for `multiclass` and {0, 1} masks (B, K, H, W) for `binary` and `multilabel`; pixels
+of the target that are `ignore_index` count for nothing.
 """
 
 import math
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from core.errors import UserError, pick
 
+# A logit whose sigmoid is 1e-13: above float32's rounding of 1, far from its overflow.
+SURE = 30.0
 TASKS = ("binary", "multiclass", "multilabel")
 
 
@@ -25,8 +27,8 @@ class MaskLoss(nn.Module):
     Args:
         task: "binary", "multiclass" or "multilabel".
         classes: K, the channels of the logits.
-        ignore_index: id that marks ignored pixels; read only when the task is multiclass, because
-            a 0/255 mask would otherwise lose its whole foreground in silence.
+        ignore_index: value that marks ignored pixels. In masks (B, K, H, W) they become background
+            that the logits are sure of: no gradient, though a mean over pixels still counts them.
         class_weights: K weights of the classes in the mean, only their ratios count.
 
     Raises:
@@ -46,7 +48,7 @@ class MaskLoss(nn.Module):
         if task not in TASKS:
             raise UserError(f"unknown task {task!r}. Known: {', '.join(TASKS)}")
         self.task, self.classes = task, classes
-        self.ignore_index = ignore_index if task == "multiclass" else None
+        self.ignore_index = ignore_index
         weights = None if class_weights is None else _class_weights(class_weights, classes)
         self.register_buffer("weights", weights, persistent=False)
 
@@ -61,7 +63,11 @@ class MaskLoss(nn.Module):
                 if self.ignore_index is not None:
                     valid = target != self.ignore_index
                 return self.loss(logits.float(), target.masked_fill(~valid, 0), valid)
-            return self.loss(logits.float(), target.float(), None)
+            logits, target = logits.float(), target.float()
+            if self.ignore_index is not None:
+                ignored = target == self.ignore_index
+                logits, target = logits.masked_fill(ignored, -SURE), target.masked_fill(ignored, 0)
+            return self.loss(logits, target, None)
 
     def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         """The loss of float32 logits; `valid` is (B, H, W) bool for multiclass, else None."""

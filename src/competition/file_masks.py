@@ -10,7 +10,7 @@ from competition.mask_source import MaskSource, Row
 from core.errors import UserError
 from imaging.arrays import load_array
 from imaging.images import read_complete
-from imaging.mask_files import MaskRules, read_label_file, read_mask_file
+from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
 from imaging.rle import Size
 
 
@@ -38,6 +38,7 @@ class FileMasks(MaskSource):
     ):
         self.rules, self.root, self.suffix, self.table = rules, Path(root), suffix, table
         self.absent_is_empty = absent_is_empty
+        self.ignores = rules.ignore is not None or IGNORE in (rules.values or {}).values()
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """The mask of the file at the row's `mask`, relative to the root.

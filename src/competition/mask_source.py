@@ -21,11 +21,13 @@ class MaskSource:
         has_objects: whether the masks tell objects apart.
         several_rows: whether several rows of TRAIN_CSV may tell the mask of one image.
         named: whether a row's column `mask` is the path that `read` opens.
+        ignores: whether masks may hold 255 beside 0 and 1, for pixels that count for nothing.
     """
 
     has_objects: bool = False
     several_rows: bool = False
     named: bool = False
+    ignores: bool = False
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """The mask of an image of this (H, W): uint8 (H, W), for multilabel (K, H, W).

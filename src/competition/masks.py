@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 
+from competition.field_of_view import FieldOfView
 from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
 from competition.mask_source import MaskSource
 from competition.rle_masks import RleMasks
@@ -21,6 +22,8 @@ def build_masks(competition: Competition) -> MaskSource:
     """
     name = mask_format(competition)
     source = pick(MASKS, name, "MASK_FORMAT")(competition)
+    if competition.valid_suffix:
+        source = FieldOfView(source, competition.valid_path, competition.valid_suffix)
     if competition.instances == "border" and not source.has_objects:
         raise UserError(
             f"INSTANCES=border: the masks do not tell objects apart (MASK_FORMAT={name}). Need a "

@@ -22,6 +22,7 @@ class Competition:
     input: Path
     train_path: Path
     mask_path: Path
+    valid_path: Path
     test_path: Path
     train_csv: Path
     test_csv: Path
@@ -44,6 +45,7 @@ class Competition:
     instances: str
     image_suffix: str
     mask_suffix: str
+    valid_suffix: str
     mask_format: str
     mask_values: Mapping | None = field(hash=False)
     mask_threshold: int | None

@@ -24,7 +24,7 @@ class PseudoMasks(MaskSource):
 
     def __init__(self, source: MaskSource, *, task: str, classes: int):
         self.source, self.task, self.classes = source, task, classes
-        self.has_objects = source.has_objects
+        self.has_objects, self.ignores = source.has_objects, source.ignores
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """The mask array; of a pseudo-labelled row its file.

@@ -1,7 +1,7 @@
 """A mask file of any of the usual formats, read to the one array the task wants."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -34,7 +34,7 @@ class MaskRules:
         values: value in the file to class id: a grey value, the index of a palette of colours, or
             (r, g, b); the key None takes every value not listed. None: the file holds the ids.
         threshold: binary, v >= threshold is foreground. None: exact values, but 128 for JPEG.
-        ignore: the data's own ignore id, 255 in the mask array afterwards (multiclass).
+        ignore: the data's own value of ignored pixels, 255 in the mask array afterwards.
     """
 
     task: str
@@ -51,11 +51,11 @@ class MaskRules:
         if bad:
             raise UserError(
                 f"MASK_VALUES gives class ids {sorted(set(bad))}, need 0 to {top - 1}"
-                + (" or the ignore id" if self.task == "multiclass" else "")
+                + " or the ignore id"
             )
 
     def _ignored(self, class_id: int) -> bool:
-        return self.task == "multiclass" and class_id in (IGNORE, self.ignore)
+        return class_id in (IGNORE, self.ignore)
 
     def target(self, class_id: int) -> int:
         """The id in the mask array for an id of `values`."""
@@ -103,7 +103,7 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
             "palette that are the classes"
         )
     if rules.task == "binary":
-        return _binary(grey, name, _threshold(rules, jpeg=jpeg))
+        return _binary(grey, name, rules, jpeg=jpeg)
     return _class_ids(grey, rules, name)
 
 
@@ -234,7 +234,12 @@ def _threshold(rules: MaskRules, *, jpeg: bool) -> int | None:
     return rules.threshold
 
 
-def _binary(grey: np.ndarray, name: str, threshold: int | None) -> np.ndarray:
+def _binary(grey: np.ndarray, name: str, rules: MaskRules, *, jpeg: bool) -> np.ndarray:
+    if rules.ignore is not None:
+        ignored = grey == rules.ignore
+        rest = _binary(grey * ~ignored, name, replace(rules, ignore=None), jpeg=jpeg)
+        return np.where(ignored, np.uint8(IGNORE), rest)
+    threshold = _threshold(rules, jpeg=jpeg)
     if threshold is not None:
         return (grey >= threshold).view(np.uint8)
     top = int(grey.max(initial=0))
@@ -268,7 +273,7 @@ def _map_values(pixels: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
         elif value is not None and pixels.ndim == 3:
             value = _pack(value, value, value)  # type: ignore[arg-type]
         table[value] = rules.target(class_id)
-    if rules.task == "multiclass" and rules.ignore is not None:
+    if rules.ignore is not None:
         table.setdefault(rules.ignore, IGNORE)
     if pixels.ndim == 3:
         pixels = _pack_pixels(pixels)
@@ -314,8 +319,9 @@ def _read_channels(pixels: np.ndarray, rules: MaskRules, name: str, *, jpeg: boo
             "Overlapping classes need a channel each: export a picture of that many channels or "
             "give the masks as run-length rows"
         )
-    threshold = _threshold(rules, jpeg=jpeg)
-    return np.stack([_binary(planes[:, :, k], name, threshold) for k in range(rules.classes)])
+    return np.stack(
+        [_binary(planes[:, :, k], name, rules, jpeg=jpeg) for k in range(rules.classes)]
+    )
 
 
 def _pack(red: int, green: int, blue: int) -> int:

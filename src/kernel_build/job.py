@@ -16,7 +16,7 @@ HOST_KNOBS = (
 )
 # The fields of imaging.rle.Layout.
 LAYOUT_KNOBS = ("RLE_ORDER", "RLE_BASE", "RLE_RELATIVE")
-UNDER_INPUT = ("TRAIN_PATH", "MASK_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV")
+UNDER_INPUT = ("TRAIN_PATH", "MASK_PATH", "VALID_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV")
 
 
 def travelling_knobs(config: Any) -> list[str]:

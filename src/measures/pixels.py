@@ -31,6 +31,14 @@ def confusion(mask: Tensor, target: Tensor, classes: int) -> Tensor:
     return counts[:-1].view(batch, classes, classes)
 
 
+def leave_out_ignored(mask: Tensor, target: Tensor, *, task: str) -> tuple[Tensor, Tensor]:
+    """Mask and target with nothing on ignored pixels (255); ids of multiclass stay as they are."""
+    if task == "multiclass":
+        return mask, target
+    known = target != IGNORE
+    return mask * known, target * known
+
+
 def count(mask: Tensor, target: Tensor, *, task: str, classes: int) -> Tensor:
     """True positive, false positive and false negative pixels of each image and class.
 
@@ -50,7 +58,8 @@ def count(mask: Tensor, target: Tensor, *, task: str, classes: int) -> Tensor:
         table = confusion(mask, target, classes)
         tp, decided, true = table.diagonal(dim1=1, dim2=2), table.sum(1), table.sum(2)
     else:
-        positive, truth = mask.bool().flatten(2), target.bool().flatten(2)
+        known = target != IGNORE
+        positive, truth = ((one.bool() & known).flatten(2) for one in (mask, target))
         tp, decided, true = (positive & truth).sum(2), positive.sum(2), truth.sum(2)
     return torch.stack([tp, decided - tp, true - tp], dim=-1)
 

@@ -11,7 +11,7 @@ import numpy as np
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from imaging.levels import read_probs
-from imaging.mask_files import mask_to_instances
+from imaging.mask_files import IGNORE, mask_to_instances
 from scoring.nested import groups_of
 
 T = TypeVar("T")
@@ -58,9 +58,16 @@ class OofImages:
         return groups_of(self.rows)
 
     def levels(self, at: int) -> np.ndarray:
-        """uint8 (K, H, W), 0...255 for probabilities 0...1; (K + 1, H, W) with a border."""
+        """uint8 (K, H, W), 0...255 for probabilities 0...1; (K + 1, H, W) with a border.
+
+        Ignored pixels of planes that may overlap are 0, as in `truth`: whatever rule decides, they
+        count for nothing.
+        """
         planes = self.classes + self.border
-        return read_probs(self.folder / f"{self.rows[at]['img']}.png", planes)
+        levels = read_probs(self.folder / f"{self.rows[at]['img']}.png", planes)
+        if self.masks.ignores and self.task != "multiclass":
+            levels[: self.classes][self._read_mask(at, levels.shape[1:]) == IGNORE] = 0
+        return levels
 
     def gates(self, at: int) -> list[float] | None:
         """For each class the probability that the image holds it; None without such a head."""
@@ -70,6 +77,10 @@ class OofImages:
 
     def truth(self, at: int, size: tuple[int, int]) -> np.ndarray:
         """Multiclass: uint8 (H, W) ids, 255 ignored; else uint8 (K, H, W) of {0, 1}."""
+        mask = self._read_mask(at, size)
+        return mask if self.task == "multiclass" else mask * (mask != IGNORE)
+
+    def _read_mask(self, at: int, size: tuple[int, int]) -> np.ndarray:
         mask = self.masks.read(self.rows[at], size)
         return mask[None] if self.task == "binary" else mask
 

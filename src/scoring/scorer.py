@@ -12,6 +12,7 @@ from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from data.specs import DataSpec, Row
 from imaging.mask_files import mask_to_instances
+from measures.pixels import leave_out_ignored
 from metrics import BESIDE, Evidence, build_metric, decide, needs_of
 from postprocessing.rules import Rule, label_by
 
@@ -72,6 +73,7 @@ class Scorer:
         target = target[:, None] if self.spec.task == "binary" else target
         classes = probs[None, : self.spec.classes].cpu()
         mask = decide(classes, task=self.spec.task, threshold=self.threshold)
+        mask, target = leave_out_ignored(mask, target, task=self.spec.task)
 
         def objects() -> tuple[Any, Any]:
             labels = self.masks.objects(row, size)
