@@ -58,6 +58,16 @@ from measures.pixels import (
     precision,
     recall,
 )
+from measures.shapes import (
+    DistanceMetric,
+    ShapeMetric,
+    boundary_f,
+    boundary_iou,
+    centreline_dice,
+    hausdorff,
+    hausdorff_95,
+    surface_dice,
+)
 
 
 def decide(probs: Tensor, *, task: str, threshold: float | Sequence[float] = 0.5) -> Tensor:
@@ -155,6 +165,14 @@ def _object_f1(count: Callable[..., Sequence[float]], *args: Any, iou: float = 0
     return f1_of_all(*args, count=partial(count, iou=iou))
 
 
+def _boundary_iou(*args: Any, ratio: float = 0.02, **kwargs: Any) -> Metric:
+    return ShapeMetric(*args, measure=partial(boundary_iou, ratio=ratio), **kwargs)
+
+
+def _near(measure: Callable[..., float], *args: Any, tolerance: float = 2, **kwargs: Any) -> Metric:
+    return ShapeMetric(*args, measure=partial(measure, tolerance=tolerance), **kwargs)
+
+
 # Each row is called with (task, classes, class_names) and the arguments in its name.
 METRICS: dict[str, Builder] = {
     "dice": partial(ImageMetric, score=dice),
@@ -189,6 +207,15 @@ METRICS: dict[str, Builder] = {
     # GlaS.
     "gland_f1": partial(f1_of_all, count=gland_counts),
     "gland_dice": partial(ObjectMetric, values=gland_dice_sums, score=gland_dice, size=4),
+    # Outlines: a band inside them, their pixels or their length within a tolerance in pixels.
+    "boundary_iou": _boundary_iou,
+    "boundary_f": partial(_near, boundary_f),
+    "surface_dice": partial(_near, surface_dice),
+    # Distances in pixels: less is better.
+    "hausdorff": partial(DistanceMetric, measure=hausdorff),
+    "hausdorff95": partial(DistanceMetric, measure=hausdorff_95),
+    # Centre lines: roads, vessels.
+    "cldice": partial(ShapeMetric, measure=centreline_dice),
 }
 
 # Cheap ones that the tester reports beside METRIC.

@@ -374,7 +374,7 @@ def test_a_metric_without_counts_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     from metrics import METRICS
 
     monkeypatch.setitem(METRICS, "own", lambda task, classes, names: BinaryJaccardIndex())
-    with pytest.raises(UserError, match="not made of pixel counts"):
+    with pytest.raises(UserError, match="is no sum over images of which more is better"):
         build_objective("own")
 
 

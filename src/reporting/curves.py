@@ -99,9 +99,9 @@ def threshold_section(run: ReportRun) -> Section | None:
         return None
     objective = build_objective(run.metric)
     lead = []
-    if objective.kind == "instances":
+    if objective.kind not in ("image", "dataset"):
         objective = build_objective("dice")
-        lead = [f"{run.metric} is a score of objects; the curve shows dice of the pixels."]
+        lead = [f"{run.metric} is no score of pixels; the curve shows their dice."]
     counts = run.counts
     folds = np.array(run.images.folds)
     series, legend, figures = [], [], {}

@@ -181,7 +181,8 @@ def write_report(
     import pandas as pd
 
     table = pd.DataFrame(scorer.rows)
-    ranked = table.sort_values([config.METRIC, "img"])
+    more_is_better = scorer.metrics[config.METRIC].higher_is_better
+    ranked = table.sort_values([config.METRIC, "img"], ascending=[more_is_better, True])
     with writing(config.RUN_OUTPUT / "oof.csv") as part:
         (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
     scores = scorer.scores()

@@ -9,6 +9,7 @@ from torch import Tensor
 from core.errors import UserError
 from measures.objects import ObjectMetric, overlap_images
 from measures.pixels import DatasetMetric, ImageMetric
+from measures.shapes import ShapeMetric
 from metrics import build_metric, without
 
 
@@ -19,7 +20,8 @@ class Objective:
     Attributes:
         name: the row of METRICS.
         metric: that metric for one class.
-        kind: "image" (a mean over images), "dataset" (pooled pixels) or "instances" (objects).
+        kind: "image" (a mean over images), "dataset" (pooled pixels), "instances" (objects)
+            or "shapes" (a mean over images, of masks only).
     """
 
     name: str
@@ -44,7 +46,7 @@ def build_objective(name: str) -> Objective:
     """The objective of a row of METRICS.
 
     Raises:
-        UserError: an unknown name, or a metric that is not made of counts.
+        UserError: an unknown name, or a metric that is no sum over images of which more is better.
     """
     # Each class is scored by itself, whichever of them the metric takes.
     metric = build_metric(without(name, "only"), task="binary", classes=1)
@@ -53,7 +55,12 @@ def build_objective(name: str) -> Objective:
     for kind, base in (("image", ImageMetric), ("dataset", DatasetMetric)):
         if isinstance(metric, base):
             return Objective(name, metric, kind)
-    raise UserError(f"METRIC {name!r} is not made of pixel counts: tune with --metric dice or iou")
+    if isinstance(metric, ShapeMetric) and metric.higher_is_better:
+        return Objective(name, metric, "shapes")
+    raise UserError(
+        f"METRIC {name!r} is no sum over images of which more is better, which is all that "
+        "tuning and weights can follow: use --metric dice or iou for them"
+    )
 
 
 class WholeScore:
@@ -81,6 +88,8 @@ class WholeScore:
         """
         if self.kind == "instances":
             return self.metric.image_values(overlap_images(mask, truth))[0]
+        if self.kind == "shapes":
+            return self.metric.image_values(mask, truth)[0]
         return self.of_counts(self.metric.count(mask, truth)[0])
 
     def of_counts(self, counts: Tensor) -> Tensor:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from imaging.mask_files import IGNORE
 from measures.pixels import confusion
+from metrics import build_metric, needs_of
 from postprocessing.rules import Rule, decide_by, label_by
-from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from scoring.sweeps import THRESHOLDS, counts_above, level_counts
 
@@ -56,7 +57,7 @@ def count_oof(images: OofImages, rules: Sequence[Rule], metric: str) -> OofCount
             would be of no class.
         metric: the row of METRICS for `scores`.
     """
-    whole = WholeScore(metric, task=images.task, classes=images.classes)
+    scored: Any = build_metric(metric, task=images.task, classes=images.classes)
     if images.task == "multiclass":
         rules = [replace(rule, min_area=0) for rule in rules]
 
@@ -67,12 +68,13 @@ def count_oof(images: OofImages, rules: Sequence[Rule], metric: str) -> OofCount
         probs = torch.from_numpy(levels) / 255
         mask = decide_by(rules, probs, task=images.task)
         found, target = mask, truth
-        if whole.kind == "instances":
+        if needs_of(scored) == "instances":
             found = label_by(rules, probs, task=images.task)
             target = images.instances(at, size)
-        score = float(
-            whole.metric.per_image(*(torch.from_numpy(one)[None] for one in (found, target)))[0]
-        )
+        score = np.nan
+        if hasattr(scored, "per_image"):
+            pair = [torch.from_numpy(labels)[None] for labels in (found, target)]
+            score = float(scored.per_image(*pair)[0])
         split = _count_ids if images.task == "multiclass" else _count_planes
         counts, confused, hist, above = split(levels[: images.classes], mask, truth)
         return OofCounts(counts, confused, hist, above, np.array(score))

@@ -72,8 +72,8 @@ def climb_bags(
 
     Source: Caruana et al. 2004, Ensemble Selection from Libraries of Models.
     """
-    # Objects cannot be found in every second pixel.
-    shown = list(runs) if whole.kind == "instances" else thin(runs)
+    # Objects and outlines cannot be found in every second pixel.
+    shown = thin(runs) if whole.kind in ("image", "dataset") else list(runs)
     count = int(blocks.max()) + 1
     climbers = 1 + count if count > 1 else 1
     bags = [(0,) * len(runs)] * climbers

@@ -16,6 +16,7 @@ from scoring.oof import OofImages
 from tuning.classes import tune_ids
 from tuning.objects import tune_objects
 from tuning.pixels import tune_pixels
+from tuning.shapes import tune_shapes
 from tuning.steps import Class
 
 
@@ -60,14 +61,22 @@ def tune_images(config: Any, images: OofImages) -> tuple[list[Class], Any]:
     """(what was tuned, the metric it was tuned for): a Class each, of multiclass one for all.
 
     Raises:
-        UserError: a metric that is not made of counts, or of objects for several classes.
+        UserError: a metric that no step can follow, or of objects for several classes.
     """
     objective = build_objective(config.METRIC)
     if objective.kind == "instances" and config.CLASSES > 1:
         raise UserError(f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1")
     if config.TASK == "multiclass":
         whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
+        if whole.kind == "shapes":
+            raise UserError(
+                f"METRIC={config.METRIC} is no score of pixels, by which the weights of classes "
+                "are found: use --metric miou for this step, or leave it out"
+            )
         return tune_ids(images, whole), whole
+    if objective.kind == "shapes":
+        print(f"{config.METRIC} scores whole masks: the threshold alone is tuned")
+        return tune_shapes(images, objective, config.THRESHOLD), objective
     tune = tune_objects if objective.kind == "instances" else tune_pixels
     return tune(images, objective, config.THRESHOLD), objective
 
