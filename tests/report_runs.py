@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from competition.mask_source import MaskSource
 from core.errors import script
 from core.flags import load_config
 from reporting.build import write_page
@@ -59,7 +60,7 @@ class Fake(NamedTuple):
         path.write_text(json.dumps({**self.report(), **changes}))
 
 
-class Truth:
+class Truth(MaskSource):
     """Masks from memory."""
 
     has_objects = False

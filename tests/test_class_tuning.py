@@ -11,6 +11,7 @@ import torch
 from scipy import ndimage
 from sklearn.metrics import jaccard_score
 
+from competition.mask_source import MaskSource
 from imaging.levels import write_probs
 from postprocessing.rules import Rule, Rules, decide_by, describe
 from runs.reports import Report
@@ -24,7 +25,7 @@ SIZE = (40, 52)
 METRICS = ("miou", "dice")
 
 
-class Truth:
+class Truth(MaskSource):
     """A mask source of arrays in memory."""
 
     has_objects = False

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import compare_runs
+from competition.mask_source import MaskSource
 from data.specs import DataSpec
 from postprocessing.means import mean_probs
 from postprocessing.rules import Rule
@@ -178,7 +179,7 @@ def test_values_of_a_multiclass_run(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     truth = {f"i{at}": rng.integers(0, 3, (20, 24)).astype(np.uint8) for at in range(4)}
 
-    class Masks:
+    class Masks(MaskSource):
         has_objects = False
 
         def read(self, row: dict[str, str], size: tuple[int, int]) -> np.ndarray:

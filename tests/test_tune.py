@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from competition.mask_source import MaskSource
 from core.errors import UserError
 from imaging.levels import write_probs
 from measures.matching import instance_map
@@ -26,7 +27,7 @@ from tuning.steps import Class, propose_threshold
 SIZE = (48, 56)
 
 
-class Truth:
+class Truth(MaskSource):
     """A mask source of arrays in memory."""
 
     has_objects = False
