@@ -1,7 +1,8 @@
 """Training augmentation: a table of policies, one warp for the geometry, then pixel changes.
 
 Every draw comes from a generator that the caller seeds, so workers never repeat each other
-(albumentations 2.0.8 does) and the number of workers changes nothing.
+and the number of workers changes nothing. Transforms of albumentations fit into a row, too; it is
+asked for only there.
 """
 
 import copy
@@ -17,6 +18,16 @@ import numpy as np
 
 from core.errors import UserError, pick
 from imaging.geometry import Size, warp
+from imaging.pixels import (
+    BrightnessContrast,
+    ColorJitter,
+    GaussianBlur,
+    GaussNoise,
+    HueSaturationValue,
+    Invert,
+    PixelStep,
+    ToGray,
+)
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network
 
@@ -31,7 +42,8 @@ class Policy:
         scale: smallest and largest zoom factor, drawn evenly in its logarithm.
         rotate: largest angle, degrees.
         p: chance of shift, scale and rotation together.
-        pixels: albumentations transforms applied after the warp, to image and mask.
+        pixels: steps of imaging/pixels.py after the warp, on the image alone; or transforms of
+            albumentations, on image and mask.
     """
 
     hflip: float = 0.0
@@ -45,38 +57,27 @@ class Policy:
 
 
 def _light() -> Policy:
-    import albumentations as A
-
-    pixels = (A.RandomBrightnessContrast(0.2, 0.2, p=0.5),)
+    pixels = (BrightnessContrast(p=0.5, brightness=0.2, contrast=0.2),)
     return Policy(hflip=0.5, shift=0.0625, scale=(0.9, 1.1), rotate=15, p=0.9, pixels=pixels)
 
 
 def _scenes() -> Policy:
-    import albumentations as A
-
+    far = (0.7, 1.3)
     pixels = (
-        A.ColorJitter(
-            brightness=(0.7, 1.3),
-            contrast=(0.7, 1.3),
-            saturation=(0.7, 1.3),
-            hue=(-0.04, 0.04),
-            p=0.7,
-        ),
-        A.GaussianBlur(blur_limit=(3, 5), p=0.1),
+        ColorJitter(p=0.7, brightness=far, contrast=far, saturation=far, hue=(-0.04, 0.04)),
+        GaussianBlur(p=0.1),
     )
     return Policy(hflip=0.5, scale=(0.7, 1.6), rotate=6, pixels=pixels)
 
 
 def _cells() -> Policy:
-    import albumentations as A
-
     pixels = (
-        A.InvertImg(p=0.1),
-        A.ToGray(p=0.15),
-        A.HueSaturationValue(15, 25, 15, p=0.4),
-        A.RandomBrightnessContrast(0.25, 0.3, p=0.5),
-        A.GaussNoise(std_range=(0.01, 0.05), p=0.15),
-        A.GaussianBlur(blur_limit=(3, 5), p=0.1),
+        Invert(p=0.1),
+        ToGray(p=0.15),
+        HueSaturationValue(p=0.4, hue=30, saturation=0.1, value=0.06),
+        BrightnessContrast(p=0.5, brightness=0.25, contrast=0.3),
+        GaussNoise(p=0.15, std=(0.01, 0.05)),
+        GaussianBlur(p=0.1),
     )
     return Policy(0.5, 0.5, 0.5, scale=(0.6, 1.6), rotate=20, pixels=pixels)
 
@@ -107,12 +108,14 @@ class Augment:
         self.policy = build_policy(name)
         self.size = size
         self.crop = crop
-        self.pixels = None
-        if self.policy.pixels:
-            import albumentations as A
-
-            check_pixels(name, self.policy.pixels, channels=channels, bits=bits)
-            self.pixels = A.Compose(list(self.policy.pixels))
+        own = [step for step in self.policy.pixels if isinstance(step, PixelStep)]
+        self.pixels = own
+        self.foreign = _compose(
+            name,
+            [step for step in self.policy.pixels if step not in own],
+            channels=channels,
+            bits=bits,
+        )
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
@@ -121,11 +124,13 @@ class Augment:
         if not np.array_equal(matrix, np.eye(2, 3)) or image.shape[:2] != self.size:
             image = warp(image, matrix, self.size, nearest=False)
             mask = warp(mask, matrix, self.size, nearest=True)
-        elif self.pixels is not None and not image.flags.writeable:
+        elif self.foreign is not None and not image.flags.writeable:
             image = image.copy()  # of a cache
-        if self.pixels is not None:
-            self.pixels.set_random_seed(int(rng.integers(2**31)))
-            changed = self.pixels(image=image, mask=mask)
+        for step in self.pixels:
+            image = step(image, rng)
+        if self.foreign is not None:
+            self.foreign.set_random_seed(int(rng.integers(2**31)))
+            changed = self.foreign(image=image, mask=mask)
             image, mask = changed["image"], changed["mask"]
         return image, mask
 
@@ -174,16 +179,18 @@ def build_policy(name: str) -> Policy:
         except UserWarning as warning:
             raise UserError(
                 f"augmentation {name!r}: {warning}. albumentations drops what it does not know: "
-                "mend the row in augmentations.py"
+                "mend the row"
             ) from None
 
 
-def check_pixels(name: str, transforms: Sequence[Any], *, channels: int, bits: int) -> None:
-    """Makes sure that every transform takes such images, before one does not in mid-training.
+def _compose(name: str, transforms: Sequence[Any], *, channels: int, bits: int) -> Any:
+    """albumentations' Compose of transforms that take such images; None without any.
 
     Raises:
         UserError: lists the transforms that fail or give another type.
     """
+    if not transforms:
+        return None
     import albumentations as A
 
     image = np.zeros((32, 32, channels), np.uint8 if bits == 8 else np.uint16)
@@ -202,7 +209,7 @@ def check_pixels(name: str, transforms: Sequence[Any], *, channels: int, bits: i
     refused = [type(t).__name__ for t in transforms if not works(t)]
     if refused:
         raise UserError(
-            f"augmentation {name!r}: {', '.join(refused)} cannot take images of {channels} "
-            f"channels and {bits} bits. Choose another row (flips, original and light take all), "
-            "or mend this one in augmentations.py"
+            f"augmentation {name!r}: {', '.join(refused)} of albumentations cannot take images of "
+            f"{channels} channels and {bits} bits: choose another row, or mend this one"
         )
+    return A.Compose(list(transforms))

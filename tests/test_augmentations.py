@@ -18,6 +18,7 @@ from core.errors import UserError
 from data.specs import DataSpec
 from dataset import SegmentationDataset
 from imaging.mask_files import MaskRules
+from imaging.pixels import Invert
 from Lightning_datamodule import EpochSampler, LoaderSpec, build_loader
 
 RNG = np.random.default_rng(0)
@@ -93,7 +94,7 @@ def test_original_row_stays_within_its_ranges() -> None:
 @pytest.mark.parametrize("native", [(64, 64), (64, 90), (20, 31)])
 def test_image_and_mask_move_together(native: tuple[int, int], name: str) -> None:
     augment = Augment(name, SIZE, crop=True)
-    augment.pixels = None
+    augment.pixels = []
     mask = (ndimage.gaussian_filter(RNG.random(native), 4) > 0.5).astype(np.uint8)
     image = np.repeat(mask[..., None] * np.uint8(200), 3, axis=2)
     away = []
@@ -155,8 +156,8 @@ def test_small_images_are_centred_in_their_mirror_image() -> None:
 # ---------------------------------------------------------------- kinds of images
 
 
-@pytest.mark.parametrize("name", ["none", "flips", "original", "light"])
-@pytest.mark.parametrize(("channels", "bits"), [(1, 8), (4, 8), (6, 8), (3, 16), (6, 16)])
+@pytest.mark.parametrize("name", list(AUGMENTATIONS))
+@pytest.mark.parametrize(("channels", "bits"), [(1, 8), (3, 8), (4, 8), (6, 8), (3, 16), (6, 16)])
 def test_rows_for_every_kind_of_image(channels: int, bits: int, name: str) -> None:
     dtype = np.uint8 if bits == 8 else np.uint16
     image = RNG.integers(0, 2**bits, (*SIZE, channels)).astype(dtype)
@@ -174,20 +175,32 @@ def test_light_changes_16_bits_as_it_changes_8() -> None:
 
 
 @pytest.mark.parametrize(("channels", "bits"), [(6, 8), (3, 16)])
-@pytest.mark.parametrize("name", ["scenes", "cells"])
-def test_rows_that_cannot_take_an_image_are_refused_at_once(
-    name: str, channels: int, bits: int
+def test_foreign_rows_that_cannot_take_an_image_are_refused_at_once(
+    channels: int, bits: int, row: Callable[[Policy], str]
 ) -> None:
-    with pytest.raises(UserError, match=f"{name}.*{channels} channels and {bits} bits.*light"):
+    A = pytest.importorskip("albumentations")
+    name = row(Policy(pixels=(A.HueSaturationValue(15, 25, 15, p=0.4),)))
+    with pytest.raises(UserError, match=f"HueSaturationValue.*{channels} channels and {bits} bits"):
         Augment(name, SIZE, channels=channels, bits=bits)
+
+
+def test_transforms_of_albumentations_fit_into_a_row(row: Callable[[Policy], str]) -> None:
+    A = pytest.importorskip("albumentations")
+    name = row(Policy(pixels=(A.CoarseDropout(p=1, fill=0, fill_mask=0), Invert(p=1))))
+    augment, ones = Augment(name, SIZE), np.ones(SIZE, np.uint8)
+    (one, mask), (again, _) = (augment(NOISE, ones, np.random.default_rng(seed)) for seed in (1, 1))
+    np.testing.assert_array_equal(one, again)
+    assert 0 < (mask == 0).sum() < mask.size
+    assert not one[mask == 0].any()
+    np.testing.assert_array_equal(one[mask == 1], 255 - NOISE[mask == 1])
+    assert (augment(NOISE, ones, np.random.default_rng(2))[1] != mask).any()
 
 
 # ---------------------------------------------------------------- albumentations
 
 
 def test_a_dropped_argument_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import albumentations as A
-
+    A = pytest.importorskip("albumentations")
     monkeypatch.setitem(
         AUGMENTATIONS, "old", lambda: Policy(pixels=(A.GaussNoise(var_limit=(10, 50)),))
     )
