@@ -12,7 +12,8 @@ counts      update(counts=...): `count` of the batch, made once for all that nee
 instances   update(matches=...): where predicted and true objects overlap
 
 A name may carry arguments of its row: `dataset_fbeta:beta=0.5`, `miou:only=1/2/5` (classes by
-their numbers), `dice:empty=0` (what a class in neither mask scores; nan leaves it out).
+their numbers), `dice:empty=0` (what a class in neither mask scores; nan leaves it out). Scores of
+masks may be added: `0.4*dice+0.6*boundary_iou`.
 
 To take something else, add a property to `Evidence` and a line to its `taken_by`.
 """
@@ -68,6 +69,7 @@ from measures.shapes import (
     hausdorff_95,
     surface_dice,
 )
+from measures.sums import WeightedSum
 
 
 def decide(probs: Tensor, *, task: str, threshold: float | Sequence[float] = 0.5) -> Tensor:
@@ -228,10 +230,11 @@ BESIDE = (
 def build_metric(
     name: str, *, task: str, classes: int, class_names: Sequence[str] | None = None
 ) -> Metric:
-    """A fresh metric, the row of METRICS that `name` begins with.
+    """A fresh metric, the row of METRICS that `name` begins with, or a weighted sum of several.
 
     Args:
-        name: `dice`, or with arguments of the row `dataset_fbeta:beta=0.5,only=1/2`.
+        name: `dice`, with arguments of the row `dataset_fbeta:beta=0.5,only=1/2`, or
+            `0.4*dice+0.6*boundary_iou`.
         task: "binary", "multiclass" or "multilabel".
         classes: K.
         class_names: K names, or None.
@@ -240,6 +243,13 @@ def build_metric(
         UserError: an unknown name, arguments or class names that do not fit, or a row that cannot
             be followed.
     """
+    terms = [_read_term(term, name) for term in name.split("+")]
+    parts = [_build_row(row, task, classes, class_names) for _, row in terms]
+    weights = [weight for weight, _ in terms]
+    return parts[0] if weights == [1.0] else WeightedSum(parts, weights)
+
+
+def _build_row(name: str, task: str, classes: int, class_names: Sequence[str] | None) -> Metric:
     short, arguments = read_name(name)
     row = pick(METRICS, short, "metric")
     try:
@@ -252,6 +262,20 @@ def build_metric(
             f"{type(metric).__name__}"
         )
     return metric
+
+
+def _read_term(term: str, text: str) -> tuple[float, str]:
+    """(weight, name) of one term such as `0.4*dice`."""
+    factor, star, name = term.rpartition("*")
+    try:
+        weight = float(factor) if star else 1.0
+    except ValueError:
+        weight = 0.0
+    if not name.strip() or not 0 < weight < math.inf:
+        raise UserError(
+            f"metric {text!r}: got {term!r}, need a name or weight*name, as in 0.4*dice"
+        )
+    return weight, name.strip()
 
 
 def read_name(name: str) -> tuple[str, dict[str, Any]]:
@@ -285,7 +309,11 @@ def _number(word: str) -> float:
 
 
 def without(name: str, key: str) -> str:
-    """The metric's name without one of its arguments."""
-    short, _, text = name.partition(":")
+    """The metric's name without one of the arguments of its rows."""
+    return "+".join(_without(term, key) for term in name.split("+"))
+
+
+def _without(term: str, key: str) -> str:
+    short, _, text = term.partition(":")
     kept = [part for part in text.split(",") if part.partition("=")[0].strip() != key]
     return ":".join([short, ",".join(kept)]) if any(kept) else short

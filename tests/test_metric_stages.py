@@ -6,7 +6,10 @@ import pytest
 
 from stages import call, train_and_score
 
-KINDS = ["dataset_fbeta:beta=0.5", "object_f1:iou=0.3", "boundary_iou:ratio=0.05", "hausdorff95"]
+KINDS = [
+    *("dataset_fbeta:beta=0.5", "object_f1:iou=0.3", "0.4*dice+0.6*boundary_iou:ratio=0.05"),
+    "hausdorff95",
+]
 
 
 @pytest.mark.parametrize("metric", KINDS)

@@ -147,3 +147,29 @@ def test_arguments_that_do_not_fit_are_one_line(name, message):
 def test_no_score_is_nan_where_all_pairs_are_left_out():
     empty = np.zeros((2, 1, 4, 4), bool)
     assert math.isnan(score("pair_dice", empty, empty, "binary"))
+
+
+def test_a_weighted_sum_is_that_of_its_parts():
+    mask, truth = pairs()
+    parts = {"pair_dice": 0.4, "dataset_iou:only=1/2": 0.5, "boundary_iou:ratio=0.1": 0.1}
+    name = "+".join(f"{weight}*{part}" for part, weight in parts.items())
+    expected = sum(weight * score(part, mask, truth) for part, weight in parts.items())
+    assert score(name, mask, truth) == pytest.approx(expected, rel=1e-6)
+    whole = WholeScore(name, task="multilabel", classes=3)
+    pair = (torch.from_numpy(one).byte() for one in (mask, truth))
+    sums = sum(whole.values(found[None], real[None]) for found, real in zip(*pair, strict=True))
+    assert whole.score(sums).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("dice+", "got '', need a name or weight"),
+        ("x*dice", "got 'x\\*dice', need a name or weight"),
+        ("dice+map", "a sum cannot take ObjectMetric"),
+        ("dice+hausdorff", "a sum cannot take DistanceMetric"),
+    ],
+)
+def test_a_sum_that_does_not_read_is_one_line(name, message):
+    with pytest.raises(UserError, match=message):
+        build_metric(name, task="binary", classes=1)

@@ -98,8 +98,7 @@ def iou_cut(tp: Tensor, fp: Tensor, fn: Tensor, *, cut: float) -> Tensor:
 
     Source: https://challenge.isic-archive.com/landing/2018/45/ (cut 0.65)
     """
-    # In double precision 13 / 20 is not below 0.65.
-    scores = iou(tp.double(), fp.double(), fn.double())
+    scores = iou(tp, fp, fn)
     return scores.where(~(scores < cut), 0.0)
 
 
@@ -112,8 +111,8 @@ def iou_ladder(tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
     """
     union = tp + fp + fn
     # In twentieths, as whole numbers: 0.6 and 0.7 have no exact float to be strictly above.
-    passed = sum((20 * tp > step * union).double() for step in range(10, 20))
-    return (torch.as_tensor(passed) / 10).where(union > 0, torch.nan)
+    passed = torch.stack([20 * tp > step * union for step in range(10, 20)])
+    return passed.float().mean(0).where(union > 0, torch.nan)
 
 
 class MaskMetric(Metric):
@@ -133,6 +132,7 @@ class MaskMetric(Metric):
     higher_is_better = True
     full_state_update = False
     needs = "counts"
+    width: int
 
     def __init__(
         self,
@@ -183,8 +183,12 @@ class MaskMetric(Metric):
         return self.class_scores(counts)[..., self.only].nanmean(-1)
 
     def values(self, counts: Tensor) -> Tensor:
-        """(..., V) float64 of counts (..., K, 3): what adds up over images."""
+        """(..., V) of counts (..., K, 3): what adds up over images; V is `width`."""
         raise NotImplementedError
+
+    def image_values(self, mask: Tensor, target: Tensor) -> Tensor:
+        """(B, V) float64 `values` of masks (see `decide`) and targets."""
+        return self.values(self.count(mask, target)).cpu().double()
 
     def score_sums(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V)."""
@@ -225,6 +229,7 @@ class ImageMetric(MaskMetric):
     ) -> None:
         super().__init__(*args, **kwargs)
         usual = torch.nan if self.task == "multiclass" else 1.0
+        self.width = 2
         self.empty, self.pairs = usual if empty is None else float(empty), pairs
         for name, size in (("image", ()), ("class", (self.classes,))):
             self.add_state(f"{name}_sum", torch.zeros(size), dist_reduce_fx="sum")
@@ -237,7 +242,7 @@ class ImageMetric(MaskMetric):
     def values(self, counts: Tensor) -> Tensor:
         scores = self.class_scores(counts)[..., self.only]
         scores = scores if self.pairs else scores.nanmean(-1, keepdim=True)
-        return torch.stack([scores.nansum(-1), (~scores.isnan()).sum(-1)], -1).double()
+        return torch.stack([scores.nansum(-1), (~scores.isnan()).sum(-1)], -1)
 
     def score_sums(self, sums: Tensor) -> Tensor:
         return sums[..., 0] / sums[..., 1]
@@ -268,6 +273,7 @@ class DatasetMetric(MaskMetric):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.width = 3 * self.classes
         zeros = torch.zeros(self.classes, 3, dtype=torch.long)
         self.add_state("counts", zeros, dist_reduce_fx="sum")
 
@@ -275,7 +281,7 @@ class DatasetMetric(MaskMetric):
         self.counts += counts.sum(0)
 
     def values(self, counts: Tensor) -> Tensor:
-        return counts.flatten(-2).double()
+        return counts.flatten(-2)
 
     def score_sums(self, sums: Tensor) -> Tensor:
         counts = sums.unflatten(-1, (-1, 3))

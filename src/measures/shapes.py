@@ -148,6 +148,7 @@ class ShapeMetric(Metric):
     higher_is_better = True
     full_state_update = False
     needs = "mask"
+    width = 2
     sums: Tensor
 
     def __init__(

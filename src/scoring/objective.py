@@ -10,6 +10,7 @@ from core.errors import UserError
 from measures.objects import ObjectMetric, overlap_images
 from measures.pixels import DatasetMetric, ImageMetric
 from measures.shapes import ShapeMetric
+from measures.sums import WeightedSum
 from metrics import build_metric, without
 
 
@@ -33,7 +34,7 @@ class Objective:
         counts = torch.stack([tp, fp, fn], -1).double()
         if self.kind == "dataset":
             return counts
-        return self.metric.values(counts[..., None, :])
+        return self.metric.values(counts[..., None, :]).double()
 
     def score(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V); a class that is nowhere scores 1."""
@@ -55,7 +56,7 @@ def build_objective(name: str) -> Objective:
     for kind, base in (("image", ImageMetric), ("dataset", DatasetMetric)):
         if isinstance(metric, base):
             return Objective(name, metric, kind)
-    if isinstance(metric, ShapeMetric) and metric.higher_is_better:
+    if isinstance(metric, ShapeMetric | WeightedSum) and metric.higher_is_better:
         return Objective(name, metric, "shapes")
     raise UserError(
         f"METRIC {name!r} is no sum over images of which more is better, which is all that "
@@ -88,13 +89,11 @@ class WholeScore:
         """
         if self.kind == "instances":
             return self.metric.image_values(overlap_images(mask, truth))[0]
-        if self.kind == "shapes":
-            return self.metric.image_values(mask, truth)[0]
-        return self.of_counts(self.metric.count(mask, truth)[0])
+        return self.metric.image_values(mask, truth)[0]
 
     def of_counts(self, counts: Tensor) -> Tensor:
         """(..., V) values of (..., K, 3) true positive, false positive, false negative pixels."""
-        return self.metric.values(counts)
+        return self.metric.values(counts).double()
 
     def score(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V)."""
