@@ -31,7 +31,8 @@ RECIPE: Free[str] = ""
 RUN: Free[str] = "baseline"
 # Training images, under INPUT.
 TRAIN_PATH: Free[Path] = Path("train_hq")
-# Mask files or instance folders, under INPUT; unused when masks are run lengths in TRAIN_CSV.
+# Mask files, instance folders, or a COCO file, under INPUT; unused when masks are run lengths in
+# TRAIN_CSV.
 MASK_PATH: Free[Path] = Path("train_masks")
 # Files that say where there is data, under INPUT; see VALID_SUFFIX.
 VALID_PATH: Free[Path] = Path("train_valid")
@@ -93,8 +94,8 @@ MASK_SUFFIX: str = "_mask.gif"
 # A file of VALID_PATH is an image's id plus this: where it is 0, outside of the field of view,
 # nothing is trained on or scored. Empty = all pixels count.
 VALID_SUFFIX: str = ""
-# A row of MASKS: image, rle, instances, labels, raters...; auto = files when MASK_PATH exists, else
-# run lengths in TRAIN_CSV.
+# A row of MASKS: image, rle, instances, labels, raters, coco...; auto = COCO where MASK_PATH is a
+# .json file, else files where it is a folder, else run lengths in TRAIN_CSV.
 MASK_FORMAT: str = "auto"
 # Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1}; none = 0/1, 0/255 or ids.
 MASK_VALUES: dict | None = None

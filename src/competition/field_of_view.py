@@ -49,6 +49,10 @@ class FieldOfView(MaskSource):
         """As the source's."""
         return self.source.expected(img)
 
+    def lists(self, img: str) -> bool:
+        """As the source's."""
+        return self.source.lists(img)
+
     def _file(self, row: Row) -> Path:
         return self.folder / f"{row['img']}{self.suffix}"
 

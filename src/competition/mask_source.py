@@ -49,6 +49,10 @@ class MaskSource:
         """
         return []
 
+    def lists(self, img: str) -> bool:
+        """Whether the masks' own table or file knows an image; False is told before any is read."""
+        return True
+
     def expected(self, img: str) -> str:
         """The file or folder of MASK_PATH that an image needs; "" where it needs none."""
         return ""

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 
+from competition.coco_masks import CocoMasks, read_coco
 from competition.field_of_view import FieldOfView
 from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
 from competition.mask_source import MaskSource
@@ -40,6 +41,8 @@ def mask_format(competition: Competition) -> str:
     """
     if competition.mask_format != AUTO:
         return competition.mask_format
+    if competition.mask_path.suffix == ".json":
+        return "coco"
     if competition.mask_path.is_dir():
         return "image"
     if competition.train_csv.is_file():
@@ -112,10 +115,27 @@ def _group_run_lengths(competition: Competition, stamp: object) -> MaskSource:
     )
 
 
+def _build_coco(competition: Competition) -> MaskSource:
+    return _read_coco(competition, file_stamp(competition.mask_path))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_coco(competition: Competition, stamp: object) -> MaskSource:
+    path = competition.mask_path
+    return CocoMasks(
+        read_coco(path, competition),
+        task=competition.task,
+        classes=competition.classes,
+        absent_is_empty=competition.absent == "empty",
+        name=path.name,
+    )
+
+
 # The values of MASK_FORMAT beside auto.
 MASKS: dict[str, Callable[[Competition], MaskSource]] = {
     "image": _build_files,
     "labels": functools.partial(_build_binary_files, kind=LabelMasks),
+    "coco": _build_coco,
     "raters": functools.partial(_build_binary_files, kind=RaterMasks),
     "rle": _build_run_lengths,
     "instances": _build_folders,

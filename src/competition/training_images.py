@@ -186,6 +186,10 @@ def _find_masks(
 ) -> tuple[list[str], list[str]]:
     """The column mask, and what is missing of it."""
     root, folder = competition.input, competition.mask_path
+    unlisted = [img for img in table["img"] if not masks.lists(img)]
+    if unlisted:
+        told = f"not in {folder.name}; set ABSENT=empty if its mask is empty"
+        return [""] * len(table), [f"{img}: {told}" for img in unlisted]
     if "mask" in table and masks.named:
         mask = honour(table["mask"], (root, folder), root)
         return mask, _missing(table["mask"], mask, "mask", folder)
