@@ -87,8 +87,17 @@ IMAGE_BITS: int = 8
 MODEL_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
 # Their standard deviation.
 MODEL_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
-# Only files that end so count as images; auto = every image format.
+# Only files that end so count as images; the end is no part of the id; auto = every image format.
 IMAGE_SUFFIX: str = "auto"
+# Where images lie under TRAIN_PATH when not in the folder itself: {id}/images/{id}.png, or
+# {case}/{day}/scans/slice_{slice}_*.png; ** = any folders, " !*_mask.tif" at the end leaves out.
+IMAGE_PATTERN: str = ""
+# The same under TEST_PATH; empty = IMAGE_PATTERN.
+TEST_PATTERN: str = ""
+# Where mask files lie under MASK_PATH, by the same parts; empty = named id + MASK_SUFFIX.
+MASK_PATTERN: str = ""
+# How the parts of a pattern make the id: {case}_{day}_slice_{slice}; empty = all, joined by _.
+ID_TEMPLATE: str = ""
 # An image's mask file is its id plus this.
 MASK_SUFFIX: str = "_mask.gif"
 # A file of VALID_PATH is an image's id plus this: where it is 0, outside of the field of view,
@@ -263,6 +272,11 @@ knobs.check(
             "MODEL_STD",
             len(MODEL_STD) == CHANNELS and min(MODEL_STD) > 0,
             "one value above 0 a channel",
+        ),
+        (
+            "IMAGE_SUFFIX",
+            IMAGE_SUFFIX == "auto" or not IMAGE_PATTERN,
+            "auto with IMAGE_PATTERN: the pattern ends with the suffix",
         ),
         ("RLE_BASE", RLE_BASE in (0, 1, None), "0, 1 or none"),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),

@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     index, count = parse_shard(args.shard)
     reports = [read_report(config, run) for run in runs]
 
-    from competition.tables import find_images
+    from competition.listings import find_test_images
     from postprocessing.rules import describe
     from submissions.check import check_file
     from submissions.formats import build_format
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoints = [checkpoints_of(config, report) for report in reports]
     competition = competition_of(config)
     plan = read_plan(competition)
-    found = find_images(config.TEST_PATH, config.IMAGE_SUFFIX)
+    found = find_test_images(competition)
     match_images(plan, found, config.TEST_PATH)
     first = reports[0]
     task = first.spec.task

@@ -85,10 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import pandas as pd
 
-    from competition.tables import find_images
+    from competition.listings import find_test_images
+    from runs.experiment import competition_of
     from runs.pseudo import pseudo_key
 
-    images = find_images(args.images or config.TEST_PATH, config.IMAGE_SUFFIX)
+    images = find_test_images(competition_of(config), args.images)
     known = sorted(images.keys() & set(table["img"]))
     if known:
         raise UserError(f"{len(known)} images have true masks ({known[0]}...): name other --images")

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from competition.listings import find_train_names
 from competition.spec import Competition
-from competition.tables import file_stamp, find_images, image_id, train_table
+from competition.tables import file_stamp, image_id, train_table
 from core.errors import UserError
 from imaging.images import image_size, read_image
 from imaging.rle import Layout, Order, RunError, Size, count_outline, rle_decode, rle_runs
@@ -123,15 +124,16 @@ def _filled_rows(competition: Competition) -> list[tuple[str, str]]:
 def _sample(cells: Sequence[tuple[str, str]], competition: Competition) -> list[Sampled]:
     """Rows evenly picked from those of many runs, else of all, whose image has a readable head."""
     try:
-        images = find_images(competition.train_path, competition.image_suffix)
+        names = find_train_names(competition)
     except (UserError, OSError):
         return []  # told where images are needed
     many = [row for row in cells if row[1].count(" ") >= 2 * TELLING_RUNS - 1] or list(cells)
-    rows = [row for row in many if row[0] in images]
+    rows = [row for row in many if row[0] in names]
     sampled = []
     for img, text in rows[:: -(-len(rows) // LOOKED_AT) or 1]:
         try:
-            sampled.append(Sampled(text, image_size(images[img]), images[img]))
+            path = competition.train_path / names[img]
+            sampled.append(Sampled(text, image_size(path), path))
         except UserError:
             continue
     return sampled

@@ -44,6 +44,10 @@ class Competition:
     class_names: tuple[str, ...]
     instances: str
     image_suffix: str
+    image_pattern: str
+    test_pattern: str
+    mask_pattern: str
+    id_template: str
     mask_suffix: str
     valid_suffix: str
     mask_format: str

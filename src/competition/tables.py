@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from competition.patterns import same_name
 from core.errors import UserError, nearest
-from imaging.images import IMAGE_SUFFIXES, list_images
+from imaging.images import IMAGE_SUFFIXES
 from imaging.rle import is_empty_rle, rle_area
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def image_id(name: str) -> str:
 
     A class joined to a file name is no part of it: 'x.jpg_3' is 'x', too.
     """
-    base = name.strip().replace("\\", "/").rpartition("/")[2]
+    base = same_name(name.strip().replace("\\", "/").rpartition("/")[2])
     if joined := JOINED_ID.fullmatch(base):
         base = joined[1]
     stem, dot, suffix = base.rpartition(".")
@@ -312,23 +313,3 @@ def table_rows(ids: Iterable[str], classes: Iterable[str] | None = None) -> Rows
     if classes is not None and len(set(zip(ids, classes, strict=True))) == len(ids):
         return "class"
     return "instance"
-
-
-def find_images(folder: Path, suffix: str = AUTO) -> dict[str, Path]:
-    """The images of a folder by id, as `find_names`."""
-    return {img: folder / name for img, name in find_names(folder, suffix).items()}
-
-
-def find_names(folder: Path, suffix: str = AUTO) -> dict[str, str]:
-    """File names of a folder's images by id; with a suffix only names that end so, cut there.
-
-    Raises:
-        UserError: no such folder, two files of one id, or no image in it.
-    """
-    found = list_images(folder)
-    if suffix != AUTO:
-        found = {n[: -len(suffix)]: n for n in found.values() if n.endswith(suffix)}
-    if not found:
-        ends = ", ".join(IMAGE_SUFFIXES) if suffix == AUTO else suffix
-        raise UserError(f"{folder}: no image in it ({ends}): set TRAIN_PATH or IMAGE_SUFFIX")
-    return found

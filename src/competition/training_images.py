@@ -8,10 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from competition.listings import find_mask_names, find_train_names
 from competition.mask_source import MaskSource
 from competition.masks import build_masks, mask_format
+from competition.patterns import same_name
 from competition.spec import Competition
-from competition.tables import Columns, find_names, image_id, table_rows, train_table
+from competition.tables import Columns, image_id, table_rows, train_table
 from core.errors import UserError, raise_all
 from imaging.rle import is_empty_rle, rle_areas
 
@@ -71,9 +73,7 @@ def _absent_images(table: pd.DataFrame, competition: Competition) -> list[str]:
     """Images of TRAIN_PATH that no row names, sorted, when ABSENT says that they are empty."""
     if competition.absent == "skip":
         return []
-    return sorted(
-        find_names(competition.train_path, competition.image_suffix).keys() - set(table["img"])
-    )
+    return sorted(find_train_names(competition).keys() - set(table["img"]))
 
 
 def _from_folder(competition: Competition) -> TrainingImages:
@@ -85,7 +85,7 @@ def _from_folder(competition: Competition) -> TrainingImages:
             "make a toy one: python src/demo_data.py"
         )
     masks = build_masks(competition)
-    table = pd.DataFrame({"img": sorted(find_names(folder, competition.image_suffix))})
+    table = pd.DataFrame({"img": sorted(find_train_names(competition))})
     notes = [f"no table {competition.train_csv}: took the images of {folder}"]
     return TrainingImages(table, None, None, notes + _attach(table, competition, masks))
 
@@ -155,7 +155,7 @@ def _attach(
     raise_all(
         problems,
         f"{len(problems)} files that {asks.name} needs are missing: add them, drop their rows, or "
-        "mend TRAIN_PATH, MASK_PATH, IMAGE_SUFFIX, MASK_SUFFIX:"
+        "mend TRAIN_PATH, MASK_PATH, IMAGE_SUFFIX, MASK_SUFFIX or the patterns:"
         f"{_hint(lacking, table, competition)}",
     )
     for at, (column, paths) in enumerate((("image", image), ("mask", mask)), start=1):
@@ -173,7 +173,7 @@ def _find_images(
     if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
         image = honour(table["image"], (root, folder), root)
         return image, _missing(table["image"], image, "image", folder), []
-    images = find_names(folder, competition.image_suffix)
+    images = find_train_names(competition)
     prefix = _prefix(folder, root)
     image = [prefix + images[img] if img in images else "" for img in table["img"]]
     spare = len(images.keys() - set(table["img"]))
@@ -196,17 +196,29 @@ def _find_masks(
     nothing, wanted = [""] * len(table), [masks.expected(img) for img in table["img"]]
     if not any(wanted):
         return nothing, []
-    there, prefix = _names_in(folder), _prefix(folder, root)
-    found = [prefix + name if name in there else "" for name in wanted]
+    there = _mask_files(competition, table["img"], wanted, named=masks.named)
+    prefix = _prefix(folder, root)
+    found = [prefix + there[img] if img in there else "" for img in table["img"]]
     if competition.absent == "empty" and masks.named and any(found):
         return found, []
     return found if masks.named else nothing, _missing(wanted, found, "mask", folder)
 
 
+def _mask_files(
+    competition: Competition, ids: Iterable[str], wanted: Sequence[str], *, named: bool
+) -> dict[str, str]:
+    """Paths of the masks there are from MASK_PATH, by id."""
+    if competition.mask_pattern and named:
+        return find_mask_names(competition)
+    spelled = {same_name(name): name for name in _names_in(competition.mask_path)}
+    pairs = zip(ids, map(same_name, wanted), strict=True)
+    return {img: spelled[name] for img, name in pairs if name in spelled}
+
+
 def _hint(lacking: Sequence[str], table: pd.DataFrame, competition: Competition) -> str:
     """A word on MASK_SUFFIX when no mask at all was found."""
     folder, suffix = competition.mask_path, competition.mask_suffix
-    if len(lacking) < len(table) or not folder.is_dir():
+    if len(lacking) < len(table) or not folder.is_dir() or competition.mask_pattern:
         return ""
     return f" (no mask ends in {suffix!r}; {folder.name} holds {sorted(_names_in(folder))[:3]})"
 

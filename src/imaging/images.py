@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import struct
+import unicodedata
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps
 
-from core.errors import UserError
+from core.errors import UserError, raise_all
 from core.memory import largest_picture
 from imaging.tiff import (
     ORIENTATION,
@@ -93,28 +94,35 @@ def image_size(path: str | Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def list_images(folder: str | Path) -> dict[str, str]:
+def list_images(folder: str | Path, suffix: str = "") -> dict[str, str]:
     """Names of a folder's pictures by id (the name without suffix), sorted; no subfolders.
 
-    Names, as a hundred thousand Path objects take as long as all the rest of folds.py.
+    With a suffix, `_sat.jpg`, only names that end so, capitals or not. Names, as a hundred
+    thousand Path objects take as long as all the rest of folds.py.
 
     Raises:
         UserError: no such folder, or two files of one id.
     """
     try:
         with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if _is_image(e.name) and e.is_file())
+            names = sorted(e.name for e in entries if is_image(e.name) and e.is_file())
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: no such folder of images") from None
     found: dict[str, str] = {}
+    problems = []
     for name in names:
-        stem = name.rpartition(".")[0]
+        if not name.lower().endswith(suffix.lower()):
+            continue
+        cut = name[: -len(suffix)] if suffix else name.rpartition(".")[0]
+        stem = unicodedata.normalize("NFC", cut)
         if stem in found:
-            raise UserError(
-                f"{folder}: {found[stem]} and {name} share the id {stem}, ids must be "
-                "unique: keep one of them"
-            )
-        found[stem] = name
+            problems.append(f"{found[stem]} and {name} share the id {stem}")
+        found.setdefault(stem, name)
+    raise_all(
+        problems,
+        f"{folder}: two files have one id. If one is the image and the other its mask, or a copy, "
+        "set IMAGE_SUFFIX to the end of the images' names; else rename one:",
+    )
     return found
 
 
@@ -337,6 +345,7 @@ def _fit_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
     return pixels
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file of this name can be a picture."""
     # macOS leaves ._name.png files that hold no picture.
     return not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)

@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
+from competition.listings import find_test_images
 from competition.spec import Competition
-from competition.tables import find_images, image_id, read_sample
+from competition.tables import image_id, read_sample
 from core.errors import UserError
 from submissions.plan import read_plan
 
@@ -19,9 +20,14 @@ def write_hidden(competition: Competition, target: Path, count: int) -> int:
     The last two are a black image and a file cut off in its middle.
 
     Raises:
-        UserError: there are no public images to take after.
+        UserError: there are no public images to take after, or they lie by a pattern.
     """
-    images = find_images(competition.test_path, competition.image_suffix)
+    if competition.test_pattern or competition.image_pattern:
+        raise UserError(
+            "--hidden makes test images in TEST_PATH itself, and IMAGE_PATTERN or TEST_PATTERN is "
+            "set: rehearse without --hidden"
+        )
+    images = find_test_images(competition)
     plan = read_plan(competition)
     bases = [img for img in plan.images if img in images]
     if not bases:

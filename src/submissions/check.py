@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from competition.listings import find_test_images
 from competition.spec import Competition
-from competition.tables import find_images
 from core.errors import UserError
 from imaging.images import image_size
 from runs.reports import Report
@@ -92,7 +92,7 @@ def check_file(
     """
     plan = read_plan(competition)
     folder = competition.test_path
-    found = find_images(folder, competition.image_suffix) if folder.is_dir() else {}
+    found = find_test_images(competition) if folder.is_dir() else {}
     if found:
         match_images(plan, found, folder)
     form = build_format(competition, plan, task=competition.task, classes=competition.classes)

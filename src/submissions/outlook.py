@@ -1,7 +1,7 @@
 """What the sample submission will be worth once there is something to submit."""
 
+from competition.listings import find_test_images
 from competition.spec import Competition
-from competition.tables import find_images
 from submissions.formats import build_format
 from submissions.plan import match_images, read_plan
 
@@ -23,5 +23,5 @@ def sample_notes(competition: Competition) -> list[str]:
     build_format(competition, plan, task=competition.task, classes=competition.classes)
     if not folder.is_dir():
         return [f"no test images {folder}: ensemble.py needs them (set TEST_PATH)"]
-    match_images(plan, find_images(folder, competition.image_suffix), folder)
+    match_images(plan, find_test_images(competition), folder)
     return []

@@ -1,0 +1,61 @@
+"""What lies in the competition's folders: images and mask files by id."""
+
+from pathlib import Path
+
+from competition.patterns import FilePattern
+from competition.spec import Competition
+from competition.tables import AUTO
+from core.errors import UserError
+from imaging.images import IMAGE_SUFFIXES, is_image, list_images
+
+
+def find_train_names(competition: Competition) -> dict[str, str]:
+    """Paths of the training images from TRAIN_PATH, by id.
+
+    Raises:
+        UserError: no such folder, two files of one id, or no image in it.
+    """
+    return _names(competition, competition.train_path, competition.image_pattern, "IMAGE_PATTERN")
+
+
+def find_test_images(competition: Competition, folder: Path | None = None) -> dict[str, Path]:
+    """The test images by id, in TEST_PATH or another folder of its layout.
+
+    Raises:
+        UserError: as `find_train_names`.
+    """
+    folder = folder or competition.test_path
+    pattern, knob = competition.test_pattern, "TEST_PATTERN"
+    if not pattern:
+        pattern, knob = competition.image_pattern, "IMAGE_PATTERN"
+    names = _names(competition, folder, pattern, knob)
+    return {img: folder / name for img, name in names.items()}
+
+
+def find_mask_names(competition: Competition) -> dict[str, str]:
+    """Paths of the mask files from MASK_PATH, by id, where MASK_PATTERN says how they lie.
+
+    Raises:
+        UserError: a pattern that is none, or two files of one id.
+    """
+    pattern = FilePattern(
+        competition.mask_pattern, competition.id_template, knobs=("MASK_PATTERN", "ID_TEMPLATE")
+    )
+    return pattern.find(competition.mask_path, is_wanted=lambda name: not name.startswith("."))
+
+
+def _names(competition: Competition, folder: Path, text: str, knob: str) -> dict[str, str]:
+    suffix = competition.image_suffix
+    if not text:
+        found = list_images(folder, "" if suffix == AUTO else suffix)
+        ends = ", ".join(IMAGE_SUFFIXES) if suffix == AUTO else suffix
+        wanted, remedy = f"({ends})", "TRAIN_PATH, TEST_PATH, IMAGE_SUFFIX or IMAGE_PATTERN"
+    else:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of images")
+        pattern = FilePattern(text, competition.id_template, knobs=(knob, "ID_TEMPLATE"))
+        found = pattern.find(folder, is_wanted=is_image)
+        wanted, remedy = f"that fits {text!r}", knob
+    if not found:
+        raise UserError(f"{folder}: no image in it {wanted}: set {remedy}")
+    return found
