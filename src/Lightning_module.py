@@ -225,7 +225,7 @@ class SegmentationModule(pl.LightningModule):
             target,
             task=self.spec.task,
             classes=self.spec.classes,
-            objects=lambda: (self._objects(probs, mask), batch["instances"]),
+            objects=lambda: (self._objects(probs, mask), batch["instances"], probs[:, 0]),
         )
         metric: Any
         for name, metric in zip(self.metric_names, self.metrics, strict=True):

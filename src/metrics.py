@@ -59,6 +59,7 @@ from measures.pixels import (
     precision,
     recall,
 )
+from measures.ranked import AveragePrecision
 from measures.shapes import (
     DistanceMetric,
     ShapeMetric,
@@ -98,7 +99,8 @@ class Evidence:
         target: the truth, shaped likewise.
         task: "binary", "multiclass" or "multilabel".
         classes: K.
-        objects: gives predicted and true objects, as `overlap_images` takes them.
+        objects: gives predicted and true objects, and probabilities for their confidence, as
+            `overlap_images` takes them.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Evidence:
         *,
         task: str,
         classes: int,
-        objects: Callable[[], tuple[Any, Any]],
+        objects: Callable[[], Sequence[Any]],
     ) -> None:
         self.mask, self.target, self.objects = mask, target, objects
         self.task, self.classes = task, classes
@@ -204,6 +206,9 @@ METRICS: dict[str, Builder] = {
     "object_f1": partial(_object_f1, count_greedy),
     "object_f1_optimal": partial(_object_f1, count_optimal),
     "panoptic": partial(ObjectMetric, values=panoptic_sums, score=panoptic_quality, size=4),
+    # In the order of confidence, as COCO scores masks: over its ten thresholds, and at one.
+    "ap": AveragePrecision,
+    "ap50": partial(AveragePrecision, iou=0.5),
     # Recod.ai: pairs by the best assignment.
     "of1": partial(mean_of_images, score=assigned_f1),
     # GlaS.

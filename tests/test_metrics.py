@@ -78,7 +78,9 @@ def evidence_of(mask, target):
 
     def objects():
         labels = [values.where(target != 255, 0).long() for values in (mask, target)]
-        return [values if values.ndim == 3 else values[:, 0] for values in labels]
+        # Objects of equal confidence would rank in the order of images.
+        probs = torch.rand(6, 5, generator=torch.Generator().manual_seed(0)).expand(len(mask), 6, 5)
+        return [*(values if values.ndim == 3 else values[:, 0] for values in labels), probs]
 
     return Evidence(mask, target, task=task, classes=CLASSES[task], objects=objects)
 

@@ -219,3 +219,50 @@ def test_confidence_is_the_mean_probability_inside():
     probs = np.array([[0.6, 0.8, 0.1], [0.0, 1.0, 0.5]])
     objects = overlap_objects(pred, pred, torch.from_numpy(probs).numpy())
     assert objects.confidence.tolist() == pytest.approx([0.7, 0.75])
+
+
+def coco_scores(pairs, confidences):
+    """(AP over ten thresholds, at 0.5, at 0.75) of pycocotools."""
+    from pycocotools import mask as coco_mask
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def entry(img, one, **more):
+        counts = coco_mask.encode(np.asfortranarray(one.astype(np.uint8)))
+        shape = {"area": int(one.sum()), "bbox": [0, 0, 1, 1], "iscrowd": 0}
+        return {"image_id": img, "category_id": 1, "segmentation": counts, **shape, **more}
+
+    truths, found = [], []
+    for img, ((pred, true), sure) in enumerate(zip(pairs, confidences, strict=True), 1):
+        truths += [entry(img, one, id=len(truths) + k) for k, one in enumerate(sets(true), 1)]
+        found += [entry(img, one, score=p) for one, p in zip(sets(pred), sure, strict=True)]
+    coco = COCO()
+    images = [{"id": img, "height": 24, "width": 24} for img in range(1, len(pairs) + 1)]
+    coco.dataset = {"images": images, "annotations": truths, "categories": [{"id": 1}]}
+    coco.createIndex()
+    judge = COCOeval(coco, coco.loadRes(found), "segm")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    return judge.stats[:3]
+
+
+def test_average_precision_equals_pycocotools():
+    rng = np.random.default_rng(0)
+    probs = [rng.random(pred.shape) for pred, _ in EXAMPLES]
+    matches = [
+        overlap_objects(pred, true, plane)
+        for (pred, true), plane in zip(EXAMPLES, probs, strict=True)
+    ]
+    expected = coco_scores(EXAMPLES, [objects.confidence.tolist() for objects in matches])
+    for name, value in zip(("ap", "ap50", "ap:iou=0.75"), expected, strict=True):
+        metric = build_metric(name, task="binary", classes=1)
+        metric.update(matches=matches[:7])
+        metric.update(matches=matches[7:])
+        assert metric.compute().item() == pytest.approx(value, rel=1e-5), name
+
+
+def test_average_precision_without_objects():
+    empty = np.zeros((24, 24), np.int32)
+    assert np.isnan(score("ap", [(empty, empty), (boxes(1), empty)]))
+    assert score("ap", [(empty, boxes(1))]) == 0

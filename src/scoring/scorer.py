@@ -75,10 +75,10 @@ class Scorer:
         mask = decide(classes, task=self.spec.task, threshold=self.threshold)
         mask, target = leave_out_ignored(mask, target, task=self.spec.task)
 
-        def objects() -> tuple[Any, Any]:
+        def objects() -> tuple[Any, Any, torch.Tensor]:
             labels = self.masks.objects(row, size)
             labels = (mask_to_instances(truth) if labels is None else labels)[None]
-            return self._objects(probs, mask), labels
+            return self._objects(probs, mask), labels, probs[:1]
 
         evidence = Evidence(
             mask, target, task=self.spec.task, classes=self.spec.classes, objects=objects

@@ -54,6 +54,11 @@ def score_file(path: Path, labels: Path, linter: Linter, *, metric: str) -> floa
     classes = max(len(set(linter.plan.class_of.values())), 1)
     task = "multilabel" if classes > 1 else "binary"
     score: Any = build_metric(metric, task=task, classes=classes)
+    if getattr(score, "needs_confidence", False):
+        raise UserError(
+            f"METRIC={metric} ranks objects by their confidence, which run lengths do not tell: "
+            "score the answer with --metric map"
+        )
     for img in common:
         pair = [_paint(planes[img], img, linter, classes, score) for planes in (ours, truth)]
         score.update(*(torch.from_numpy(mask)[None] for mask in pair))
