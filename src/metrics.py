@@ -48,6 +48,7 @@ from measures.objects import (
     panoptic_quality,
 )
 from measures.pixels import (
+    AmongMetric,
     DatasetMetric,
     ImageMetric,
     count,
@@ -187,6 +188,8 @@ METRICS: dict[str, Builder] = {
     "miou": partial(DatasetMetric, score=iou),
     "precision": partial(DatasetMetric, score=precision),
     "recall": partial(DatasetMetric, score=recall),
+    # Pixels of the classes only=... alone; of others nothing counts.
+    "miou_among": partial(AmongMetric, score=iou),
     # What is missed weighs beta² as much as what is false.
     "fbeta": partial(_f_beta, ImageMetric),
     "dataset_fbeta": partial(_f_beta, DatasetMetric),

@@ -252,6 +252,8 @@ def test_objects_are_scored_by_rows(tmp_path: Path) -> None:
     linter = lint(tmp_path, rows, InstanceRows(order="row"))
     path = tmp_path / "submission.csv"
     assert score_file(path, path, linter, metric="map") == 1
+    with pytest.raises(UserError, match="ranks objects by their confidence"):
+        score_file(path, path, linter, metric="ap")
 
 
 def test_the_script_checks_what_ensemble_writes(competition, capsys) -> None:

@@ -173,3 +173,21 @@ def test_a_weighted_sum_is_that_of_its_parts():
 def test_a_sum_that_does_not_read_is_one_line(name, message):
     with pytest.raises(UserError, match=message):
         build_metric(name, task="binary", classes=1)
+
+
+def test_pixels_of_other_classes_are_left_out():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, (5, 8, 8))
+    mask = np.where(rng.random(truth.shape) < 0.7, truth, rng.integers(0, 4, truth.shape))
+    name = "miou_among:only=1/3"
+    metric = build_metric(name, task="multiclass", classes=4)
+    metric.update(torch.from_numpy(mask), torch.from_numpy(truth))
+    chosen = np.isin(truth, (1, 3))
+    each = jaccard_score(truth[chosen], mask[chosen], average=None, labels=[1, 3])
+    assert metric.compute().item() == pytest.approx(each.mean())
+    whole = WholeScore(name, task="multiclass", classes=4)
+    pairs_of = zip(torch.from_numpy(mask), torch.from_numpy(truth), strict=True)
+    sums = sum(whole.values(found[None], real[None]) for found, real in pairs_of)
+    assert whole.score(sums).item() == pytest.approx(each.mean())
+    with pytest.raises(UserError, match="needs classes that exclude each other"):
+        build_metric("miou_among", task="multilabel", classes=4)

@@ -293,3 +293,24 @@ class DatasetMetric(MaskMetric):
 
     def class_means(self) -> Tensor:
         return self.score(*self.counts.unbind(-1))
+
+
+class AmongMetric(DatasetMetric):
+    """DatasetMetric of pixels that truly are of the classes `only`; all other pixels are ignored.
+
+    What is decided as another class there is missed, as in the confusion matrix of Cityscapes.
+
+    Raises:
+        UserError: masks that may overlap, which have no one class a pixel.
+    """
+
+    needs = "mask"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.task != "multiclass":
+            raise UserError(f"needs classes that exclude each other, got task {self.task!r}")
+
+    def count(self, mask: Tensor, target: Tensor) -> Tensor:
+        chosen = torch.isin(target, torch.tensor(self.only, device=target.device))
+        return super().count(mask, target.where(chosen, IGNORE))

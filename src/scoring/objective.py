@@ -8,10 +8,8 @@ from torch import Tensor
 
 from core.errors import UserError
 from measures.objects import ObjectMetric, overlap_images
-from measures.pixels import DatasetMetric, ImageMetric
-from measures.shapes import ShapeMetric
-from measures.sums import WeightedSum
-from metrics import build_metric, without
+from measures.pixels import ImageMetric
+from metrics import build_metric, needs_of, without
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,21 @@ def build_objective(name: str) -> Objective:
     """
     # Each class is scored by itself, whichever of them the metric takes.
     metric = build_metric(without(name, "only"), task="binary", classes=1)
+    return Objective(name, metric, kind_of(metric, name))
+
+
+def kind_of(metric: Any, name: str) -> str:
+    """How the values of a metric add up, see `Objective`.
+
+    Raises:
+        UserError: they do not, or less is better.
+    """
     if isinstance(metric, ObjectMetric):
-        return Objective(name, metric, "instances")
-    for kind, base in (("image", ImageMetric), ("dataset", DatasetMetric)):
-        if isinstance(metric, base):
-            return Objective(name, metric, kind)
-    if isinstance(metric, ShapeMetric | WeightedSum) and metric.higher_is_better:
-        return Objective(name, metric, "shapes")
+        return "instances"
+    if metric.higher_is_better and hasattr(metric, "image_values"):
+        if needs_of(metric) == "counts":
+            return "image" if isinstance(metric, ImageMetric) else "dataset"
+        return "shapes"
     raise UserError(
         f"METRIC {name!r} is no sum over images of which more is better, which is all that "
         "tuning and weights can follow: use --metric dice or iou for them"
@@ -77,8 +83,9 @@ class WholeScore:
     """
 
     def __init__(self, name: str, *, task: str, classes: int):
-        self.name, self.kind = name, build_objective(name).kind
+        self.name = name
         self.metric: Any = build_metric(name, task=task, classes=classes)
+        self.kind = kind_of(self.metric, name)
 
     def values(self, mask: Tensor, truth: Any) -> Tensor:
         """(V,) values of one image.

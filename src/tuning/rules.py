@@ -63,17 +63,21 @@ def tune_images(config: Any, images: OofImages) -> tuple[list[Class], Any]:
     Raises:
         UserError: a metric that no step can follow, or of objects for several classes.
     """
-    objective = build_objective(config.METRIC)
-    if objective.kind == "instances" and config.CLASSES > 1:
-        raise UserError(f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1")
     if config.TASK == "multiclass":
         whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
+        if whole.kind == "instances":
+            raise UserError(
+                f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1"
+            )
         if whole.kind == "shapes":
             raise UserError(
                 f"METRIC={config.METRIC} is no score of pixels, by which the weights of classes "
                 "are found: use --metric miou for this step, or leave it out"
             )
         return tune_ids(images, whole), whole
+    objective = build_objective(config.METRIC)
+    if objective.kind == "instances" and config.CLASSES > 1:
+        raise UserError(f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1")
     if objective.kind == "shapes":
         print(f"{config.METRIC} scores whole masks: the threshold alone is tuned")
         return tune_shapes(images, objective, config.THRESHOLD), objective
