@@ -40,6 +40,9 @@ VALID_PATH: Free[Path] = Path("train_valid")
 TEST_PATH: Free[Path] = Path("test_hq")
 # Table of training images, under INPUT; without such a file TRAIN_PATH is listed.
 TRAIN_CSV: Free[Path] = Path("train_masks.csv")
+# A second table of the training images, under INPUT (patient, organ, depth): its columns join by
+# image id, for GROUP_COLUMN, STRATIFY_COLUMN and SPLIT_COLUMN. Empty = there is none.
+META_CSV: Free[str] = ""
 # The sample submission, under INPUT: rules ids, order and columns of submission.csv.
 TEST_CSV: Free[Path] = Path("sample_submission.csv")
 

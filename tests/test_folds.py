@@ -13,13 +13,8 @@ from competition import splits as splitters
 from competition.mask_source import MaskSource, Row
 from competition.masks import MASKS, build_masks
 from competition.spec import SHIPPED_TABLE
-from competition.tables import (
-    image_id,
-    read_table,
-    sample_columns,
-    table_columns,
-    table_rows,
-)
+from competition.table_files import read_table
+from competition.tables import image_id, sample_columns, table_columns, table_rows
 from competitions import competition_in
 from core.errors import UserError
 
@@ -307,6 +302,29 @@ def test_broken_tables(
     tree.csv(text)
     assert tree.run() == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"img": 1}', "is JSON, not a CSV table: a COCO file goes to MASK_PATH"),
+        (b'\xef\xbb\xbf [{"img": 1}]', "is JSON"),
+        (b"\x93NUMPY\x01\x00", "is an array of NumPy"),
+        (b"PK\x03\x04rest", "is compressed: unpack it"),
+        (b"PAR1rest", "is Parquet"),
+    ],
+)
+def test_what_is_no_table_is_called_by_its_name(tmp_path: Path, data: bytes, said: str) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(UserError, match=said):
+        read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_letters_of_a_table(tmp_path: Path, encoding: str) -> None:
+    ids = ["Größe_1.png", "é" * 40_000]
+    (tmp_path / "t.csv").write_text("img\n" + "\n".join(ids) + "\n", encoding=encoding)
+    assert read_table(tmp_path / "t.csv")["img"].tolist() == ids
 
 
 def test_missing_table_and_columns_name_what_is_there(tmp_path: Path) -> None:

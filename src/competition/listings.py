@@ -4,7 +4,7 @@ from pathlib import Path
 
 from competition.patterns import FilePattern
 from competition.spec import Competition
-from competition.tables import AUTO
+from competition.table_files import AUTO
 from core.errors import UserError
 from imaging.images import IMAGE_SUFFIXES, is_image, list_images
 

@@ -10,7 +10,8 @@ from competition.mask_source import MaskSource
 from competition.rle_masks import RleMasks
 from competition.run_layout import run_layout
 from competition.spec import Competition
-from competition.tables import AUTO, class_ids, file_stamp, image_id, train_table
+from competition.table_files import AUTO, file_stamp
+from competition.tables import class_ids, image_id, train_table
 from core.errors import UserError, pick
 from imaging.mask_files import MaskRules
 

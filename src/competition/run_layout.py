@@ -9,7 +9,8 @@ import numpy as np
 
 from competition.listings import find_train_names
 from competition.spec import Competition
-from competition.tables import file_stamp, image_id, train_table
+from competition.table_files import file_stamp
+from competition.tables import image_id, train_table
 from core.errors import UserError
 from imaging.images import image_size, read_image
 from imaging.rle import Layout, Order, RunError, Size, count_outline, rle_decode, rle_runs

@@ -26,6 +26,7 @@ class Competition:
     test_path: Path
     train_csv: Path
     test_csv: Path
+    meta_csv: str
     table_chosen: bool
 
     id_column: str

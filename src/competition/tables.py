@@ -1,14 +1,13 @@
 """The competition's own tables and listings: ids, columns, where images and masks are."""
 
 import functools
-import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from competition.patterns import same_name
-from core.errors import UserError, nearest
+from competition.table_files import AUTO, file_stamp, named_column, read_table
+from core.errors import UserError
 from imaging.images import IMAGE_SUFFIXES
 from imaging.rle import is_empty_rle, rle_area
 
@@ -18,13 +17,11 @@ if TYPE_CHECKING:
     from competition.spec import Competition
 
 Rows = Literal["image", "class", "instance"]
-AUTO = "auto"
 RLE_NAME = re.compile(r"rle|encoded|pixels", re.IGNORECASE)
 CLASS_NAME = re.compile(r"class|label", re.IGNORECASE)
 RLE_TEXT = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
 # A cell of a large mask may hold 100 KB; its beginning tells as much.
 PEEK = 60
-SEPARATORS = (",", ";", "\t")
 # A cell that so many rows share is a token, no mask.
 TOKEN_ROWS = 3
 
@@ -64,85 +61,6 @@ def image_id(name: str) -> str:
     return stem if stem and f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else base
 
 
-def read_table(path: str | Path, id_column: str = AUTO) -> "pd.DataFrame":
-    """A competition's CSV, every cell as text ("" where empty), rows in the file's order.
-
-    Commas, semicolons and tabs separate; an unnamed column of row numbers is dropped. Ids are
-    left as they are written: `image_id` shortens them.
-
-    Raises:
-        UserError: no such file, no rows, no column `id_column`, rows without an id.
-    """
-    path = Path(path)
-    # Callers get a table of their own that shares its cells.
-    return _parse_table(path, id_column, file_stamp(path)).copy(deep=False)
-
-
-def file_stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file, None where there is none: what was read of it holds as long."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_size, state.st_mtime_ns
-
-
-# A competition's table may hold 100 MB, and every fold of every stage asks for it.
-@functools.lru_cache(maxsize=4)
-def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
-    import pandas as pd
-
-    try:
-        # A separator inside quotes is rare in a header; whichever comes most often wins.
-        with path.open(encoding="utf-8-sig", errors="replace") as stream:
-            header = stream.readline()
-        separator = max(SEPARATORS, key=header.count)
-        table = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig",
-            index_col=False,
-        )  # fmt: skip
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise UserError(_no_table(path)) from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a CSV table ({error}): download it again") from None
-    if table.columns[0].startswith("Unnamed:") and len(table.columns) > 1:
-        table = table.iloc[:, 1:]
-    if not len(table):
-        raise UserError(f"{path}: has a header but no rows: download it again")
-    name = _named(table, id_column, "ID_COLUMN", path.name) or str(table.columns[0])
-    empty = (table[name].str.strip() == "").to_numpy().nonzero()[0]
-    if len(empty):
-        lines = ", ".join(str(at + 2) for at in empty[:10])
-        raise UserError(f"{path}: {len(empty)} rows have no {name} (lines {lines}): drop them")
-    return table
-
-
-def _no_table(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f"{path}: no such file, and no folder {folder}: pass --input <folder of the data>"
-    tables = sorted(name for name in os.listdir(folder) if name.endswith(".csv"))
-    there = f"the folder holds {', '.join(tables[:8])}" if tables else "the folder holds no CSV"
-    return f"{path}: no such file.{nearest(path.name, tables)} {there}: set TRAIN_CSV or TEST_CSV"
-
-
-def _named(table: "pd.DataFrame", column: str, knob: str, name: str) -> str | None:
-    """The column a knob names, None for auto or empty.
-
-    Raises:
-        UserError: the table does not have it.
-    """
-    if column in (AUTO, ""):
-        return None
-    if column in table.columns:
-        return column
-    known = [str(c) for c in table.columns]
-    raise UserError(
-        f"{name}: no column {column!r}.{nearest(column, known)} It has: {', '.join(known)}. "
-        f"Set {knob} to one of them"
-    )
-
-
 def table_columns(
     table: "pd.DataFrame",
     *,
@@ -160,14 +78,14 @@ def table_columns(
     Raises:
         UserError: a named column is missing.
     """
-    first = _named(table, id_column, "ID_COLUMN", name) or str(table.columns[0])
+    first = named_column(table, id_column, "ID_COLUMN", name) or str(table.columns[0])
     others = [str(c) for c in table.columns if c != first]
-    rle = _named(table, rle_column, "RLE_COLUMN", name)
+    rle = named_column(table, rle_column, "RLE_COLUMN", name)
     if rle is None:
         named = [c for c in others if RLE_NAME.search(c) and not _is_other(table[c])]
         filled = [c for c in others if _looks_like_rle(table[c])]
         rle = next(reversed([c for c in filled if c in named] or named or filled), None)
-    cls = _named(table, class_column, "CLASS_COLUMN", name)
+    cls = named_column(table, class_column, "CLASS_COLUMN", name)
     if cls is None:
         cls = next((c for c in others if c != rle and CLASS_NAME.search(c)), None)
     return Columns(first, rle, cls)

@@ -12,6 +12,7 @@ from competition.listings import find_mask_names, find_train_names
 from competition.mask_source import MaskSource
 from competition.masks import build_masks, mask_format
 from competition.patterns import same_name
+from competition.second_table import join_second, one_row_an_image
 from competition.spec import Competition
 from competition.tables import Columns, image_id, table_rows, train_table
 from core.errors import UserError, raise_all
@@ -66,6 +67,7 @@ def collect_images(competition: Competition) -> TrainingImages:
             # Class 0 is the background there.
             texts = texts.where(raw[columns.cls].str.strip() != str(competition.class_base), "")
         areas = np.append(sum_areas(ids, texts), np.zeros(len(absent), np.int64))
+    table = _join(table, competition)
     return TrainingImages(table, areas, _class_rows(raw, ids, columns), notes)
 
 
@@ -74,6 +76,12 @@ def _absent_images(table: pd.DataFrame, competition: Competition) -> list[str]:
     if competition.absent == "skip":
         return []
     return sorted(find_train_names(competition).keys() - set(table["img"]))
+
+
+def _join(table: pd.DataFrame, competition: Competition) -> pd.DataFrame:
+    """With the columns of META_CSV, where one is named."""
+    path = competition.input / competition.meta_csv
+    return join_second(table, path) if competition.meta_csv else table
 
 
 def _from_folder(competition: Competition) -> TrainingImages:
@@ -87,7 +95,8 @@ def _from_folder(competition: Competition) -> TrainingImages:
     masks = build_masks(competition)
     table = pd.DataFrame({"img": sorted(find_train_names(competition))})
     notes = [f"no table {competition.train_csv}: took the images of {folder}"]
-    return TrainingImages(table, None, None, notes + _attach(table, competition, masks))
+    notes += _attach(table, competition, masks)
+    return TrainingImages(_join(table, competition), None, None, notes)
 
 
 def _refuse_duplicates(ids: pd.Series, name: str, kind: str) -> None:
@@ -98,29 +107,6 @@ def _refuse_duplicates(ids: pd.Series, name: str, kind: str) -> None:
         f"{name}: ids must be unique when masks are files (MASK_FORMAT is {kind}). Keep one row "
         "each, or set MASK_FORMAT=rle if the rows are instances or classes:",
     )
-
-
-def one_row_an_image(
-    raw: pd.DataFrame, ids: pd.Series, columns: Columns, *, keep_class: bool
-) -> pd.DataFrame:
-    """img and the columns whose cells agree within every image, in order of appearance.
-
-    Run lengths never survive; the class does when a row is an image.
-    """
-    dropped = {columns.id, columns.rle, "img"} | (set() if keep_class else {columns.cls})
-    codes, names = pd.factorize(ids)
-    first = np.full(len(names), len(ids), np.int64)
-    np.minimum.at(first, codes, np.arange(len(ids)))
-    kept = {"img": np.asarray(names, dtype=object)}
-    for column in raw.columns:
-        if column in dropped and column not in ("image", "mask"):
-            continue
-        if column == columns.rle:
-            continue
-        cells = raw[column].to_numpy(dtype=object)
-        if (cells[first][codes] == cells).all():
-            kept[str(column)] = cells[first]
-    return pd.DataFrame(kept)
 
 
 def _class_rows(raw: pd.DataFrame, ids: pd.Series, columns: Columns) -> pd.DataFrame | None:

@@ -40,7 +40,7 @@ def competition_of(config: Any) -> Competition:
         UserError: MASK_FORMAT is no row of MASKS.
     """
     from competition.masks import MASKS
-    from competition.tables import AUTO
+    from competition.table_files import AUTO
 
     if config.MASK_FORMAT != AUTO:
         pick(MASKS, config.MASK_FORMAT, "MASK_FORMAT")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from competition.tables import image_id, joined_classes, read_table
+from competition.table_files import read_table
+from competition.tables import image_id, joined_classes
 from core.errors import UserError, raise_all
 from metrics import build_metric, needs_of
 from submissions.linter import Linter

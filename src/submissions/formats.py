@@ -1,7 +1,7 @@
 """Answer formats: SUBMISSIONS, a class a format, and the one that a sample submission asks for."""
 
 from competition.spec import Competition
-from competition.tables import AUTO
+from competition.table_files import AUTO
 from core.errors import UserError, pick
 from submissions.answer_format import AnswerFormat
 from submissions.plan import Plan

@@ -1,0 +1,134 @@
+"""Tables as files: what is a CSV, in which letters, and what else lies there under that name."""
+
+import codecs
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+AUTO = "auto"
+SEPARATORS = (",", ";", "\t")
+# How files begin that are no tables, and what to do with them.
+NO_TABLES = {
+    (
+        b"{",
+        b"[",
+    ): "is JSON, not a CSV table: a COCO file goes to MASK_PATH; else write a table of it "
+    "with pandas: pd.read_json(path).to_csv(...), lines=True for one object a line",
+    (b"\x93NUMPY",): "is an array of NumPy, not a CSV table: mask arrays are files of MASK_PATH",
+    (b"PK\x03\x04", b"\x1f\x8b"): "is compressed: unpack it",
+    (b"PAR1",): "is Parquet, not a CSV table: pd.read_parquet(path).to_csv(...)",
+}
+
+
+def read_table(path: str | Path, id_column: str = AUTO) -> "pd.DataFrame":
+    """A competition's CSV, every cell as text ("" where empty), rows in the file's order.
+
+    Commas, semicolons and tabs separate; an unnamed column of row numbers is dropped. Ids are
+    left as they are written: `image_id` shortens them.
+
+    Raises:
+        UserError: no such file, no rows, no column `id_column`, rows without an id.
+    """
+    path = Path(path)
+    # Callers get a table of their own that shares its cells.
+    return _parse_table(path, id_column, file_stamp(path)).copy(deep=False)
+
+
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, None where there is none: what was read of it holds as long."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+# A competition's table may hold 100 MB, and every fold of every stage asks for it.
+@functools.lru_cache(maxsize=4)
+def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        encoding = _encoding_of(path)
+        # A separator inside quotes is rare in a header; whichever comes most often wins.
+        with path.open(encoding=encoding, errors="replace") as stream:
+            header = stream.readline()
+        separator = max(SEPARATORS, key=header.count)
+        table = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding=encoding,
+            index_col=False,
+        )  # fmt: skip
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise UserError(_no_table(path)) from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: not a CSV table ({error}): need a header, and rows of as many cells, with "
+            "commas, semicolons or tabs between them"
+        ) from None
+    if table.columns[0].startswith("Unnamed:") and len(table.columns) > 1:
+        table = table.iloc[:, 1:]
+    if not len(table):
+        raise UserError(
+            f"{path}: has a header but no rows. Need the ids: if the competition fills it in its "
+            "kernels only, write one with a row for each image of the folder"
+        )
+    name = named_column(table, id_column, "ID_COLUMN", path.name) or str(table.columns[0])
+    empty = (table[name].str.strip() == "").to_numpy().nonzero()[0]
+    if len(empty):
+        lines = ", ".join(str(at + 2) for at in empty[:10])
+        raise UserError(f"{path}: {len(empty)} rows have no {name} (lines {lines}): drop them")
+    return table
+
+
+def _encoding_of(path: Path) -> str:
+    """UTF-8, UTF-16 by its mark, or Windows' Latin letters where it is neither.
+
+    Raises:
+        UserError: the beginning of the file is that of another format.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(1 << 16)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    for marks, what in NO_TABLES.items():
+        if start.startswith(marks):
+            raise UserError(f"{path}: {what}")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    try:
+        # A letter may be cut at the end of what was read.
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
+
+
+def _no_table(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"{path}: no such file, and no folder {folder}: pass --input <folder of the data>"
+    tables = sorted(name for name in os.listdir(folder) if name.endswith(".csv"))
+    there = f"the folder holds {', '.join(tables[:8])}" if tables else "the folder holds no CSV"
+    return f"{path}: no such file.{nearest(path.name, tables)} {there}: set TRAIN_CSV or TEST_CSV"
+
+
+def named_column(table: "pd.DataFrame", column: str, knob: str, name: str) -> str | None:
+    """The column a knob names, None for auto or empty.
+
+    Raises:
+        UserError: the table does not have it.
+    """
+    if column in (AUTO, ""):
+        return None
+    if column in table.columns:
+        return column
+    known = [str(c) for c in table.columns]
+    raise UserError(
+        f"{name}: no column {column!r}.{nearest(column, known)} It has: {', '.join(known)}. "
+        f"Set {knob} to one of them"
+    )
