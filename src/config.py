@@ -86,6 +86,9 @@ INSTANCES: Literal["components", "border"] = "components"
 CHANNELS: int = 3
 # Bits of a channel, 8 or 16; 16 keeps the precision of 16-bit files.
 IMAGE_BITS: int = 8
+# Values of the files that become 0 and the most of IMAGE_BITS, what is beyond is cut: 0,2047 for 11
+# bits in files of 16, -1000,400 for CT, -30,0 for radar; NaN becomes 0. Empty = a whole type.
+VALUE_RANGE: tuple[float, ...] = ()
 # Mean of the encoder's training images, one a channel, of values scaled to 0...1.
 MODEL_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
 # Their standard deviation.
@@ -270,6 +273,11 @@ knobs.check(
         ),
         ("CHANNELS", CHANNELS >= 1, "1 or more"),
         ("IMAGE_BITS", IMAGE_BITS in (8, 16), "8 or 16"),
+        (
+            "VALUE_RANGE",
+            not VALUE_RANGE or (len(VALUE_RANGE) == 2 and VALUE_RANGE[0] < VALUE_RANGE[1]),
+            "a lower and a higher value, or none",
+        ),
         ("MODEL_MEAN", len(MODEL_MEAN) == CHANNELS, "one value a channel"),
         (
             "MODEL_STD",

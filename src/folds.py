@@ -259,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
     from competition.training_images import collect_images
-    from runs.experiment import competition_of
+    from runs.experiment import competition_of, data_spec
     from submissions.outlook import sample_notes
 
     competition = competition_of(config)
@@ -267,13 +267,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = collect_images(competition)
     table, notes = data.table, [*data.notes, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")
-    probe_pairs(
-        rows,
-        competition.input,
-        masks=build_masks(competition),
-        channels=config.CHANNELS,
-        bits=config.IMAGE_BITS,
-    )
+    pixels = data_spec(config).pixels
+    notes += probe_pairs(rows, competition.input, masks=build_masks(competition), pixels=pixels)
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)
     codes = pd.factorize(groups)[0]

@@ -1,11 +1,14 @@
 """A look at a few training files of each kind, before folds are made of names alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
 
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
-from imaging.images import image_size, read_image
+from imaging.images import image_size, largest_value, read_image
 from imaging.rle import Size
 
 # Files a suffix whose size is looked at, and pairs of a suffix and size that are decoded.
@@ -13,14 +16,24 @@ LOOKED_AT, DECODED = 32, 2
 
 
 def probe_pairs(
-    rows: Sequence[Row], root: Path, *, masks: MaskSource, channels: int, bits: int
-) -> None:
+    rows: Sequence[Row], root: Path, *, masks: MaskSource, pixels: Mapping[str, Any]
+) -> list[str]:
     """Reads a few images and masks of each kind: suffixes of image and mask, size of the image.
+
+    Args:
+        rows: of the training table.
+        root: folder that their paths start from.
+        masks: where the masks come from.
+        pixels: arguments of `read_image`.
+
+    Returns:
+        A note when the images use little of the range of their type.
 
     Raises:
         UserError: lists all that cannot be read.
     """
     problems: list[str] = []
+    decoded: list[Path] = []
     seen: dict[tuple[str, Size], int] = {}
     sampled = _sample(rows)
     for row in sampled:
@@ -29,11 +42,27 @@ def probe_pairs(
             kind = (_suffixes(row), size)
             seen[kind] = seen.get(kind, 0) + 1
             if seen[kind] <= DECODED:
-                read_image(root / row["image"], channels=channels, bits=bits)
+                read_image(root / row["image"], **pixels)
+                decoded.append(root / row["image"])
                 masks.read(row, size)
         except UserError as error:
             problems.append(str(error))
     raise_all(problems, f"{len(problems)} of {len(sampled)} training pairs looked at are no good:")
+    return [] if pixels.get("value_range") else _range_notes(decoded)
+
+
+def _range_notes(paths: Sequence[Path]) -> list[str]:
+    """A note when no value of the files reaches a quarter of what their type holds."""
+    found = [largest_value(path) for path in paths]
+    if not found:
+        return []
+    most, kind = max(value for value, _ in found), max(kind for _, kind in found)
+    if not most or most * 4 > np.iinfo(kind).max:
+        return []
+    return [
+        f"{len(paths)} images looked at reach {most:.0f} of {np.iinfo(kind).max}: a network sees "
+        f"them almost black; set VALUE_RANGE=0,{most:.0f}, or what their sensor's bits say"
+    ]
 
 
 def _sample(rows: Sequence[Row]) -> list[Row]:

@@ -38,7 +38,7 @@ def check_data(
 
     def problem_of(row: Row) -> str | None:
         try:
-            image = read_image(root / row["image"], channels=spec.channels, bits=spec.bits)
+            image = read_image(root / row["image"], **spec.pixels)
             size = (image.shape[0], image.shape[1])
             masks.read(row, size)
             if spec.border:
@@ -68,7 +68,7 @@ def files_key(
     rows: Sequence[Row], root: Path, spec: DataSpec, masks: MaskSource, *more: object
 ) -> str:
     """A key that changes with any file's size or time, with how files are read, and with `more`."""
-    digest = hashlib.sha256(f"{spec.channels} {spec.bits} {more}".encode())
+    digest = hashlib.sha256(f"{spec.pixels} {more}".encode())
     if spec.border:
         digest.update(b"border")
     # A source's repr would hold its address, its pickle holds what it reads by.

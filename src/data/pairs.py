@@ -27,7 +27,7 @@ class PairReader:
     def read(self, row: Row) -> tuple[np.ndarray, Any, Size]:
         """Image (H, W, C), mask (H, W) or (H, W, K) or None, the image's own (H, W)."""
         spec = self.spec
-        image = read_image(self.root / row["image"], channels=spec.channels, bits=spec.bits)
+        image = read_image(self.root / row["image"], **spec.pixels)
         native = (image.shape[0], image.shape[1])
         mask = None if self.masks is None else self._read_mask(self.masks, row, native)
         return fit_image(image, spec.size, spec.resize_mode), mask, native

@@ -22,6 +22,8 @@ class DataSpec:
     instances: str = "components"
     channels: int = 3
     bits: int = 8
+    # Of the files' values: what becomes 0 and the most of `bits`; empty = a type's whole range.
+    value_range: tuple[float, ...] = ()
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     size: Size = (512, 512)
@@ -33,6 +35,11 @@ class DataSpec:
     def border(self) -> bool:
         """Whether the channel after the classes is the border between objects."""
         return self.instances == "border"
+
+    @property
+    def pixels(self) -> dict[str, Any]:
+        """How `read_image` reads an image for the network."""
+        return {"channels": self.channels, "bits": self.bits, "value_range": self.value_range}
 
     @property
     def outputs(self) -> int:
@@ -64,6 +71,8 @@ class DataSpec:
             "classes": 1 <= self.classes <= 254,
             "channels": 1 <= self.channels <= 1024,
             "bits": self.bits in (8, 16),
+            "value_range": len(self.value_range) in (0, 2)
+            and list(self.value_range) == sorted(set(self.value_range)),
             "mean": len(self.mean) == self.channels,
             "std": len(self.std) == self.channels and min(self.std, default=0) > 0,
             "size": len(self.size) == 2 and all(1 <= side <= LARGEST_SIDE for side in self.size),

@@ -6,7 +6,7 @@ import stat
 import struct
 import unicodedata
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -47,7 +47,9 @@ DECODE_FAULTS = (
 Image.MAX_IMAGE_PIXELS = None
 
 
-def read_image(path: str | Path, *, channels: int = 3, bits: int = 8) -> np.ndarray:
+def read_image(
+    path: str | Path, *, channels: int = 3, bits: int = 8, value_range: Sequence[float] = ()
+) -> np.ndarray:
     """A picture as (H, W, channels), RGB order: uint8 for bits=8, uint16 for bits=16.
 
     The rules, for every format:
@@ -56,20 +58,43 @@ def read_image(path: str | Path, *, channels: int = 3, bits: int = 8) -> np.ndar
     - Grey is repeated to 3 channels; 3 channels become 1 by ITU-R 601 luma.
     - Alpha is dropped, not blended (kept when channels=4); a palette gives its colours.
     - 16 bits to 8: v / 257, rounded. 8 bits to 16: v * 257.
+    - With a value range any type of pixel is taken: its ends become 0 and the most of `bits`, what
+      is beyond is cut, NaN becomes 0.
     - An animation gives its first picture; a TIFF of several pages of one size is refused.
 
     Raises:
         UserError: no such file, truncated or unreadable, another count of channels, or pixels
-            that are not 8 or 16 unsigned bits.
+            that are not 8 or 16 unsigned bits without a value range.
     """
     name = Path(path).name
     pixels = _decode(read_complete(path), name, alpha=channels == 4)
+    if value_range:
+        pixels = scale_values(pixels, value_range, bits)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UserError(
-            f"{name}: pixels are {pixels.dtype}, need uint8 or uint16: convert the images first"
+            f"{name}: pixels are {pixels.dtype}, need uint8 or uint16: say with "
+            "VALUE_RANGE=low,high which values become black and white"
         )
     pixels = _fit_channels(pixels, channels, name)
     return np.ascontiguousarray(_fit_bits(pixels, bits))
+
+
+def scale_values(pixels: np.ndarray, value_range: Sequence[float], bits: int) -> np.ndarray:
+    """uint8 or uint16 of any numbers: the range's ends become 0 and the most, NaN becomes 0."""
+    low, high = value_range
+    share = (pixels.astype(np.float64) - low) / (high - low)
+    whole = np.rint(np.clip(np.nan_to_num(share, nan=0.0), 0, 1) * (2**bits - 1))
+    return whole.astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def largest_value(path: str | Path) -> tuple[float, np.dtype]:
+    """The largest value of a picture as its file has it, and the type of its pixels.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    pixels = _decode(read_complete(path), Path(path).name, alpha=False)
+    return float(np.nanmax(pixels)), pixels.dtype
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -281,7 +306,7 @@ def _deep_grey(
     if has_codec(page):
         pixels = orient(read_tiff_bands(page, name), tiff_orientation(page))
     else:
-        pixels = pil_array(data, name, convert).astype(np.uint16)
+        pixels = pil_array(data, name, convert).astype(page.dtype)
     return ~pixels if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else pixels
 
 

@@ -99,16 +99,17 @@ def check_deep_colours(page: tifffile.TiffPage, name: str) -> None:
 
 
 def read_tiff_bands(page: tifffile.TiffPage, name: str) -> np.ndarray:
-    """(H, W, bands) uint8 or uint16 as stored, strips or tiles, bands together or apart.
+    """(H, W, bands) of numbers as stored, strips or tiles, bands together or apart.
 
     Raises:
         UserError: another pixel type, or a compression that needs imagecodecs.
         ValueError: pixels that are cut off.
     """
-    if page.dtype not in (np.uint8, np.uint16) or page.imagedepth > 1:
+    if page.dtype is None or page.dtype.kind not in "uif" or page.imagedepth > 1:
         raise UserError(
             f"{name}: TIFF of {page.samplesperpixel} bands has pixels of {tiff_bits(page)} bits "
-            f"({page.dtype}), need 8 or 16 unsigned bits: save the file again so"
+            f"({page.dtype}), need whole or floating numbers of 8 bits or more: save the file "
+            "again so"
         )
     if not has_codec(page):
         raise UserError(

@@ -95,21 +95,23 @@ class ImageStream(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         img, path = self.images[index]
-        kinds = {(spec.channels, spec.bits) for spec in self.specs}
+        kinds = {(spec.channels, spec.bits, spec.value_range): spec.pixels for spec in self.specs}
         try:
-            read = {(c, bits): read_image(path, channels=c, bits=bits) for c, bits in kinds}
+            read = {kind: read_image(path, **pixels) for kind, pixels in kinds.items()}
             unreadable = False
         except UserError:
             if not self.skip:
                 raise
             size = size_or_blank(path, skip=True)
-            read = {(c, b): np.zeros((*size, c), f"uint{b}") for c, b in kinds}
+            read = {kind: np.zeros((*size, kind[0]), f"uint{kind[1]}") for kind in kinds}
             unreadable = True
         native = next(iter(read.values())).shape[:2]
         sample: dict[str, Any] = {"img": img, "size": torch.tensor(native)}
         sample["unreadable"] = unreadable
         for at, spec in enumerate(self.specs):
-            image = fit_image(read[spec.channels, spec.bits], spec.size, spec.resize_mode)
+            image = fit_image(
+                read[spec.channels, spec.bits, spec.value_range], spec.size, spec.resize_mode
+            )
             sample[f"image_{at}"] = torch.from_numpy(image).permute(2, 0, 1)
         return sample
 

@@ -48,7 +48,7 @@ def read_case(
     from runs.experiment import data_spec
 
     spec = data_spec(config)
-    image = read_image(config.INPUT / row["image"], channels=spec.channels, bits=spec.bits)
+    image = read_image(config.INPUT / row["image"], **spec.pixels)
     size = (image.shape[0], image.shape[1])
     levels = read_probs(config.RUN_OUTPUT / "oof" / f"{row['img']}.png", spec.outputs)
     if spec.border:
@@ -84,7 +84,7 @@ def draw_image(config: Any, path: Path, checkpoints: Sequence[Path]) -> Path:
     ((_, _, probs),) = predictor.images([(path.stem, path)])
     spec = predictor.spec
     mask = decide(probs[None, : spec.classes], task=spec.task, threshold=config.THRESHOLD)[0]
-    image = read_image(path, channels=spec.channels, bits=spec.bits)
+    image = read_image(path, **spec.pixels)
     target = config.RUN_OUTPUT / f"overlay_{path.stem}.png"
     drawn = draw_contours(to_rgb(image), mask.to(torch.uint8).cpu().numpy(), PREDICTION)
     write_picture(target, drawn)

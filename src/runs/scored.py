@@ -123,7 +123,7 @@ def _known_record(path: Path, checkpoint: Path, config: Any, scorer: Any) -> dic
 def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
     problems = [
         f"{name.upper()}: the checkpoint has {getattr(spec, name)}, config has {getattr(now, name)}"
-        for name in ("task", "classes", "instances", "channels", "bits")
+        for name in ("task", "classes", "instances", "channels", "bits", "value_range")
         if getattr(spec, name) != getattr(now, name)
     ]
     if problems:
