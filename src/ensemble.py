@@ -6,7 +6,7 @@ processes, and the one that ends last writes the submission.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +128,13 @@ def set_aside(path: Path) -> None:
 
 
 def write_submission(
-    config: Any, plan: "Plan", form: "AnswerFormat", *, key: str, folder: Path, count: int
+    plan: "Plan",
+    form: "AnswerFormat",
+    images: Mapping[str, tuple[int, int]],
+    *,
+    key: str,
+    folder: Path,
+    count: int,
 ) -> int | None:
     """Joins the shards when all of them are complete; returns the rows, or None."""
     from submissions.rows import PartFile, assemble
@@ -136,7 +142,7 @@ def write_submission(
     paths = [part_path(folder, index, count) for index in range(count)]
     if not all(path.is_file() for path in paths):
         return None
-    parts = [PartFile(path, key) for path in paths]
+    parts = [PartFile(path, key, images) for path in paths]
     if sum(len(part.done) for part in parts) < len(plan.images):
         return None
     return assemble(folder / "submission.csv", plan, parts, form)
@@ -151,6 +157,14 @@ def networks_line(config: Any, report: "Report") -> str:
             word = "no score" if score is None else f"{score:.4f}"
             told.append(f"fold {fold.fold} {Path(fold.checkpoint).name} {word}")
     return f"{', '.join(told)} ({report.metric} out of fold, report.json)"
+
+
+def _state_of(path: Path) -> tuple[int, int]:
+    """(size, time) of a file; of one that is not there, whoever needs it says so."""
+    if not path.is_file():
+        return 0, 0
+    file = path.stat()
+    return file.st_size, file.st_mtime_ns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,14 +210,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     # What is asked for after an image is predicted predicts it again.
     asked = [config.SAVE_MASKS, config.SAVE_PROBS, config.UNREADABLE]
-    paths = [str(path) for run in checkpoints for path in run]
+    states = [(str(path), *_state_of(path)) for run in checkpoints for path in run]
+    images = {img: _state_of(found[img]) for img in plan.images}
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
-    key = fingerprint(decided, vars(form), paths, asked, config.TEST_CSV)
+    key = fingerprint(decided, vars(form), states, asked, config.TEST_CSV)
     mine = plan.images[index::count]
     clear_parts(folder)
     for report in reports:
         print(f"run {report.run}: {networks_line(config, report)}")
-    with PartFile(part_path(folder, index, count), key) as part:
+    with PartFile(part_path(folder, index, count), key, images) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         if todo:
             set_aside(folder / "submission.csv")
@@ -212,13 +227,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{describe(how.rules, task)}; {len(mine) - len(todo)} images were done before"
             )
             predict_images(config, todo, checkpoints, part=part, form=form, how=how, folder=folder)
-    rows = write_submission(config, plan, form, key=key, folder=folder, count=count)
+    rows = write_submission(plan, form, images, key=key, folder=folder, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
     else:
         path = folder / "submission.csv"
         oof = folder if blended else config.OUTPUT / runs[0]
-        check_file(competition, path, run_output=oof, folds_csv=config.FOLDS_CSV)
+        try:
+            check_file(competition, path, run_output=oof, folds_csv=config.FOLDS_CSV)
+        except UserError:
+            path.replace(path.with_name("submission.refused.csv"))
+            raise
         print(f"wrote {rows} rows for {len(plan.images)} images, checked: {path}")
     return 0
 

@@ -1,6 +1,7 @@
 """The one way a file comes to be: written under another name, flushed to disk, renamed last."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -67,6 +68,12 @@ def without_nan(values: Any) -> Any:
     if isinstance(values, list | tuple):
         return [without_nan(value) for value in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def clear_parts(*folders: Path) -> None:

@@ -1,6 +1,7 @@
 """One pass over every image and mask before training: all bad files in one message."""
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -71,8 +72,12 @@ def files_key(
     digest = hashlib.sha256(f"{spec.pixels} {more}".encode())
     if spec.border:
         digest.update(b"border")
-    # A source's repr would hold its address, its pickle holds what it reads by.
-    digest.update(pickle.dumps(masks))
+    # A source's repr would hold its address, its pickle holds what it reads by; where the data
+    # lie is not what they are.
+    placeless = copy.copy(masks)
+    if hasattr(placeless, "root"):
+        placeless.root = Path()
+    digest.update(pickle.dumps(placeless))
     for row in rows:
         digest.update(row["img"].encode())
         paths = [root / row["image"]]

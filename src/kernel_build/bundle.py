@@ -72,7 +72,7 @@ def export_run(report: Report, checkpoints: Sequence[Path], folder: Path, *, hal
             continue
         name = f"{run}.fold_{fold.fold}"
         export_weights(path, folder / name, half=half)
-        folds.append(replace(fold, checkpoint=f"{name}.safetensors"))
+        folds.append(replace(fold, checkpoint=f"{name}.safetensors", network="", data=""))
     name = f"{run}.report.json"
     replace(report, folds=folds).write(folder / name)
     return name

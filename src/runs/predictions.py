@@ -1,9 +1,29 @@
-"""A run's stored out-of-fold predictions, opened by its name."""
+"""A run's stored out-of-fold predictions, opened by its name, and what they came from."""
 
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from core.errors import UserError
+from data.check import files_key
+from data.specs import DataSpec
 from runs.reports import Report, read_report
 from scoring.oof import OofImages, read_oof_rows
+
+
+def data_key(root: Path, spec: DataSpec, rows: Iterable[Mapping[str, Any]], masks: Any) -> str:
+    """A key of images and masks as they are now: files' sizes and times, and how masks are read."""
+    ordered = sorted(rows, key=lambda row: row["img"])
+    return files_key(ordered, root, spec, masks)[:16]
+
+
+def table_key(table: pd.DataFrame) -> str:
+    """A key of oof.csv's content, whatever the order of its rows."""
+    content = table.sort_values("img").to_csv(index=False).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def open_oof(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, Report]:
@@ -16,13 +36,43 @@ def open_oof(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, 
         masks: the truth.
 
     Raises:
-        UserError: it is not scored.
+        UserError: it is not scored, oof.csv is not what the report was made of, or images or
+            masks have changed since.
     """
     folder, report = config.OUTPUT / run, read_report(config, run)
     spec = report.spec
+    check_oof(folder, report)
+    for fold in report.folds:
+        rows = table[table["kfold"] == fold.fold].to_dict("records")
+        if fold.data and fold.data != data_key(config.INPUT, spec, rows, masks):
+            raise UserError(
+                f"images, masks or MASK_ knobs of fold {fold.fold} have changed since run {run!r} "
+                f"was scored. Score it again: python src/Lightning_tester.py --run {run}"
+            )
     images = OofImages(
-        folder / "oof", read_oof_rows(table, folder), masks=masks,
-        root=config.INPUT, task=spec.task, classes=spec.classes,
+        folder / "oof",
+        read_oof_rows(table, folder),
+        masks=masks,
+        root=config.INPUT,
+        task=spec.task,
+        classes=spec.classes,
         border=spec.border,
-    )  # fmt: skip
+    )
     return images, report
+
+
+def check_oof(folder: Path, report: Report) -> None:
+    """Makes sure that oof.csv is the one that a report was made of.
+
+    Raises:
+        UserError: it is another, or cut off.
+    """
+    path = folder / "oof.csv"
+    if report.oof_key is None or report.blend or not path.is_file():
+        return
+    found = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if "img" not in found or table_key(found) != report.oof_key:
+        raise UserError(
+            f"{path} is not the table that report.json was made of (cut off, or changed): score "
+            f"the run again: python src/Lightning_tester.py --run {report.run}"
+        )

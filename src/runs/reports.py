@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, nearest, raise_all
-from core.files import write_json
+from core.files import file_digest, write_json
 
 # --help and wrong flags answer at once: torch comes in where a report is read.
 if TYPE_CHECKING:
@@ -26,12 +26,16 @@ class FoldReport:
         checkpoint: of its network, relative to LOGS.
         images: how many were scored.
         scores: at native size, by metric.
+        network: SHA-256 of the checkpoint that was scored; "" in what a kernel carries.
+        data: key of the images and masks that it was scored on.
     """
 
     fold: int
     checkpoint: str
     images: int = 0
     scores: Mapping[str, float | None] = field(default_factory=dict)
+    network: str = ""
+    data: str = ""
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "FoldReport":
@@ -218,13 +222,20 @@ def checkpoints_of(config: Any, report: Report) -> list[Path]:
     """Checkpoints of the report's folds that TRAIN_FOLDS asks for.
 
     Raises:
-        UserError: none is left.
+        UserError: none is left, or one is not the network that was scored.
     """
     wanted = config.TRAIN_FOLDS
     chosen = [fold for fold in report.folds if wanted is None or fold.fold in wanted]
     if not chosen:
         known = [fold.fold for fold in report.folds]
         raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
+    for fold in chosen:
+        path = config.LOGS / fold.checkpoint
+        if fold.network and path.is_file() and file_digest(path) != fold.network:
+            raise UserError(
+                f"{path} is not the network that was scored, so its rules and threshold are not "
+                f"its own. Score it first: python src/Lightning_tester.py --run {report.run}"
+            )
     return [config.LOGS / fold.checkpoint for fold in chosen]
 
 

@@ -1,14 +1,13 @@
 """Scores of a run on the images that its networks never saw: oof/, oof.csv, report.json."""
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import clear_parts, write_json, writing
+from core.files import clear_parts, file_digest, write_json, writing
 from data.specs import DataSpec
 from imaging.levels import write_probs
 from Lightning_datamodule import rows_in, split_rows
@@ -19,8 +18,12 @@ from runs.experiment import (
     mask_source,
     scored_checkpoint,
 )
+from runs.predictions import data_key, table_key
 from runs.reports import FoldReport, Report, report_path
 from scoring.scorer import Scorer
+
+# The report of predictions that are being made anew.
+EARLIER = "report.earlier.json"
 
 
 def trained_folds(config: Any, table: Any) -> list[int]:
@@ -75,7 +78,9 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     checkpoint, folder = scored_checkpoint(config, fold), config.RUN_OUTPUT / "oof"
     record_path = folder / f"fold_{fold}.json"
     scorer = build_scorer(config, masks)
-    known = _known_record(record_path, checkpoint, config, scorer)
+    rows = {row["img"]: row for row in split_rows(table, fold, holdout=config.HOLDOUT)[1]}
+    state = _state_of(config, [checkpoint], rows, masks)
+    known = _known_record(record_path, state, scorer)
     if known:
         _check_same_data(DataSpec.from_dict(known["spec"]), data_spec(config), checkpoint)
         return known
@@ -83,7 +88,7 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     spec = predictor.spec
     _check_same_data(spec, data_spec(config), checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = {row["img"]: row for row in split_rows(table, fold, holdout=config.HOLDOUT)[1]}
+    _drop_results(config, record_path)
     for img, _, probs in predictor.images(_images(config, rows)):
         write_probs(folder / f"{img}.png", probs[: spec.outputs])
         scorer.add(rows[img], probs, fold=fold)
@@ -91,7 +96,9 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     record = {
         "fold": fold,
         "checkpoint": checkpoint.relative_to(config.LOGS).as_posix(),
-        "state": _state_of(checkpoint, config),
+        "state": state,
+        "network": file_digest(checkpoint),
+        "data": state["data"],
         "images": len(rows),
         "spec": spec.to_dict(),
         "recipe": predictor.recipe,
@@ -106,18 +113,38 @@ def _images(config: Any, rows: Mapping[str, Any]) -> list[tuple[str, Path]]:
     return [(img, config.INPUT / row["image"]) for img, row in rows.items()]
 
 
-def _state_of(checkpoint: Path, config: Any) -> list[Any]:
-    file = checkpoint.stat()
-    return [file.st_size, file.st_mtime_ns, config.THRESHOLD, config.METRIC, *config.TTA]
+def _state_of(
+    config: Any, checkpoints: Sequence[Path], rows: Mapping[str, Any], masks: Any
+) -> dict[str, Any]:
+    """All that a fold's scores come from: networks, images, masks, and the knobs that matter."""
+    files = [checkpoint.stat() for checkpoint in checkpoints]
+    return {
+        "networks": [[file.st_size, file.st_mtime_ns] for file in files],
+        "data": data_key(config.INPUT, data_spec(config), rows.values(), masks),
+        "threshold": config.THRESHOLD,
+        "metric": config.METRIC,
+        "tta": list(config.TTA),
+    }
 
 
-def _known_record(path: Path, checkpoint: Path, config: Any, scorer: Any) -> dict[str, Any] | None:
-    if not path.is_file() or not checkpoint.is_file():
+def _known_record(path: Path, state: dict[str, Any], scorer: Any) -> dict[str, Any] | None:
+    """The record of a fold, if it is of this very state and whole; a broken one is none."""
+    try:
+        record = json.loads(path.read_text())
+        drawn = all((path.parent / f"{row['img']}.png").is_file() for row in record["rows"])
+        same = record["state"] == state and record["sums"].keys() == scorer.metrics.keys()
+        return record if drawn and same else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    record = json.loads(path.read_text())
-    drawn = all((path.parent / f"{row['img']}.png").is_file() for row in record["rows"])
-    same = record["state"] == _state_of(checkpoint, config)
-    return record if drawn and same and record["sums"].keys() == scorer.metrics.keys() else None
+
+
+def _drop_results(config: Any, record: Path) -> None:
+    """Takes away what the predictions to come would make untrue, before the first is written."""
+    record.unlink(missing_ok=True)
+    (config.RUN_OUTPUT / "oof.csv").unlink(missing_ok=True)
+    report = report_path(config, config.RUN)
+    if report.is_file():  # its rules stand if the predictions turn out the same
+        report.replace(report.with_name(EARLIER))
 
 
 def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
@@ -138,12 +165,16 @@ def score_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -> 
     if config.HOLDOUT is None:
         return {}
     path = config.RUN_OUTPUT / "oof" / "holdout.json"
-    states = [_state_of(scored_checkpoint(config, fold), config) for fold in folds]
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    if known.get("states") != states:
-        known = {"states": states, "result": predict_holdout(config, table, masks, folds)}
-        write_json(path, known)
-    return known["result"]
+    checkpoints = [scored_checkpoint(config, fold) for fold in folds]
+    rows = {row["img"]: row for row in rows_in(table, [config.HOLDOUT])}
+    state = _state_of(config, checkpoints, rows, masks)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(path.read_text())
+        if known["state"] == state:
+            return known["result"]
+    result = predict_holdout(config, table, masks, folds)
+    write_json(path, {"state": state, "result": result})
+    return result
 
 
 def predict_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -> dict[str, Any]:
@@ -187,9 +218,8 @@ def write_report(
         (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
     scores = scorer.scores()
     path = report_path(config, config.RUN)
-    content = table.sort_values("img").to_csv(index=False).encode()
-    key = hashlib.sha256(content).hexdigest()[:16]
-    known = _known_report(path, key)
+    key = table_key(table)
+    known = _known_report(path, key) or _known_report(path.with_name(EARLIER), key)
     Report(
         run=config.RUN,
         metric=config.METRIC,
@@ -208,6 +238,7 @@ def write_report(
         rules=known.rules if known else (),
         tuning=known.tuning if known else {},
     ).write(path)
+    path.with_name(EARLIER).unlink(missing_ok=True)
     return ranked
 
 

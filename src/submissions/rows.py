@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,19 @@ class PartFile:
     """Finished images of a submission, one JSON line each, appended as they come.
 
     The first line is a key of everything the rows depend on; a part of another key is started
-    anew. A line cut off by a kill is dropped.
+    anew. A line cut off by a kill, or broken, is dropped with all after it.
+
+    Args:
+        path: of the file.
+        key: of what all rows depend on.
+        states: (size, time) of each image's file: what was made of an image that has changed since
+            is not done.
     """
 
-    def __init__(self, path: Path, key: str):
-        self.path, self.key = path, key
+    def __init__(
+        self, path: Path, key: str, states: Mapping[str, tuple[int, int]] | None = None
+    ):
+        self.path, self.key, self.states = path, key, states or {}
         self.done: dict[str, int] = {}
         self._end = 0
         self._stream: Any = None
@@ -36,12 +44,10 @@ class PartFile:
     def _read_index(self) -> None:
         with self.path.open("rb") as stream:
             for at, line in enumerate(stream):
-                if not line.endswith(b"\n"):
+                values = _whole_line(line)
+                if values is None or (at == 0 and values != {"key": self.key}):
                     break
-                values = json.loads(line)
-                if at == 0 and values != {"key": self.key}:
-                    break
-                if at:
+                if at and tuple(values.get("state", ())) == self.states.get(values["img"], ()):
                     self.done[values["img"]] = self._end
                 self._end += len(line)
 
@@ -79,7 +85,8 @@ class PartFile:
 
     def write(self, img: str, texts: list[str]) -> None:
         """Appends one image."""
-        self.done[img] = self._append({"img": img, "rle": texts})
+        state = {"state": self.states[img]} if img in self.states else {}
+        self.done[img] = self._append({"img": img, "rle": texts, **state})
 
     def sync(self) -> None:
         """What was written is on the disk when this returns."""
@@ -91,6 +98,15 @@ class PartFile:
         with self.path.open("rb") as stream:
             stream.seek(self.done[img])
             return json.loads(stream.readline())["rle"]
+
+
+def _whole_line(line: bytes) -> dict[str, Any] | None:
+    """The values of a line of a part; None if it is cut off or broken."""
+    try:
+        values = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) and values.keys() & {"key", "img"} else None
 
 
 def fingerprint(*parts: Any) -> str:

@@ -1,0 +1,157 @@
+"""A stage hands out only what its present inputs give."""
+
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import Competition
+from stages import call, checkpoint, copy_of, errors_of, train_and_score, write_competition
+from training.checkpoints import write_checkpoint
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Competition:
+    """A scored run of two folds; only to be looked at."""
+    return train_and_score(write_competition(tmp_path_factory.mktemp("scored")))
+
+
+@pytest.fixture
+def own(scored: Competition, tmp_path: Path) -> Competition:
+    return copy_of(scored, tmp_path)
+
+
+def later(path: Path) -> None:
+    """A file that was written a second after the one before."""
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 10**9))
+
+
+def output(own: Competition, name: str) -> Path:
+    return own.output / "baseline" / name
+
+
+def report_of(own: Competition) -> dict:
+    return json.loads(output(own, "report.json").read_text())
+
+
+def spoil(own: Competition, fold: int, by: float = 30.0) -> None:
+    """Another network in place of best.ckpt."""
+    import torch
+
+    path = checkpoint(own, fold)
+    state = torch.load(path, weights_only=True)
+    state["state_dict"]["model.head.0.bias"] += by
+    write_checkpoint(path, state)
+
+
+def test_a_test_image_changed_in_place_is_predicted_again(own: Competition) -> None:
+    assert call("ensemble", own.flags()) == 0
+    before = output(own, "submission.csv").read_bytes()
+    path = sorted((own.input / "test_hq").iterdir())[0]
+    cv2.imwrite(str(path), cv2.imread(str(path))[:, ::-1])
+    later(path)
+    assert call("ensemble", own.flags()) == 0
+    assert output(own, "submission.csv").read_bytes() != before
+
+
+def test_a_network_that_was_not_scored_is_not_submitted(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(own, 0)
+    capsys.readouterr()
+    assert call("ensemble", own.flags()) == 2
+    assert "is not the network that was scored" in errors_of(capsys)[0]
+    assert call("Lightning_tester", own.flags()) == 0
+    assert call("ensemble", own.flags()) == 0
+
+
+def test_a_copied_run_is_still_the_one_that_was_scored(own: Competition) -> None:
+    for fold in (0, 1):
+        later(checkpoint(own, fold))
+    assert call("ensemble", own.flags()) == 0
+
+
+def test_a_mended_mask_is_scored_anew(own: Competition, capsys: pytest.CaptureFixture[str]) -> None:
+    before = report_of(own)
+    row = own.table.iloc[0]
+    path = own.input / row["mask"]
+    from PIL import Image
+
+    Image.fromarray(np.zeros_like(np.asarray(Image.open(path)))).save(path)
+    later(path)
+    capsys.readouterr()
+    assert call("tune", own.flags()) == 2
+    assert "have changed since" in errors_of(capsys)[0]
+    assert call("Lightning_tester", own.flags()) == 0
+    assert report_of(own)["score"] != before["score"]
+    assert call("tune", own.flags()) == 0
+
+
+def test_predictions_with_views_do_not_pass_for_those_without(
+    own: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tester with views that is cut off after some pictures leaves none of them to the next."""
+    from runs import scored as stage
+
+    pictures = {p.name: p.read_bytes() for p in output(own, "oof").glob("*.png")}
+    write, count = stage.write_probs, iter(range(3))
+
+    def cut_off(path: Path, probs: object) -> None:
+        next(count)
+        write(path, probs)  # type: ignore[arg-type]  # handed on as it came
+
+    monkeypatch.setattr(stage, "write_probs", cut_off)
+    with pytest.raises(StopIteration):
+        call("Lightning_tester", own.flags("--tta", "flip_v,rot180"))
+    monkeypatch.undo()
+    assert not output(own, "report.json").exists()
+    assert not output(own, "oof.csv").exists()
+    assert call("Lightning_tester", own.flags()) == 0
+    assert {p.name: p.read_bytes() for p in output(own, "oof").glob("*.png")} == pictures
+
+
+def test_rules_survive_scoring_that_gives_the_same(own: Competition) -> None:
+    assert call("tune", own.flags()) == 0
+    tuned = report_of(own)["rules"]
+    later(checkpoint(own, 0))
+    assert call("Lightning_tester", own.flags()) == 0
+    assert report_of(own)["rules"] == tuned
+    assert not output(own, "report.earlier.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"rows": 3}'])
+def test_a_broken_record_of_a_fold_mends_itself(own: Competition, text: str) -> None:
+    before = report_of(own)
+    output(own, "oof/fold_0.json").write_text(text)
+    assert call("Lightning_tester", own.flags()) == 0
+    assert report_of(own)["scores"] == before["scores"]
+
+
+def test_half_a_table_is_not_tuned_on(own: Competition, capsys: pytest.CaptureFixture[str]) -> None:
+    path = output(own, "oof.csv")
+    table = pd.read_csv(path)
+    table.head(len(table) // 2).to_csv(path, index=False)
+    capsys.readouterr()
+    assert call("tune", own.flags()) == 2
+    assert "is not the table that report.json was made of" in errors_of(capsys)[0]
+    assert call("Lightning_tester", own.flags()) == 0
+    assert call("tune", own.flags()) == 0
+
+
+def test_a_refused_submission_does_not_stay(
+    own: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.errors import UserError
+    from submissions import check
+
+    def refuse(*args: object, **more: object) -> None:
+        raise UserError("not ready")
+
+    monkeypatch.setattr(check, "check_file", refuse)
+    assert call("ensemble", own.flags()) == 2
+    assert not output(own, "submission.csv").exists()
+    assert output(own, "submission.refused.csv").is_file()
