@@ -30,9 +30,7 @@ class PartFile:
             is not done.
     """
 
-    def __init__(
-        self, path: Path, key: str, states: Mapping[str, tuple[int, int]] | None = None
-    ):
+    def __init__(self, path: Path, key: str, states: Mapping[str, tuple[int, int]] | None = None):
         self.path, self.key, self.states = path, key, states or {}
         self.done: dict[str, int] = {}
         self._end = 0
