@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from competition.file_masks import FileMasks
 from conftest import Competition, write_mask_gif
@@ -44,7 +45,7 @@ def test_all_bad_files_in_one_message(competition: Competition) -> None:
             lambda image, mask: mask.unlink(),
             lambda image, mask: image.write_bytes(image.read_bytes()[:700]),
             lambda image, mask: write_mask_gif(mask, np.zeros((32, 40), np.uint8)),
-            lambda image, mask: write_mask_gif(mask, np.full((64, 80), 7, np.uint8)),
+            lambda image, mask: Image.fromarray(np.full((64, 80), 7, np.uint8)).save(mask),
             lambda image, mask: image.write_text("<html>404</html>"),
             lambda image, mask: mask.write_bytes(b""),
             lambda image, mask: cv2.imwrite(str(image), np.zeros((20, 20), np.uint8)),

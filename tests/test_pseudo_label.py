@@ -146,7 +146,7 @@ def test_stored_masks_are_read_as_masks(tmp_path: Path, task: str) -> None:
     write_mask(tmp_path / "a.png", given)
 
     class Real:
-        has_objects = False
+        has_objects = ignores = False
 
         def read(self, *args: Any) -> str:
             return "real"
