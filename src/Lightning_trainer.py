@@ -222,9 +222,14 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
         train += read_pseudo_rows(config, fold, limit=round(config.PSEUDO_RATIO * len(train)))
         masks = PseudoMasks(masks, task=config.TASK, classes=config.CLASSES)
     data = SegmentationDataModule(
-        train, val, root=config.INPUT, masks=masks, spec=data_spec(config),
-        loader=loader_spec(config), cache=cache,
-    )  # fmt: skip
+        train,
+        val,
+        root=config.INPUT,
+        masks=masks,
+        spec=data_spec(config),
+        loader=loader_spec(config),
+        cache=cache,
+    )
     module = build_module(
         config.MODEL_NAME,
         data_spec(config),
@@ -243,8 +248,11 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
     mode = "max" if module.metric.higher_is_better else "min"
     trainer = build_trainer(config, folder, mode, layout=notes.get("channels_last"))
     trainer.log_every_n_steps = max(1, min(10, steps_an_epoch(config, len(train))))
-    print(f"fold {fold}: {len(train)} training and {len(val)} validation images, "
-          f"{config.EPOCHS} epochs, {trainer.precision}", flush=True)  # fmt: skip
+    print(
+        f"fold {fold}: {len(train)} training and {len(val)} validation images, "
+        f"{config.EPOCHS} epochs, {trainer.precision}",
+        flush=True,
+    )
     try:
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
     except SystemExit as stop:

@@ -65,9 +65,15 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 
 
 def predict_images(
-    config: Any, images: list[tuple[str, Path]], checkpoints: list[list[Path]], *,
-    part: "PartFile", form: "AnswerFormat", how: How, folder: Path,
-) -> None:  # fmt: skip
+    config: Any,
+    images: list[tuple[str, Path]],
+    checkpoints: list[list[Path]],
+    *,
+    part: "PartFile",
+    form: "AnswerFormat",
+    how: How,
+    folder: Path,
+) -> None:
     """Predicts images, appends each one's rows to the part, and keeps pictures if asked to."""
     from tqdm import tqdm
 
@@ -200,8 +206,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("THRESHOLD", "MIN_AREA"):
         scored, now = getattr(first, name.lower()), getattr(config, name)
         if not (blended or first).rules and scored != now:
-            print(f"note: {name} is {scored} as when {runs[0]} was scored, not {now}: score it "
-                  "again to change it")  # fmt: skip
+            print(
+                f"note: {name} is {scored} as when {runs[0]} was scored, not {now}: score it "
+                "again to change it"
+            )
     how = How(
         rules=(blended or first).decision,
         views=[report.tta for report in reports],

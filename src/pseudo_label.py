@@ -36,9 +36,14 @@ def sure_pixels(probs: "Tensor", task: str) -> "Tensor":
 
 
 def label_fold(
-    config: Any, images: list[tuple[str, Path]], checkpoint: Path, folder: Path, *,
-    report: Report, confident: float,
-) -> list[dict[str, Any]]:  # fmt: skip
+    config: Any,
+    images: list[tuple[str, Path]],
+    checkpoint: Path,
+    folder: Path,
+    *,
+    report: Report,
+    confident: float,
+) -> list[dict[str, Any]]:
     """Writes masks by one network; returns a row of pseudo.csv for each image it is sure of.
 
     Unsure pixels of multiclass masks are ignored in training; other tasks take the decision.
@@ -99,9 +104,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         teacher = checkpoint.relative_to(config.LOGS).as_posix()
         fold = next(one.fold for one in report.folds if one.checkpoint == teacher)
         rows = label_fold(
-            config, list(images.items()), checkpoint, folder / f"fold_{fold}", report=report,
+            config,
+            list(images.items()),
+            checkpoint,
+            folder / f"fold_{fold}",
+            report=report,
             confident=args.confident,
-        )  # fmt: skip
+        )
         print(f"fold {fold}: sure of {len(rows)} of {len(images)} images")
         if not rows:
             raise UserError(f"fold {fold} is sure of no image: lower --confident, or train longer")

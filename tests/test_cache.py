@@ -143,17 +143,26 @@ def test_loaders_see_the_same_batches(competition: Competition, workers: int, ki
     train_rows, val_rows = split_rows(competition.table, 0)
     spec, masks = DataSpec(size=(32, 32)), FileMasks(MaskRules("binary"), competition.input)
     cache = open_cache(
-        [*train_rows, *val_rows], root=competition.input, spec=spec, masks=masks, kind=kind,
+        [*train_rows, *val_rows],
+        root=competition.input,
+        spec=spec,
+        masks=masks,
+        kind=kind,
         folder=competition.output / "cache",
-    )  # fmt: skip
+    )
     loader = LoaderSpec(train_batch_size=3, val_batch_size=4, num_workers=workers)
     slow, fast = (
         SegmentationDataModule(
-            train_rows, val_rows, root=competition.input, masks=masks, spec=spec, loader=loader,
+            train_rows,
+            val_rows,
+            root=competition.input,
+            masks=masks,
+            spec=spec,
+            loader=loader,
             cache=c,
         )
         for c in (None, cache)
-    )  # fmt: skip
+    )
     for name in ("train_dataloader", "val_dataloader"):
         pairs = list(zip(getattr(slow, name)(), getattr(fast, name)(), strict=True))
         assert len(pairs) == 2
@@ -163,10 +172,15 @@ def test_loaders_see_the_same_batches(competition: Competition, workers: int, ki
 def test_batches_equal_the_default_ones_in_channels_last_memory() -> None:
     pixels = [torch.randint(0, 255, (5, 7, 3), dtype=torch.uint8) for _ in range(4)]
     samples = [
-        {"image": p.permute(2, 0, 1), "mask": p[..., :1].permute(2, 0, 1), "ids": p[..., 0],
-         "img": str(at), "size": torch.tensor([5, 7])}
+        {
+            "image": p.permute(2, 0, 1),
+            "mask": p[..., :1].permute(2, 0, 1),
+            "ids": p[..., 0],
+            "img": str(at),
+            "size": torch.tensor([5, 7]),
+        }
         for at, p in enumerate(pixels)
-    ]  # fmt: skip
+    ]
     ours, default = collate_samples(samples), torch.utils.data.default_collate(samples)
     assert same(ours, default)
     assert ours["image"].is_contiguous(memory_format=torch.channels_last)

@@ -91,8 +91,10 @@ def test_a_row_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found[["image", "class"]].equals(sample[["image", "class"]])
     for name, rows in found.groupby("image"):
         image = read_image(competition.input / "new_images" / str(name)).astype(int)
-        masks = {row["class"]: paint_columns(row["pixels"], image.shape[:2])
-                 for _, row in rows.iterrows()}  # fmt: skip
+        masks = {
+            row["class"]: paint_columns(row["pixels"], image.shape[:2])
+            for _, row in rows.iterrows()
+        }
         assert (sum(masks.values()) == 1).all()
         red, blue = image[..., 0] - image[..., 2], image[..., 2] - image[..., 0]
         assert red[masks["red"] == 1].mean() > 80

@@ -71,9 +71,13 @@ def write_oof(folder: Path, pairs: list, folds: int) -> OofImages:
         write_probs(folder / f"i{at}.png", torch.from_numpy(probs).float())
         rows.append({"img": f"i{at}", "mask": "", "group": f"g{at // 2}", "fold": at % folds})
     return OofImages(
-        folder, rows, masks=Truth([truth for _, truth in pairs]), root=folder,
-        task="multiclass", classes=len(pairs[0][0]),
-    )  # fmt: skip
+        folder,
+        rows,
+        masks=Truth([truth for _, truth in pairs]),
+        root=folder,
+        task="multiclass",
+        classes=len(pairs[0][0]),
+    )
 
 
 def whole_of(metric: str, classes: int = 3) -> WholeScore:

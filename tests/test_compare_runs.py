@@ -189,9 +189,7 @@ def test_values_of_a_multiclass_run(tmp_path: Path) -> None:
     for img, ids in truth.items():
         probs = torch.nn.functional.one_hot(torch.from_numpy(ids).long(), 3).permute(2, 0, 1)
         write_probs(tmp_path / f"{img}.png", probs.float())
-    images = OofImages(
-        tmp_path, rows, masks=Masks(), root=tmp_path, task="multiclass", classes=3
-    )  # fmt: skip
+    images = OofImages(tmp_path, rows, masks=Masks(), root=tmp_path, task="multiclass", classes=3)
     (ordered,) = common_images([images])
     assert [row["img"] for row in ordered.rows] == sorted(truth)
     whole = WholeScore("miou", task="multiclass", classes=3)

@@ -74,9 +74,12 @@ def test_many_bad_files_are_counted(tmp_path: Path, competition: Competition) ->
     rows = [{"img": f"x{at}", "image": f"x{at}.jpg", "mask": "m.gif"} for at in range(50)]
     with pytest.raises(UserError, match="50 of 50") as caught:
         check_data(
-            rows, tmp_path, spec=DataSpec(), masks=FileMasks(MaskRules("binary"), tmp_path),
+            rows,
+            tmp_path,
+            spec=DataSpec(),
+            masks=FileMasks(MaskRules("binary"), tmp_path),
             stamp=tmp_path / "stamp.json",
-        )  # fmt: skip
+        )
     assert len(str(caught.value).splitlines()) < 30
 
 

@@ -216,10 +216,15 @@ def test_any_trainer_and_module_get_a_new_order_each_epoch(
 ) -> None:
     module = Recorder()
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=3, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
         use_distributed_sampler=False,
-    )  # fmt: skip
+    )
     data = module_of(competition, train_batch_size=2, num_workers=workers)
     trainer.fit(module, train_dataloaders=data.train_dataloader())
     assert len({tuple(epoch) for epoch in module.seen}) == 3

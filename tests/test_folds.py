@@ -215,20 +215,27 @@ def test_the_shipped_table_is_config_pys() -> None:
 
 
 SAMPLES = [
-    ("id,class,rle\ncar00_01,0,\n", ["--class-base", "1", "--task", "multilabel", "--classes", "2"],
-     "class '0': need a number from CLASS_BASE=1"),
+    (
+        "id,class,rle\ncar00_01,0,\n",
+        ["--class-base", "1", "--task", "multilabel", "--classes", "2"],
+        "class '0': need a number from CLASS_BASE=1",
+    ),
     ("img,mask_of_all\ncar00_01,\n", ["--rle-column", "rle_mask"], "no column 'rle_mask'"),
     ("img,rle\ncar00_01,\ncar00_01,\n", [], "2 rows for 1 images: set SUBMISSION_ROWS"),
     ("img,rle\ncar00_01,\n", ["--submission-rows", "clas"], "Did you mean class?"),
     ("img,rle\nnew_1,\n", ["--test-path", "train_hq"], "new_1: in the sample, no image"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("sample", "flags", "said"), SAMPLES)
 def test_what_ensemble_would_refuse_is_told_before_an_image_is_read(
-    tree: Tree, sample: str, flags: list[str], said: str, capsys: pytest.CaptureFixture[str],
+    tree: Tree,
+    sample: str,
+    flags: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     carvana(tree)
     tree.csv(sample, "sample_submission.csv")
     monkeypatch.setattr("competition.probe.image_size", lambda path: pytest.fail("read an image"))

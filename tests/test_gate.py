@@ -70,8 +70,9 @@ def test_a_gate_that_tells_is_taken(tmp_path: Path, metric: str) -> None:
     rule = one.now.rule
     assert 0.3 < rule.gate < 0.8
     for at in range(40):
-        mask = decide_by([rule], torch.from_numpy(images.levels(at)) / 255, task="binary",
-                         gates=images.gates(at))[0]  # fmt: skip
+        mask = decide_by(
+            [rule], torch.from_numpy(images.levels(at)) / 255, task="binary", gates=images.gates(at)
+        )[0]
         truth = images.truth(at, SIZE)[0]
         tp = int((mask & truth).sum())
         counts = (tp, int(mask.sum()) - tp, int(truth.sum()) - tp)

@@ -53,9 +53,12 @@ def test_a_measurement_leaves_no_trace() -> None:
 
 @pytest.mark.parametrize(("train", "predict"), [(0.8, 1.2), (1.5, 0.9), (1.01, 1.0)])
 def test_auto_takes_what_wins_and_a_resumed_run_keeps_it(
-    competition: Competition, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], train: float, predict: float,
-) -> None:  # fmt: skip
+    competition: Competition,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    train: float,
+    predict: float,
+) -> None:
     asked = gains(monkeypatch, train, predict)
     assert main(competition.flags(*AUTO)) == 0
     assert asked == [True, False]

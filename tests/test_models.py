@@ -17,11 +17,11 @@ from networks.padding import PaddedModel
 from networks.smp import ARCHITECTURES
 from tiny_net import TinyNet
 
-ORIGINAL_KEYS = [
-    "smp_unet_resnet34", "smp_unet_resnet50", "smp_unet_resnext50_32x4d",
-    "smp_unet_se_resnext50_32x4d", "smp_unet_efficientnet-b4", "smp_unet_efficientnet-b7",
-    "smp_unet_timm-efficientnet-b5",
-]  # fmt: skip
+ORIGINAL_ENCODERS = """
+resnet34 resnet50 resnext50_32x4d se_resnext50_32x4d
+efficientnet-b4 efficientnet-b7 timm-efficientnet-b5
+"""
+ORIGINAL_KEYS = [f"smp_unet_{encoder}" for encoder in ORIGINAL_ENCODERS.split()]
 # They ask for the value of a number while they are built, which needs real memory.
 REAL = {name for name in MODELS if "segformer" in name}
 SMALL = "smp_unet_resnet18"

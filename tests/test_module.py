@@ -174,9 +174,12 @@ def test_scores_start_anew_each_epoch(tmp_path: Path) -> None:
 def saved(tmp_path: Path) -> tuple[Path, SegmentationModule]:
     spec = spec_of("multiclass", class_names=("a", "b", "c"), mean=(0.1, 0.2, 0.3))
     module = build_module(
-        "tiny", spec, recipe=Recipe(loss="ce", class_weights=(1.0, 2.0, 3.0)), encoder_weights=None,
+        "tiny",
+        spec,
+        recipe=Recipe(loss="ce", class_weights=(1.0, 2.0, 3.0)),
+        encoder_weights=None,
         notes={"run": "r", "fold": 3, "config": {"LR": 1e-3, "FOLDS": [0, 1], "NAME": None}},
-    )  # fmt: skip
+    )
     trainer = trainer_of(tmp_path)
     trainer.fit(module, loader(samples("multiclass", 4), 2))
     trainer.save_checkpoint(tmp_path / "x.ckpt")

@@ -119,9 +119,15 @@ def test_float16_scales_then_clips(tmp_path: Path) -> None:
     module, spy = module_of(), Spy()
     options = {"accelerator": "gpu", "precision": "16-mixed", "gradient_clip_val": 0.01}
     trainer = pl.Trainer(
-        devices=1, max_epochs=3, callbacks=[spy], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, default_root_dir=tmp_path, **options,
-    )  # fmt: skip
+        devices=1,
+        max_epochs=3,
+        callbacks=[spy],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+        **options,
+    )
     trainer.fit(module, loader(samples("binary", 8), 2))
     path = tmp_path / "a.ckpt"
     trainer.save_checkpoint(path)

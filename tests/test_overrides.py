@@ -16,11 +16,11 @@ from core.flags import load_config
 from core.knobs import read_knobs
 
 # The names that competitors know from the original template.
-ORIGINAL_NAMES = [
-    "CROP_SIZE", "CHANNELS", "CLASSES", "EPOCHS", "LR", "MODEL_NAME", "INPUT",
-    "OUTPUT", "TRAIN_PATH", "MASK_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV", "MODEL_MEAN",
-    "MODEL_STD", "TRAIN_FOLDS", "TRAIN_BATCH_SIZE", "VAL_BATCH_SIZE",
-]  # fmt: skip
+ORIGINAL_NAMES = """
+CROP_SIZE CHANNELS CLASSES EPOCHS LR MODEL_NAME INPUT OUTPUT
+TRAIN_PATH MASK_PATH TEST_PATH TRAIN_CSV TEST_CSV
+MODEL_MEAN MODEL_STD TRAIN_FOLDS TRAIN_BATCH_SIZE VAL_BATCH_SIZE
+"""
 KNOBS = read_knobs(SRC / "config.py")
 SCRIPTS = [path.stem for path in sorted(SRC.glob("*.py")) if "\n@script\n" in path.read_text()]
 # Runs a script as Python would, then names the packages that it loaded. NumPy is quick enough.
@@ -141,11 +141,9 @@ def test_all_problems_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEG_CLASSES", "many")
     words = "--lerning-rate 1 --model-nam x --task multyclass --lr 0"
     told = problems_of(*words.split())
-    for part in (
-        "SEG_EPOCH", "Did you mean EPOCHS", "CLASSES", "'many'", "int", "--lerning-rate",
-        "--model-nam", "Did you mean --model-name", "TASK", "'multyclass'",
-        "Did you mean multiclass", "LR: got 0.0",
-    ):  # fmt: skip
+    names = "SEG_EPOCH CLASSES 'many' int --lerning-rate --model-nam TASK 'multyclass'"
+    meant = [f"Did you mean {name}" for name in ("EPOCHS", "--model-name", "multiclass")]
+    for part in (*names.split(), *meant, "LR: got 0.0"):
         assert part in told
 
 
@@ -222,7 +220,7 @@ def test_headings_say_nothing_of_what_defines_a_run(tmp_path: Path) -> None:
 
 def test_original_names_are_there() -> None:
     config = config_of()
-    assert [name for name in ORIGINAL_NAMES if not hasattr(config, name)] == []
+    assert [name for name in ORIGINAL_NAMES.split() if not hasattr(config, name)] == []
 
 
 def test_knobs_read_from_the_text_are_the_annotated_ones() -> None:
@@ -231,10 +229,9 @@ def test_knobs_read_from_the_text_are_the_annotated_ones() -> None:
 
 
 def test_derived_paths_follow_an_overridden_root(tmp_path: Path) -> None:
-    config = config_of(
-        "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"),
-        "--logs", str(tmp_path / "logs"), "--run", "mine", "--train-csv", "a/b.csv",
-    )  # fmt: skip
+    roots = {"input": "in", "output": "out", "logs": "logs"}
+    flags = [f"--{name}={tmp_path / part}" for name, part in roots.items()]
+    config = config_of(*flags, "--run", "mine", "--train-csv", "a/b.csv")
     assert config.TRAIN_PATH == tmp_path / "in" / "train_hq"
     assert config.TEST_CSV == tmp_path / "in" / "sample_submission.csv"
     assert config.TRAIN_CSV == tmp_path / "in" / "a" / "b.csv"
@@ -352,8 +349,10 @@ def test_only_scripts_import_config() -> None:
     importers: Sequence[str] = [
         path.name
         for path in sorted(SRC.glob("*.py"))
-        if any(line.split()[:2] in (["import", "config"], ["from", "config"])
-               for line in path.read_text().splitlines())
+        if any(
+            line.split()[:2] in (["import", "config"], ["from", "config"])
+            for line in path.read_text().splitlines()
+        )
         and "__main__" not in path.read_text()
-    ]  # fmt: skip
+    ]
     assert importers == []

@@ -162,8 +162,15 @@ def test_knobs_that_differ_are_marked(binary: Fake) -> None:
 
 
 def test_tuned_rules_decide_what_the_page_counts(binary: Fake) -> None:
-    step = {"step": "threshold", "rule": {"threshold": 0.8}, "in_sample": 0.02, "held_out": 0.01,
-            "interval": [0.0, 0.02], "flatness": 0.0, "taken": True}  # fmt: skip
+    step = {
+        "step": "threshold",
+        "rule": {"threshold": 0.8},
+        "in_sample": 0.02,
+        "held_out": 0.01,
+        "interval": [0.0, 0.02],
+        "flatness": 0.0,
+        "taken": True,
+    }
     told = {
         "metric": "dice",
         "untuned": 0.59,

@@ -137,9 +137,12 @@ def test_instances_ride_along(tmp_path: Path) -> None:
 
 def test_instances_of_plain_masks_are_their_parts(competition: Competition) -> None:
     dataset = SegmentationDataset(
-        rows_of(competition), competition.input, spec=DataSpec(size=(64, 80)),
-        masks=FileMasks(BINARY, competition.input), instances=True,
-    )  # fmt: skip
+        rows_of(competition),
+        competition.input,
+        spec=DataSpec(size=(64, 80)),
+        masks=FileMasks(BINARY, competition.input),
+        instances=True,
+    )
     sample = dataset[0]
     np.testing.assert_array_equal(sample["instances"].numpy() > 0, sample["mask"].numpy()[0] > 0)
     assert sample["instances"].max() == 1

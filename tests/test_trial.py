@@ -106,9 +106,12 @@ def test_foreign_networks_train(
     ],
 )
 def test_what_is_no_logits_is_told_before_images_are_read(
-    competition: Competition, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], wrap: Any, parts: list[str],
-) -> None:  # fmt: skip
+    competition: Competition,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrap: Any,
+    parts: list[str],
+) -> None:
     monkeypatch.setitem(MODELS, "foreign", lambda **kw: Foreign(wrap, **kw))
     unread(competition)
     assert main(competition.flags("--model-name", "foreign")) == 2
@@ -144,9 +147,11 @@ def unread(competition: Competition) -> None:
     ids=" ".join,
 )
 def test_what_cannot_train_here_is_told_before_images_are_read(
-    competition: Competition, tiny_net: type, capsys: pytest.CaptureFixture[str],
+    competition: Competition,
+    tiny_net: type,
+    capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],
-) -> None:  # fmt: skip
+) -> None:
     unread(competition)
     assert main(competition.flags(*words)) == 2
     out = told(capsys)

@@ -64,9 +64,13 @@ def write_oof(folder: Path, pairs: list[tuple[np.ndarray, np.ndarray]], folds: i
         rows.append({"img": f"i{at}", "mask": "", "group": f"g{at}", "fold": at % folds})
     classes = pairs[0][0].shape[0]
     return OofImages(
-        folder, rows, masks=Truth({f"i{at}": truth for at, (_, truth) in enumerate(pairs)}),
-        root=folder, task="multilabel" if classes > 1 else "binary", classes=classes,
-    )  # fmt: skip
+        folder,
+        rows,
+        masks=Truth({f"i{at}": truth for at, (_, truth) in enumerate(pairs)}),
+        root=folder,
+        task="multilabel" if classes > 1 else "binary",
+        classes=classes,
+    )
 
 
 def planted(seed: int, count: int, *, edge: float, specks: int) -> list:

@@ -54,9 +54,15 @@ def module_of(task: str = "binary", spec: DataSpec | None = None, **recipe: Any)
 def trainer_of(folder: Path, *, epochs: int = 1, callbacks: Sequence[Any] = (), **more: Any) -> Any:
     options = {"logger": False, "enable_checkpointing": False, "precision": "32-true", **more}
     return pl.Trainer(
-        accelerator="cpu", max_epochs=epochs, callbacks=list(callbacks), default_root_dir=folder,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options,
-    )  # fmt: skip
+        accelerator="cpu",
+        max_epochs=epochs,
+        callbacks=list(callbacks),
+        default_root_dir=folder,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        **options,
+    )
 
 
 class Spy(pl.Callback):

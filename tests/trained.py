@@ -39,10 +39,13 @@ def score_of(competition: Competition, module: Any) -> float:
     """Mean Dice of the validation images of fold 0, by NumPy."""
     train, val = split_rows(competition.table, 0)
     data = SegmentationDataModule(
-        train, val, root=competition.input, spec=module.spec,
+        train,
+        val,
+        root=competition.input,
+        spec=module.spec,
         masks=FileMasks(MaskRules("binary"), competition.input),
         loader=LoaderSpec(val_batch_size=1, num_workers=0),
-    )  # fmt: skip
+    )
     scores = []
     for batch in data.val_dataloader():
         with torch.inference_mode():

@@ -61,9 +61,13 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
             header = stream.readline()
         separator = max(SEPARATORS, key=header.count)
         table = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding=encoding,
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            encoding=encoding,
             index_col=False,
-        )  # fmt: skip
+        )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(_no_table(path)) from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:

@@ -4,20 +4,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Side profiles, front to rear over the top, as (x, z) shares of length and height. The entries
-# at WINDSHIELD and REAR_GLASS are the two ends of the glass.
-PROFILES: dict[str, list[tuple[float, float]]] = {
-    "sedan": [(0, 0.16), (0, 0.42), (0.05, 0.52), (0.28, 0.62), (0.42, 0.97), (0.68, 1.0),
-              (0.84, 0.66), (0.98, 0.62), (1, 0.4), (1, 0.18)],
-    "hatch": [(0, 0.16), (0, 0.42), (0.06, 0.52), (0.24, 0.6), (0.4, 0.96), (0.8, 1.0),
-              (0.96, 0.62), (1, 0.56), (1, 0.38), (1, 0.18)],
-    "suv": [(0, 0.2), (0, 0.48), (0.03, 0.58), (0.25, 0.64), (0.36, 0.97), (0.9, 1.0),
-            (0.98, 0.64), (1, 0.58), (1, 0.4), (1, 0.2)],
-    "van": [(0, 0.16), (0, 0.36), (0.03, 0.44), (0.13, 0.52), (0.28, 0.96), (0.95, 1.0),
-            (0.99, 0.58), (1, 0.52), (1, 0.36), (1, 0.16)],
-    "coupe": [(0, 0.16), (0, 0.38), (0.05, 0.5), (0.34, 0.6), (0.5, 0.98), (0.62, 1.0),
-              (0.86, 0.64), (0.99, 0.6), (1, 0.4), (1, 0.18)],
-}  # fmt: skip
+KINDS = ("sedan", "hatch", "suv", "van", "coupe")
+# Side profiles, front to rear over the top: x and z of each kind, as shares of length and height.
+# The rows WINDSHIELD and REAR_GLASS are the two ends of the glass.
+TABLE = """
+# sedan     hatch       suv         van         coupe
+0    0.16   0    0.16   0    0.2    0    0.16   0    0.16
+0    0.42   0    0.42   0    0.48   0    0.36   0    0.38
+0.05 0.52   0.06 0.52   0.03 0.58   0.03 0.44   0.05 0.5
+0.28 0.62   0.24 0.6    0.25 0.64   0.13 0.52   0.34 0.6
+0.42 0.97   0.4  0.96   0.36 0.97   0.28 0.96   0.5  0.98
+0.68 1      0.8  1      0.9  1      0.95 1      0.62 1
+0.84 0.66   0.96 0.62   0.98 0.64   0.99 0.58   0.86 0.64
+0.98 0.62   1    0.56   1    0.58   1    0.52   0.99 0.6
+1    0.4    1    0.38   1    0.4    1    0.36   1    0.4
+1    0.18   1    0.18   1    0.2    1    0.16   1    0.18
+"""
+# (10, 2) of each kind.
+PROFILES = dict(zip(KINDS, np.split(np.loadtxt(TABLE.splitlines()), 5, axis=1), strict=True))
 HEIGHTS = {"sedan": 1.45, "hatch": 1.5, "suv": 1.75, "van": 1.95, "coupe": 1.3}
 LENGTHS = {"sedan": 4.7, "hatch": 4.1, "suv": 4.7, "van": 4.9, "coupe": 4.5}
 WINDSHIELD, REAR_GLASS = (3, 4), (5, 6)
@@ -47,7 +51,7 @@ class Car(NamedTuple):
 
 def build_car(rng: np.random.Generator) -> Car:
     """A car whose shape family, size and colours come from `rng`."""
-    kind = list(PROFILES)[rng.integers(len(PROFILES))]
+    kind = KINDS[rng.integers(len(KINDS))]
     length = LENGTHS[kind] * rng.uniform(0.92, 1.08)
     height = HEIGHTS[kind] * rng.uniform(0.94, 1.06)
     width = rng.uniform(1.7, 1.95)
@@ -56,7 +60,7 @@ def build_car(rng: np.random.Generator) -> Car:
     spread = 6 if grey else 70
     paint = tuple(float(v) for v in np.clip(level + rng.uniform(-spread, spread, 3), 12, 245))
     glass = tuple(float(v) for v in rng.uniform(30, 75) + rng.uniform(-6, 12, 3))
-    profile = np.array(PROFILES[kind]) + rng.uniform(-0.012, 0.012, (10, 2))
+    profile = PROFILES[kind] + rng.uniform(-0.012, 0.012, (10, 2))
     profile = (profile - (0.5, 0)) * (length, height)
     radius = rng.uniform(0.3, 0.36) * (1.1 if kind in {"suv", "van"} else 1.0)
     faces = [
@@ -145,8 +149,8 @@ def wheel_faces(length: float, width: float, radius: float) -> list[Face]:
             faces.append(Face(inner + ring * radius, normal, TYRE, two_sided=True, layer=-1))
             for i in range(0, 28, 2):
                 j = (i + 2) % 28
-                quad = np.array([out + ring[i] * radius, out + ring[j] * radius,
-                                 inner + ring[j] * radius, inner + ring[i] * radius])  # fmt: skip
+                corners = ((out, i), (out, j), (inner, j), (inner, i))
+                quad = np.array([centre + ring[k] * radius for centre, k in corners])
                 faces.append(Face(quad, ring[i], TYRE, two_sided=True, layer=-1))
             faces.append(Face(out + ring * radius, normal, TYRE, layer=2))
             for share, colour in ((0.66, RIM), (0.5, (95, 95, 92)), (0.2, RIM)):
@@ -161,15 +165,17 @@ def trim_faces(profile: np.ndarray, width: float, height: float, paint: tuple) -
     x, z = profile[3] + (0.4, 0.04 * height)
     for sign in (-1, 1):
         y = sign * (width / 2 * 0.99)
-        mirror = np.array([(x, y, z), (x, y + sign * 0.2, z + 0.02), (x, y + sign * 0.2, z + 0.16),
-                           (x, y, z + 0.14)])  # fmt: skip
+        end = y + sign * 0.2
+        mirror = np.array([(x, y, z), (x, end, z + 0.02), (x, end, z + 0.16), (x, y, z + 0.14)])
         faces.append(Face(mirror, np.array([-1.0, 0.0, 0.0]), paint, layer=0, two_sided=True))
         for index, colour in ((1, (225, 235, 235)), (8, (40, 35, 190))):
             ax, az = profile[index]
             low, wide = az - 0.02 * height, width / 2
+            high = low + 0.1
             outer, inner = sign * wide * 0.95, sign * wide * 0.6
-            lamp = np.array([(ax, outer, low), (ax, inner, low), (ax, inner, low + 0.1),
-                             (ax, outer, low + 0.1)])  # fmt: skip
+            lamp = np.array(
+                [(ax, outer, low), (ax, inner, low), (ax, inner, high), (ax, outer, high)]
+            )
             normal = np.array([-1.0 if index == 1 else 1.0, 0.0, 0.0])
             faces.append(Face(lamp, normal, colour, layer=1, visible_outside=False))
         door = np.array([(0.02, 0.2), (0.026, 0.2), (0.026, 0.62), (0.02, 0.62)])

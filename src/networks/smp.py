@@ -63,9 +63,13 @@ def build_smp(
     smallest = PAN_SIDE if architecture == "pan" else STRIDE
     dials = {**encoder_options(encoder, size and _padded(size, smallest)), **dials}
     build = functools.partial(
-        getattr(smp, ARCHITECTURES[architecture]), encoder, in_channels=channels, classes=classes,
-        activation=None, aux_params={"classes": classes} if gate else None,
-    )  # fmt: skip
+        getattr(smp, ARCHITECTURES[architecture]),
+        encoder,
+        in_channels=channels,
+        classes=classes,
+        activation=None,
+        aux_params={"classes": classes} if gate else None,
+    )
     if architecture == "pan" and not _builds(build, dials):
         dials, smallest = {"encoder_output_stride": 32, **dials}, PAN_SIDE_UNDILATED
     try:

@@ -232,9 +232,13 @@ def prepare_data(config: Any, table: Any) -> Any:
 
     rows, spec, masks = rows_in(table), data_spec(config), mask_source(config)
     cache = open_cache(
-        rows, root=config.INPUT, spec=spec, masks=masks, kind=config.CACHE,
+        rows,
+        root=config.INPUT,
+        spec=spec,
+        masks=masks,
+        kind=config.CACHE,
         folder=config.CACHE_PATH,
-    )  # fmt: skip
+    )
     if cache is None:
         stamp = config.OUTPUT / "data_check.json"
         checked = check_data(rows, config.INPUT, spec=spec, masks=masks, stamp=stamp)

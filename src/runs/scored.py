@@ -155,9 +155,10 @@ def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
     ]
     if problems:
         raise UserError(
-            f"{checkpoint} is a network for other data. " + "; ".join(problems)
+            f"{checkpoint} is a network for other data. "
+            + "; ".join(problems)
             + ". Choose its run with --run, or set these knobs as they were"
-        )  # fmt: skip
+        )
 
 
 def score_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -> dict[str, Any]:

@@ -41,9 +41,12 @@ def check_machine(config: Any) -> None:
 
     try:
         pl.Trainer(
-            **machine_options(config), logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+            **machine_options(config),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"ACCELERATOR, DEVICES, STRATEGY or PRECISION: {reason}") from error

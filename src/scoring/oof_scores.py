@@ -44,12 +44,14 @@ def oof_values(
         masks = [
             torch.from_numpy(
                 decided(
-                    rules, mean_probs(probs, one, kind), task=first.task,
+                    rules,
+                    mean_probs(probs, one, kind),
+                    task=first.task,
                     gates=mean_gates(runs, at, one, kind),
                 )
             )
             for one in weights
-        ]  # fmt: skip
+        ]
         return torch.stack([whole.values(mask[None], truth) for mask in masks])
 
     return torch.stack(first.each(values))

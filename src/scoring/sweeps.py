@@ -91,9 +91,12 @@ def sweep_parts(
 
 
 def object_values(
-    levels: np.ndarray, truth: np.ndarray, rule: Rule, areas: Sequence[int],
+    levels: np.ndarray,
+    truth: np.ndarray,
+    rule: Rule,
+    areas: Sequence[int],
     values: Callable[[Overlaps], Sequence[float]],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """float (A, 2, V): values of the objects for each minimum area, plain and with holes filled.
 
     Args:

@@ -152,9 +152,11 @@ class Parts:
     """
 
     def __init__(
-        self, found: Sequence[tuple[Tensor, np.ndarray]], grids: Sequence[Sequence[int]],
+        self,
+        found: Sequence[tuple[Tensor, np.ndarray]],
+        grids: Sequence[Sequence[int]],
         whole: WholeScore,
-    ):  # fmt: skip
+    ):
         self.grids, self.whole = grids, whole
         self.counts = torch.stack([counts for counts, _ in found])
         self.moves = torch.from_numpy(np.concatenate([moves for _, moves in found]))
@@ -231,9 +233,12 @@ def propose_areas(images: OofImages, one: Class, grids: Sequence[Sequence[int]])
         outside[torch.from_numpy(mine)] = parts[before].values(own)[torch.from_numpy(mine)]
         block_rules.append(with_areas(before, own))
     return Choice(
-        with_areas(one.now.rule, cells), block_rules, parts[one.now.rule].values(cells), outside,
+        with_areas(one.now.rule, cells),
+        block_rules,
+        parts[one.now.rule].values(cells),
+        outside,
         flatness(cells, sums, whole),
-    )  # fmt: skip
+    )
 
 
 def tune_ids(images: OofImages, whole: WholeScore) -> list[Class]:
@@ -247,9 +252,12 @@ def tune_ids(images: OofImages, whole: WholeScore) -> list[Class]:
     contested = images.each(first)
     plain = Rules((Rule(),) * images.classes)
     one = Class(
-        whole, fold_blocks(images.folds, images.groups), np.array(images.groups), rule=plain,
+        whole,
+        fold_blocks(images.folds, images.groups),
+        np.array(images.groups),
+        rule=plain,
         values=decided_values(images, whole, lambda _: [plain])[:, 0],
-    )  # fmt: skip
+    )
     one.consider("weights", propose_weights(images, one, contested))
     areas = np.stack([image.areas for image in contested])
     one.consider("parts", propose_areas(images, one, [area_grid(of) for of in areas.T]))

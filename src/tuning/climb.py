@@ -27,9 +27,13 @@ class ThinImages(OofImages):
 
     def __init__(self, images: OofImages, stride: int):
         super().__init__(
-            images.folder, images.rows, masks=images.masks, root=images.root, task=images.task,
+            images.folder,
+            images.rows,
+            masks=images.masks,
+            root=images.root,
+            task=images.task,
             classes=images.classes,
-        )  # fmt: skip
+        )
         self.stride = stride
         self._kept = images.each(self._read)
 
@@ -55,9 +59,13 @@ def thin(runs: Sequence[OofImages], budget: int = BUDGET) -> list[OofImages]:
 
 
 def climb_bags(
-    runs: Sequence[OofImages], rules: Sequence[Rule], whole: WholeScore, blocks: np.ndarray, *,
+    runs: Sequence[OofImages],
+    rules: Sequence[Rule],
+    whole: WholeScore,
+    blocks: np.ndarray,
+    *,
     kind: str = "probs",
-) -> list[tuple[float, ...]]:  # fmt: skip
+) -> list[tuple[float, ...]]:
     """Weights for all blocks, then for each block those of the others; one block: the first only.
 
     A bag begins with the best run alone; runs are added with replacement, the best bag on the way

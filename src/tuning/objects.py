@@ -53,9 +53,12 @@ def tune_split(images: OofImages, parts: Class, areas: Sequence[int]) -> Class:
     cells = [replace(start, threshold=t, seed=s) for t in thresholds for s in seeds]
     values = score_plain(images, parts.objective, cells)
     one = Class(
-        parts.objective, parts.blocks, parts.groups, rule=start,
+        parts.objective,
+        parts.blocks,
+        parts.groups,
+        rule=start,
         values=values[:, cells.index(start)],
-    )  # fmt: skip
+    )
     grid = values.unflatten(1, (len(thresholds), len(seeds)))
 
     def rule_at(rule: Rule, threshold: int, seed: int) -> Rule:

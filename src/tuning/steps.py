@@ -92,9 +92,14 @@ class Class:
     """
 
     def __init__(
-        self, objective: Any, blocks: np.ndarray, groups: np.ndarray, *, rule: Any,
+        self,
+        objective: Any,
+        blocks: np.ndarray,
+        groups: np.ndarray,
+        *,
+        rule: Any,
         values: Tensor,
-    ):  # fmt: skip
+    ):
         self.objective, self.blocks, self.groups = objective, blocks, groups
         self.count = int(blocks.max()) + 1
         self.now = Choice(rule, [rule] * self.count, values, values)
@@ -220,9 +225,14 @@ def propose_parts(
 
 
 def propose_gate(
-    one: Class, counts: Tensor, truth: Tensor, gates: Tensor, *, limits: Sequence[float],
+    one: Class,
+    counts: Tensor,
+    truth: Tensor,
+    gates: Tensor,
+    *,
+    limits: Sequence[float],
     areas: Sequence[int],
-) -> Choice:  # fmt: skip
+) -> Choice:
     """Where the second head makes an image empty: alone, or with the pixels that were decided.
 
     Args:

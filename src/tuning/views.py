@@ -57,9 +57,13 @@ def choose_views(config: Any, *, limit: int) -> None:
 
 
 def set_values(
-    config: Any, views: dict[str, torch.Tensor], row: dict[str, Any], masks: Any, *,
+    config: Any,
+    views: dict[str, torch.Tensor],
+    row: dict[str, Any],
+    masks: Any,
+    *,
     whole: WholeScore,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """(S, V) values of one image's mean probabilities under each row of SETS.
 
     Args:

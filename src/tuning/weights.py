@@ -105,9 +105,13 @@ def weigh(
 
 
 def from_grid(
-    runs: Sequence[OofImages], rules: Sequence[Rule], whole: WholeScore, *, blocks: np.ndarray,
+    runs: Sequence[OofImages],
+    rules: Sequence[Rule],
+    whole: WholeScore,
+    *,
+    blocks: np.ndarray,
     kind: str,
-) -> Weighed:  # fmt: skip
+) -> Weighed:
     """The best plateau of a grid of weights."""
     grid = weight_grid(len(runs))
     values = oof_values(runs, rules, whole, weights=grid, kind=kind)
@@ -115,9 +119,13 @@ def from_grid(
 
 
 def by_climbing(
-    runs: Sequence[OofImages], rules: Sequence[Rule], whole: WholeScore, *, blocks: np.ndarray,
+    runs: Sequence[OofImages],
+    rules: Sequence[Rule],
+    whole: WholeScore,
+    *,
+    blocks: np.ndarray,
     kind: str,
-) -> Weighed:  # fmt: skip
+) -> Weighed:
     """The bag that climbing finds; each block is judged by the bag of the other blocks."""
     bags = climb_bags(runs, rules, whole, blocks, kind=kind)
     alone = [tuple(row) for row in np.eye(len(runs)).tolist()]
