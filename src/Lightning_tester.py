@@ -13,7 +13,7 @@ from pathlib import Path
 
 from core.errors import script
 from core.flags import load_config
-from runs.experiment import check_same_folds, load_folds, scored_checkpoint
+from runs.experiment import check_same_folds, load_folds, run_folder
 from runs.names import check_names
 
 
@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_lightning()
     folds = trained_folds(config, table)
     if args.image:
-        draw_image(config, args.image, [scored_checkpoint(config, fold) for fold in folds])
+        draw_image(
+            config, args.image, [run_folder(config).scored_checkpoint(fold) for fold in folds]
+        )
         return 0
     check_same_folds(config)
     ranked = score_run(config, table, folds, worst=args.worst_first)

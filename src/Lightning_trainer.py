@@ -19,12 +19,12 @@ from core.knobs import knob_values
 from runs.experiment import (
     chosen_folds,
     data_spec,
-    fold_path,
     load_folds,
     loader_spec,
     open_run,
     prepare_data,
     recipe,
+    run_folder,
 )
 from runs.names import check_names
 from runs.trial import check_machine, check_network, machine_options
@@ -212,7 +212,7 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
     from training.finite import check_weights
     from training.recomputation import recompute_blocks
 
-    folder = fold_path(config, fold)
+    folder = run_folder(config).fold(fold)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     pl.seed_everything(config.SEED + fold, workers=True, verbose=False)
@@ -291,15 +291,12 @@ def train_folds(
     config: Any, folds: Sequence[int], table: Any, *, cache: Any = None
 ) -> list[dict[str, Any]]:
     """Trains the folds that are not finished; nothing of one fold stays in memory for the next."""
-    import json
-
     import torch
 
-    summaries = []
+    folder, summaries = run_folder(config), []
     for fold in folds:
-        finished = fold_path(config, fold) / "finished.json"
-        if finished.is_file():
-            summaries.append(json.loads(finished.read_text()))
+        if folder.finished(fold).is_file():
+            summaries.append(folder.read_finished(fold))
             print(f"fold {fold}: finished before, kept")
             continue
         summaries.append(train_fold(config, table, fold, cache=cache))

@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
     index, count = parse_shard(args.shard)
-    reports = [read_report(config, run) for run in runs]
+    reports = [read_report(config.OUTPUT, run) for run in runs]
 
     from competition.listings import find_test_images
     from postprocessing.rules import describe

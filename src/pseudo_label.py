@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = load_folds(config)
-    report = read_report(config, config.RUN)
+    report = read_report(config.OUTPUT, config.RUN)
     check_same_folds(config)
 
     import pandas as pd

@@ -158,13 +158,10 @@ def test_stored_masks_are_read_as_masks(tmp_path: Path, task: str) -> None:
 
 
 def test_the_verdict_says_when_to_stop(labelled, tmp_path: Path) -> None:
-    class Config:
-        LOGS = tmp_path
-
     (tmp_path / "student").mkdir()
     knobs = {"knobs": {"PSEUDO": "base"}}
     (tmp_path / "student" / "run.json").write_text(json.dumps(knobs))
     names = ["base", "student"]
-    assert "may teach another round" in pseudo_verdict(Config, names, Gain(0.1, 0.05, 0.2))
-    assert "stop here and keep base" in pseudo_verdict(Config, names, Gain(-0.1, -0.2, 0.0))
-    assert pseudo_verdict(Config, ["other", "student"], Gain(0.1, 0.05, 0.2)) == ""
+    assert "may teach another round" in pseudo_verdict(tmp_path, names, Gain(0.1, 0.05, 0.2))
+    assert "stop here and keep base" in pseudo_verdict(tmp_path, names, Gain(-0.1, -0.2, 0.0))
+    assert pseudo_verdict(tmp_path, ["other", "student"], Gain(0.1, 0.05, 0.2)) == ""

@@ -23,10 +23,10 @@ def export_runs(
     """
     reports = {}
     for run in runs:
-        report = read_report(config, run)
+        report = read_report(config.OUTPUT, run)
         reports[run] = export_run(report, checkpoints_of(config, report), folder, half=half)
     both = "+".join(runs)
-    blended = read_blend(config.OUTPUT / both, [read_report(config, run) for run in runs])
+    blended = read_blend(config.OUTPUT / both, [read_report(config.OUTPUT, run) for run in runs])
     if blended:
         reports[both] = f"{safe_name(both)}.blend.json"
         blended.write(folder / reports[both])

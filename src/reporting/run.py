@@ -25,7 +25,7 @@ class ReportRun:
 
     def __init__(self, config: Any):
         self.config = config
-        self.report = read_report(config, config.RUN)
+        self.report = read_report(config.OUTPUT, config.RUN)
         spec = self.report.spec
         self.task, self.classes, self.metric = spec.task, spec.classes, self.report.metric
         check_same_task(config, spec)

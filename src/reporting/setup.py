@@ -8,7 +8,7 @@ from typing import Any
 from core.knobs import ROOT, SRC, knob_values, read_knobs
 from reporting.blocks import Cell, Section, Table, number
 from reporting.run import ReportRun
-from runs.experiment import fold_path
+from runs.experiment import run_folder
 
 # Knobs whose value when the run was scored counts, not when it was trained.
 SCORED_WITH = ("THRESHOLD", "TTA", "MIN_AREA")
@@ -18,9 +18,8 @@ def time_section(run: ReportRun) -> Section:
     """How long each fold took, and where its best epoch scored."""
     rows, notes, seconds = [], [], []
     for fold in run.report.folds:
-        path = fold_path(run.config, fold.fold) / "finished.json"
         try:
-            done = json.loads(path.read_text())
+            done = run_folder(run.config).read_finished(fold.fold)
             rows.append(_time_row(done))
             seconds.append(done["seconds"])
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):

@@ -17,6 +17,7 @@ from core.files import clear_parts, write_json
 from core.gates import id_problem
 from core.knobs import PREFIX, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
+from runs.folder import RunFolder
 
 
 def data_spec(config: Any) -> Any:
@@ -126,18 +127,9 @@ def chosen_folds(config: Any, table: Any) -> list[int]:
     return chosen
 
 
-def fold_path(config: Any, fold: int) -> Path:
-    """Folder of one fold of the run."""
-    return config.RUN_PATH / f"fold_{fold}"
-
-
-def scored_checkpoint(config: Any, fold: int) -> Path:
-    """The network that stands for a fold: soup.ckpt where tune.py soup took one, else best.ckpt."""
-    folder = fold_path(config, fold) / "checkpoints"
-    best, soup = folder / "best.ckpt", folder / "soup.ckpt"
-    # A fold that was trained again since has a better one.
-    made = soup.is_file() and best.is_file() and soup.stat().st_mtime >= best.stat().st_mtime
-    return soup if made else best
+def run_folder(config: Any) -> RunFolder:
+    """RunFolder of the configuration."""
+    return fill(RunFolder, config)
 
 
 def defining_knobs(config: Any) -> dict[str, Any]:
@@ -155,30 +147,30 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
     Raises:
         UserError: it was begun with other knobs or folds; lists what differs.
     """
-    path: Path = config.RUN_PATH / "run.json"
+    folder = run_folder(config)
     now = {
-        "folds": folds_digest(config),
+        "folds": folds_digest(config.FOLDS_CSV),
         "knobs": defining_knobs(config),
         "recipe": recipe_digest(),
     }
     if overwrite and main_process:
-        shutil.rmtree(config.RUN_PATH, ignore_errors=True)
+        shutil.rmtree(folder.path, ignore_errors=True)
         shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
     if main_process:
-        clear_parts(config.RUN_PATH)
-    if path.is_file() and any(config.RUN_PATH.glob("fold_*/checkpoints/*.ckpt")):
+        clear_parts(folder.path)
+    if folder.begun.is_file() and folder.has_checkpoints():
         raise_all(
-            differences(json.loads(path.read_text()), now),
+            differences(folder.read_begun(), now),
             f"run {config.RUN!r} was begun with another configuration. Choose another --run, "
             "or --overwrite to lose it:",
         )
     elif main_process:
-        write_json(path, now)
+        write_json(folder.begun, now)
 
 
-def folds_digest(config: Any) -> str:
+def folds_digest(table: Path) -> str:
     """A key of train_folds.csv as it is."""
-    return hashlib.sha256(config.FOLDS_CSV.read_bytes()).hexdigest()
+    return hashlib.sha256(table.read_bytes()).hexdigest()
 
 
 def check_same_folds(config: Any) -> None:
@@ -187,13 +179,13 @@ def check_same_folds(config: Any) -> None:
     Raises:
         UserError: train_folds.csv or HOLDOUT is not what the run was trained with.
     """
-    path: Path = config.RUN_PATH / "run.json"
-    if not path.is_file():
+    folder = run_folder(config)
+    if not folder.begun.is_file():
         return
-    run = json.loads(path.read_text())
+    run = folder.read_begun()
     holdout = run["knobs"].get("HOLDOUT")
     problems = []
-    if run["folds"] != folds_digest(config):
+    if run["folds"] != folds_digest(config.FOLDS_CSV):
         problems.append("train_folds.csv has changed since: restore it, or train again")
     if holdout != config.HOLDOUT:
         problems.append(f"HOLDOUT: the run has {holdout}, now {config.HOLDOUT}: set it back")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.files import writing
+from runs.folder import RunFolder
 from runs.reports import Report
 
 RESULTS = (
@@ -24,23 +25,22 @@ border-bottom:1px solid #8885;text-align:right;white-space:nowrap}td:nth-child(2
 </style>"""
 
 
-def read_run(folder: Path, logs: Path, output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """(results, knobs) of one run.
 
     Args:
-        folder: lightning_logs/<RUN>.
-        logs: what `best_ckpt` is relative to.
+        folder: of the run.
         output: where output/<RUN>/report.json is.
 
     Raises:
         ValueError, KeyError, OSError: a broken run, such as one cut off while it was written.
     """
-    knobs = json.loads((folder / "run.json").read_text())["knobs"]
-    paths = sorted(folder.glob("fold_*/finished.json"))
-    folds = [json.loads(path.read_text()) for path in paths]
-    row: dict[str, Any] = {"run": folder.name, "score": None, "tuned": None}
+    knobs = folder.read_begun()["knobs"]
+    numbers = folder.finished_folds()
+    folds = [folder.read_finished(number) for number in numbers]
+    row: dict[str, Any] = {"run": folder.run, "score": None, "tuned": None}
     row["metric"] = knobs["METRIC"]
-    report_path = output / folder.name / "report.json"
+    report_path = output / folder.run / "report.json"
     if report_path.is_file():
         report = Report.read(report_path)
         row |= {"score": report.score, "metric": report.metric}
@@ -49,10 +49,10 @@ def read_run(folder: Path, logs: Path, output: Path) -> tuple[dict[str, Any], di
     row["folds"] = len(folds)
     row["epochs"] = max((fold["epochs"] for fold in folds), default=0)
     row["hours"] = round(sum(fold["seconds"] for fold in folds) / 3600, 3)
-    best = max(zip((fold["score"] for fold in folds), paths, strict=True), default=None)
+    best = max(zip((fold["score"] for fold in folds), numbers, strict=True), default=None)
     if best:
-        checkpoint = best[1].parent / "checkpoints" / "best.ckpt"
-        row["best_ckpt"] = checkpoint.relative_to(logs).as_posix()
+        checkpoint = folder.checkpoints(best[1]) / "best.ckpt"
+        row["best_ckpt"] = checkpoint.relative_to(folder.logs).as_posix()
     return row, knobs
 
 
@@ -77,7 +77,7 @@ def read_runs(logs: Path, output: Path) -> Ledger:
     rows, knobs, notes = [], [], []
     for path in sorted(logs.glob("*/run.json")):
         try:
-            row, settings = read_run(path.parent, logs, output)
+            row, settings = read_run(RunFolder(logs, path.parent.name), output)
         except (ValueError, KeyError, TypeError, OSError) as error:
             notes.append(f"skipped {path.parent.name}: {type(error).__name__}: {error}")
             continue

@@ -1,7 +1,7 @@
 """Runs beside each other, image by image: is one better, and which two are final submissions."""
 
-import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from core.errors import UserError
 from runs.experiment import load_folds
 from runs.finalists import advise
+from runs.folder import RunFolder
 from runs.predictions import open_oof
 from scoring.gains import Gain, paired_gain
 from scoring.objective import WholeScore
@@ -49,17 +50,17 @@ def compare_pair(config: Any, names: Sequence[str]) -> str:
     gain = paired_gain(values[names[0]], values[names[1]], whole.score, groups=groups)
     scores = [float(whole.score(values[name].sum(0))) for name in names]
     word = "noise" if gain.low <= 0 <= gain.high else f"{names[gain.gain > 0]} is better"
-    verdict = pseudo_verdict(config, names, gain)
+    verdict = pseudo_verdict(config.LOGS, names, gain)
     return (
         f"{config.METRIC} of {len(groups)} images: {names[0]} {scores[0]:.4f}, "
         f"{names[1]} {scores[1]:.4f}, difference {gain}: {word}{verdict}"
     )
 
 
-def pseudo_verdict(config: Any, names: Sequence[str], gain: Gain) -> str:
+def pseudo_verdict(logs: Path, names: Sequence[str], gain: Gain) -> str:
     """Whether to go on, where the second run was trained on pseudo-labels of the first; or ""."""
-    path = config.LOGS / names[1] / "run.json"
-    knobs = json.loads(path.read_text())["knobs"] if path.is_file() else {}
+    folder = RunFolder(logs, names[1])
+    knobs = folder.read_begun()["knobs"] if folder.begun.is_file() else {}
     if knobs.get("PSEUDO") != names[0]:
         return ""
     if gain.real:

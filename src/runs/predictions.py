@@ -39,7 +39,7 @@ def open_oof(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, 
         UserError: it is not scored, oof.csv is not what the report was made of, or images or
             masks have changed since.
     """
-    folder, report = config.OUTPUT / run, read_report(config, run)
+    folder, report = config.OUTPUT / run, read_report(config.OUTPUT, run)
     spec = report.spec
     check_oof(folder, report)
     for fold in report.folds:

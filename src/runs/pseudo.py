@@ -52,7 +52,7 @@ def read_pseudo_rows(config: Any, fold: int, *, limit: int) -> list[dict[str, An
 def pseudo_key(config: Any) -> dict[str, Any]:
     """What must be the same for teachers and students."""
     return {
-        "folds": folds_digest(config),
+        "folds": folds_digest(config.FOLDS_CSV),
         "holdout": config.HOLDOUT,
         "task": config.TASK,
         "classes": config.CLASSES,

@@ -185,19 +185,18 @@ def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
 
 
-def report_path(config: Any, run: str) -> Path:
+def report_path(output: Path, run: str) -> Path:
     """Where the report of a run lies."""
-    path: Path = config.OUTPUT / run / "report.json"
-    return path
+    return output / run / "report.json"
 
 
-def read_report(config: Any, run: str) -> Report:
+def read_report(output: Path, run: str) -> Report:
     """The report of a run.
 
     Raises:
         UserError: as `Report.read`.
     """
-    return Report.read(report_path(config, run))
+    return Report.read(report_path(output, run))
 
 
 def check_same_task(config: Any, spec: "DataSpec") -> None:

@@ -16,7 +16,7 @@ from runs.experiment import (
     chosen_folds,
     data_spec,
     mask_source,
-    scored_checkpoint,
+    run_folder,
 )
 from runs.predictions import data_key, table_key
 from runs.reports import FoldReport, Report, report_path
@@ -32,10 +32,10 @@ def trained_folds(config: Any, table: Any) -> list[int]:
     Raises:
         UserError: no fold is trained.
     """
-    folds = chosen_folds(config, table)
-    trained = [fold for fold in folds if scored_checkpoint(config, fold).is_file()]
+    folds, folder = chosen_folds(config, table), run_folder(config)
+    trained = [fold for fold in folds if folder.scored_checkpoint(fold).is_file()]
     if not trained:
-        raise UserError(f"no fold of run {config.RUN!r} is trained in {config.RUN_PATH}")
+        raise UserError(f"no fold of run {config.RUN!r} is trained in {folder.path}")
     if trained != folds:
         print(f"of the folds {folds} only {trained} are trained: taking these")
     return trained
@@ -75,7 +75,8 @@ def build_scorer(config: Any, masks: Any) -> Scorer:
 
 def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]:
     """Predicts and scores one fold; returns its record, kept in oof/fold_<k>.json."""
-    checkpoint, folder = scored_checkpoint(config, fold), config.RUN_OUTPUT / "oof"
+    checkpoint = run_folder(config).scored_checkpoint(fold)
+    folder = config.RUN_OUTPUT / "oof"
     record_path = folder / f"fold_{fold}.json"
     scorer = build_scorer(config, masks)
     rows = {row["img"]: row for row in split_rows(table, fold, holdout=config.HOLDOUT)[1]}
@@ -89,7 +90,7 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     _check_same_data(spec, data_spec(config), checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     _drop_results(config, record_path)
-    for img, _, probs in predictor.images(_images(config, rows)):
+    for img, _, probs in predictor.images(_images(config.INPUT, rows)):
         write_probs(folder / f"{img}.png", probs[: spec.outputs])
         scorer.add(rows[img], probs, fold=fold)
     print(f"fold {fold}: {len(rows)} images, {scores_line(scorer.scores())}", flush=True)
@@ -109,8 +110,8 @@ def score_fold(config: Any, table: Any, fold: int, masks: Any) -> dict[str, Any]
     return record
 
 
-def _images(config: Any, rows: Mapping[str, Any]) -> list[tuple[str, Path]]:
-    return [(img, config.INPUT / row["image"]) for img, row in rows.items()]
+def _images(root: Path, rows: Mapping[str, Any]) -> list[tuple[str, Path]]:
+    return [(img, root / row["image"]) for img, row in rows.items()]
 
 
 def _state_of(
@@ -142,7 +143,7 @@ def _drop_results(config: Any, record: Path) -> None:
     """Takes away what the predictions to come would make untrue, before the first is written."""
     record.unlink(missing_ok=True)
     (config.RUN_OUTPUT / "oof.csv").unlink(missing_ok=True)
-    report = report_path(config, config.RUN)
+    report = report_path(config.OUTPUT, config.RUN)
     if report.is_file():  # its rules stand if the predictions turn out the same
         report.replace(report.with_name(EARLIER))
 
@@ -166,7 +167,7 @@ def score_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -> 
     if config.HOLDOUT is None:
         return {}
     path = config.RUN_OUTPUT / "oof" / "holdout.json"
-    checkpoints = [scored_checkpoint(config, fold) for fold in folds]
+    checkpoints = [run_folder(config).scored_checkpoint(fold) for fold in folds]
     rows = {row["img"]: row for row in rows_in(table, [config.HOLDOUT])}
     state = _state_of(config, checkpoints, rows, masks)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -187,10 +188,10 @@ def predict_holdout(config: Any, table: Any, masks: Any, folds: Sequence[int]) -
     rows = {row["img"]: row for row in rows_in(table, [config.HOLDOUT])}
     if not rows:
         raise UserError(f"HOLDOUT: got {config.HOLDOUT}, train_folds.csv has no such fold")
-    checkpoints = [scored_checkpoint(config, fold) for fold in folds]
+    checkpoints = [run_folder(config).scored_checkpoint(fold) for fold in folds]
     predictor = build_predictor(config, [checkpoints], views=[config.TTA])
     scorer = build_scorer(config, masks)
-    for img, _, probs in predictor.images(_images(config, rows)):
+    for img, _, probs in predictor.images(_images(config.INPUT, rows)):
         scorer.add(rows[img], probs)
     print(f"hold-out fold {config.HOLDOUT}: {len(rows)} images, {scores_line(scorer.scores())}")
     return {"fold": config.HOLDOUT, "images": len(rows), "scores": scorer.scores()}
@@ -218,7 +219,7 @@ def write_report(
     with writing(config.RUN_OUTPUT / "oof.csv") as part:
         (ranked if worst else table.sort_values("img")).to_csv(part, index=False)
     scores = scorer.scores()
-    path = report_path(config, config.RUN)
+    path = report_path(config.OUTPUT, config.RUN)
     key = table_key(table)
     known = _known_report(path, key) or _known_report(path.with_name(EARLIER), key)
     Report(

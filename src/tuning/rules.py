@@ -32,7 +32,7 @@ def tune_rules(config: Any, *, dry_run: bool) -> None:
     """
     table = load_folds(config)
     check_same_folds(config)
-    path = report_path(config, config.RUN)
+    path = report_path(config.OUTPUT, config.RUN)
     images, report = open_oof(config, table, config.RUN, mask_source(config))
     check_same_task(config, report.spec)
     tuned, objective = tune_images(config, images)

@@ -9,7 +9,7 @@ import torch
 
 from core.errors import UserError
 from postprocessing.rules import Rule, decide_by, label_by
-from runs.experiment import build_predictor, check_same_folds, fold_path, load_folds, mask_source
+from runs.experiment import build_predictor, check_same_folds, load_folds, mask_source, run_folder
 from runs.predictions import open_oof
 from runs.reports import check_same_task
 from scoring.gains import paired_gain
@@ -35,7 +35,8 @@ def take_soup(config: Any) -> bool:
         print(f"run {config.RUN!r} has its soup: delete soup.ckpt and score it again to go back")
         return False
     whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
-    trials = [fold_path(config, fold.fold) / "checkpoints" / "soup.trial" for fold in report.folds]
+    folder = run_folder(config)
+    trials = [folder.checkpoints(fold.fold) / "soup.trial" for fold in report.folds]
     try:
         taken = weigh_soup(config, images, whole)
         for trial in trials if taken else []:
@@ -105,7 +106,7 @@ def weigh_soup(config: Any, images: OofImages, whole: WholeScore) -> bool:
     before = oof_values([images], plain_rules(config), whole, weights=[[1.0]])[:, 0]
     after: dict[str, torch.Tensor] = {}
     for fold in sorted(set(images.folds)):
-        folder = fold_path(config, fold) / "checkpoints"
+        folder = run_folder(config).checkpoints(fold)
         write_soup(folder, folder / "soup.trial")
         rows = [row for row in images.rows if row["fold"] == fold]
         after |= soup_values(config, rows, folder / "soup.trial", images.masks, whole=whole)

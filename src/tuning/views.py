@@ -15,7 +15,7 @@ from runs.experiment import (
     check_same_folds,
     load_folds,
     mask_source,
-    scored_checkpoint,
+    run_folder,
 )
 from runs.reports import check_same_task
 from runs.scored import trained_folds
@@ -93,7 +93,7 @@ def fold_values(
     config: Any, rows: Sequence[dict[str, Any]], fold: int, masks: Any, *, whole: WholeScore
 ) -> list[torch.Tensor]:
     """`set_values` of one fold's images, by its best network."""
-    predictor = build_predictor(config, [[scored_checkpoint(config, fold)]])
+    predictor = build_predictor(config, [[run_folder(config).scored_checkpoint(fold)]])
     check_same_task(config, predictor.spec)
     by_img = {row["img"]: row for row in rows}
     images = [(row["img"], config.INPUT / row["image"]) for row in rows]
