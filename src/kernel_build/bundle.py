@@ -24,6 +24,8 @@ from runs.reports import Report
 
 METADATA = "dataset-metadata.json"
 WHEEL_DATE = (1980, 1, 1, 0, 0, 0)
+# Of a checkpoint's notes: with the measured memory layout the same machine predicts the same bytes.
+TRAVELLING_NOTES = ("run", "fold", "channels_last")
 NOT_PACKED = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
 
 
@@ -54,7 +56,7 @@ def export_weights(checkpoint: Path, target: Path, *, half: bool) -> None:
     values = dict(module.hparams)
     notes = values.get("notes") or {}
     # The full configuration holds paths of this machine.
-    values["notes"] = {key: notes[key] for key in ("run", "fold") if key in notes}
+    values["notes"] = {key: notes[key] for key in TRAVELLING_NOTES if key in notes}
     with writing(target.with_name(target.name + ".safetensors")) as part:
         save_file(state, part)
     described = {"module": values, "torch": torch.__version__.partition("+")[0]}
