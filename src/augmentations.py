@@ -42,8 +42,8 @@ class Policy:
         scale: smallest and largest zoom factor, drawn evenly in its logarithm.
         rotate: largest angle, degrees.
         p: chance of shift, scale and rotation together.
-        pixels: steps of imaging/pixels.py after the warp, on the image alone; or transforms of
-            albumentations, on image and mask.
+        pixels: steps of imaging/pixels.py after the warp, on the image alone; after them transforms
+            of albumentations, on image and mask.
     """
 
     hflip: float = 0.0
@@ -112,7 +112,7 @@ class Augment:
         self.pixels = own
         self.foreign = _compose(
             name,
-            [step for step in self.policy.pixels if step not in own],
+            [step for step in self.policy.pixels if not isinstance(step, PixelStep)],
             channels=channels,
             bits=bits,
         )
