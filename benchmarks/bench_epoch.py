@@ -13,6 +13,7 @@ import Lightning_trainer
 from core.flags import load_config
 from frames import frames, rows, scratch
 from harness import Line, Target, gate
+from runs import fitting
 from runs.experiment import prepare_data
 from training.console import quiet_lightning
 
@@ -56,13 +57,13 @@ def run(*, toy: bool) -> list[Line]:
 @contextlib.contextmanager
 def quiet(clock: Any) -> Any:
     """The trainer with a clock among its callbacks, and without a word."""
-    inner = Lightning_trainer.build_callbacks
-    Lightning_trainer.build_callbacks = lambda *words: [*inner(*words), clock]
+    inner = fitting.build_callbacks
+    fitting.build_callbacks = lambda *words, **how: [*inner(*words, **how), clock]
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        Lightning_trainer.build_callbacks = inner
+        fitting.build_callbacks = inner
 
 
 def build_clock() -> Any:

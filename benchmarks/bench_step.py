@@ -17,11 +17,12 @@ from elsewhere import Elsewhere
 from harness import Line, Target, gate, per, race
 from inference.predictor import autocast
 from Lightning_datamodule import LoaderSpec, build_loader
-from Lightning_module import rate_at
-from Lightning_trainer import build_average, build_trainer
 from networks import DEVICE, finish, noise_module
 from reference import train_step
+from runs.fitting import build_trainer
+from training.averaging import build_average
 from training.precision import precision_here
+from training.schedules import cosine, rate_at
 
 # Steps of a loop that are not timed: allocators and caches fill up.
 COLD = 2
@@ -172,7 +173,9 @@ def by_hand(module: Any, loader: Any, losses: list[float]) -> float:
     """Seconds a step of a bare loop."""
     precision, steps = precision_here("auto", "auto"), len(loader)
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda at: rate_at(at, steps, 0.05))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda at: rate_at(at, steps, 0.05, cosine)
+    )
     average = torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=build_average(0.99))
     module.train()
     seen, began = [], []

@@ -35,14 +35,15 @@ def by_us(config: Any, began: float) -> None:
     from pytorch_lightning.callbacks import LambdaCallback
 
     import Lightning_trainer
+    from runs import fitting
     from runs.experiment import load_folds, prepare_data
 
     def listen(trainer: Any, module: Any) -> None:
         told(began, float(trainer.callback_metrics[f"val_{config.METRIC}"]))
 
-    inner = Lightning_trainer.build_callbacks
+    inner = fitting.build_callbacks
     ear = LambdaCallback(on_validation_end=listen)
-    Lightning_trainer.build_callbacks = lambda *words: [ear, *inner(*words)]
+    fitting.build_callbacks = lambda *words, **how: [ear, *inner(*words, **how)]
     table = load_folds(config)
     cache = prepare_data(config, table)
     Lightning_trainer.train_fold(config, table, config.TRAIN_FOLDS[0], cache=cache)
