@@ -16,6 +16,7 @@ from core.errors import UserError, reason_of, script
 from core.files import clear_parts, write_json, writing
 from core.flags import load_config
 from core.knobs import knob_values
+from runs.audits import check_strict_folds
 from runs.experiment import (
     chosen_folds,
     data_spec,
@@ -224,6 +225,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = load_folds(config)
+    check_strict_folds(config)
     check_names(config)
     folds = chosen_folds(config, table)
 

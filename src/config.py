@@ -130,12 +130,15 @@ TRAIN_FOLDS: Free[tuple[int, ...] | None] = None
 HOLDOUT: int | None = None
 # Column that names an image's group (patient, place, video); empty = GROUP_PATTERN on the id.
 GROUP_COLUMN: str = ""
-# Regular expression whose first bracket is the group; the default takes car from car_07.
-GROUP_PATTERN: str = r"(.+)_\d+"
+# Regular expression whose first bracket is the group: by default what stands before a numbered day,
+# slice, frame, view, tile or crop (case1 of case1_day2_slice_03), else car of car_07.
+GROUP_PATTERN: str = r"(.+?(?=[-_]+(?:day|slice|frame|view|tile|crop)[-_]?\d)|.+(?=_\d+$))"
 # Column to balance over folds; empty = the share of foreground in five bins.
 STRATIFY_COLUMN: str = ""
 # Column with train/val words or fold numbers, for SPLIT=column.
 SPLIT_COLUMN: str = "split"
+# Refuse to train on folds that leak: near-duplicates or groups on both sides, see folds.py.
+STRICT_FOLDS: Free[bool] = False
 # Seed of folds, weights, batches and augmentation.
 SEED: int = 42
 

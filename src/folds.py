@@ -6,7 +6,7 @@ python src/folds.py --split stratified --n-folds 10
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from competition.spec import Competition
     from competition.training_images import TrainingImages
+    from looking.fold_audit import FoldAudit
 
 ALWAYS_TRAINED = -1
 WORDS = {
@@ -28,6 +29,8 @@ WORDS = {
     **dict.fromkeys(("train", "trn", "training", "false"), ALWAYS_TRAINED),
 }
 FLAGS = {"0": ALWAYS_TRAINED, "1": 0}
+# The pattern that config.py ships; any other was chosen by somebody.
+SHIPPED_PATTERN = r"(.+?(?=[-_]+(?:day|slice|frame|view|tile|crop)[-_]?\d)|.+(?=_\d+$))"
 GROUPED = ("group", "stratified_group")
 MANY_VALUES = 20
 SHOWN_CLASSES = 12
@@ -79,6 +82,9 @@ def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[st
         notes.append(f"{alone} ids do not fit GROUP_PATTERN {pattern!r}: each is its own group")
     named = zip(table["img"], matches, strict=True)
     found = [m[1] if m and m[1] is not None else img for img, m in named]
+    if pattern == SHIPPED_PATTERN and len(set(found)) == 1 < len(found):
+        notes.append(f"all ids begin with {found[0]!r}, which is no group: each image is its own")
+        found = list(table["img"])
     return pd.Series(found, index=table.index, dtype=object)
 
 
@@ -243,6 +249,32 @@ def summary(data: "TrainingImages", table: "pd.DataFrame", root: Path) -> list[s
     return lines
 
 
+def audit_table(
+    data: "TrainingImages",
+    table: "pd.DataFrame",
+    competition: "Competition",
+    *,
+    config: Any,
+    pixels: Mapping[str, Any],
+) -> "FoldAudit":
+    """Whether the folds leak, by what all images look like; see `looking.fold_audit`."""
+    from looking.fold_audit import audit_folds, guess_groupings
+    from looking.likeness import looks_of
+
+    paths = [competition.input / image for image in table["image"]]
+    columns = {str(name): table[name].to_numpy() for name in table.columns[5:]}
+    name = config.GROUP_COLUMN or "group"
+    chosen = config.GROUP_COLUMN or "group" in data.table or config.GROUP_PATTERN != SHIPPED_PATTERN
+    return audit_folds(
+        table["img"].tolist(),
+        table["kfold"].to_numpy(),
+        looks_of(paths, pixels, title="comparing images"),
+        groupings={**guess_groupings(columns), name: table["group"].to_numpy()},
+        declared=name if chosen else "",
+        shares=cheap_shares(data, competition.input),
+    )
+
+
 def write_folds(table: "pd.DataFrame", path: Path) -> None:
     """Writes the table; the line ends are the same on every system, as its digest must be."""
     with writing(path) as part:
@@ -259,6 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
     from competition.training_images import collect_images
+    from runs.audits import write_verdict
     from runs.experiment import competition_of, data_spec
     from submissions.outlook import sample_notes
 
@@ -280,9 +313,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     table.insert(3, "group", groups)
     table.insert(4, "kfold", folds)
     lines = summary(data, table, competition.input)
+    audit = audit_table(data, table, competition, config=config, pixels=pixels)
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV)
-    print("\n".join([*(f"note: {note}" for note in notes), *lines]))
+    write_verdict(config, audit.verdict(), leaks=audit.leaks)
+    print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict()]))
     count = len(set(folds.tolist()) - {ALWAYS_TRAINED})
     print(
         f"wrote {len(table)} images of {len(set(codes.tolist()))} groups "

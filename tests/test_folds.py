@@ -91,7 +91,8 @@ def test_rerun_is_byte_identical_and_seed_matters(tree: Tree) -> None:
     assert path.read_bytes() == first
     tree.run("--seed", "1")
     assert path.read_bytes() != first
-    assert [p.name for p in tree.output.iterdir()] == ["train_folds.csv"]
+    names = sorted(p.name for p in tree.output.iterdir())
+    assert names == ["fold_audit.json", "train_folds.csv"]
 
 
 def test_kfold_sizes_differ_by_one_at_most(tree: Tree) -> None:

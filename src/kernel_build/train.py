@@ -17,6 +17,7 @@ from kernel_build.job import names_of, runs_of, travelling_knobs
 from kernel_build.notebook import CPU, Kernel, build_cells, slugify, write_notebook
 from kernel_build.push import write_commands
 from kernel_side.mount import Job
+from runs import audits
 from runs.experiment import chosen_folds, load_folds
 
 ROOTS = (
@@ -76,13 +77,16 @@ def build_train(config: Any, args: Any, folder: Path) -> None:
         raise UserError(f"train makes one kernel a run, got {', '.join(runs)}: choose one")
     if not config.FOLDS_CSV.is_file():
         raise UserError(f"no folds in {config.FOLDS_CSV}. Make them first: python src/folds.py")
+    audits.check_strict_folds(config)
     # What an earlier rehearsal left in working/ stays: --resume goes on from it.
     for name in ("bundle", "notebook"):
         shutil.rmtree(folder / name, ignore_errors=True)
     (folder / "job.json").unlink(missing_ok=True)  # written last: it says that the rest is whole
     bundle = folder / "bundle"
     bundle.mkdir(parents=True)
-    shutil.copyfile(config.FOLDS_CSV, bundle / "train_folds.csv")
+    for path in (config.FOLDS_CSV, config.OUTPUT / audits.NAME):
+        if path.is_file():
+            shutil.copyfile(path, bundle / path.name)
     weights = pack_encoder(config.ENCODER_WEIGHTS, bundle)
     knobs = ["--run", runs[0], *weights, *travelling_knobs(config)]
     lacking = missing_distributions(SRC, import_closure(SRC, ROOTS))

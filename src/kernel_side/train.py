@@ -35,10 +35,11 @@ def flags(job: Job, bundle: Bundle) -> list[str]:
 
 
 def resume(job: Job, bundle: Bundle) -> None:
-    """Copies folds from the bundle, and what an earlier version of this kernel left."""
+    """Copies folds and audit from the bundle, and what an earlier version of this kernel left."""
     working = kaggle_root() / "working"
     (working / "output").mkdir(exist_ok=True)
-    shutil.copyfile(bundle.files["train_folds.csv"], working / "output" / "train_folds.csv")
+    for name in {"train_folds.csv", "fold_audit.json"} & bundle.files.keys():
+        shutil.copyfile(bundle.files[name], working / "output" / name)
     for place in mounts(kaggle_root(), job.earlier):
         run = place / "lightning_logs" / job.runs[0]
         if run.is_dir():

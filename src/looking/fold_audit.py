@@ -1,0 +1,160 @@
+"""Do folds leak: look-alikes on both sides of a split, groups that it tears, and its balance."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from looking.likeness import Looks, near_pairs, nearest_apart
+
+# Columns of a table that name what images have in common.
+GROUP_NAME = re.compile(
+    r"patient|subject|case|person|slide|scan|scene|video|sequence|clip|flight|plate|scroll|fragment"
+    r"|flood|event|site|place|location|region|tile_of|parent|source_image|group",
+    re.IGNORECASE,
+)
+# Images whose look-alike is searched; the rest is like them.
+ASKED = 1000
+# Fewer look-alikes tell nothing.
+TELLING = 8
+# How much oftener than by chance the look-alike is of the own group, 0 never, 1 always.
+SURE = 0.5
+# The largest fold in images, or the share of foreground, against the smallest.
+UNEVEN = 1.5
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class FoldAudit:
+    """What is wrong with folds; see `verdict`.
+
+    Attributes:
+        images: how many are in the table; `unknown` of them could not be looked at.
+        pairs: near-duplicates in two folds.
+        torn: a line for each grouping that the folds tear.
+        uneven: a line for each lack of balance.
+    """
+
+    images: int
+    unknown: int = 0
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+    uneven: list[str] = field(default_factory=list)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether scores on these folds would be too good."""
+        return bool(self.pairs or self.torn)
+
+    def verdict(self) -> str:
+        """The audit in one line."""
+        parts = list(self.torn)
+        if self.pairs:
+            shown = ", ".join(f"{one} and {other}" for one, other in self.pairs[:SHOWN])
+            more = ", ..." if len(self.pairs) > SHOWN else ""
+            parts.append(f"{len(self.pairs)} pairs of near-duplicates in two folds ({shown}{more})")
+        word = "LEAK" if self.leaks else "no leak found"
+        if not self.leaks:
+            parts = [f"no near-duplicates and no group in two folds, {self.images} images"]
+        if self.unknown:
+            parts.append(f"{self.unknown} flat or unreadable images were not looked at")
+        balance = f"; balance: {', '.join(self.uneven)}" if self.uneven else ""
+        return f"fold audit: {word}: {'; '.join(parts)}{balance}"
+
+
+def audit_folds(
+    names: Sequence[str],
+    folds: np.ndarray,
+    looks: Looks,
+    *,
+    groupings: Mapping[str, np.ndarray],
+    declared: str = "",
+    shares: np.ndarray | None = None,
+) -> FoldAudit:
+    """The audit of a fold table.
+
+    Args:
+        names: ids of the images.
+        folds: int64 (N,); -1 is always trained.
+        looks: of the images.
+        groupings: a name to the group of each image; those of more than one image count.
+        declared: the grouping that the user named: that one must not be torn, look-alikes or not.
+        shares: foreground share of each image, float64 (N,), where it is known.
+    """
+    pairs = [(i, j) for i, j in near_pairs(looks) if folds[i] != folds[j]]
+    torn = [
+        line
+        for name, groups in groupings.items()
+        if (line := _torn_line(name, groups, folds, looks, sure=name == declared))
+    ]
+    return FoldAudit(
+        images=len(names),
+        unknown=int((~looks.known).sum()),
+        pairs=[(names[i], names[j]) for i, j in pairs],
+        torn=torn,
+        uneven=_balance(folds, shares),
+    )
+
+
+def guess_groupings(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns of a table that may say which images belong together."""
+    return {name: cells for name, cells in columns.items() if GROUP_NAME.search(name)}
+
+
+def _torn_line(
+    name: str, groups: np.ndarray, folds: np.ndarray, looks: Looks, *, sure: bool
+) -> str:
+    """What is wrong with a grouping; "" where folds keep it, or nothing shows that it matters."""
+    codes = np.unique(groups, return_inverse=True)[1]
+    pairs = np.unique(np.stack([codes, folds], axis=1), axis=0)
+    torn = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
+    if not len(torn):
+        return ""
+    some = [str(groups[codes == code][0]) for code in torn[:SHOWN]]
+    shown = ", ".join(some) + (", ..." if len(torn) > SHOWN else "")
+    count = f"{len(torn)} group{'s lie' if len(torn) > 1 else ' lies'} in more than one fold"
+    told = f"{count} ({name}: {shown})"
+    share, lift = _likeness_in_groups(codes, folds, looks)
+    if lift >= SURE:
+        return f"{told}, and of {share:.0%} of their images the nearest look-alike is there"
+    return told if sure else ""
+
+
+def _likeness_in_groups(codes: np.ndarray, folds: np.ndarray, looks: Looks) -> tuple[float, float]:
+    """How often the look-alike in another fold is of the own group, and by how much above chance.
+
+    Only images are asked whose group lies in another fold, too. The second number is 0 where the
+    share is chance's, 1 where it is always so.
+    """
+    size = np.bincount(codes)[codes]
+    table = np.zeros((codes.max() + 1, len(np.unique(folds))), np.int64)
+    sides = np.unique(folds, return_inverse=True)[1]
+    np.add.at(table, (codes, sides), 1)
+    elsewhere = size - table[codes, sides]
+    asked = np.flatnonzero((elsewhere > 0) & looks.known)
+    asked = asked[:: -(-len(asked) // ASKED) or 1]
+    nearest = nearest_apart(looks, asked, sides)
+    asked, nearest = asked[nearest >= 0], nearest[nearest >= 0]
+    if len(asked) < TELLING:
+        return 0.0, 0.0
+    share = float((codes[asked] == codes[nearest]).mean())
+    others = len(codes) - np.bincount(sides)[sides[asked]]
+    chance = float((elsewhere[asked] / others).mean())
+    return share, (share - chance) / max(1 - chance, 1e-9)
+
+
+def _balance(folds: np.ndarray, shares: np.ndarray | None) -> list[str]:
+    """Lines on folds that are much larger, or fuller, than others."""
+    numbers = [fold for fold in np.unique(folds) if fold >= 0]
+    if len(numbers) < 2:
+        return []
+    lines = []
+    sizes = [int((folds == fold).sum()) for fold in numbers]
+    if max(sizes) > UNEVEN * min(sizes) and max(sizes) - min(sizes) > 1:
+        lines.append(f"folds of {min(sizes)} to {max(sizes)} images")
+    if shares is not None:
+        means = [float(shares[folds == fold].mean()) for fold in numbers]
+        if max(means) > UNEVEN * min(means):
+            lines.append(f"mean foreground of {min(means):.2%} to {max(means):.2%}, see --split")
+    return lines

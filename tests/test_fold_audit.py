@@ -1,0 +1,177 @@
+"""The audit of folds: what leaks is told by the pictures; STRICT_FOLDS trains on no leak."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import folds
+import Lightning_trainer
+from imaging.drawings import write_picture
+from looking.fold_audit import audit_folds
+from looking.likeness import FLAT, NEAR, join_looks, look_of, near_pairs, nearest_apart
+
+RNG = np.random.default_rng(5)
+
+
+def texture(seed: int, size: tuple[int, int] = (96, 128)) -> np.ndarray:
+    """A grey picture uint8 (H, W) with a look of its own."""
+    rough = np.random.default_rng(seed).uniform(0, 255, (6, 8)).astype(np.float32)
+    return (
+        cv2.resize(rough, size[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    )
+
+
+def film(scene: int, count: int) -> list[np.ndarray]:
+    """Frames of one scene: the same view, moving a little."""
+    wide = texture(scene, (96, 200))
+    return [np.ascontiguousarray(wide[:, 8 * at : 8 * at + 128]) for at in range(count)]
+
+
+def test_a_copy_that_was_stored_again_is_near_and_another_picture_is_not() -> None:
+    grey = texture(0)
+    jpeg = cv2.imdecode(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 0)
+    smaller = cv2.resize(grey, (90, 70), interpolation=cv2.INTER_AREA)
+    brighter = cv2.convertScaleAbs(grey, alpha=0.8, beta=30)
+    flat = np.full_like(grey, 80)
+    looks = join_looks([look_of(one) for one in (grey, jpeg, smaller, brighter, texture(1), flat)])
+    assert sorted(near_pairs(looks)) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    assert looks.known.tolist() == [True] * 5 + [False]
+    assert float(flat.std()) < FLAT
+
+
+def test_pairs_and_look_alikes_equal_a_slow_search() -> None:
+    looks = join_looks([look_of(frame) for scene in range(4) for frame in film(scene, 6)])
+    bits = looks.hashes.astype(bool)
+    slow = [
+        (i, j)
+        for i in range(len(bits))
+        for j in range(i + 1, len(bits))
+        if np.count_nonzero(bits[i] ^ bits[j]) <= NEAR
+    ]
+    assert sorted(near_pairs(looks)) == slow
+    assert sorted({(i, j) for i, j in near_pairs(looks, looks) if i < j}) == slow
+    sides = np.arange(len(bits)) % 3
+    wanted = []
+    for i in range(len(bits)):
+        others = [j for j in range(len(bits)) if sides[j] != sides[i]]
+        alike = [np.corrcoef(looks.thumbs[i], looks.thumbs[j])[0, 1] for j in others]
+        wanted.append(others[int(np.argmax(alike))])
+    assert nearest_apart(looks, np.arange(len(bits)), sides).tolist() == wanted
+    assert nearest_apart(looks, np.array([0]), np.zeros(len(bits), int)).tolist() == [-1]
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_guessed_group_is_torn_only_where_its_pictures_are_alike(alike: bool) -> None:
+    groups = np.repeat([f"scene{n}" for n in range(4)], 6)
+    frames = [frame for scene in range(4) for frame in film(scene, 6)]
+    if not alike:
+        frames = [texture(100 + at) for at in range(24)]
+    looks = join_looks([look_of(frame) for frame in frames])
+    names, sides = [f"n{at}" for at in range(24)], np.arange(24) % 2
+    found = audit_folds(names, sides, looks, groupings={"group": groups})
+    assert bool(found.torn) == alike
+    assert ("LEAK: 4 groups lie in more than one fold" in found.verdict()) == alike
+    named = audit_folds(names, sides, looks, groupings={"group": groups}, declared="group")
+    assert named.leaks
+    whole = np.repeat([0, 1], 12)
+    assert not audit_folds(names, whole, looks, groupings={"group": groups}).leaks
+
+
+def test_uneven_folds_are_told() -> None:
+    looks = join_looks([look_of(texture(at)) for at in range(9)])
+    sides = np.array([0, 0, 0, 0, 0, 0, 1, 1, -1])
+    shares = np.array([0.1] * 6 + [0.4] * 3)
+    found = audit_folds(list("abcdefghi"), sides, looks, groupings={}, shares=shares)
+    assert found.uneven == [
+        "folds of 2 to 6 images",
+        "mean foreground of 10.00% to 40.00%, see --split",
+    ]
+    assert not found.leaks
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> list[str]:
+    """Flags of a competition of four films of six frames."""
+    for scene in range(4):
+        for at, frame in enumerate(film(scene, 6)):
+            rgb = np.repeat(frame[..., None], 3, 2)
+            write_picture(tmp_path / "input" / "images" / f"scene{scene}_{at}.png", rgb)
+            mask = np.repeat((frame[..., None] > 128) * np.uint8(255), 3, 2)
+            write_picture(tmp_path / "input" / "masks" / f"scene{scene}_{at}.png", mask)
+    return [
+        *("--input", str(tmp_path / "input"), "--output", str(tmp_path / "output")),
+        *("--logs", str(tmp_path / "logs"), "--train-path", "images", "--mask-path", "masks"),
+        *("--mask-suffix", ".png", "--n-folds", "2", "--strict-folds"),
+    ]
+
+
+def test_strict_folds_train_on_no_leak(
+    frames: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert Lightning_trainer.main(frames) == 2
+    assert folds.main([*frames, "--split", "kfold"]) == 0
+    out = capsys.readouterr().out
+    assert "fold audit: LEAK: 4 groups lie in more than one fold (group: scene0" in out
+    assert Lightning_trainer.main(frames) == 2
+    err = capsys.readouterr().err
+    assert "error: STRICT_FOLDS: fold audit: LEAK: 4 groups" in err
+    assert len(err.splitlines()) == 1
+    assert folds.main(frames) == 0
+    assert "fold audit: no leak found" in capsys.readouterr().out
+    table = tmp_path / "output" / "train_folds.csv"
+    table.write_text(table.read_text().replace(",0\n", ",1\n", 1))
+    assert Lightning_trainer.main(frames) == 2
+    assert "is not of this train_folds.csv: run src/folds.py again" in capsys.readouterr().err
+    table.unlink()
+    assert json.loads((tmp_path / "output" / "fold_audit.json").read_text())["leaks"] is False
+
+
+CAMVID = Path(__file__).parents[2] / "shared" / "data" / "camvid"
+
+
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="real data")
+@pytest.mark.parametrize(
+    ("split", "verdict"),
+    [
+        (("--split", "kfold"), "LEAK: 3 groups"),
+        (("--split", "group", "--n-folds", "3"), "no leak found"),
+    ],
+)
+def test_camvid(
+    split: tuple[str, ...], verdict: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ("--input", str(CAMVID), "--output", str(tmp_path))
+    assert folds.main(["@recipes/camvid.args", *places, *split]) == 0
+    assert f"fold audit: {verdict}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("img", "group"),
+    [
+        ("car_07", "car"),
+        ("fff9b3a5373f_16", "fff9b3a5373f"),
+        ("case123_day20_slice_0001", "case123"),
+        ("patient1_slice3", "patient1"),
+        ("P001-day1-3", "P001"),
+        ("clip_frame_00012", "clip"),
+        ("slide7_tile_12_34", "slide7"),
+        ("AOI_2_Vegas_img1", None),
+        ("0001TP_006690", "0001TP"),
+        ("tile_5", "tile"),
+        ("a1b2c3", None),
+    ],
+)
+def test_the_shipped_pattern_is_anchored(img: str, group: str | None) -> None:
+    match = re.match(folds.SHIPPED_PATTERN, img)
+    assert (match and match[1]) == group
+
+
+def test_the_shipped_pattern_is_config_s() -> None:
+    from core.knobs import SRC, read_knobs
+
+    shipped = {name: text for _, name, text, _ in read_knobs(SRC / "config.py")}
+    assert shipped["GROUP_PATTERN"] == f'r"{folds.SHIPPED_PATTERN}"'
