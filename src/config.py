@@ -31,8 +31,8 @@ RECIPE: Free[str] = ""
 RUN: Free[str] = "baseline"
 # Training images, under INPUT.
 TRAIN_PATH: Free[Path] = Path("train_hq")
-# Mask files, instance folders, or a COCO file, under INPUT; unused when masks are run lengths in
-# TRAIN_CSV.
+# Mask files, instance folders, or annotation files, under INPUT; unused when masks are run lengths
+# or polygons in TRAIN_CSV.
 MASK_PATH: Free[Path] = Path("train_masks")
 # Files that say where there is data, under INPUT; see VALID_SUFFIX.
 VALID_PATH: Free[Path] = Path("train_valid")
@@ -49,9 +49,10 @@ TEST_CSV: Free[Path] = Path("sample_submission.csv")
 # ======== The competition's tables ========
 # Column with image ids, here and in TEST_CSV; auto = the first.
 ID_COLUMN: str = "auto"
-# Column with run lengths; auto = a name with rle, encoded or pixels, else the last.
+# Column with run lengths or polygons; auto = a name with rle, encoded or pixels, else the last.
 RLE_COLUMN: str = "auto"
-# Column with the class of a row; auto = a name with class or label, if there is one.
+# Column with the class of a row, and the property of polygons with it; auto = a name with class or
+# label, if there is one.
 CLASS_COLUMN: str = "auto"
 # The number that class 0 has in CLASS_COLUMN: 1 when the competition counts from one.
 CLASS_BASE: int = 0
@@ -109,10 +110,12 @@ MASK_SUFFIX: str = "_mask.gif"
 # A file of VALID_PATH is an image's id plus this: where it is 0, outside of the field of view,
 # nothing is trained on or scored. Empty = all pixels count.
 VALID_SUFFIX: str = ""
-# A row of MASKS: image, rle, instances, labels, raters, coco...; auto = COCO where MASK_PATH is a
-# .json file, else files where it is a folder, else run lengths in TRAIN_CSV.
+# A row of MASKS: image, rle, instances, labels, raters, coco, polygons...; auto = polygons or COCO
+# where MASK_PATH is or holds .json, .jsonl, .geojson, .xml or .wkt files, else mask files where it
+# is a folder, else what TRAIN_CSV holds.
 MASK_FORMAT: str = "auto"
-# Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1}; none = 0/1, 0/255 or ids.
+# Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1}; of each label of polygons,
+# {"car": 1, "unsure": 255}; none = 0/1, 0/255 or ids, and CLASS_NAMES.
 MASK_VALUES: dict | None = None
 # Grey level from which a mask pixel is foreground; none = 128 for JPEG, exact values elsewhere.
 MASK_THRESHOLD: int | None = None

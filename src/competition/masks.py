@@ -1,17 +1,27 @@
 """Mask formats: MASKS, a builder a format, and the one that a competition has."""
 
 import functools
+import itertools
+import os
 from collections.abc import Callable
+from pathlib import Path
 
-from competition.coco_masks import CocoMasks, read_coco
 from competition.field_of_view import FieldOfView
 from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
 from competition.mask_source import MaskSource
+from competition.polygon_files import (
+    ANNOTATION_SUFFIXES,
+    annotation_files,
+    read_coco_masks,
+    read_outlines,
+    stamp_of,
+)
+from competition.polygon_table import read_outline_cells
 from competition.rle_masks import RleMasks
 from competition.run_layout import run_layout
 from competition.spec import Competition
 from competition.table_files import AUTO, file_stamp
-from competition.tables import class_ids, image_id, train_table
+from competition.tables import class_ids, holds_outlines, image_id, train_table
 from core.errors import UserError, pick
 from imaging.mask_files import MaskRules
 
@@ -42,20 +52,28 @@ def mask_format(competition: Competition) -> str:
     """
     if competition.mask_format != AUTO:
         return competition.mask_format
-    if competition.mask_path.suffix == ".json":
-        return "coco"
+    if competition.mask_path.suffix.lower() in ANNOTATION_SUFFIXES:
+        return "polygons"
     if competition.mask_path.is_dir():
-        return "image"
+        return "polygons" if _holds_annotations(competition.mask_path) else "image"
     if competition.train_csv.is_file():
         table, columns = train_table(competition)
         if "mask" in table and columns.rle != "mask":
             return "image"
         if columns.rle:
-            return "rle"
+            return "polygons" if holds_outlines(table[columns.rle]) else "rle"
     raise UserError(
         f"no masks: no folder {competition.mask_path} and no column of run lengths in TRAIN_CSV: "
         "set MASK_PATH, or RLE_COLUMN"
     )
+
+
+def _holds_annotations(folder: Path) -> bool:
+    """Whether a folder's first files are annotation files."""
+    with os.scandir(folder) as entries:
+        names = (entry.name for entry in entries if entry.name[0] != "." and entry.is_file())
+        first = list(itertools.islice(names, 8))
+    return bool(first) and all(name.lower().endswith(ANNOTATION_SUFFIXES) for name in first)
 
 
 def _build_files(competition: Competition, *, kind: type[FileMasks] = FileMasks) -> MaskSource:
@@ -117,19 +135,28 @@ def _group_run_lengths(competition: Competition, stamp: object) -> MaskSource:
 
 
 def _build_coco(competition: Competition) -> MaskSource:
-    return _read_coco(competition, file_stamp(competition.mask_path))
+    return _read_coco(competition, stamp_of([competition.mask_path]))
 
 
 @functools.lru_cache(maxsize=4)
 def _read_coco(competition: Competition, stamp: object) -> MaskSource:
-    path = competition.mask_path
-    return CocoMasks(
-        read_coco(path, competition),
-        task=competition.task,
-        classes=competition.classes,
-        absent_is_empty=competition.absent == "empty",
-        name=path.name,
-    )
+    return read_coco_masks(competition)
+
+
+def _build_outlines(competition: Competition) -> MaskSource:
+    if competition.mask_path.exists() or competition.mask_path.suffix or competition.mask_pattern:
+        return _read_files(competition, stamp_of(annotation_files(competition)))
+    return _read_cells(competition, file_stamp(competition.train_csv))
+
+
+@functools.lru_cache(maxsize=4)
+def _read_files(competition: Competition, stamp: object) -> MaskSource:
+    return read_outlines(annotation_files(competition), competition)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_cells(competition: Competition, stamp: object) -> MaskSource:
+    return read_outline_cells(*train_table(competition), competition)
 
 
 # The values of MASK_FORMAT beside auto.
@@ -137,6 +164,7 @@ MASKS: dict[str, Callable[[Competition], MaskSource]] = {
     "image": _build_files,
     "labels": functools.partial(_build_binary_files, kind=LabelMasks),
     "coco": _build_coco,
+    "polygons": _build_outlines,
     "raters": functools.partial(_build_binary_files, kind=RaterMasks),
     "rle": _build_run_lengths,
     "instances": _build_folders,

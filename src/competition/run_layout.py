@@ -10,7 +10,7 @@ import numpy as np
 from competition.listings import find_train_names
 from competition.spec import Competition
 from competition.table_files import file_stamp
-from competition.tables import image_id, train_table
+from competition.tables import holds_outlines, image_id, train_table
 from core.errors import UserError
 from imaging.images import image_size, read_image
 from imaging.rle import Layout, Order, RunError, Size, count_outline, rle_decode, rle_runs
@@ -115,7 +115,7 @@ def _refuse_shredding(order: Order, by: dict[Order, int], name: str) -> None:
 def _filled_rows(competition: Competition) -> list[tuple[str, str]]:
     """Image id and run lengths of the rows of TRAIN_CSV that are not empty."""
     table, columns = train_table(competition)
-    if columns.rle is None:
+    if columns.rle is None or holds_outlines(table[columns.rle]):
         return []
     filled = table[columns.rle] != ""
     pairs = zip(table[columns.id][filled], table[columns.rle][filled], strict=True)

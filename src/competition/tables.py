@@ -9,6 +9,7 @@ from competition.patterns import same_name
 from competition.table_files import AUTO, file_stamp, named_column, read_table
 from core.errors import UserError
 from imaging.images import IMAGE_SUFFIXES
+from imaging.polygons import is_wkt
 from imaging.rle import is_empty_rle, rle_area
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from competition.spec import Competition
 
 Rows = Literal["image", "class", "instance"]
-RLE_NAME = re.compile(r"rle|encoded|pixels", re.IGNORECASE)
+# Not overlength.
+RLE_NAME = re.compile(r"rle(?![a-z])|(?<![a-z])rle|encoded|pixels", re.IGNORECASE)
 CLASS_NAME = re.compile(r"class|label", re.IGNORECASE)
 RLE_TEXT = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
 # A cell of a large mask may hold 100 KB; its beginning tells as much.
@@ -34,7 +36,11 @@ JOINED_CLASS = "class of id"
 
 
 class Columns(NamedTuple):
-    """Names of a table's columns; None for one it does not have."""
+    """Names of a table's columns; None for one it does not have.
+
+    Attributes:
+        rle: of masks, as run lengths or outlines.
+    """
 
     id: str
     rle: str | None
@@ -72,8 +78,8 @@ def table_columns(
     """Which column is which in a training table.
 
     auto: the id is the first; run lengths are in the last column named like rle, encoded or pixels
-    whose filled cells read like run lengths, else in the last whose cells do; the class is in a
-    column named like class or label.
+    whose filled cells read like run lengths, else in the last whose cells do, or are outlines; the
+    class is in a column named like class or label.
 
     Raises:
         UserError: a named column is missing.
@@ -83,7 +89,7 @@ def table_columns(
     rle = named_column(table, rle_column, "RLE_COLUMN", name)
     if rle is None:
         named = [c for c in others if RLE_NAME.search(c) and not _is_other(table[c])]
-        filled = [c for c in others if _looks_like_rle(table[c])]
+        filled = [c for c in others if _looks_like_rle(table[c]) or holds_outlines(table[c])]
         rle = next(reversed([c for c in filled if c in named] or named or filled), None)
     cls = named_column(table, class_column, "CLASS_COLUMN", name)
     if cls is None:
@@ -220,6 +226,14 @@ def _looks_like_rle(cells: "pd.Series") -> bool:
     return any(pairs) and all(
         RLE_TEXT.fullmatch(pair) or is_empty_rle(text)
         for pair, text in zip(pairs, texts, strict=True)
+    )
+
+
+def holds_outlines(cells: "pd.Series") -> bool:
+    """Whether filled cells are polygons: WKT, or JSON of points or of a geometry."""
+    filled = cells[cells != ""].head(20)
+    return len(filled) > 0 and all(
+        is_wkt(text[:PEEK]) or re.match(r"\s*(\[\s*[][{]|\{\s*\")", text) for text in filled
     )
 
 

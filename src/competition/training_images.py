@@ -14,7 +14,7 @@ from competition.masks import build_masks, mask_format
 from competition.patterns import same_name
 from competition.second_table import join_second, one_row_an_image
 from competition.spec import Competition
-from competition.tables import Columns, image_id, table_rows, train_table
+from competition.tables import Columns, holds_outlines, image_id, table_rows, train_table
 from core.errors import UserError, raise_all
 from imaging.rle import is_empty_rle, rle_areas
 
@@ -61,7 +61,7 @@ def collect_images(competition: Competition) -> TrainingImages:
     if absent:
         notes.append(f"{len(absent)} images are in no row: their masks are empty (ABSENT)")
     areas = None
-    if columns.rle:
+    if columns.rle and not holds_outlines(raw[columns.rle]):
         texts = raw[columns.rle]
         if columns.cls and competition.task == "multiclass":
             # Class 0 is the background there.

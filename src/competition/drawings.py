@@ -1,0 +1,259 @@
+"""What drawing programs export: polygons and their labels, told apart by the content of a file."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from competition.drawn import (
+    LABEL_KEYS,
+    Drawn,
+    box_ring,
+    ellipse_ring,
+    first_of,
+    label_of,
+    no_area,
+    one_ring,
+    size_of,
+)
+from competition.label_studio import is_label_studio, read_label_studio
+from imaging.polygons import Polygons, Ring, read_geojson, read_ring
+
+# What records call an image, a label and an outline.
+IMAGE_KEYS = ("id", "image_id", "image", "img", "file_name", "filename", "name")
+LIST_KEYS = ("annotations", "objects", "polygons", "shapes")
+OUTLINE_KEYS = ("coordinates", "polygon", "points", "segmentation", "geometry")
+
+
+def is_geojson(data: Any) -> bool:
+    """Whether it is a feature, a collection, a geometry, or a list of features."""
+    first = data[0] if isinstance(data, list) and data else data
+    kind = first.get("type") if isinstance(first, Mapping) else None
+    return kind in ("FeatureCollection", "Feature", "Polygon", "MultiPolygon", "GeometryCollection")
+
+
+def read_features(data: Any, label: str) -> list[Drawn]:
+    """GeoJSON: the drawings of each image that features name in a property, else of one.
+
+    Args:
+        data: the JSON document.
+        label: the property with the class; "" takes one called like class or label.
+    """
+    if isinstance(data, Mapping):
+        data = data.get("features", [data])
+    found: dict[str, Drawn] = {}
+    for feature in data:
+        properties = feature.get("properties") or {}
+        lower = {str(key).lower(): value for key, value in properties.items()}
+        image = str(first_of(lower, ("imageid", *IMAGE_KEYS[1:-1])) or "")
+        shapes = found.setdefault(image, Drawn(image, None, [])).shapes
+        outline = read_geojson(feature.get("geometry", feature if "type" in feature else None))
+        if outline.parts:
+            shapes.append((label_of(properties, label), outline))
+    return list(found.values()) or [Drawn("", None, [])]
+
+
+def is_labelme(data: Any) -> bool:
+    """Whether it is a file of LabelMe, of one image."""
+    return isinstance(data, Mapping) and "shapes" in data and "imagePath" in data
+
+
+def read_labelme(data: Any, label: str) -> list[Drawn]:
+    """LabelMe: polygons, rectangles and circles; shapes of one group are one object."""
+    shapes: dict[Any, tuple[Any, Polygons]] = {}
+    for at, shape in enumerate(data["shapes"]):
+        outline = one_ring(_labelme_ring(shape.get("shape_type") or "polygon", shape["points"]))
+        group = shape.get("group_id")
+        key = ("alone", at) if group is None else (shape["label"], group)
+        before = shapes[key][1].parts if key in shapes else ()
+        shapes[key] = shape["label"], Polygons(before + outline.parts)
+    size = size_of(data, "imageHeight", "imageWidth")
+    return [Drawn(data["imagePath"], size, list(shapes.values()))]
+
+
+def _labelme_ring(kind: str, points: Any) -> Ring:
+    ring = read_ring(points)
+    if kind == "polygon":
+        return ring
+    if kind == "rectangle":
+        return box_ring(*ring[0], *(ring[1] - ring[0]))
+    if kind == "circle":
+        (x, y), edge = ring.tolist()
+        radius = math.dist((x, y), edge)
+        return ellipse_ring(x, y, radius, radius)
+    raise no_area(kind)
+
+
+def is_via(data: Any) -> bool:
+    """Whether it is a project or an export of VGG's Image Annotator."""
+    if not isinstance(data, Mapping) or not data:
+        return False
+    entries = data.get("_via_img_metadata", data).values()
+    return all(
+        isinstance(one, Mapping) and {"filename", "regions"} <= one.keys() for one in entries
+    )
+
+
+def read_via(data: Any, label: str) -> list[Drawn]:
+    """VGG Image Annotator, versions 1 and 2: polygons, rectangles, circles and ellipses."""
+    drawn = []
+    for entry in data.get("_via_img_metadata", data).values():
+        regions = entry["regions"]
+        regions = [*regions.values()] if isinstance(regions, Mapping) else regions
+        shapes = [
+            (label_of(one.get("region_attributes") or {}, label), _via_shape(one))
+            for one in regions
+        ]
+        drawn.append(Drawn(entry["filename"], None, shapes))
+    return drawn
+
+
+def _via_shape(region: Mapping[str, Any]) -> Polygons:
+    shape = region["shape_attributes"]
+    kind = shape["name"]
+    if kind in ("polygon", "polyline"):
+        return one_ring(np.column_stack([shape["all_points_x"], shape["all_points_y"]]))
+    if kind == "rect":
+        return one_ring(box_ring(shape["x"], shape["y"], shape["width"], shape["height"]))
+    if kind in ("circle", "ellipse"):
+        radii = (shape["r"], shape["r"]) if kind == "circle" else (shape["rx"], shape["ry"])
+        return one_ring(ellipse_ring(shape["cx"], shape["cy"], *radii, shape.get("theta", 0)))
+    raise no_area(kind)
+
+
+def is_records(data: Any) -> bool:
+    """Whether it is a list of records, each with an image and a list of its objects."""
+    return (
+        isinstance(data, list)
+        and bool(data)
+        and all(isinstance(one, Mapping) and _list_of(one) is not None for one in data)
+    )
+
+
+def read_records(data: Any, label: str) -> list[Drawn]:
+    """Records of any names: image, objects, of each a label and an outline (HuBMAP 2023)."""
+    return [drawn for record in data for drawn in read_record(record, label)]
+
+
+def is_record(data: Any) -> bool:
+    """Whether it is a record of one image with a list of its objects (Cityscapes, Supervisely)."""
+    return isinstance(data, Mapping) and _list_of(data) is not None
+
+
+def read_record(data: Any, label: str) -> list[Drawn]:
+    """One record: see `read_records`."""
+    objects = [one for one in _list_of(data) or [] if not one.get("deleted")]
+    size = size_of(data, "imgHeight", "imgWidth") or size_of(data, "height", "width")
+    if isinstance(data.get("size"), Mapping):
+        size = size_of(data["size"], "height", "width")
+    shapes = [(label_of(one, label, LABEL_KEYS), _record_shape(one)) for one in objects]
+    image = first_of(data, IMAGE_KEYS) or ""
+    if isinstance(image, Mapping):  # a COCO image, as in SA-1B
+        size, image = size_of(image, "height", "width"), image["file_name"]
+    return [Drawn(str(image), size, shapes)]
+
+
+def _record_shape(record: Mapping[str, Any]) -> Any:
+    value = next((record[key] for key in OUTLINE_KEYS if record.get(key) is not None), None)
+    if isinstance(value, Mapping) and "exterior" in value:
+        rings = [value["exterior"], *value.get("interior", [])]
+        return Polygons((tuple(read_ring(ring) for ring in rings),))
+    if isinstance(value, Mapping) and "type" in value:
+        return read_geojson(value)
+    if isinstance(value, Mapping):
+        return value
+    if value is None:
+        raise ValueError(f"an object without any of {', '.join(OUTLINE_KEYS)}: {str(record)[:80]}")
+    return read_nested(value)
+
+
+def is_nested(data: Any) -> bool:
+    """Whether it is a list of nothing but lists of numbers: polygons of one image."""
+    return isinstance(data, list) and all(isinstance(one, list) for one in data)
+
+
+def read_lists(data: Any, label: str) -> list[Drawn]:
+    """A list of polygons, each an object (HuBMAP 2022), or one polygon's points."""
+    polygons = [data] if _depth(data) == 2 and len(data[0]) == 2 else data
+    return [Drawn("", None, [(None, read_nested(one)) for one in polygons])]
+
+
+def read_nested(value: Any) -> Polygons:
+    """Polygons of lists, told apart by their depth.
+
+    Points [[x, y], ...]; rings of points, the first around holes; polygons of rings; or lists of
+    numbers [[x, y, x, y, ...], ...], which add up.
+
+    Raises:
+        ValueError: what is no list of numbers.
+    """
+    depth = _depth(value)
+    if depth == 2 and len(value[0]) > 3:
+        return Polygons(tuple((read_ring(ring),) for ring in value))
+    if depth <= 2:
+        return one_ring(read_ring(value))
+    polygons = [value] if depth == 3 else value
+    return Polygons(tuple(tuple(read_ring(ring) for ring in rings) for rings in polygons))
+
+
+def _depth(value: Any) -> int:
+    """How many lists stand around the first number, or the first {x, y}, which is a point."""
+    depth = 0
+    while isinstance(value, list) and value:
+        depth, value = depth + 1, value[0]
+    return depth + isinstance(value, Mapping)
+
+
+def read_cvat(root: ElementTree.Element) -> list[Drawn]:
+    """CVAT for images: polygons, boxes and ellipses by their z-order.
+
+    Raises:
+        ValueError: another XML file, or shapes without an area.
+    """
+    if root.tag != "annotations" or root.find("image") is None:
+        raise ValueError("need the XML of CVAT for images: export it so, or as COCO")
+    return [
+        Drawn(
+            image.attrib["name"],
+            (int(image.attrib["height"]), int(image.attrib["width"])),
+            [
+                (shape.attrib["label"], _cvat_shape(shape))
+                for shape in sorted(image, key=lambda one: int(one.get("z_order", 0)))
+                if shape.tag != "tag"
+            ],
+        )
+        for image in root.iter("image")
+    ]
+
+
+def _cvat_shape(shape: ElementTree.Element) -> Polygons:
+    if shape.tag == "polygon":
+        return one_ring(read_ring([xy.split(",") for xy in shape.attrib["points"].split(";")]))
+    if shape.tag == "box":
+        left, top, right, bottom = (float(shape.attrib[k]) for k in ("xtl", "ytl", "xbr", "ybr"))
+        return one_ring(box_ring(left, top, right - left, bottom - top))
+    if shape.tag == "ellipse":
+        return one_ring(ellipse_ring(*(float(shape.attrib[k]) for k in ("cx", "cy", "rx", "ry"))))
+    raise no_area(shape.tag)
+
+
+Reader = Callable[[Any, str], list[Drawn]]
+# Whether a JSON document is of a kind, and how it is read; the first that fits counts.
+DRAWINGS: dict[str, tuple[Callable[[Any], bool], Reader]] = {
+    "GeoJSON": (is_geojson, read_features),
+    "LabelMe": (is_labelme, read_labelme),
+    "VIA": (is_via, read_via),
+    "Label Studio": (is_label_studio, read_label_studio),
+    "a record of objects": (is_record, read_record),
+    "records of objects": (is_records, read_records),
+    "lists of points": (is_nested, read_lists),
+}
+
+
+def _list_of(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+    """The objects of a record, None where it has no list of them."""
+    lists = [record[key] for key in LIST_KEYS if isinstance(record.get(key), list)]
+    fits = [one for one in lists if all(isinstance(item, Mapping) for item in one)]
+    return fits[0] if fits else None

@@ -1,0 +1,80 @@
+"""Label Studio's tasks, whole or JSON-MIN."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from competition.drawn import Drawn, box_ring, ellipse_ring, no_area, size_of
+from imaging.polygons import Polygons, Ring, read_ring
+
+# Label Studio puts eight digits before the name of an uploaded file.
+UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
+
+
+def is_label_studio(data: Any) -> bool:
+    """Whether it is a list of Label Studio's tasks, whole or JSON-MIN."""
+    return (
+        isinstance(data, list)
+        and bool(data)
+        and all(isinstance(one, Mapping) and _studio_results(one) is not None for one in data)
+    )
+
+
+def read_label_studio(data: Any, label: str) -> list[Drawn]:
+    """Label Studio: polygons, rectangles and ellipses, an annotator each entry."""
+    drawn = []
+    for task in data:
+        image = task.get("image") or next(iter(task.get("data", {}).values()), "")
+        name = UPLOADED.sub("", str(image).rpartition("/")[2].partition("?")[0])
+        for results in _studio_results(task) or []:
+            sizes = {size_of(one, "original_height", "original_width") for one in results}
+            shapes = [shape for one in results if (shape := _studio_shape(one))]
+            drawn.append(Drawn(name, sizes.pop() if len(sizes) == 1 else None, shapes))
+    return drawn
+
+
+def _studio_results(task: Mapping[str, Any]) -> list[list[Mapping[str, Any]]] | None:
+    """The results of each annotator, None where it is no task."""
+    annotators = task.get("annotations", task.get("completions"))
+    if isinstance(annotators, list) and all("result" in one for one in annotators):
+        return [one["result"] for one in annotators if not one.get("was_cancelled")]
+    regions = [v for v in task.values() if isinstance(v, list) and v and isinstance(v[0], Mapping)]
+    if "image" in task and any("original_width" in one[0] for one in regions):
+        return [[{"value": one, **one} for one in regions[0]]]
+    return None
+
+
+def _studio_shape(result: Mapping[str, Any]) -> tuple[Any, Polygons] | None:
+    """Label and outline of a result; None where it is no shape of its own."""
+    value = result.get("value", {})
+    if "points" in value:
+        ring = read_ring(value["points"])
+    elif "rle" in value:
+        raise no_area("brush")
+    elif "radiusX" in value:
+        centre = value["x"], value["y"]
+        ring = ellipse_ring(*centre, value["radiusX"], value["radiusY"])
+        ring = _turned(ring, centre, result, value)
+    elif "width" in value and "x" in value:
+        corner = value["x"], value["y"]
+        ring = box_ring(*corner, value["width"], value["height"])
+        ring = _turned(ring, corner, result, value)
+    else:
+        return None
+    labels = next((v for k, v in value.items() if k.endswith("labels")), None)
+    return (labels[0] if labels else None), Polygons(((ring,),), "percent")
+
+
+def _turned(
+    ring: Ring, pivot: tuple[float, float], result: Mapping[str, Any], value: Mapping[str, Any]
+) -> Ring:
+    """A ring in percent, turned clockwise by its rotation as the image shows it."""
+    if not value.get("rotation"):
+        return ring
+    turn = math.radians(value["rotation"])
+    cos, sin = math.cos(turn), math.sin(turn)
+    scale = np.array([result["original_width"], result["original_height"]])
+    return ((ring - pivot) * scale) @ np.array([[cos, sin], [-sin, cos]]) / scale + pivot

@@ -1,0 +1,239 @@
+"""Masks of outlines: objects as polygons or COCO's run lengths, by one annotator or several."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from competition.mask_source import MaskSource, Row
+from competition.spec import Competition
+from competition.tables import class_ids
+from core.errors import UserError, raise_all
+from imaging.georeference import map_to_pixels
+from imaging.mask_files import IGNORE
+from imaging.polygons import Polygons, fill_polygons
+from imaging.rle import Size
+
+
+class Annotation(NamedTuple):
+    """One object: its class, IGNORE where it counts for nothing, and its outline.
+
+    The outline is Polygons, or what COCO writes: [[x, y, x, y, ...]] or {size, counts}.
+    """
+
+    cls: int
+    outline: Any
+
+
+class Entry(NamedTuple):
+    """What one annotator says of an image: the size in the file (H, W), if it is told; objects."""
+
+    size: Size | None
+    annotations: list[Annotation]
+
+
+class OutlineMasks(MaskSource):
+    """Annotations by image; several entries of one image are as many annotators.
+
+    - binary: the union of an entry's objects; of several annotators, what more than half marked.
+    - multiclass: of several annotators the first one counts. Objects lie on each other in the
+      order of the file, or smaller ones on larger ones.
+    - multilabel: as binary, for each class.
+
+    Args:
+        entries: of each image id.
+        root: folder that the images' paths start from.
+        by_area: smaller objects lie on larger ones, as with COCO.
+        absent_is_empty: an image that the file does not list is empty.
+        name: of the file, for messages.
+    """
+
+    several_rows = True
+
+    def __init__(
+        self,
+        entries: Mapping[str, list[Entry]],
+        root: Path,
+        *,
+        task: str,
+        classes: int,
+        by_area: bool,
+        absent_is_empty: bool = False,
+        name: str,
+    ):
+        self.entries, self.task, self.classes, self.name = dict(entries), task, classes, name
+        self.root, self.by_area, self.absent_is_empty = root, by_area, absent_is_empty
+        self.has_objects = task != "multilabel"
+        self.ignores = any(
+            one.cls == IGNORE for them in entries.values() for e in them for one in e.annotations
+        )
+
+    def read(self, row: Row, size: Size) -> np.ndarray:
+        """The mask of an image's annotations.
+
+        Raises:
+            UserError: the file does not list the image, says another size, or holds an outline
+                that is none.
+        """
+        entries = self._entries_of(row["img"], size)
+        if self.task == "multiclass":
+            mask = np.zeros(size, np.uint8)
+            for cls, inside in self._paint_order(row, entries[0], size):
+                mask[inside] = cls
+            return mask
+        votes = np.zeros((self.classes, *size), np.int64)
+        ignored = np.zeros(size, bool)
+        for entry in entries:
+            marked = np.zeros(votes.shape, bool)
+            for cls, outline in entry.annotations:
+                inside = self._decode(outline, row, size)
+                if cls == IGNORE:
+                    ignored |= inside
+                else:
+                    marked[cls] |= inside
+            votes += marked
+        mask = (2 * votes > len(entries)).view(np.uint8)
+        mask[:, ignored] |= (mask[:, ignored] == 0) * np.uint8(IGNORE)
+        return mask[0] if self.task == "binary" else mask
+
+    def objects(self, row: Row, size: Size) -> np.ndarray | None:
+        """int32 (H, W): the first annotator's objects from 1 on, painted as `read` does.
+
+        Raises:
+            UserError: as `read`.
+        """
+        if not self.has_objects:
+            return None
+        labels = np.zeros(size, np.int32)
+        entry = self._entries_of(row["img"], size)[0]
+        shown = [pair for pair in self._paint_order(row, entry, size) if pair[0] != IGNORE]
+        for at, (_, inside) in enumerate(shown, start=1):
+            labels[inside] = at
+        return labels
+
+    def lists(self, img: str) -> bool:
+        """Whether the file has an entry of it, or needs none."""
+        return img in self.entries or self.absent_is_empty
+
+    def _entries_of(self, img: str, size: Size) -> Sequence[Entry]:
+        if not self.lists(img):
+            raise UserError(f"{img}: not in {self.name}: drop the image, or set ABSENT=empty")
+        entries = self.entries.get(img) or [Entry(size, [])]
+        for entry in entries:
+            if entry.size not in (None, size):
+                raise UserError(
+                    f"{img}: {self.name} says (H, W) {entry.size}, image is {size}: the outlines "
+                    "are of another version of the images"
+                )
+        return entries
+
+    def _paint_order(self, row: Row, entry: Entry, size: Size) -> list[tuple[int, np.ndarray]]:
+        """Class and bool (H, W) of an entry's objects, what lies on top last."""
+        decoded = [(cls, self._decode(outline, row, size)) for cls, outline in entry.annotations]
+        if self.by_area:
+            decoded.sort(key=lambda pair: -np.count_nonzero(pair[1]))
+        return decoded
+
+    def _decode(self, outline: Any, row: Row, size: Size) -> np.ndarray:
+        if isinstance(outline, Polygons):
+            name = f"{row['img']} in {self.name}"
+            return fill_polygons(self._in_pixels(outline, row, size, name), size)
+        try:
+            return decode_coco(outline, size)
+        except Exception as error:  # pycocotools raises bare ones, too
+            raise UserError(
+                f"{row['img']}: {self.name} holds an outline that is no COCO polygon or run length "
+                f"({type(error).__name__}: {error})"
+            ) from None
+
+    def _in_pixels(self, outline: Polygons, row: Row, size: Size, name: str) -> Polygons:
+        if outline.unit == "percent":
+            return outline.scaled((size[1] / 100, size[0] / 100))
+        if outline.unit == "map":
+            return map_to_pixels(outline, self.root / row["image"], size, name)
+        return outline
+
+
+def decode_coco(segmentation: Any, size: Size) -> np.ndarray:
+    """bool (H, W) of polygons [[x, y, x, y, ...]], or run lengths {size, counts}.
+
+    Raises:
+        Exception: any, where it is neither.
+    """
+    from pycocotools import mask as coco
+
+    if isinstance(segmentation, list):
+        packed = coco.merge(coco.frPyObjects(segmentation, *size))
+    else:
+        # Decoding trusts what is written here, to the size of memory.
+        _check_counts(segmentation, size)
+        packed = segmentation
+        if isinstance(segmentation["counts"], list):
+            packed = coco.frPyObjects(segmentation, *size)
+    return coco.decode(packed).astype(bool)
+
+
+def _check_counts(segmentation: Mapping[str, Any], size: Size) -> None:
+    """Raises ValueError where a run-length mask is not of this (H, W)."""
+    if tuple(segmentation["size"]) != size:
+        raise ValueError(f"size {segmentation['size']}, image is {size}")
+    counts = segmentation["counts"]
+    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
+        raise ValueError(f"counts of {sum(counts)} pixels, image has {size[0] * size[1]}")
+
+
+def classes_of(
+    used: Sequence[Any], names: Mapping[Any, str], competition: Competition
+) -> dict[Any, int]:
+    """Class of each category in use, without those that are of none.
+
+    MASK_VALUES decides where it is of names; else those of CLASS_NAMES, or ids from CLASS_BASE.
+    Binary: all are the foreground, unless CLASS_NAMES names one of them.
+
+    Args:
+        used: categories of the annotations.
+        names: of categories; those without stand for themselves.
+        competition: its classes.
+
+    Raises:
+        UserError: lists categories that are none of the classes.
+    """
+    import pandas as pd
+
+    categories = list(dict.fromkeys(used))
+    called = {category: names.get(category, category) for category in categories}
+    if any(isinstance(value, str) for value in competition.mask_values or {}):
+        return _declared_classes(called, competition)
+    if competition.task == "binary":
+        wanted = [c for c in categories if called[c] in competition.class_names]
+        return dict.fromkeys(wanted or categories, 0)
+    cells = [called[c] if called[c] in competition.class_names else c for c in categories]
+    found = class_ids(pd.Series(cells, dtype=object), competition)
+    known = range(competition.classes)
+    problems = [
+        f"category {category!r} ({names.get(category, 'no name')})"
+        for category, cls in zip(categories, found, strict=True)
+        if cls not in known
+    ]
+    raise_all(
+        problems,
+        f"categories that are none of the {competition.classes} classes: name them in CLASS_NAMES, "
+        "or set CLASSES and CLASS_BASE so that ids fit; or give names their classes, 255 where one "
+        "counts for nothing, as MASK_VALUES={'car': 1, 'unsure': 255}:",
+    )
+    return {category: int(cls) for category, cls in zip(categories, found, strict=True)}
+
+
+def _declared_classes(called: Mapping[Any, str], competition: Competition) -> dict[Any, int]:
+    """Classes by MASK_VALUES; in binary 1 is the foreground, which is class 0 here."""
+    values = competition.mask_values or {}
+    raise_all(
+        [f"{name!r}" for name in dict.fromkeys(called.values()) if name not in values],
+        "labels that MASK_VALUES does not declare (255 = counts for nothing):",
+    )
+    ignored = (IGNORE, competition.ignore_index)
+    ids = {c: IGNORE if values[n] in ignored else values[n] for c, n in called.items()}
+    if competition.task != "binary":
+        return ids
+    return {c: IGNORE if cls == IGNORE else 0 for c, cls in ids.items() if cls}

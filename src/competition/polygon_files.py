@@ -1,0 +1,190 @@
+"""Annotation files: COCO, or what drawing programs export, of all images or one each."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from competition.coco_file import is_coco, read_coco
+from competition.drawings import DRAWINGS, read_cvat
+from competition.drawn import Drawn
+from competition.listings import find_mask_names
+from competition.outline_masks import Annotation, Entry, OutlineMasks, classes_of
+from competition.spec import Competition
+from competition.table_files import AUTO, file_stamp
+from competition.tables import image_id
+from core.errors import UserError, nearest
+from imaging.polygons import Polygons, is_wkt, read_wkt
+
+ANNOTATION_SUFFIXES = (".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".wkt")
+FAULTS = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+def annotation_files(competition: Competition) -> list[Path]:
+    """The file of MASK_PATH, or those in the folder, sorted.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = competition.mask_path
+    if path.is_file():
+        return [path]
+    if competition.mask_pattern:
+        return [path / name for name in find_mask_names(competition).values()]
+    names = sorted(os.listdir(path)) if path.is_dir() else []
+    wanted = [n for n in names if n.lower().endswith(ANNOTATION_SUFFIXES) and n[0] != "."]
+    if not wanted:
+        near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+        raise UserError(
+            f"{path}: no annotation file, and no folder of them.{near} Set MASK_PATH to a file of "
+            f"all images, or to a folder of one each ({', '.join(ANNOTATION_SUFFIXES)})"
+        )
+    return [path / name for name in wanted]
+
+
+def stamp_of(paths: Sequence[Path]) -> tuple[object, ...]:
+    """Names, sizes and times of files: what was read of them holds as long."""
+    return tuple((path, file_stamp(path)) for path in paths)
+
+
+def read_coco_masks(competition: Competition) -> OutlineMasks:
+    """The masks of the COCO file MASK_PATH.
+
+    Raises:
+        UserError: it is none, or has categories that are no classes.
+    """
+    path = competition.mask_path
+    entries = read_coco(load_document(path), path, competition)
+    return _outline_masks(entries, competition, by_area=True)
+
+
+def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMasks:
+    """The masks of annotation files.
+
+    Raises:
+        UserError: files that are none of the known kinds, or labels that are no classes.
+    """
+    documents = [(path, load_document(path)) for path in paths]
+    if len(documents) == 1 and is_coco(documents[0][1]):
+        return read_coco_masks(competition)
+    ids = {}
+    if competition.mask_pattern and competition.mask_path.is_dir():
+        ids = {competition.mask_path / n: i for i, n in find_mask_names(competition).items()}
+    label = "" if competition.class_column == AUTO else competition.class_column
+    drawn = []
+    for path, data in documents:
+        own = ids.get(path) or _own_id(path, competition.mask_suffix)
+        found = read_drawn(path, data, label)
+        if competition.mask_path.is_file() and not any(one.image for one in found):
+            raise UserError(
+                f"{path}: no COCO annotations, and polygons of no image that it names: set "
+                "MASK_PATH to the folder, if there is such a file an image"
+            )
+        drawn += [(image_id(one.image) or own, one) for one in found]
+    return _outline_masks(entries_of(drawn, competition), competition, by_area=False)
+
+
+def _outline_masks(
+    entries: Mapping[str, list[Entry]], competition: Competition, *, by_area: bool
+) -> OutlineMasks:
+    return OutlineMasks(
+        entries,
+        competition.input,
+        task=competition.task,
+        classes=competition.classes,
+        by_area=by_area,
+        absent_is_empty=competition.absent == "empty",
+        name=competition.mask_path.name,
+    )
+
+
+def entries_of(
+    drawn: Sequence[tuple[str, Drawn]], competition: Competition
+) -> dict[str, list[Entry]]:
+    """Drawings by image id, with classes for labels.
+
+    Raises:
+        UserError: labels that are none of the classes.
+    """
+    labels = [label for _, one in drawn for label, _ in one.shapes]
+    cls_of = classes_of([_plain_label(label) for label in labels], {}, competition)
+    entries: dict[str, list[Entry]] = {}
+    for img, one in drawn:
+        shapes = [(cls_of.get(_plain_label(label)), outline) for label, outline in one.shapes]
+        kept = [Annotation(cls, outline) for cls, outline in shapes if cls is not None]
+        entries.setdefault(img, []).append(Entry(one.size, kept))
+    return entries
+
+
+def load_document(path: Path) -> Any:
+    """A JSON document, the list of a file's JSON lines, or an XML or WKT file's content.
+
+    Raises:
+        UserError: it cannot be read, or is none of these.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if text.lstrip()[:1] == "<":
+            return ElementTree.fromstring(text)
+        if is_wkt(text):
+            return read_wkt(text)
+        return _load_json(text)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: set MASK_PATH to the annotations") from None
+    except (ValueError, ElementTree.ParseError) as error:
+        raise UserError(
+            f"{path}: no COCO annotations, and neither JSON, JSON lines, XML nor WKT ({error}): it "
+            "is cut off, or masks of another MASK_FORMAT"
+        ) from None
+
+
+def _load_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) < 2:
+            raise
+        return [json.loads(line) for line in lines]
+
+
+def read_drawn(path: Path, data: Any, label: str) -> list[Drawn]:
+    """The drawings of a document of any known kind.
+
+    Raises:
+        UserError: another kind, or a shape that is no area.
+    """
+    if isinstance(data, Polygons):
+        return [Drawn("", None, [(None, data)])]
+    try:
+        if isinstance(data, ElementTree.Element):
+            return read_cvat(data)
+        for is_kind, read in DRAWINGS.values():
+            if is_kind(data):
+                return read(data, label)
+    except FAULTS as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path}: {what}") from None
+    shown = list(data)[:6] if isinstance(data, Mapping) else type(data).__name__
+    raise UserError(
+        f"{path}: no COCO annotations, nor {', '.join(DRAWINGS)} or CVAT, but {shown}: export it "
+        "as one of these, or write a row of MASKS into the recipe's .py"
+    )
+
+
+def _own_id(path: Path, suffix: str) -> str:
+    """The id of a file named like its image."""
+    if suffix and path.name.endswith(suffix):
+        return path.name.removesuffix(suffix)
+    return image_id(path.name.removesuffix(path.suffix))
+
+
+def _plain_label(label: Any) -> Any:
+    """A label that can be looked up; numbers as text are numbers."""
+    if isinstance(label, list):
+        return _plain_label(label[0]) if len(label) == 1 else str(label)
+    if isinstance(label, str) and label.strip().isdigit():
+        return int(label)
+    return label

@@ -1,0 +1,345 @@
+"""Polygons: how they are drawn, and every kind of file and table that they come in."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from skimage.draw import ellipse
+from skimage.measure import points_in_poly
+
+import folds
+from competition.masks import build_masks
+from competitions import competition_in
+from core.errors import UserError
+from imaging.polygons import Polygons, fill_polygons, read_wkt
+
+SIZE = (20, 30)
+# A square with a hole, and a triangle.
+OUTER, HOLE = [[2, 2], [14, 2], [14, 16], [2, 16]], [[5, 5], [9, 5], [9, 11], [5, 11]]
+TRIANGLE = [[18.5, 3.0], [28.0, 4.0], [20.0, 17.0]]
+WHOLE = [[0, 0], [30, 0], [30, 20], [0, 20]]
+
+
+def inside(*rings: Any) -> np.ndarray:
+    """Pixels whose centre is inside of an odd number of rings, by scikit-image."""
+    down, across = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    centres = np.column_stack([across.ravel(), down.ravel()])
+    counts = sum(points_in_poly(centres, np.array(ring)).astype(int) for ring in rings)
+    return (np.asarray(counts) % 2).reshape(SIZE).astype(np.uint8)
+
+
+BOTH = inside(OUTER, HOLE) | inside(TRIANGLE)
+SOLID = inside(OUTER) | inside(TRIANGLE)
+
+
+def test_any_ring_is_filled_where_centres_are_inside() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        ring = rng.uniform(-8, 38, (rng.integers(3, 9), 2))
+        drawn = fill_polygons(Polygons(((ring,),)), SIZE)
+        np.testing.assert_array_equal(drawn, inside(ring))
+
+
+def test_parts_that_overlap_add_up() -> None:
+    text = "MULTIPOLYGON (((2 2, 14 2, 14 16, 2 16)), ((8 8, 20 8, 20 18, 8 18)))"
+    drawn = fill_polygons(read_wkt(text), SIZE)
+    np.testing.assert_array_equal(
+        drawn, inside(OUTER) | inside([[8, 8], [20, 8], [20, 18], [8, 18]])
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "rings"),
+    [
+        ("POLYGON EMPTY", 0),
+        ("multipolygon empty", 0),
+        ("SRID=4326;POLYGON Z ((1 2 3, 4 5 6, 7 8 9))", 1),
+        ("POLYGON((1e1 -2.5,4 5,7 8),(1 1,2 2,3 1))", 2),
+    ],
+)
+def test_spellings_of_wkt(text: str, rings: int) -> None:
+    assert sum(len(part) for part in read_wkt(text).parts) == rings
+
+
+@pytest.mark.parametrize("text", ["POLYGON ((1 2, 3 4", "LINESTRING (1 2, 3 4)", "POLYGON ((a b))"])
+def test_what_is_no_wkt(text: str) -> None:
+    with pytest.raises(ValueError, match=r"need POLYGON|Expecting value"):
+        read_wkt(text)
+
+
+def wkt(*rings: Any) -> str:
+    return "(" + ", ".join("(" + ", ".join(f"{x} {y}" for x, y in r) + ")" for r in rings) + ")"
+
+
+def feature(rings: Any, **properties: Any) -> dict[str, Any]:
+    geometry = {"type": "Polygon", "coordinates": rings}
+    return {"type": "Feature", "properties": properties, "geometry": geometry}
+
+
+GEOJSON = {
+    "type": "FeatureCollection",
+    "features": [feature([OUTER, HOLE], ImageId="a"), feature([TRIANGLE], ImageId="a")],
+}
+QUPATH = [
+    feature([OUTER, HOLE], classification={"name": "x"}, image="a.png"),
+    feature([TRIANGLE], classification={"name": "x"}, image="a.png"),
+]
+LABELME = {
+    "imagePath": "../images/a.png",
+    "imageHeight": 20,
+    "imageWidth": 30,
+    "shapes": [
+        {"label": "x", "points": [[2, 2], [14, 16]], "shape_type": "rectangle"},
+        {"label": "x", "points": TRIANGLE, "shape_type": "polygon"},
+    ],
+}
+VIA_REGIONS = [
+    {
+        "shape_attributes": {"name": "rect", "x": 2, "y": 2, "width": 12, "height": 14},
+        "region_attributes": {"kind": "x"},
+    },
+    {
+        "shape_attributes": {
+            "name": "polygon",
+            "all_points_x": [x for x, _ in TRIANGLE],
+            "all_points_y": [y for _, y in TRIANGLE],
+        },
+        "region_attributes": {"kind": "x"},
+    },
+]
+VIA = {"a.png123": {"filename": "a.png", "size": 123, "regions": VIA_REGIONS}}
+VIA_1 = {"a.png123": {"filename": "a.png", "regions": dict(enumerate(VIA_REGIONS))}}
+VIA_PROJECT = {"_via_settings": {}, "_via_img_metadata": VIA}
+
+
+def percent(ring: Any) -> list[list[float]]:
+    return [[100 * x / 30, 100 * y / 20] for x, y in ring]
+
+
+STUDIO_SHAPES = [
+    {"points": percent(OUTER), "polygonlabels": ["x"]},
+    {"points": percent(TRIANGLE), "polygonlabels": ["x"]},
+]
+STUDIO_SIZE = {"original_width": 30, "original_height": 20}
+STUDIO = [
+    {
+        "data": {"image": "/data/upload/3/1a2b3c4d-a.png"},
+        "annotations": [{"result": [{**STUDIO_SIZE, "value": v} for v in STUDIO_SHAPES]}],
+    }
+]
+STUDIO_MIN = [
+    {
+        "image": "/data/upload/3/1a2b3c4d-a.png",
+        "label": [{**v, **STUDIO_SIZE} for v in STUDIO_SHAPES],
+    }
+]
+HUBMAP = [
+    {
+        "id": "a",
+        "annotations": [
+            {"type": "x", "coordinates": [OUTER, HOLE]},
+            {"type": "x", "coordinates": [TRIANGLE]},
+        ],
+    }
+]
+SUPERVISELY = {
+    "name": "a.png",
+    "size": {"height": 20, "width": 30},
+    "objects": [
+        {"classTitle": "x", "points": {"exterior": OUTER, "interior": [HOLE]}},
+        {"classTitle": "x", "points": {"exterior": TRIANGLE, "interior": []}},
+    ],
+}
+CVAT = f"""<?xml version="1.0"?><annotations><image id="0" name="a.png" width="30" height="20">
+<box label="x" xtl="2" ytl="2" xbr="14" ybr="16" z_order="0"/>
+<polygon label="x" points="{";".join(f"{x},{y}" for x, y in TRIANGLE)}" z_order="1"/>
+</image></annotations>"""
+
+
+@pytest.mark.parametrize(
+    ("name", "document", "want"),
+    [
+        ("m.geojson", GEOJSON, BOTH),
+        ("m.json", QUPATH, BOTH),
+        ("m.json", LABELME, SOLID),
+        ("m.json", VIA, SOLID),
+        ("m.json", VIA_1, SOLID),
+        ("m.json", VIA_PROJECT, SOLID),
+        ("m.json", STUDIO, SOLID),
+        ("m.json", STUDIO_MIN, SOLID),
+        ("m.json", HUBMAP, BOTH),
+        ("m.jsonl", "\n".join(json.dumps(one) for one in HUBMAP * 2), BOTH),
+        ("m.json", SUPERVISELY, BOTH),
+        ("m.xml", CVAT, SOLID),
+    ],
+)
+def test_one_file_of_all_images(tmp_path: Path, name: str, document: Any, want: Any) -> None:
+    text = document if isinstance(document, str) else json.dumps(document)
+    (tmp_path / name).write_text(text)
+    source = build_masks(competition_in(tmp_path, mask_path=tmp_path / name))
+    row = {"img": "a", "image": "a.png"}
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(source)).read(row, SIZE), want)
+    labels = source.objects(row, SIZE)
+    np.testing.assert_array_equal(labels, want * np.where(inside(TRIANGLE), 2, 1))
+    assert not source.lists("b")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "document", "want"),
+    [
+        (".json", [OUTER, TRIANGLE], SOLID),
+        (".json", [[2, 2, 14, 2, 14, 16, 2, 16], [18.5, 3, 28, 4, 20, 17]], SOLID),
+        (".json", TRIANGLE, inside(TRIANGLE)),
+        (".json", [], 0 * SOLID),
+        (".json", LABELME, SOLID),
+        (".geojson", {"type": "MultiPolygon", "coordinates": [[OUTER, HOLE], [TRIANGLE]]}, BOTH),
+        (".json", {"imgHeight": 20, "objects": [{"label": "x", "polygon": OUTER}]}, inside(OUTER)),
+        (".wkt", f"MULTIPOLYGON ({wkt(OUTER, HOLE)}, {wkt(TRIANGLE)})", BOTH),
+    ],
+)
+def test_a_file_an_image(tmp_path: Path, suffix: str, document: Any, want: np.ndarray) -> None:
+    (tmp_path / "notes").mkdir()
+    text = document if isinstance(document, str) else json.dumps(document)
+    (tmp_path / f"notes/a{suffix}").write_text(text)
+    source = build_masks(competition_in(tmp_path, mask_path=tmp_path / "notes"))
+    np.testing.assert_array_equal(source.read({"img": "a", "image": "a.png"}, SIZE), want)
+
+
+CELLS = {
+    "wkt": (f"POLYGON {wkt(OUTER, HOLE)}", f"MULTIPOLYGON ({wkt(TRIANGLE)})", "MULTIPOLYGON EMPTY"),
+    "geojson": (
+        json.dumps({"type": "Polygon", "coordinates": [OUTER, HOLE]}),
+        json.dumps({"type": "Polygon", "coordinates": [TRIANGLE]}),
+        "",
+    ),
+    "points": (json.dumps([OUTER, HOLE]), json.dumps(TRIANGLE), "[]"),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_cells_of_a_table(tmp_path: Path, kind: str, capsys) -> None:
+    (tmp_path / "train").mkdir()
+    for name in ("a", "b"):
+        Image.new("L", SIZE[::-1]).save(tmp_path / f"train/{name}.png")
+    first, second, nothing = (f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in CELLS[kind])
+    (tmp_path / "train.csv").write_text(
+        f"ImageId,ClassType,Shape\na,1,{first}\na,2,{second}\nb,1,{nothing}\nb,2,{nothing}\n"
+    )
+    flags = ["--input", str(tmp_path), "--output", str(tmp_path / "out"), "--train-path", "train"]
+    flags += ["--train-csv", "train.csv", "--split", "kfold", "--n-folds", "2"]
+    assert folds.main([*flags, "--task", "multilabel", "--classes", "2", "--class-base", "1"]) == 0
+    assert "Shape" not in (tmp_path / "out/train_folds.csv").read_text()
+    source = build_masks(
+        competition_in(
+            tmp_path,
+            train_csv=tmp_path / "train.csv",
+            train_path=tmp_path / "train",
+            task="multilabel",
+            classes=2,
+            class_base=1,
+        )
+    )
+    masks = source.read({"img": "a", "image": "train/a.png"}, SIZE)
+    np.testing.assert_array_equal(masks, [inside(OUTER, HOLE), inside(TRIANGLE)])
+    assert not source.read({"img": "b", "image": "train/b.png"}, SIZE).any()
+
+
+def test_coordinates_of_the_images_own_map(tmp_path: Path) -> None:
+    tags = [(33550, "d", 3, (0.5, 0.25, 0)), (33922, "d", 6, (0, 0, 0, 500000, 4649000, 0))]
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros(SIZE, np.uint8), extratags=[(*t, True) for t in tags]
+    )
+    Image.new("L", SIZE[::-1]).save(tmp_path / "b.png")
+    placed = [[[500000 + x * 0.5, 4649000 - y * 0.25] for x, y in ring] for ring in (OUTER, HOLE)]
+    degrees = [[[12.5 + x * 1e-5, 9.1 + y * 1e-5] for x, y in OUTER]]
+    for name, rings in (("a", placed), ("b", degrees)):
+        (tmp_path / "notes").mkdir(exist_ok=True)
+        (tmp_path / f"notes/{name}.geojson").write_text(json.dumps(feature(rings)))
+    source = build_masks(competition_in(tmp_path, mask_path=tmp_path / "notes"))
+    mask = source.read({"img": "a", "image": "a.tif"}, SIZE)
+    np.testing.assert_array_equal(mask, inside(OUTER, HOLE))
+    with pytest.raises(UserError, match=r"b in notes: .*outside of the image .*has no georef"):
+        source.read({"img": "b", "image": "b.png"}, SIZE)
+
+
+def test_labels_are_classes_and_later_shapes_lie_on_top(tmp_path: Path) -> None:
+    shapes = [("sky", WHOLE), ("car", OUTER), ("unsure", TRIANGLE)]
+    document = {"objects": [{"label": name, "polygon": ring} for name, ring in shapes]}
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.json").write_text(json.dumps(document))
+    where = {"mask_path": tmp_path / "notes", "task": "multiclass", "classes": 3}
+    names = ("ground", "sky", "car")
+    with pytest.raises(UserError, match=r"(?s)none of the 3 classes.*'unsure'"):
+        build_masks(competition_in(tmp_path, class_names=names, **where))
+    values = {"sky": 1, "car": 2, "unsure": 255}
+    source = build_masks(competition_in(tmp_path, mask_values=values, **where))
+    want = np.where(inside(TRIANGLE), 255, 1 + inside(OUTER))
+    np.testing.assert_array_equal(source.read({"img": "a", "image": "a.png"}, SIZE), want)
+    assert source.ignores
+
+
+def test_a_named_class_is_the_foreground_of_a_binary_task(tmp_path: Path) -> None:
+    document = {
+        **LABELME,
+        "shapes": [{"label": "x", "points": OUTER}, {"label": "y", "points": TRIANGLE}],
+    }
+    (tmp_path / "m.json").write_text(json.dumps(document))
+    source = build_masks(
+        competition_in(tmp_path, mask_path=tmp_path / "m.json", class_names=("y",))
+    )
+    mask = source.read({"img": "a", "image": "a.png"}, SIZE)
+    np.testing.assert_array_equal(mask, inside(TRIANGLE))
+
+
+def test_round_and_turned_shapes(tmp_path: Path) -> None:
+    turned = {"x": 50, "y": 25, "width": 20, "height": 10, "rotation": 90, "rectanglelabels": ["x"]}
+    task = {
+        "data": {"image": "a.png"},
+        "annotations": [{"result": [{**STUDIO_SIZE, "value": turned}]}],
+    }
+    circle = {"label": "x", "points": [[15, 10], [15, 18]], "shape_type": "circle"}
+    for name, document in (("s", [task]), ("l", {**LABELME, "shapes": [circle]})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    row = {"img": "a", "image": "a.png"}
+    box = build_masks(competition_in(tmp_path, mask_path=tmp_path / "s.json")).read(row, SIZE)
+    want = np.zeros(SIZE, np.uint8)
+    want[5:11, 13:15] = 1  # 6 x 2 pixels, turned around (15, 5)
+    np.testing.assert_array_equal(box, want)
+    disc = build_masks(competition_in(tmp_path, mask_path=tmp_path / "l.json")).read(row, SIZE)
+    round_mask = np.zeros(SIZE, np.uint8)
+    round_mask[ellipse(9.5, 14.5, 8, 8)] = 1
+    assert (disc != round_mask).sum() <= 4
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        (
+            {
+                "imagePath": "a.png",
+                "shapes": [{"label": "x", "points": [[1, 1]], "shape_type": "point"}],
+            },
+            "a shape 'point': need polygons",
+        ),
+        (
+            [{"data": {"image": "a.png"}, "annotations": [{"result": [{"value": {"rle": [1]}}]}]}],
+            "a shape 'brush': need polygons; draw them, or export the masks as PNG",
+        ),
+        ([{"id": "a", "annotations": [{"type": "x"}]}], "an object without any of coordinates"),
+        ({"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}, "got 'Point'"),
+        ({"weather": 3}, "no COCO annotations, nor GeoJSON"),
+        ([OUTER], "polygons of no image that it names: set MASK_PATH to the folder"),
+        ({**LABELME, "imageWidth": 31}, "image is"),
+    ],
+)
+def test_what_is_no_polygon_is_told(tmp_path: Path, document: Any, told: str) -> None:
+    (tmp_path / "m.json").write_text(json.dumps(document))
+    with pytest.raises(UserError, match=told):
+        build_masks(competition_in(tmp_path, mask_path=tmp_path / "m.json")).read(
+            {"img": "a", "image": "a.png"}, SIZE
+        )
