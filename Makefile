@@ -1,10 +1,11 @@
 # make demo   environment, demo data, folds, training, out-of-fold scores, submission
 # make test   environment, lint, types, tests
 # make bench  environment, every benchmark, benchmarks/RESULTS.md: minutes on a quiet machine
+# make matrix environment, every architecture with encoders of every kind: some ten minutes
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench matrix clean
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +27,9 @@ test: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/run.py
+
+matrix: .venv/ready
+	$(BIN)/python benchmarks/networks_matrix.py
 
 clean:
 	rm -rf .venv output/demo lightning_logs/demo

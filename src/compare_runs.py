@@ -9,7 +9,7 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from core.flags import load_config
 from runs.ledger import read_runs, read_scalars, write_html
 
 SMALLER_IS_BETTER = ("hours", "epochs")
+# Columns in which the metric says what is better.
+SCORES = ("score", "tuned")
 
 
 def split_names(flag: str, text: str, need: str, *, most: int | None = None) -> list[str]:
@@ -33,11 +35,16 @@ def split_names(flag: str, text: str, need: str, *, most: int | None = None) -> 
     return names
 
 
-def pick_run(table: Any, column: str) -> str:
+def pick_run(table: Any, column: str, distances: Collection[str] = ()) -> str:
     """The run that is best by a column.
 
+    Args:
+        table: of runs.
+        column: of it.
+        distances: metrics of which less is better.
+
     Raises:
-        UserError: no such column, or no run has a value in it.
+        UserError: no such column, no run has a value in it, or values of several metrics.
     """
     if column not in table:
         known = [str(name) for name in table]
@@ -45,7 +52,16 @@ def pick_run(table: Any, column: str) -> str:
     filled = table.dropna(subset=[column])
     if filled.empty:
         raise UserError(f"--pick: no run has a {column}: score them with Lightning_tester.py")
-    ordered = filled.sort_values(column, ascending=column in SMALLER_IS_BETTER, kind="stable")
+    less = column in SMALLER_IS_BETTER
+    if column in SCORES:
+        metrics = sorted(set(filled["metric"]))
+        if len(metrics) > 1:
+            raise UserError(
+                f"--pick {column}: the runs are scored by {', '.join(metrics)}, which do not "
+                f"compare. Keep one: --where \"metric == '{metrics[0]}'\""
+            )
+        less = metrics[0] in distances
+    ordered = filled.sort_values(column, ascending=less, kind="stable")
     return str(ordered["run"].iloc[0])
 
 
@@ -104,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("\n  ".join([f"no run in {config.LOGS} to compare", *runs.notes]))
     table = filter_runs(runs.table, args.where)
     if args.pick:
-        print(pick_run(table, args.pick))
+        print(pick_run(table, args.pick, runs.distances))
         return 0
     table = table[runs.shown]
     clear_parts(config.OUTPUT)

@@ -2,15 +2,19 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from core.errors import UserError, nearest
+from core.errors import UserError, pick
+from core.recipes import load_recipe
 from networks.encoder_weights import load_encoder_weights
-from networks.smp import ARCHITECTURES, build_smp
+from networks.smp import ARCHITECTURES, build_smp, check_encoder
+
+FAMILY = re.compile(f"smp_({'|'.join(ARCHITECTURES)})_(.+)")
 
 
 def _smp(architecture: str, encoder: str, **dials: Any) -> Callable[..., nn.Module]:
@@ -67,7 +71,7 @@ def build_model(
     Raises:
         UserError: an unknown name, weights that cannot be had or do not fit, or no second head.
     """
-    builder = MODELS.get(name) or _resolve(name)
+    builder = find_builder(name)
     local = weights is not None and weights != "imagenet"
     # A row takes these two only if it names them.
     accepted = inspect.signature(builder).parameters
@@ -80,15 +84,19 @@ def build_model(
     return model
 
 
-def _resolve(name: str) -> Callable[..., nn.Module]:
-    parts = name.split("_", 2)
-    if len(parts) == 3 and parts[0] == "smp" and parts[1] in ARCHITECTURES:
-        return _smp(parts[1], parts[2])
-    known = ", ".join(MODELS)
-    raise UserError(
-        f"unknown model {name!r}.{nearest(name, MODELS)} Known: {known}; "
-        f"or smp_<architecture>_<encoder> with {', '.join(ARCHITECTURES)}"
-    )
+def find_builder(name: str) -> Callable[..., nn.Module]:
+    """The row of MODELS, or what builds smp_<architecture>_<encoder>.
+
+    Raises:
+        UserError: neither; names the nearest row or encoder.
+    """
+    load_recipe()
+    family = FAMILY.fullmatch(name)
+    if name not in MODELS and family:
+        check_encoder(family[2], None)
+        return _smp(family[1], family[2])
+    also = f"; or smp_<architecture>_<encoder> with {', '.join(ARCHITECTURES)}"
+    return pick(MODELS, name, "model", also=also)
 
 
 def encoder_of(model: nn.Module) -> nn.Module | None:

@@ -34,7 +34,7 @@ def add_soup(parser: argparse.ArgumentParser) -> None:
 
 
 def add_blend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=run_names, default="", help="two or more, with commas")
+    parser.add_argument("--runs", type=run_names, required=True, help="two or more, with commas")
 
 
 def run_names(text: str) -> list[str]:

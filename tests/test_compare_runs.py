@@ -31,7 +31,7 @@ def write_run(root: Path, name: str, score: float | None, **knobs: object) -> No
     settings = {"METRIC": "dice", "LR": 0.001, "EPOCHS": 3, "SIZE": [1, 2], **knobs}
     (folder / "run.json").write_text(json.dumps({"folds": "x", "knobs": settings}))
     if score is not None:
-        report = Report(run=name, metric="dice", score=score, spec=DataSpec())
+        report = Report(run=name, metric=settings["METRIC"], score=score, spec=DataSpec())
         report.write(root / "output" / name / "report.json")
 
 
@@ -51,7 +51,7 @@ def flags(root: Path, *more: str) -> list[str]:
 
 
 def test_only_what_differs_is_a_column(ledger: Path) -> None:
-    table, shown, notes = read_runs(ledger / "logs", ledger / "output")
+    table, shown, notes, _ = read_runs(ledger / "logs", ledger / "output")
     assert table["run"].tolist() == ["b", "a", "c"]
     assert shown[-2:] == ["LR", "SIZE"]
     assert "EPOCHS" not in shown
@@ -85,6 +85,22 @@ def test_a_run_is_picked_by_any_column(ledger: Path, capsys: pytest.CaptureFixtu
     assert "Did you mean score" in capsys.readouterr().err
     assert compare_runs.main(flags(ledger, "--where", "LR >")) == 2
     assert "--where" in capsys.readouterr().err
+
+
+def test_of_a_distance_the_smallest_is_best(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, score in (("far", 9.0), ("near", 2.0), ("unscored", None)):
+        write_run(tmp_path, name, score, METRIC="hausdorff95")
+    table = read_runs(tmp_path / "logs", tmp_path / "output").table
+    assert table["run"].tolist() == ["near", "far", "unscored"]
+    assert table["best_ckpt"].iloc[0] == "near/fold_0/checkpoints/best.ckpt"
+    assert compare_runs.main(flags(tmp_path, "--pick", "score")) == 0
+    assert capsys.readouterr().out == "near\n"
+    write_run(tmp_path, "dice", 0.8)
+    assert compare_runs.main(flags(tmp_path, "--pick", "score")) == 2
+    assert "metric == 'dice'" in capsys.readouterr().err
+    words = ["--pick", "score", "--where", "metric == 'dice'"]
+    assert compare_runs.main(flags(tmp_path, *words)) == 0
+    assert capsys.readouterr().out == "dice\n"
 
 
 @pytest.mark.parametrize(("epochs", "left"), [(20, ["a", "alone"]), (3, ["alone"])])

@@ -32,7 +32,7 @@ def disc(y: int, x: int, radius: int) -> np.ndarray:
 
 
 def text(y: int = 30, x: int = 40, radius: int = 14, order: str = "row", base: int = 1) -> str:
-    return rle_encode(disc(y, x, radius), order=order, base=base)  # type: ignore[arg-type]
+    return rle_encode(disc(y, x, radius), order=order, base=base)
 
 
 def good() -> list[list[str]]:
@@ -210,9 +210,9 @@ def test_shares_count_the_classes_that_have_rows() -> None:
             return truth
 
     rules: Any = [Rule()] * 3
-    without = oof_shares(Stored(), rules)  # type: ignore[arg-type]
+    without = oof_shares(Stored(), rules)
     assert (without.truth.tolist(), without.decided.tolist()) == ([3 / 8], [4 / 8])
-    every = oof_shares(Stored(), rules, first=0)  # type: ignore[arg-type]
+    every = oof_shares(Stored(), rules, first=0)
     assert (every.truth.tolist(), every.decided.tolist()) == ([6 / 8], [1.0])
 
 

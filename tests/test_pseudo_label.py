@@ -151,7 +151,7 @@ def test_stored_masks_are_read_as_masks(tmp_path: Path, task: str) -> None:
         def read(self, *args: Any) -> str:
             return "real"
 
-    source: Any = PseudoMasks(Real(), task=task, classes=3)  # type: ignore[arg-type]
+    source: Any = PseudoMasks(Real(), task=task, classes=3)
     got = source.read({"img": f"{MARK}a", "mask": str(tmp_path / "a.png")}, (8, 9))
     assert np.array_equal(got, given[0] if task == "binary" else given)
     assert source.read({"img": "a"}, (8, 9)) == "real"

@@ -59,7 +59,7 @@ def test_half_precision_recomputes_in_half_precision() -> None:
     for loss in losses:
         loss.backward()
     pairs = zip(plain.parameters(), other.parameters(), strict=True)
-    assert all(torch.equal(one.grad, two.grad) for one, two in pairs)  # type: ignore[arg-type]
+    assert all(torch.equal(one.grad, two.grad) for one, two in pairs)
 
 
 def kept_bytes(model: nn.Module, blocks: list[nn.Module]) -> int:

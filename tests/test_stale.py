@@ -102,7 +102,7 @@ def test_predictions_with_views_do_not_pass_for_those_without(
 
     def cut_off(path: Path, probs: object) -> None:
         next(count)
-        write(path, probs)  # type: ignore[arg-type]  # handed on as it came
+        write(path, probs)
 
     monkeypatch.setattr(stage, "write_probs", cut_off)
     with pytest.raises(StopIteration):

@@ -144,7 +144,7 @@ def test_images_and_sample_must_agree(tmp_path: Path) -> None:
 def test_a_row_an_image(order: str, base: int) -> None:
     mask = blobs(1)
     (text,) = cells_of(mask[None], ImageRows(order=order, base=base))
-    decoded = rle_decode(text, mask.shape, order=order, base=base)  # type: ignore[arg-type]
+    decoded = rle_decode(text, mask.shape, order=order, base=base)
     assert np.array_equal(decoded, mask)
 
 

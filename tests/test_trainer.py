@@ -240,6 +240,18 @@ def test_mistakes_are_told_before_training(
     assert all(part in out for part in parts), out
 
 
+def test_typos_are_told_together_before_any_image_is_read(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (competition.input / "train_hq").iterdir():
+        path.write_bytes(b"")
+    words = ["--model-name", "smp_unet_resnet43", "--loss", "dise", "--augmentation", "lite"]
+    assert main(competition.flags(*words)) == 2
+    out = told(capsys)
+    hints = ["Did you mean resnet34", "Did you mean dice", "AUGMENTATION: unknown"]
+    assert all(hint in out for hint in hints), out
+
+
 def test_bad_files_are_told_before_training(
     competition: Competition, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,8 +47,11 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def pick(table: Mapping[str, T], name: str, what: str) -> T:
+def pick(table: Mapping[str, T], name: str, what: str, *, also: str = "") -> T:
     """The row `name` of a table such as MODELS or LOSSES, those of the recipe included.
+
+    Args:
+        also: what besides rows would do, said behind the known names.
 
     Raises:
         UserError: no such row; lists the known names and the nearest.
@@ -59,7 +62,7 @@ def pick(table: Mapping[str, T], name: str, what: str) -> T:
     if name in table:
         return table[name]
     known = ", ".join(sorted(table))
-    raise UserError(f"unknown {what} {name!r}.{nearest(name, table)} Known: {known}")
+    raise UserError(f"unknown {what} {name!r}.{nearest(name, table)} Known: {known}{also}")
 
 
 # What helps against errors of the system, by errno.

@@ -123,13 +123,13 @@ def _choose_verb(words: Sequence[str], verbs: Verbs, default: str) -> tuple[str,
     parser = build_parser("", add_all, conflict_handler="resolve", add_help=False)
     for action in parser._actions:
         action.default = argparse.SUPPRESS  # a default may not be of its own flag's type
+        action.required = False
 
     def free(words: Sequence[str]) -> list[str]:
-        """Words that are neither flags nor the values of any."""
+        """Words that are neither flags nor the values of any, of unknown flags not even a verb."""
         unknown = parser.parse_known_args(list(words))[1]
-        told = [
-            word for pair in pairwise(["", *unknown]) for word in pair[1:] if pair[0][:1] != "-"
-        ]
+        pairs = pairwise(["", *unknown])
+        told = [word for before, word in pairs if word in verbs or before[:1] != "-"]
         return [word for word in told if not word.startswith("-")]
 
     found = free(words)
@@ -137,8 +137,8 @@ def _choose_verb(words: Sequence[str], verbs: Verbs, default: str) -> tuple[str,
         return default or next(iter(verbs)), list(words)
     verb = found[0] if found else ""
     if verb not in verbs:
-        names = ", ".join(verbs)
-        raise UserError(f"got {verb!r}, need one of {names}.{nearest(verb, verbs)}")
+        got = f"got {verb!r}" if verb else "nothing to do"
+        raise UserError(f"{got}, need one of {', '.join(verbs)}.{nearest(verb, verbs)}")
     for at in [at for at, word in enumerate(words) if word == verb]:
         rest = [*words[:at], *words[at + 1 :]]
         if len(free(rest)) < len(found):  # not the value of a flag

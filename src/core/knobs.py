@@ -212,5 +212,5 @@ def knob_values(config: ModuleType) -> dict[str, Any]:
 
 def fill(kind: type[T], config: ModuleType, **given: Any) -> T:
     """A dataclass from the knobs whose names are its fields in upper case, and `given` beside."""
-    names = {field.name for field in fields(kind)} - set(given)  # type: ignore[arg-type]  # T is one
+    names = {field.name for field in fields(kind)} - set(given)  # type: ignore[arg-type]  # T is a dataclass, which no bound can say
     return kind(**{name: getattr(config, name.upper()) for name in names}, **given)

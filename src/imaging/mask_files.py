@@ -265,13 +265,11 @@ def _class_ids(grey: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
 def _map_values(pixels: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
     table: dict[FileValue, int] = {}
     for value, class_id in (rules.values or {}).items():
-        colour = isinstance(value, (tuple, list))
-        if colour and pixels.ndim == 2 and len(set(value)) == 1:  # type: ignore[arg-type]
-            value = value[0]  # type: ignore[index]
-        elif colour:
-            value = _pack(*value)  # type: ignore[misc]
+        if isinstance(value, tuple):
+            grey = pixels.ndim == 2 and len(set(value)) == 1
+            value = value[0] if grey else _pack(*value)
         elif value is not None and pixels.ndim == 3:
-            value = _pack(value, value, value)  # type: ignore[arg-type]
+            value = _pack(value, value, value)
         table[value] = rules.target(class_id)
     if rules.ignore is not None:
         table.setdefault(rules.ignore, IGNORE)
@@ -288,7 +286,7 @@ def _look_up(
     if pixels.dtype == np.uint8:
         lut = np.full(256, rest, np.uint8)
         for value, class_id in table.items():
-            if value is not None and 0 <= value < 256:  # type: ignore[operator]
+            if isinstance(value, int) and 0 <= value < 256:
                 lut[value] = class_id
         out = cv2.LUT(np.ascontiguousarray(pixels), lut)
     else:

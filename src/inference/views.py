@@ -1,7 +1,7 @@
 """Test-time augmentation: a network that looks several times and brings its views back."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,4 +117,5 @@ class TestTimeModel(nn.Module):
 def add_views(module: nn.Module, names: Sequence[str], *, task: str) -> None:
     """Makes a SegmentationModule look several times; nothing changes without names."""
     if names:
-        module.model = TestTimeModel(module.model, names, task=task)  # type: ignore[arg-type]
+        network: Any = module.model
+        module.model = TestTimeModel(network, names, task=task)

@@ -1,5 +1,6 @@
 """Rehearsals of an inference kernel, each compared byte for byte with ensemble.py."""
 
+import argparse
 import json
 import os
 import shutil
@@ -207,7 +208,7 @@ def forecast(
     )
 
 
-def rehearse_train(config: Any, args: Any, folder: Path) -> None:
+def rehearse_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Runs a train kernel once and prints what it said.
 
     Its /kaggle/working stays, for --resume and --from-kernel.
@@ -227,7 +228,7 @@ def rehearse_train(config: Any, args: Any, folder: Path) -> None:
     print("".join("".join(o.get("text", "")) for o in outputs if "text" in o).strip())
 
 
-def rehearse(config: Any, args: Any, folder: Path) -> None:
+def rehearse(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Runs the kernel in its ways and prints a line each, then the forecast.
 
     Raises:

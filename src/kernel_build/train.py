@@ -4,6 +4,7 @@ What it leaves in /kaggle/working holds a bundle that an inference kernel attach
 --from-kernel: nothing is downloaded and uploaded again.
 """
 
+import argparse
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def pack_encoder(weights: str | None, bundle: Path) -> list[str]:
     return []
 
 
-def build_train(config: Any, args: Any, folder: Path) -> None:
+def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Writes bundle, notebook and COMMANDS.md of a kernel that trains RUN.
 
     The bundle holds the folds, the wheels, and ENCODER_WEIGHTS when that is a local file; with

@@ -1,7 +1,7 @@
 """Charts as inline SVG that follows the page's colours: classes and variables, no numbers of ink.
 
 A chart is 380 units wide so that its text stays readable on a telephone. Colours s0 to s7 and all
-other classes are defined in report_page.py.
+other classes are defined in page.css.
 """
 
 import math

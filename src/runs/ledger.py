@@ -1,9 +1,11 @@
 """All runs in one table: what differs, what they score, how long they took."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.errors import UserError
 from core.files import writing
 from runs.folder import RunFolder
 from runs.reports import Report
@@ -49,11 +51,23 @@ def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str,
     row["folds"] = len(folds)
     row["epochs"] = max((fold["epochs"] for fold in folds), default=0)
     row["hours"] = round(sum(fold["seconds"] for fold in folds) / 3600, 3)
-    best = max(zip((fold["score"] for fold in folds), numbers, strict=True), default=None)
-    if best:
-        checkpoint = folder.checkpoints(best[1]) / "best.ckpt"
+    best = min if is_distance(knobs["METRIC"], knobs) else max
+    if folds:
+        _, number = best(zip((fold["score"] for fold in folds), numbers, strict=True))
+        checkpoint = folder.checkpoints(number) / "best.ckpt"
         row["best_ckpt"] = checkpoint.relative_to(folder.logs).as_posix()
     return row, knobs
+
+
+def is_distance(metric: str, knobs: dict[str, Any]) -> bool:
+    """Whether less of a run's metric is better; a row that is no more is taken for a score."""
+    from metrics import build_metric
+
+    kind = {"task": knobs.get("TASK", "binary"), "classes": knobs.get("CLASSES", 1)}
+    try:
+        return not build_metric(metric, **kind).higher_is_better
+    except UserError:
+        return False
 
 
 class Ledger(NamedTuple):
@@ -63,18 +77,20 @@ class Ledger(NamedTuple):
         table: a row a run, best out-of-fold score first; columns are RESULTS and every knob.
         shown: the columns of RESULTS and of the knobs that are not the same in all runs.
         notes: why folders were skipped.
+        distances: metrics among them of which less is better.
     """
 
     table: Any
     shown: list[str]
     notes: list[str]
+    distances: set[str]
 
 
 def read_runs(logs: Path, output: Path) -> Ledger:
     """What all runs were made with and what they score."""
     import pandas as pd
 
-    rows, knobs, notes = [], [], []
+    rows, knobs, notes, distances = [], [], [], set()
     for path in sorted(logs.glob("*/run.json")):
         try:
             row, settings = read_run(RunFolder(logs, path.parent.name), output)
@@ -83,13 +99,27 @@ def read_runs(logs: Path, output: Path) -> Ledger:
             continue
         rows.append(row)
         knobs.append(settings)
+        if is_distance(row["metric"], settings):
+            distances.add(row["metric"])
     names = sorted({name for settings in knobs for name in settings})
     differ = [name for name in names if len({json.dumps(one.get(name, "")) for one in knobs}) > 1]
     for row, settings in zip(rows, knobs, strict=True):
         row |= {name: _plain(settings.get(name)) for name in names}
+    rows.sort(key=_rank(distances))
     table = pd.DataFrame(rows, columns=[*RESULTS, *names])
-    table = table.sort_values(["score", "run"], ascending=[False, True], ignore_index=True)
-    return Ledger(table, [*RESULTS, *differ], notes)
+    return Ledger(table, [*RESULTS, *differ], notes, distances)
+
+
+def _rank(distances: set[str]) -> Callable[[dict[str, Any]], tuple[bool, float, str]]:
+    """A key that puts the best first and what has no score last."""
+
+    def key(row: dict[str, Any]) -> tuple[bool, float, str]:
+        score = row["score"]
+        if score is None:
+            return True, 0.0, row["run"]
+        return False, score if row["metric"] in distances else -score, row["run"]
+
+    return key
 
 
 def _plain(value: Any) -> Any:

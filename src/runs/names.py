@@ -7,6 +7,12 @@ from core.errors import UserError, pick, raise_all
 from core.knobs import HEADLINE
 
 
+def _model(config: Any) -> None:
+    from model_dispatcher import find_builder
+
+    find_builder(config.MODEL_NAME)
+
+
 def _loss(config: Any) -> None:
     from losses import build_loss
 
@@ -60,6 +66,7 @@ def _callbacks(config: Any) -> None:
 
 
 CHECKS: dict[str, Callable[[Any], None]] = {
+    "MODEL_NAME": _model,
     "LOSS": _loss,
     "METRIC": _metric,
     "AUGMENTATION": _augmentation,
