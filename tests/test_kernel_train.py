@@ -147,3 +147,24 @@ def test_downloaded_weights_ask_for_internet(competition: Competition, tmp_path:
     assert metadata["enable_internet"] is False
     assert metadata["kernel_sources"] == ["alice/tr-training"]
     assert (folder / "bundle" / "encoder.safetensors").is_file()
+
+
+def test_the_page_s_template_and_style_travel_with_its_code() -> None:
+    """Cells that write files make the room again, whole, and the check takes them."""
+    from core.knobs import SRC
+    from kernel_build.check import WRITE, _cell_problems
+    from kernel_build.image import import_closure
+    from kernel_build.notebook import Kernel, build_cells
+    from kernel_build.train import ROOTS
+
+    cells = build_cells(SRC, ROOTS, [], kernel=Kernel("me", "a title"), job=JOB)
+    sources = ["".join(cell["source"]) for cell in cells]
+    written = {source.partition("\n")[0]: source.partition("\n")[2] for source in sources}
+    for name in ("page.html", "page.css"):
+        text = written[f"%%writefile {{SRC}}/reporting/{name}"]
+        assert text.encode() == (SRC / "reporting" / name).read_bytes()
+    modules = set(import_closure(SRC, ROOTS))
+    files = [source for source in sources if WRITE.match(source)]
+    assert [p for one in files for p in _cell_problems(one, modules, SRC, internet=False)] == []
+    stale = next(one for one in files if "page.css" in one[:60]) + "\n"
+    assert "not the file in src" in "".join(_cell_problems(stale, modules, SRC, internet=False))

@@ -20,7 +20,7 @@ from kernel_side.mount import MANIFEST, file_hash
 LIMIT = 950_000
 RETIRED = ("NvidiaTeslaP100", "TpuV38", "Tpu1VmV38", "TpuV232", "TpuV2256")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".npz", ".pt", ".pth", ".ckpt")
-WRITE = re.compile(r"%%writefile \{\w+\}/([\w/]+)\.py\n")
+WRITE = re.compile(r"%%writefile \{\w+\}/([\w/]+)\.(\w+)\n")
 # Kaggle's own places and URLs are no paths of this machine.
 HOST_PATH = re.compile(r"[\"'](/(?:home|root|Users|mnt)/[^\"'\s]+|[A-Z]:\\[^\"'\s]+)")
 SECRET = re.compile(
@@ -136,13 +136,15 @@ def notebook_problems(notebook: Path, *, internet: bool) -> list[str]:
 
 def _cell_problems(source: str, written: set[str], src: Path, *, internet: bool) -> list[str]:
     found = WRITE.match(source)
-    label = f"{found[1]}.py" if found else source.strip().partition("\n")[0][:40]
+    label = f"{found[1]}.{found[2]}" if found else source.strip().partition("\n")[0][:40]
     code = source[found.end() :] if found else re.sub(r"(?m)^\s*[%!].*$", "", source)
-    try:
-        ast.parse(code)
-    except SyntaxError as error:
-        return [f"{label}: line {error.lineno} does not compile: {error.msg}"]
-    missing = sorted(local_imports(src, code) - written)
+    missing = []
+    if not found or found[2] == "py":
+        try:
+            ast.parse(code)
+        except SyntaxError as error:
+            return [f"{label}: line {error.lineno} does not compile: {error.msg}"]
+        missing = sorted(local_imports(src, code) - written)
     problems = [f"{label}: imports {name}, which no cell writes" for name in missing]
     if found and (src / label).is_file() and (src / label).read_text(encoding="utf-8") != code:
         problems.append(f"{label}: is not the file in src any more, make the kernel again")

@@ -109,6 +109,13 @@ def import_closure(src: Path, roots: Iterable[str]) -> list[str]:
     return sorted(known)
 
 
+def files_beside(src: Path, modules: Iterable[str]) -> list[Path]:
+    """What lies in the rooms of those modules and is no Python: templates, styles; sorted."""
+    rooms = {module_path(src, name).parent for name in modules} - {src}
+    files = [path for room in rooms for path in room.iterdir() if path.is_file()]
+    return sorted(path for path in files if path.suffix != ".py")
+
+
 def missing_distributions(src: Path, modules: Iterable[str]) -> list[str]:
     """Distributions that those files import and the image lacks, sorted."""
     texts = [module_path(src, module).read_text(encoding="utf-8") for module in modules]

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.files import write_json, writing
 from core.recipes import recipe_file
-from kernel_build.image import import_closure, module_path
+from kernel_build.image import files_beside, import_closure, module_path
 from kernel_side.mount import Job
 
 NOTEBOOK = "kernel.ipynb"
@@ -98,7 +98,8 @@ def build_cells(
 ) -> list[dict[str, Any]]:
     """Cells: what this is, environment, the source files, then the steps."""
     modules = import_closure(src, roots)
-    files = [module_path(src, name).relative_to(src).as_posix() for name in modules]
+    paths = [*(module_path(src, name) for name in modules), *files_beside(src, modules)]
+    files = [path.relative_to(src).as_posix() for path in paths]
     rooms = sorted({name.rpartition("/")[0] for name in files if "/" in name})
     about = (
         f"# {kernel.title}\n\nMade by `src/kernel.py`. The files below are the "

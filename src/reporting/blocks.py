@@ -4,10 +4,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from core.files import without_nan
-from reporting.page import STYLE, TEMPLATE
+
+# page.html, a Jinja template, and page.css: no script, nothing from outside.
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,16 @@ def render_page(sections: Sequence[Section], **facts: Any) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     figures = {section.key: section.figures for section in sections if section.figures}
     text = json.dumps(without_nan(figures))
     # Inside <script> only this could end the element early.
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    template = environment.from_string(TEMPLATE)
-    return template.render(sections=sections, figures=text, style=STYLE, **facts)
+    style = (HERE / "page.css").read_text(encoding="utf-8")
+    template = environment.get_template("page.html")
+    return template.render(sections=sections, figures=text, style=style, **facts)
