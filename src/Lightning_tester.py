@@ -13,8 +13,10 @@ from pathlib import Path
 
 from core.errors import script
 from core.flags import load_config
+from core.locks import Claim
 from runs.experiment import check_same_folds, load_folds, run_folder
 from runs.names import check_names
+from runs.owners import networks, owning
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,16 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.console import quiet_lightning
 
     quiet_lightning()
-    folds = trained_folds(config, table)
     if args.image:
-        draw_image(
-            config, args.image, [run_folder(config).scored_checkpoint(fold) for fold in folds]
-        )
+        folder, folds = run_folder(config), trained_folds(config, table)
+        draw_image(config, args.image, [folder.scored_checkpoint(fold) for fold in folds])
         return 0
-    check_same_folds(config)
-    ranked = score_run(config, table, folds, worst=args.worst_first)
-    draw_cases(config, ranked, table)
-    write_page(config)
+    claims = networks(config.LOGS, config.RUN, config.TRAIN_FOLDS, reads=True)
+    with owning("Lightning_tester", [*claims, Claim(config.OUTPUT, config.RUN)]):
+        folds = trained_folds(config, table)
+        check_same_folds(config)
+        ranked = score_run(config, table, folds, worst=args.worst_first)
+        draw_cases(config, ranked, table)
+        write_page(config)
     return 0
 
 

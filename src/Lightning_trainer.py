@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, reason_of, script
-from core.files import clear_parts, write_json, writing
+from core.files import write_json, writing
 from core.flags import load_config
 from core.knobs import knob_values
+from core.locks import Claim
+from core.processes import end_with_parent
 from runs.audits import check_strict_folds
 from runs.experiment import (
     chosen_folds,
     data_spec,
+    drop_run,
     load_folds,
     loader_spec,
     open_run,
@@ -29,7 +32,12 @@ from runs.experiment import (
 )
 from runs.fitting import build_trainer
 from runs.names import check_names
+from runs.owners import networks, owning
 from runs.trial import check_machine, check_network
+
+STAGE = "Lightning_trainer"
+# Where torchrun, Lightning and Slurm tell a process its rank.
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
 def set_aside_metrics(folder: Path) -> None:
@@ -102,7 +110,7 @@ def check_resumable(path: Path, module: Any) -> dict[str, Any]:
 
 def is_main_process() -> bool:
     """Whether this process is the only one, or the first rank: the one that writes files."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
 def steps_an_epoch(config: Any, images: int) -> int:
@@ -153,7 +161,6 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
     if config.GRADIENT_CHECKPOINTING:
         recompute_blocks(module.model)
     if is_main_process():
-        clear_parts(folder, folder / "checkpoints")
         set_aside_metrics(folder)
         write_json(folder / "config.json", knob_values(config))
     mode = "max" if module.metric.higher_is_better else "min"
@@ -234,8 +241,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_lightning()
     check_machine(config)
     check_network(config)
-    open_run(config, overwrite=args.overwrite, main_process=is_main_process())
-    summaries = train_folds(config, folds, table, cache=prepare_data(config, table))
+    if not is_main_process():  # the first rank owns the run for all of them
+        end_with_parent(os.getppid())
+        train_folds(config, folds, table, cache=prepare_data(config, table))
+        return 0
+    config.LOGS.mkdir(parents=True, exist_ok=True)
+    if args.overwrite:
+        whole = [*networks(config.LOGS, config.RUN, None), Claim(config.OUTPUT, config.RUN)]
+        with owning(STAGE, whole):
+            drop_run(config)
+    with owning(STAGE, networks(config.LOGS, config.RUN, folds)):
+        open_run(config)
+        summaries = train_folds(config, folds, table, cache=prepare_data(config, table))
     scores = [summary["score"] for summary in summaries]
     spread = f"{min(scores):.4f} to {max(scores):.4f}"
     print(

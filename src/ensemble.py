@@ -8,13 +8,15 @@ processes, and the one that ends last writes the submission.
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
-from core.files import clear_parts
 from core.flags import load_config
+from core.locks import Claim
 from runs.experiment import build_predictor, competition_of
+from runs.owners import owning, scored
 from runs.reports import checkpoints_of, read_blend, read_report
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
@@ -178,11 +180,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shard", default="0/1", help="index/count: this process's images")
 
 
-@script
-def main(argv: Sequence[str] | None = None) -> int:
-    config, args = load_config(argv, add_arguments, description=__doc__)
-    runs = [name for name in args.runs.split(",") if name] or [config.RUN]
-    index, count = parse_shard(args.shard)
+def predict_runs(config: Any, runs: Sequence[str], index: int, count: int) -> None:
+    """Predicts the images of a shard, and writes the submission where it is the last."""
     reports = [read_report(config.OUTPUT, run) for run in runs]
 
     from competition.listings import find_test_images
@@ -223,7 +222,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
     key = fingerprint(decided, vars(form), states, asked, config.TEST_CSV)
     mine = plan.images[index::count]
-    clear_parts(folder)
     for report in reports:
         print(f"run {report.run}: {networks_line(config, report)}")
     with PartFile(part_path(folder, index, count), key, images) as part:
@@ -247,6 +245,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             path.replace(path.with_name("submission.refused.csv"))
             raise
         print(f"wrote {rows} rows for {len(plan.images)} images, checked: {path}")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    runs = [name for name in args.runs.split(",") if name] or [config.RUN]
+    index, count = parse_shard(args.shard)
+    read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
+    mine = Claim(config.OUTPUT, "+".join(runs), f"shard {index} of {count}")
+    with owning("ensemble", [*chain(*read), mine]):
+        predict_runs(config, runs, index, count)
     return 0
 
 

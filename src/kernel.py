@@ -8,11 +8,15 @@ python src/kernel.py run                                   the notebook, execute
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from core.errors import script
 from core.flags import load_config, number
-from kernel_build.job import kernel_folder
+from core.locks import Claim
+from kernel_build.job import kernel_folder, runs_of
+from runs.owners import owning, scored
 
 
 def add_making(parser: argparse.ArgumentParser) -> None:
@@ -72,15 +76,13 @@ SOME = number(0.0001, kind=float)
 VERBS = {"infer": add_infer, "train": add_train, "check": add_check, "run": add_run}
 
 
-@script
-def main(argv: Sequence[str] | None = None) -> int:
-    config, args = load_config(argv, verbs=VERBS, description=__doc__)
-    folder = kernel_folder(config, args)
+def work(config: Any, args: argparse.Namespace, folder: Path) -> None:
+    """Runs the verb."""
     if args.verb == "run":
         from kernel_build.rehearsal import rehearse, rehearse_train
 
         (rehearse_train if args.train else rehearse)(config, args, folder)
-        return 0
+        return
     if args.verb == "infer":
         from kernel_build.infer import build_infer
 
@@ -99,6 +101,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         push(folder, submit=args.submit)
     elif args.verb != "check":
         print(f"next: src/kernel.py run, then the commands of {folder / 'COMMANDS.md'}")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, verbs=VERBS, description=__doc__)
+    folder, runs = kernel_folder(config, args), runs_of(config, args)
+    read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
+    mine = Claim(config.OUTPUT, folder.parent.name, folder.name)
+    with owning("kernel", [*chain(*read), mine]):
+        work(config, args, folder)
     return 0
 
 

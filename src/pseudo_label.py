@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, script
 from core.files import write_json, writing
 from core.flags import load_config, number
+from core.locks import Claim
 from runs.experiment import build_predictor, check_same_folds, load_folds
+from runs.owners import owning, scored
 from runs.reports import Report, checkpoints_of, read_report
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
@@ -81,9 +83,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-@script
-def main(argv: Sequence[str] | None = None) -> int:
-    config, args = load_config(argv, add_arguments, description=__doc__)
+def label(config: Any, args: argparse.Namespace) -> None:
+    """Writes the masks of every fold's network, and pseudo.csv last."""
     table = load_folds(config)
     report = read_report(config.OUTPUT, config.RUN)
     check_same_folds(config)
@@ -122,6 +123,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"pseudo-labels of {len(tables)} teachers: {folder}. Next: src/Lightning_trainer.py "
         f"--run {config.RUN}_pseudo --pseudo {config.RUN}"
     )
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    claims = scored(config.LOGS, config.OUTPUT, config.RUN, config.TRAIN_FOLDS)
+    with owning("pseudo_label", [*claims, Claim(config.OUTPUT, config.RUN, "pseudo")]):
+        label(config, args)
     return 0
 
 

@@ -14,11 +14,14 @@ All but tta need Lightning_tester.py first.
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from core.errors import script
 from core.flags import load_config, number
+from core.locks import Claim
 from runs.experiment import load_folds
 from runs.names import check_names
+from runs.owners import networks, owning, scored
 
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
@@ -48,18 +51,20 @@ def run_names(text: str) -> list[str]:
 VERBS = {"rules": add_rules, "tta": add_tta, "soup": add_soup, "blend": add_blend}
 
 
-@script
-def main(argv: Sequence[str] | None = None) -> int:
-    config, args = load_config(argv, verbs=VERBS, verb="rules", description=__doc__)
+def claims_of(config: Any, args: argparse.Namespace) -> list[Claim]:
+    """What a verb works on: of runs that are blended it reads the scores."""
+    logs, output, run = config.LOGS, config.OUTPUT, config.RUN
+    if args.verb == "blend":
+        read = [claim for name in args.runs for claim in scored(logs, output, name, None)]
+        return [*read, Claim(output, "+".join(args.runs))]
+    return [*networks(logs, run, None, reads=args.verb != "soup"), Claim(output, run)]
 
-    check_names(config, "METRIC")
-    table = load_folds(config)
 
-    from training.console import quiet_lightning
+def tune(config: Any, args: argparse.Namespace) -> None:
+    """Runs the verb."""
+    from reporting.build import write_page
 
-    quiet_lightning()
     if args.verb == "rules":
-        from reporting.build import write_page
         from tuning.rules import tune_rules
 
         tune_rules(config, dry_run=args.dry_run)
@@ -74,15 +79,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         blend_runs(config, args.runs)
     else:
+        from reporting.cases import draw_cases
+        from runs.scored import score_run, trained_folds
         from tuning.soups import take_soup
 
         if take_soup(config):
-            from reporting.build import write_page
-            from reporting.cases import draw_cases
-            from runs.scored import score_run, trained_folds
-
+            table = load_folds(config)
             draw_cases(config, score_run(config, table, trained_folds(config, table)), table)
             write_page(config)
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, verbs=VERBS, verb="rules", description=__doc__)
+
+    check_names(config, "METRIC")
+    load_folds(config)
+
+    from training.console import quiet_lightning
+
+    quiet_lightning()
+    with owning("tune", claims_of(config, args)):
+        tune(config, args)
     return 0
 
 

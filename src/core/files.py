@@ -6,12 +6,17 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Ends the name of everything unfinished: .<name>.<process>.part
+from core.processes import birth_of, host_key
+
+# Ends the name of everything unfinished: .<name>.<host>-<process>.part
 PART = ".part"
+# What another host has not touched for so many seconds nobody writes any more.
+ABANDONED = 3600.0
 
 
 @contextlib.contextmanager
@@ -82,29 +87,44 @@ def clear_parts(*folders: Path) -> None:
     For the start of a stage: of this very process nothing is unfinished then.
     """
     for part in [part for folder in folders for part in folder.glob(f".*{PART}")]:
-        process = part.name.removesuffix(PART).rpartition(".")[2]
-        if process.isdigit() and (int(process) == os.getpid() or not _lives(int(process))):
-            with contextlib.suppress(OSError):  # Windows keeps what another process has open
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
+        if _is_abandoned(part):
+            _drop(part)
+
+
+def clear_leftovers(*folders: Path) -> None:
+    """As `clear_parts`, in folders of our own: at any depth, and parts that name no process."""
+    for part in [part for folder in folders for part in folder.rglob(f"*{PART}")]:
+        if _is_abandoned(part) or not _writer(part)[1]:
+            _drop(part)
+
+
+def _drop(part: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows keeps what another process has open
+        shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _part_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    return path.with_name(f".{path.name}.{host_key()}-{os.getpid()}{PART}")
+
+
+def _writer(part: Path) -> tuple[str, str]:
+    """(host, process) in a part's name, "" for what it does not say."""
+    host, _, process = part.name.removesuffix(PART).rpartition(".")[2].rpartition("-")
+    return (host, process) if process.isdigit() else ("", "")
+
+
+def _is_abandoned(part: Path) -> bool:
+    """Whether a part's writer is gone; False of files that only look like parts."""
+    host, process = _writer(part)
+    if not process:
+        return False
+    if host and host != host_key():
+        with contextlib.suppress(OSError):
+            return time.time() - part.stat().st_mtime > ABANDONED
+        return False
+    return int(process) == os.getpid() or not birth_of(int(process))
 
 
 def _flush(path: Path) -> None:
     with path.open("r+b") as stream:  # Windows flushes only what may be written
         os.fsync(stream.fileno())
-
-
-def _lives(process: int) -> bool:
-    """Whether a process of this machine exists; on Windows nobody can ask without ending it."""
-    if os.name == "nt":
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True

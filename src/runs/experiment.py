@@ -13,9 +13,10 @@ from typing import Any
 
 from competition.spec import SHIPPED_TABLE, Competition
 from core.errors import UserError, pick, raise_all
-from core.files import clear_parts, write_json
+from core.files import write_json
 from core.gates import id_problem
 from core.knobs import PREFIX, fill, free_knobs, knob_values
+from core.locks import guarded, others
 from core.recipes import recipe_digest
 from runs.folder import RunFolder
 
@@ -139,10 +140,17 @@ def defining_knobs(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(kept, default=str))
 
 
-def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True) -> None:
+def drop_run(config: Any) -> None:
+    """Deletes the run with all that was made of it."""
+    shutil.rmtree(run_folder(config).path, ignore_errors=True)
+    shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
+
+
+def open_run(config: Any) -> None:
     """Starts the run's folder, or makes sure that the one there is of the same configuration.
 
-    A run that stopped before its first checkpoint has nothing to keep: it may begin otherwise.
+    A run that stopped before its first checkpoint has nothing to keep: it may begin otherwise,
+    unless another process is training a fold of it.
 
     Raises:
         UserError: it was begun with other knobs or folds; lists what differs.
@@ -153,19 +161,16 @@ def open_run(config: Any, *, overwrite: bool = False, main_process: bool = True)
         "knobs": defining_knobs(config),
         "recipe": recipe_digest(),
     }
-    if overwrite and main_process:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        shutil.rmtree(config.RUN_OUTPUT, ignore_errors=True)
-    if main_process:
-        clear_parts(folder.path)
-    if folder.begun.is_file() and folder.has_checkpoints():
-        raise_all(
-            differences(folder.read_begun(), now),
-            f"run {config.RUN!r} was begun with another configuration. Choose another --run, "
-            "or --overwrite to lose it:",
-        )
-    elif main_process:
-        write_json(folder.begun, now)
+    with guarded(config.LOGS):  # of two processes that begin one run, the second looks
+        begun = folder.begun.is_file()
+        if not begun or not (folder.has_checkpoints() or others(config.LOGS, config.RUN)):
+            write_json(folder.begun, now)
+            return
+    raise_all(
+        differences(folder.read_begun(), now),
+        f"run {config.RUN!r} was begun with another configuration. Choose another --run, "
+        "or --overwrite to lose it:",
+    )
 
 
 def folds_digest(table: Path) -> str:

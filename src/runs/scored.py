@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.files import clear_parts, file_digest, write_json, writing
+from core.files import file_digest, write_json, writing
 from data.specs import DataSpec
 from imaging.levels import write_probs
 from Lightning_datamodule import rows_in, split_rows
@@ -50,7 +50,6 @@ def score_run(config: Any, table: Any, folds: Sequence[int], *, worst: bool = Fa
         folds: that are trained.
         worst: oof.csv is ordered by score, else by id.
     """
-    clear_parts(config.RUN_OUTPUT, config.RUN_OUTPUT / "oof")
     masks = mask_source(config)
     records = [score_fold(config, table, fold, masks) for fold in folds]
     scorer = build_scorer(config, masks)

@@ -8,10 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from competition.tables import image_id
-from core.errors import UserError
 from core.files import writing
 from submissions.answer_format import AnswerFormat
 from submissions.plan import Plan
@@ -35,7 +32,6 @@ class PartFile:
         self.done: dict[str, int] = {}
         self._end = 0
         self._stream: Any = None
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
         if path.is_file():
             self._read_index()
 
@@ -50,19 +46,8 @@ class PartFile:
                 self._end += len(line)
 
     def __enter__(self) -> "PartFile":
-        """Opens for appending after the last whole line.
-
-        Raises:
-            UserError: another process appends to it.
-        """
+        """Opens for appending after the last whole line; one process at a time may."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"{self.path}: another process is writing it. Wait for it, or share the images "
-                "with --shard 0/2 and --shard 1/2"
-            ) from None
         self.path.touch()
         self._stream = self.path.open("r+b")
         self._stream.truncate(self._end)
@@ -74,7 +59,6 @@ class PartFile:
     def __exit__(self, *error: Any) -> None:
         self.sync()
         self._stream.close()
-        self._lock.release()
 
     def _append(self, values: dict[str, Any]) -> int:
         at = self._stream.tell()

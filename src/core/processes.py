@@ -1,0 +1,55 @@
+"""Processes of this machine: whether one still lives, and children that end with their parent."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+
+# Of Linux' prctl.h.
+PR_SET_PDEATHSIG = 1
+DEAD = ("Z", "X")
+
+
+@functools.cache
+def host_key() -> str:
+    """Six letters for this host: a file's name has no room for its own."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def birth_of(process: int) -> str:
+    """When a process began, in the system's own words; "" where none of that number lives.
+
+    A number is given again to later processes, together with its birth it is not. A zombie does
+    not live. Where nobody can ask for the birth it is "unknown"; on Windows, where nobody can ask
+    without ending it, no process lives.
+    """
+    if os.name == "nt":
+        return ""
+    stat = Path(f"/proc/{process}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            # The name before it may hold anything, brackets and spaces too.
+            state, *rest = stat.read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if state in DEAD else rest[18]
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return ""
+    except OSError:  # another user's
+        pass
+    return "unknown"
+
+
+def end_with_parent(parent: int) -> None:
+    """Ends this process when `parent`, who started it, dies, however that dies. Linux only."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before it could be watched
+        os.kill(os.getpid(), signal.SIGKILL)
