@@ -172,7 +172,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         dataset = self.dataset("val")
         sizes: list[Any] = [self.spec.size] * len(dataset)
         if self.spec.resize_mode == "crop":
-            sizes = [image_size(self.root / row["image"]) for row in dataset.rows]
+            axes = self.spec.axes
+            sizes = [image_size(self.root / row["image"], axes) for row in dataset.rows]
         batches = SizeBatches(sizes, self.loader.val_batch_size, **self._rank())
         return build_loader(dataset, self.loader, batch_sampler=batches)
 

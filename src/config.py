@@ -90,6 +90,9 @@ IMAGE_BITS: int = 8
 # Values of the files that become 0 and the most of IMAGE_BITS, what is beyond is cut: 0,2047 for 11
 # bits in files of 16, -1000,400 for CT, -30,0 for radar; NaN becomes 0. Empty = a whole type.
 VALUE_RANGE: tuple[float, ...] = ()
+# What the axes of an array (.npy, .npz) or of a TIFF's pages are, where their shape does not tell:
+# C,H,W; a number takes one index, H,W,4; the array of an .npz before a colon, image:H,W,C.
+AXES: str = ""
 # Mean of the encoder's training images, one a channel, of values scaled to 0...1.
 MODEL_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
 # Their standard deviation.

@@ -116,12 +116,14 @@ def foreground(data: "TrainingImages", competition: "Competition") -> np.ndarray
 
     table, root = data.table, competition.input
     if data.areas is not None:
-        shares = cheap_shares(data, root)
+        shares = cheap_shares(data, competition)
         if shares is not None:
             return shares
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        sizes = list(pool.map(lambda image: image_size(root / image), table["image"]))
+        sizes = list(
+            pool.map(lambda image: image_size(root / image, competition.axes), table["image"])
+        )
         if data.areas is not None:
             return data.areas / np.array([height * width for height, width in sizes])
         source = build_masks(competition)
@@ -134,14 +136,15 @@ def foreground(data: "TrainingImages", competition: "Competition") -> np.ndarray
         return np.array(list(pool.map(share, table["img"], table["mask"], sizes)), np.float64)
 
 
-def cheap_shares(data: "TrainingImages", root: Path) -> np.ndarray | None:
+def cheap_shares(data: "TrainingImages", competition: "Competition") -> np.ndarray | None:
     """Foreground shares from run lengths when a few images, evenly picked, are of one size."""
     from imaging.images import image_size
 
     if data.areas is None:
         return None
     step = max(1, len(data.table) // PROBED)
-    sizes = {image_size(root / image) for image in data.table["image"][::step]}
+    paths = [competition.input / image for image in data.table["image"][::step]]
+    sizes = {image_size(path, competition.axes) for path in paths}
     if len(sizes) > 1:
         return None
     height, width = sizes.pop()
@@ -223,9 +226,9 @@ def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: lis
         notes.append(f"{leaks} groups lie in more than one fold: near-duplicates may leak")
 
 
-def summary(data: "TrainingImages", table: "pd.DataFrame", root: Path) -> list[str]:
+def summary(data: "TrainingImages", table: "pd.DataFrame", competition: "Competition") -> list[str]:
     """A line a fold: images, groups, mean foreground, images with each class."""
-    shares = cheap_shares(data, root)
+    shares = cheap_shares(data, competition)
     unit = "{:.1%} foreground"
     values = shares
     if shares is None and data.areas is not None:
@@ -271,7 +274,7 @@ def audit_table(
         looks_of(paths, pixels, title="comparing images"),
         groupings={**guess_groupings(columns), name: table["group"].to_numpy()},
         declared=name if chosen else "",
-        shares=cheap_shares(data, competition.input),
+        shares=cheap_shares(data, competition),
     )
 
 
@@ -312,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = table.drop(columns=["group", "kfold"], errors="ignore")
     table.insert(3, "group", groups)
     table.insert(4, "kfold", folds)
-    lines = summary(data, table, competition.input)
+    lines = summary(data, table, competition)
     audit = audit_table(data, table, competition, config=config, pixels=pixels)
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV)

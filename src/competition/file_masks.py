@@ -9,7 +9,7 @@ import numpy as np
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError
 from imaging.arrays import load_array
-from imaging.images import read_complete
+from imaging.files import read_complete
 from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
 from imaging.rle import Size
 

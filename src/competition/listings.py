@@ -6,7 +6,8 @@ from competition.patterns import FilePattern
 from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
-from imaging.images import IMAGE_SUFFIXES, is_image, list_images
+from imaging.images import list_images
+from imaging.readers import image_suffixes, is_image
 
 
 def find_train_names(competition: Competition) -> dict[str, str]:
@@ -48,7 +49,7 @@ def _names(competition: Competition, folder: Path, text: str, knob: str) -> dict
     suffix = competition.image_suffix
     if not text:
         found = list_images(folder, "" if suffix == AUTO else suffix)
-        ends = ", ".join(IMAGE_SUFFIXES) if suffix == AUTO else suffix
+        ends = ", ".join(image_suffixes()) if suffix == AUTO else suffix
         wanted, remedy = f"({ends})", "TRAIN_PATH, TEST_PATH, IMAGE_SUFFIX or IMAGE_PATTERN"
     else:
         if not folder.is_dir():

@@ -8,7 +8,7 @@ import numpy as np
 
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
-from imaging.images import image_size, largest_value, read_image
+from imaging.images import image_size, read_image, read_values
 from imaging.rle import Size
 
 # Files a suffix whose size is looked at, and pairs of a suffix and size that are decoded.
@@ -38,7 +38,7 @@ def probe_pairs(
     sampled = _sample(rows)
     for row in sampled:
         try:
-            size = image_size(root / row["image"])
+            size = image_size(root / row["image"], pixels["axes"])
             kind = (_suffixes(row), size)
             seen[kind] = seen.get(kind, 0) + 1
             if seen[kind] <= DECODED:
@@ -48,15 +48,15 @@ def probe_pairs(
         except UserError as error:
             problems.append(str(error))
     raise_all(problems, f"{len(problems)} of {len(sampled)} training pairs looked at are no good:")
-    return [] if pixels.get("value_range") else _range_notes(decoded)
+    return [] if pixels.get("value_range") else _range_notes(decoded, pixels["axes"])
 
 
-def _range_notes(paths: Sequence[Path]) -> list[str]:
+def _range_notes(paths: Sequence[Path], axes: str) -> list[str]:
     """A note when no value of the files reaches a quarter of what their type holds."""
-    found = [largest_value(path) for path in paths]
+    found = [read_values(path, axes=axes) for path in paths]
     if not found:
         return []
-    most, kind = max(value for value, _ in found), max(kind for _, kind in found)
+    most, kind = max(float(pixels.max()) for pixels in found), max(pixels.dtype for pixels in found)
     if not most or most * 4 > np.iinfo(kind).max:
         return []
     return [

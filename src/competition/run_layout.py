@@ -12,7 +12,7 @@ from competition.spec import Competition
 from competition.table_files import file_stamp
 from competition.tables import holds_outlines, image_id, train_table
 from core.errors import UserError
-from imaging.images import image_size, read_image
+from imaging.images import image_size, read_values
 from imaging.rle import Layout, Order, RunError, Size, count_outline, rle_decode, rle_runs
 
 # Rows looked at, and square images decoded.
@@ -33,6 +33,7 @@ class Sampled(NamedTuple):
     text: str
     size: Size
     path: Path
+    axes: str
 
 
 class Recognised(NamedTuple):
@@ -130,11 +131,11 @@ def _sample(cells: Sequence[tuple[str, str]], competition: Competition) -> list[
         return []  # told where images are needed
     many = [row for row in cells if row[1].count(" ") >= 2 * TELLING_RUNS - 1] or list(cells)
     rows = [row for row in many if row[0] in names]
-    sampled = []
+    sampled, axes = [], competition.axes
     for img, text in rows[:: -(-len(rows) // LOOKED_AT) or 1]:
         try:
             path = competition.train_path / names[img]
-            sampled.append(Sampled(text, image_size(path), path))
+            sampled.append(Sampled(text, image_size(path, axes), path, axes))
         except UserError:
             continue
     return sampled
@@ -173,9 +174,10 @@ def _edge_lead(row: Sampled, base: int, relative: bool) -> float | None:
         return None
     try:
         column, by_row = _decode_both(row, base, relative)
-        grey = read_image(row.path, channels=1)[:, :, 0].astype(np.float32)
+        values = np.nan_to_num(read_values(row.path, axes=row.axes).astype(np.float32))
     except UserError:
         return None
+    grey = values.mean(2) if values.ndim == 3 else values
     return _edge_strength(grey, column) - _edge_strength(grey, by_row)
 
 

@@ -46,6 +46,7 @@ class Competition:
     instances: str
     image_suffix: str
     image_pattern: str
+    axes: str
     test_pattern: str
     mask_pattern: str
     id_template: str

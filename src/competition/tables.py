@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from competition.patterns import same_name
 from competition.table_files import AUTO, file_stamp, named_column, read_table
 from core.errors import UserError
-from imaging.images import IMAGE_SUFFIXES
 from imaging.polygons import is_wkt
+from imaging.readers import image_suffixes
 from imaging.rle import is_empty_rle, rle_area
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ PEEK = 60
 TOKEN_ROWS = 3
 
 
-# An image's file name, and a class.
-JOINED_ID = re.compile(
-    rf"(.+(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}|\.dcm))_([^/.]+)", re.IGNORECASE
-)
+# The column of classes that were joined to ids.
 JOINED_CLASS = "class of id"
 
 
@@ -61,10 +58,21 @@ def image_id(name: str) -> str:
     A class joined to a file name is no part of it: 'x.jpg_3' is 'x', too.
     """
     base = same_name(name.strip().replace("\\", "/").rpartition("/")[2])
-    if joined := JOINED_ID.fullmatch(base):
+    if joined := split_joined(base):
         base = joined[1]
     stem, dot, suffix = base.rpartition(".")
-    return stem if stem and f"{dot}{suffix}".lower() in IMAGE_SUFFIXES else base
+    return stem if stem and f"{dot}{suffix}".lower() in image_suffixes() else base
+
+
+def split_joined(name: str) -> re.Match[str] | None:
+    """The name of a file and the class behind it, of x.jpg_3; None of any other name."""
+    return _joined_rule(image_suffixes()).fullmatch(name)
+
+
+@functools.cache
+def _joined_rule(suffixes: tuple[str, ...]) -> re.Pattern[str]:
+    ends = "|".join(map(re.escape, suffixes))
+    return re.compile(rf"(.+(?:{ends}))_([^/.]+)", re.IGNORECASE)
 
 
 def table_columns(
@@ -180,7 +188,7 @@ def empty_tokens(cells: "pd.Series") -> list[str]:
 
 def joined_classes(ids: "pd.Series") -> "list[str] | None":
     """The class in each id of the form x.jpg_3 or x.jpg_Fish; None when an id is not so."""
-    matches = [JOINED_ID.fullmatch(text.strip()) for text in ids]
+    matches = [split_joined(text.strip()) for text in ids]
     return [match[2] for match in matches if match] if all(matches) else None
 
 

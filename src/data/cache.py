@@ -124,9 +124,12 @@ def _load(done: Path, spec: DataSpec, names: Sequence[str]) -> PairCache:
 
 def _native_sizes(source: Pairs) -> list[Size]:
     """(H, W) of every image from its header."""
+    reader = source.reader
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(
-            pool.map(lambda row: image_size(source.reader.root / row["image"]), source.rows)
+            pool.map(
+                lambda row: image_size(reader.root / row["image"], reader.spec.axes), source.rows
+            )
         )
 
 

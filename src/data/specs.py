@@ -24,6 +24,8 @@ class DataSpec:
     bits: int = 8
     # Of the files' values: what becomes 0 and the most of `bits`; empty = a type's whole range.
     value_range: tuple[float, ...] = ()
+    # Of arrays and pages, as AXES.
+    axes: str = ""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     size: Size = (512, 512)
@@ -39,7 +41,8 @@ class DataSpec:
     @property
     def pixels(self) -> dict[str, Any]:
         """How `read_image` reads an image for the network."""
-        return {"channels": self.channels, "bits": self.bits, "value_range": self.value_range}
+        names = ("channels", "bits", "value_range", "axes")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def outputs(self) -> int:

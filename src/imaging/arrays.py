@@ -1,29 +1,99 @@
-"""Masks in NumPy's files."""
+"""Arrays in NumPy's files, .npy and .npz: as images, and as masks."""
 
 import io
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from core.errors import UserError
+from core.memory import largest_picture
+
+# How the two kinds of files begin.
+ARRAY, ARRAYS = b"\x93NUMPY", b"PK\x03\x04"
 
 
 def is_array(data: bytes) -> bool:
     """Whether a file is a .npy by its content."""
-    return data.startswith(b"\x93NUMPY")
+    return data.startswith(ARRAY)
 
 
 def load_array(data: bytes, name: str) -> np.ndarray:
-    """The array of a .npy file, integers or bool; whole floats become integers.
+    """The array of a .npy file as a mask has it: integers or bool; whole floats become integers.
 
     Raises:
-        UserError: cut off, pickled objects, or floats between whole numbers.
+        UserError: as `read_array`, or floats between whole numbers.
     """
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{name}: no array that NumPy reads ({error})") from None
+    array = read_array(data, name)
     if array.dtype.kind == "f" and (array == np.rint(array)).all():
         array = array.astype(np.int64)
     if array.dtype.kind not in "bui":
         raise UserError(f"{name}: holds {array.dtype}, need whole numbers: round or threshold it")
     return array
+
+
+def read_array(data: bytes, name: str, part: str = "") -> np.ndarray:
+    """The array of a .npy file, or of an .npz the one that is there or is called `part`.
+
+    Raises:
+        UserError: cut off, no numbers, larger than this machine takes, or several arrays.
+    """
+    with _opened(io.BytesIO(data), name, part) as stream:
+        shape = _declared(stream, name)[0]
+        if math.prod(shape) > 4 * largest_picture():
+            raise UserError(f"{name}: claims {shape}, more than this machine takes")
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def array_shape(stream: BinaryIO, name: str, part: str = "") -> tuple[int, ...]:
+    """The shape of `read_array`'s array, from its header.
+
+    Raises:
+        UserError: as `read_array`.
+    """
+    with _opened(stream, name, part) as inner:
+        return _declared(inner, name)[0]
+
+
+@contextmanager
+def _opened(stream: BinaryIO, name: str, part: str) -> Iterator[Any]:
+    """The stream of one array; what NumPy cannot read in it is told."""
+    try:
+        if stream.read(len(ARRAYS)) != ARRAYS:
+            stream.seek(0)
+            yield stream
+            return
+        with zipfile.ZipFile(stream) as archive:
+            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
+            with archive.open(f"{_choose(names, part, name)}.npy") as inner:
+                yield inner
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, SyntaxError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{name}: no array that NumPy reads ({error}): cut off, or not made of numbers; write "
+            "it again with np.save"
+        ) from None
+
+
+def _choose(names: list[str], part: str, name: str) -> str:
+    if part in names or (not part and len(names) == 1):
+        return part or names[0]
+    raise UserError(
+        f"{name}: holds the arrays {', '.join(names)}, need one: name it in AXES before a colon, "
+        f"as {names[0] if names else 'image'}:H,W,C"
+    )
+
+
+def _declared(stream: Any, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type from an array's header."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0
+    shape, _, kind = (read if version == (1, 0) else np.lib.format.read_array_header_2_0)(stream)
+    if kind.kind not in "buif":
+        raise UserError(f"{name}: holds {kind}, need whole or floating numbers")
+    return shape, kind

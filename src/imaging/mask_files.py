@@ -10,8 +10,9 @@ from PIL import Image
 
 from core.errors import UserError
 from imaging.arrays import is_array, load_array
-from imaging.images import decode_tiff, pil_array, read_complete
+from imaging.files import read_complete
 from imaging.palettes import PaletteReader, palette_reader, read_palette
+from imaging.pictures import decode_tiff, pil_array
 from imaging.tiff import is_tiff
 
 IGNORE = 255

@@ -31,26 +31,39 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def tiff_page(stream: BinaryIO, name: str) -> tifffile.TiffPage:
-    """The one picture of a TIFF, its first page, by its tags: no pixel is decoded.
+def tiff_pages(stream: BinaryIO) -> list[tifffile.TiffPage]:
+    """The first page of a TIFF and the others as large, without smaller copies and masks.
+
+    Their tags are read, no pixel is decoded.
 
     Raises:
-        UserError: a stack: further pages as large as the first, which would be lost.
         ValueError: tags that cannot be read.
     """
     stream.seek(0)
     pages = tifffile.TiffFile(stream).pages
     first = pages.first
-    if pages.is_multipage:
-        whole = [page for page in pages if isinstance(page, tifffile.TiffPage)]
-        whole = [page for page in whole if not page.subfiletype & COPY_OR_MASK]
-        count = sum(page.shape == first.shape for page in whole)
-        if count > 1:
-            size = (first.imagelength, first.imagewidth)
-            raise UserError(
-                f"{name}: holds {count} pages of {size}, one would be read and the others lost; "
-                "need one picture a file: save each page as a file of its own"
-            )
+    if not pages.is_multipage:
+        return [first]
+    whole = [page for page in pages if isinstance(page, tifffile.TiffPage)]
+    return [
+        page for page in whole if page.shape == first.shape and not page.subfiletype & COPY_OR_MASK
+    ] or [first]
+
+
+def tiff_page(stream: BinaryIO, name: str) -> tifffile.TiffPage:
+    """The one picture of a TIFF.
+
+    Raises:
+        UserError: a stack: further pages as large as the first, which would be lost.
+        ValueError: tags that cannot be read.
+    """
+    first, *others = tiff_pages(stream)
+    if others:
+        size = (first.imagelength, first.imagewidth)
+        raise UserError(
+            f"{name}: holds {len(others) + 1} pages of {size}, one would be read and the others "
+            "lost; need one picture a file: save each page as a file of its own"
+        )
     return first
 
 
@@ -75,7 +88,16 @@ def has_colour_model(page: tifffile.TiffPage) -> bool:
     bands, model = page.samplesperpixel, page.photometric
     if bands <= 2:
         return bands == 1 or model == PHOTOMETRIC.PALETTE or bool(ALPHA & set(page.extrasamples))
+    if bands == 4 and model == PHOTOMETRIC.RGB:
+        return has_alpha(page)  # the fourth may be infrared
     return bands <= 4 and model in COLOUR_MODELS
+
+
+def has_alpha(page: tifffile.TiffPage) -> bool:
+    """Whether the fourth band is transparency: by its tag, or for want of one beside RGB."""
+    told = set(page.extrasamples)
+    colours = page.samplesperpixel == 4 and page.photometric == PHOTOMETRIC.RGB
+    return colours and (bool(told & ALPHA) or not told)
 
 
 def has_codec(page: tifffile.TiffPage) -> bool:

@@ -95,23 +95,24 @@ class ImageStream(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         img, path = self.images[index]
-        kinds = {(spec.channels, spec.bits, spec.value_range): spec.pixels for spec in self.specs}
+        kinds = {_kind(spec): spec.pixels for spec in self.specs}
         try:
             read = {kind: read_image(path, **pixels) for kind, pixels in kinds.items()}
             unreadable = False
         except UserError:
             if not self.skip:
                 raise
-            size = size_or_blank(path, skip=True)
-            read = {kind: np.zeros((*size, kind[0]), f"uint{kind[1]}") for kind in kinds}
+            size = size_or_blank(path, self.specs[0].axes, skip=True)
+            read = {
+                kind: np.zeros((*size, pixels["channels"]), f"uint{pixels['bits']}")
+                for kind, pixels in kinds.items()
+            }
             unreadable = True
         native = next(iter(read.values())).shape[:2]
         sample: dict[str, Any] = {"img": img, "size": torch.tensor(native)}
         sample["unreadable"] = unreadable
         for at, spec in enumerate(self.specs):
-            image = fit_image(
-                read[spec.channels, spec.bits, spec.value_range], spec.size, spec.resize_mode
-            )
+            image = fit_image(read[_kind(spec)], spec.size, spec.resize_mode)
             sample[f"image_{at}"] = torch.from_numpy(image).permute(2, 0, 1)
         return sample
 
@@ -123,10 +124,15 @@ class ImageStream(Dataset):
             return list(pool.map(self.__getitem__, indices))
 
 
-def size_or_blank(path: Path, *, skip: bool) -> Size:
+def _kind(spec: DataSpec) -> tuple[Any, ...]:
+    """What is alike for networks that see the same pixels of a file."""
+    return tuple(spec.pixels.values())
+
+
+def size_or_blank(path: Path, axes: str = "", *, skip: bool) -> Size:
     """(H, W) of a picture; with `skip` BLANK where its header cannot be read."""
     try:
-        return image_size(path)
+        return image_size(path, axes)
     except UserError:
         if not skip:
             raise
@@ -149,7 +155,10 @@ def build_stream(
         loader = replace(loader, num_workers=0)
     stream = ImageStream(images, [team.spec for team in teams], skip=skip)
     cropped = any(team.spec.resize_mode == "crop" for team in teams)
-    sizes: list[Any] = [size_or_blank(path, skip=skip) if cropped else 0 for _, path in images]
+    axes = teams[0].spec.axes
+    sizes: list[Any] = [
+        size_or_blank(path, axes, skip=skip) if cropped else 0 for _, path in images
+    ]
     return build_loader(stream, loader, batch_sampler=SizeBatches(sizes, loader.val_batch_size))
 
 

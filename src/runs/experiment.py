@@ -22,9 +22,15 @@ from runs.folder import RunFolder
 
 
 def data_spec(config: Any) -> Any:
-    """DataSpec of the configuration."""
-    from data.specs import DataSpec
+    """DataSpec of the configuration.
 
+    Raises:
+        UserError: AXES are none.
+    """
+    from data.specs import DataSpec
+    from imaging.axes import parse_axes
+
+    parse_axes(config.AXES)
     return fill(
         DataSpec,
         config,

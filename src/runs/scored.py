@@ -150,7 +150,7 @@ def _drop_results(config: Any, record: Path) -> None:
 def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
     problems = [
         f"{name.upper()}: the checkpoint has {getattr(spec, name)}, config has {getattr(now, name)}"
-        for name in ("task", "classes", "instances", "channels", "bits", "value_range")
+        for name in ("task", "classes", "instances", *spec.pixels)
         if getattr(spec, name) != getattr(now, name)
     ]
     if problems:

@@ -18,13 +18,13 @@ from submissions.plan import match_images, read_plan
 SAMPLED = 500
 
 
-def size_reader(images: dict[str, Path]) -> Callable[[str], tuple[int, int] | None]:
+def size_reader(images: dict[str, Path], axes: str) -> Callable[[str], tuple[int, int] | None]:
     """An image's size from its header, each read once."""
     known: dict[str, tuple[int, int] | None] = {}
 
     def size_of(img: str) -> tuple[int, int] | None:
         if img not in known:
-            known[img] = image_size(images[img]) if img in images else None
+            known[img] = image_size(images[img], axes) if img in images else None
         return known[img]
 
     return size_of
@@ -96,7 +96,7 @@ def check_file(
     if found:
         match_images(plan, found, folder)
     form = build_format(competition, plan, task=competition.task, classes=competition.classes)
-    linter = Linter(plan, form, size_reader(found))
+    linter = Linter(plan, form, size_reader(found, competition.axes))
     findings = linter.check(path)
     if not findings.errors:
         lines = drift_from_oof(competition, linter, run_output=run_output, folds_csv=folds_csv)

@@ -1,0 +1,94 @@
+"""Files of pictures as bytes: whole ones, and the error for those that are not."""
+
+import io
+import os
+import stat
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+from PIL import Image
+
+from core.errors import UserError
+from core.memory import largest_picture
+from imaging.tiff import is_tiff, tiff_page, tiff_size
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+DECODE_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    cv2.error,
+)
+
+# Competition data is trusted and slides exceed PIL's limit of 179 million pixels.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def read_complete(path: str | Path) -> bytes:
+    """The bytes of a picture's file.
+
+    Raises:
+        UserError: no such file, an empty one, or a JPEG or PNG without its end marker: decoders
+            differ by version in whether they fill what is missing with grey, without a word.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{path}: is no file (a folder, pipe or device): take it away")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    name = Path(path).name
+    if not data:
+        raise UserError(f"{name}: the file is empty: download it again")
+    check_declared(data, name)
+    # An EXIF thumbnail ends with the same marker, hence the order of the last scan and last end.
+    jpeg_cut = (
+        data.startswith(b"\xff\xd8\xff")
+        and not data.endswith(b"\xff\xd9")
+        and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
+    )
+    png_cut = data.startswith(PNG_MAGIC) and data.rfind(b"IEND") < 0
+    if jpeg_cut or png_cut:
+        raise UserError(
+            f"{name}: truncated, its end marker is missing after {len(data)} bytes: "
+            "download it again"
+        )
+    return data
+
+
+def check_declared(data: bytes, name: str) -> None:
+    """Makes sure that a picture of the size its header claims fits into memory.
+
+    Raises:
+        UserError: it does not: a few kilobytes may claim 100,000 pixels a side.
+    """
+    try:
+        if is_tiff(data):
+            height, width = tiff_size(tiff_page(io.BytesIO(data), name))
+        else:
+            with Image.open(io.BytesIO(data)) as picture:
+                width, height = picture.size
+    except DECODE_FAULTS:
+        return  # the decoder says what is wrong; a UserError is told as it is
+    most = largest_picture()
+    if width * height > most:
+        raise UserError(
+            f"{name}: claims {width} x {height} pixels in {len(data)} bytes, this machine takes "
+            f"{most} pixels a picture: take it away, or raise MAX_PIXELS if it is right"
+        )
+
+
+def unreadable(name: str, reason: object = "") -> UserError:
+    """The error for a file that no decoder takes."""
+    told = f" ({reason})" if str(reason) else ""
+    return UserError(
+        f"{name}: cannot be decoded{told}: truncated or not a picture, download it again or "
+        "convert it"
+    )

@@ -1,0 +1,162 @@
+"""READERS, a row a kind of file: what it is by its content, what it holds, how large it is.
+
+A row of your own, in a recipe's .py: `READERS["raw"] = Reader((".raw",), knows, read)`.
+"""
+
+import functools
+import io
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from core.recipes import load_recipe
+from imaging.arrays import ARRAY, ARRAYS, array_shape, read_array
+from imaging.dicom import DICOM, dicom_shape, read_dicom
+from imaging.files import DECODE_FAULTS, unreadable
+from imaging.pictures import decode_picture, decode_tiff, exif_orientation, plain_mode
+from imaging.tiff import has_alpha, is_tiff, tiff_pages, tiff_size
+
+# First bytes of a file that tell what it is.
+HEAD = 256
+
+
+class Hints(NamedTuple):
+    """What is wanted of a file.
+
+    Attributes:
+        alpha: keep a picture's alpha as its fourth channel.
+        array: name of the array, where a file holds several.
+    """
+
+    alpha: bool = False
+    array: str = ""
+
+
+class Held(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        array: upright, RGB order, any type of numbers.
+        axes: HW, HWC, NHW or NHWC (N: pages); "" where the file does not say.
+    """
+
+    array: np.ndarray
+    axes: str = ""
+
+
+class Reader(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        suffixes: of files that a folder's listing takes for images, in small letters.
+        knows: whether the first HEAD bytes of a file are of this kind.
+        read: what a file's bytes hold; its name is for messages.
+        shape: shape and axes of the same, from an open file; None: the file is read for it.
+    """
+
+    suffixes: tuple[str, ...]
+    knows: Callable[[bytes], bool]
+    read: Callable[[bytes, str, Hints], Held]
+    shape: Callable[[BinaryIO, str, Hints], tuple[tuple[int, ...], str]] | None = None
+
+
+def reader_of(head: bytes) -> Reader:
+    """The last row that knows a file by its first bytes; that of pictures where none does."""
+    _load_recipe()
+    known = (row for row in reversed(READERS.values()) if row.knows(head))
+    return next(known, READERS["picture"])
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """Suffixes of all rows, each with its dot."""
+    _load_recipe()
+    return tuple(suffix for row in READERS.values() for suffix in row.suffixes)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name can be a picture."""
+    # macOS leaves ._name.png files that hold no picture.
+    return not name.startswith(".") and name.lower().endswith(image_suffixes())
+
+
+# Rows of a recipe, in processes that have not read the configuration.
+_load_recipe = functools.cache(load_recipe)
+
+
+def _read_picture(data: bytes, name: str, hints: Hints) -> Held:
+    pixels = decode_picture(data, name, alpha=hints.alpha)
+    pixels = pixels if hints.alpha else pixels[..., :3] if pixels.ndim == 3 else pixels
+    return Held(pixels, "HWC"[: pixels.ndim])
+
+
+def _picture_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
+    with Image.open(stream) as picture:
+        width, height = picture.size
+        turned = exif_orientation(picture) >= 5
+    return ((width, height) if turned else (height, width)), "HW"
+
+
+def _read_tiff(data: bytes, name: str, hints: Hints) -> Held:
+    try:
+        pages = tiff_pages(io.BytesIO(data))
+    except DECODE_FAULTS as error:
+        raise unreadable(name, error) from error
+    decoded = [decode_tiff(data, name, plain_mode, page=page) for page in pages]
+    if has_alpha(pages[0]) and not hints.alpha:
+        decoded = [pixels[..., :3] for pixels in decoded]
+    if len(pages) == 1:
+        return Held(decoded[0], "HWC"[: decoded[0].ndim])
+    return Held(np.stack(decoded), "NHWC"[: decoded[0].ndim + 1])
+
+
+def _tiff_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
+    pages = tiff_pages(stream)
+    size = tiff_size(pages[0])
+    bands = () if pages[0].samplesperpixel == 1 else (pages[0].samplesperpixel,)
+    if len(pages) == 1:
+        return (*size, *bands), "HWC"[: 2 + len(bands)]
+    return (len(pages), *size, *bands), "NHWC"[: 3 + len(bands)]
+
+
+def _read_array(data: bytes, name: str, hints: Hints) -> Held:
+    array = read_array(data, name, hints.array)
+    # As pictures of one bit have it.
+    return Held(array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array)
+
+
+def _array_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
+    return array_shape(stream, name, hints.array), ""
+
+
+def _read_dicom(data: bytes, name: str, hints: Hints) -> Held:
+    return Held(*read_dicom(data, name))
+
+
+def _dicom_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
+    return dicom_shape(stream, name)
+
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm")
+PICTURE_MAGICS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"GIF8",
+    b"BM",
+    b"RIFF",
+    b"P5",
+    b"P6",
+    b"\0\0\0\x0cjP",
+)
+
+READERS: dict[str, Reader] = {
+    "picture": Reader(
+        PICTURES, lambda head: head.startswith(PICTURE_MAGICS), _read_picture, _picture_shape
+    ),
+    "tiff": Reader((".tif", ".tiff"), is_tiff, _read_tiff, _tiff_shape),
+    "array": Reader(
+        (".npy", ".npz"), lambda head: head.startswith((ARRAY, ARRAYS)), _read_array, _array_shape
+    ),
+    "dicom": Reader((".dcm",), lambda head: head[128:132] == DICOM, _read_dicom, _dicom_shape),
+}
