@@ -14,7 +14,8 @@ from core.flags import load_config
 from frames import frames, rows, scratch
 from harness import Line, Target, gate
 from runs import fitting
-from runs.experiment import prepare_data
+from runs.experiment import run_of
+from runs.prepared import prepare_data
 from training.console import quiet_lightning
 
 
@@ -23,7 +24,6 @@ def run(*, toy: bool) -> list[Line]:
     epochs = 2 if toy else 8
     network, side = ("smp_unet_resnet18", 64) if toy else ("smp_unet_resnet34", 128)
     folder, root = frames(toy=True), scratch("epoch")
-    table = pd.DataFrame(rows(folder))
     config, _ = load_config(
         [
             *("--input", str(folder), "--output", str(root / "output"), "--logs", str(root)),
@@ -31,11 +31,14 @@ def run(*, toy: bool) -> list[Line]:
             *("--epochs", str(epochs), "--train-batch-size", "4", "--run", "bench"),
         ]
     )
+    config.OUTPUT.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows(folder)).to_csv(config.FOLDS_CSV, index=False)
     quiet_lightning()
     clock = build_clock()
     with quiet(clock):
-        cache = prepare_data(config, table)
-        Lightning_trainer.train_fold(config, table, 0, cache=cache)
+        run = run_of(config)
+        cache = prepare_data(run, cache=config.CACHE)
+        Lightning_trainer.train_fold(config, run, 0, cache=cache)
     beside = [(wall - steps) * 1000 for wall, steps in clock.epochs[1:]] or [0.0]
     last = root / "bench" / "fold_0" / "checkpoints" / "last.ckpt"
     line = Line(

@@ -36,7 +36,8 @@ def by_us(config: Any, began: float) -> None:
 
     import Lightning_trainer
     from runs import fitting
-    from runs.experiment import load_folds, prepare_data
+    from runs.experiment import run_of
+    from runs.prepared import prepare_data
 
     def listen(trainer: Any, module: Any) -> None:
         told(began, float(trainer.callback_metrics[f"val_{config.METRIC}"]))
@@ -44,9 +45,9 @@ def by_us(config: Any, began: float) -> None:
     inner = fitting.build_callbacks
     ear = LambdaCallback(on_validation_end=listen)
     fitting.build_callbacks = lambda *words, **how: [ear, *inner(*words, **how)]
-    table = load_folds(config)
-    cache = prepare_data(config, table)
-    Lightning_trainer.train_fold(config, table, config.TRAIN_FOLDS[0], cache=cache)
+    run = run_of(config)
+    cache = prepare_data(run, cache=config.CACHE)
+    Lightning_trainer.train_fold(config, run, config.TRAIN_FOLDS[0], cache=cache)
 
 
 class Material:
@@ -62,17 +63,18 @@ class Material:
         from Lightning_datamodule import SegmentationDataModule, split_rows
         from losses import build_loss
         from model_dispatcher import build_model
-        from runs.experiment import data_spec, load_folds, loader_spec, mask_source
+        from runs.experiment import run_of
 
-        self.config, self.spec = config, data_spec(config)
-        train, val = split_rows(load_folds(config), config.TRAIN_FOLDS[0], holdout=config.HOLDOUT)
+        run = run_of(config)
+        self.config, self.spec = config, run.spec
+        train, val = split_rows(run.table, config.TRAIN_FOLDS[0], holdout=run.holdout)
         self.data = SegmentationDataModule(
             train,
             val,
-            root=config.INPUT,
-            masks=mask_source(config),
+            root=run.input,
+            masks=run.masks,
             spec=self.spec,
-            loader=loader_spec(config),
+            loader=run.loader,
         )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(config.SEED)

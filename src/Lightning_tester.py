@@ -13,8 +13,9 @@ from pathlib import Path
 
 from core.errors import script
 from core.flags import load_config
+from core.knobs import knob_values
 from core.locks import Claim
-from runs.experiment import check_same_folds, load_folds, run_folder
+from runs.fold_table import read_fold_table
 from runs.names import check_names
 from runs.owners import networks, owning
 
@@ -28,25 +29,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     check_names(config, "METRIC", "TTA")
-    table = load_folds(config)
+    read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
 
     from reporting.build import write_page
     from reporting.cases import draw_cases, draw_image
+    from runs.experiment import run_of
+    from runs.identity import check_same_folds
     from runs.scored import score_run, trained_folds
     from training.console import quiet_lightning
 
     quiet_lightning()
+    run = run_of(config)
     if args.image:
-        folder, folds = run_folder(config), trained_folds(config, table)
-        draw_image(config, args.image, [folder.scored_checkpoint(fold) for fold in folds])
+        checkpoints = [run.folder.scored_checkpoint(fold) for fold in trained_folds(run)]
+        draw_image(run, args.image, checkpoints)
         return 0
-    claims = networks(config.LOGS, config.RUN, config.TRAIN_FOLDS, reads=True)
-    with owning("Lightning_tester", [*claims, Claim(config.OUTPUT, config.RUN)]):
-        folds = trained_folds(config, table)
-        check_same_folds(config)
-        ranked = score_run(config, table, folds, worst=args.worst_first)
-        draw_cases(config, ranked, table)
-        write_page(config)
+    claims = networks(run.logs, run.name, run.train_folds, reads=True)
+    with owning("Lightning_tester", [*claims, Claim(run.output, run.name)]):
+        folds = trained_folds(run)
+        check_same_folds(run)
+        draw_cases(run, score_run(run, folds, worst=args.worst_first))
+        write_page(run, knob_values(config))
     return 0
 
 

@@ -15,25 +15,19 @@ from typing import Any
 from core.errors import UserError, reason_of, script
 from core.files import write_json, writing
 from core.flags import load_config
-from core.knobs import knob_values
+from core.knobs import fill, knob_values
 from core.locks import Claim
 from core.processes import end_with_parent
 from runs.audits import check_strict_folds
-from runs.experiment import (
-    chosen_folds,
-    data_spec,
-    drop_run,
-    load_folds,
-    loader_spec,
-    open_run,
-    prepare_data,
-    recipe,
-    run_folder,
-)
+from runs.experiment import identity_of, recipe, run_of
 from runs.fitting import build_trainer
+from runs.fold_table import choose_folds, read_fold_table
+from runs.identity import drop_run, open_run
 from runs.names import check_names
 from runs.owners import networks, owning
-from runs.trial import check_machine, check_network
+from runs.prepared import prepare_data
+from runs.run import Run
+from runs.trial import Machine, check_machine, check_network
 
 STAGE = "Lightning_trainer"
 # Where torchrun, Lightning and Slurm tell a process its rank.
@@ -113,48 +107,42 @@ def is_main_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
-def steps_an_epoch(config: Any, images: int) -> int:
-    """Optimiser steps that one epoch of `images` has at most."""
-    batches = images // (config.TRAIN_BATCH_SIZE * max(1, config.DEVICES))
-    return -(-batches // config.ACCUMULATE_GRAD_BATCHES)
-
-
-def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict[str, Any]:
+def train_fold(config: Any, run: Run, fold: int, *, cache: Any = None) -> dict[str, Any]:
     """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
     import pytorch_lightning as pl
 
     from data.pseudo_masks import PseudoMasks
     from Lightning_datamodule import SegmentationDataModule, split_rows
     from Lightning_module import build_module
-    from runs.experiment import mask_source
     from runs.pseudo import read_pseudo_rows
     from training.finite import check_weights
     from training.recomputation import recompute_blocks
 
-    folder = run_folder(config).fold(fold)
+    folder = run.folder.fold(fold)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     pl.seed_everything(config.SEED + fold, workers=True, verbose=False)
-    train, val = split_rows(table, fold, holdout=config.HOLDOUT)
-    masks = mask_source(config)
+    train, val = split_rows(run.table, fold, holdout=run.holdout)
+    masks, spec = run.masks, run.spec
     if config.PSEUDO:
-        train += read_pseudo_rows(config, fold, limit=round(config.PSEUDO_RATIO * len(train)))
-        masks = PseudoMasks(masks, task=config.TASK, classes=config.CLASSES)
+        limit = round(config.PSEUDO_RATIO * len(train))
+        train += read_pseudo_rows(run, config.PSEUDO, fold, limit=limit)
+        masks = PseudoMasks(masks, task=spec.task, classes=spec.classes)
     data = SegmentationDataModule(
         train,
         val,
-        root=config.INPUT,
+        root=run.input,
         masks=masks,
-        spec=data_spec(config),
-        loader=loader_spec(config),
+        spec=spec,
+        loader=run.loader,
         cache=cache,
     )
     module = build_module(
         config.MODEL_NAME,
-        data_spec(config),
+        spec,
         recipe=recipe(config),
         encoder_weights=None if last.is_file() else config.ENCODER_WEIGHTS,
-        notes={"run": config.RUN, "fold": fold, "config": knob_values(config)},
+        notes={"run": run.name, "fold": fold, "config": knob_values(config)},
     )
     notes = check_resumable(last, module) if last.is_file() else {}
     check_weights(module, f"ENCODER_WEIGHTS={config.ENCODER_WEIGHTS}")
@@ -165,7 +153,9 @@ def train_fold(config: Any, table: Any, fold: int, *, cache: Any = None) -> dict
         write_json(folder / "config.json", knob_values(config))
     mode = "max" if module.metric.higher_is_better else "min"
     trainer = build_trainer(config, folder, mode, layout=notes.get("channels_last"))
-    trainer.log_every_n_steps = max(1, min(10, steps_an_epoch(config, len(train))))
+    batches = len(train) // (config.TRAIN_BATCH_SIZE * max(1, config.DEVICES))
+    steps = -(-batches // config.ACCUMULATE_GRAD_BATCHES)  # of an epoch
+    trainer.log_every_n_steps = max(1, min(10, steps))
     print(
         f"fold {fold}: {len(train)} training and {len(val)} validation images, "
         f"{config.EPOCHS} epochs, {trainer.precision}",
@@ -206,18 +196,18 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
 
 
 def train_folds(
-    config: Any, folds: Sequence[int], table: Any, *, cache: Any = None
+    config: Any, run: Run, folds: Sequence[int], *, cache: Any = None
 ) -> list[dict[str, Any]]:
     """Trains the folds that are not finished; nothing of one fold stays in memory for the next."""
     import torch
 
-    folder, summaries = run_folder(config), []
+    summaries = list[dict[str, Any]]()
     for fold in folds:
-        if folder.finished(fold).is_file():
-            summaries.append(folder.read_finished(fold))
+        if run.folder.finished(fold).is_file():
+            summaries.append(run.folder.read_finished(fold))
             print(f"fold {fold}: finished before, kept")
             continue
-        summaries.append(train_fold(config, table, fold, cache=cache))
+        summaries.append(train_fold(config, run, fold, cache=cache))
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -231,28 +221,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
-    table = load_folds(config)
+    table = read_fold_table(config.FOLDS_CSV)
     check_strict_folds(config)
     check_names(config)
-    folds = chosen_folds(config, table)
+    folds = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
 
     from training.console import quiet_lightning
 
     quiet_lightning()
-    check_machine(config)
-    check_network(config)
+    run = run_of(config)
+    check_machine(fill(Machine, config))
+    check_network(config.MODEL_NAME, run.spec, batch=config.TRAIN_BATCH_SIZE)
     if not is_main_process():  # the first rank owns the run for all of them
         end_with_parent(os.getppid())
-        train_folds(config, folds, table, cache=prepare_data(config, table))
+        train_folds(config, run, folds, cache=prepare_data(run, cache=config.CACHE))
         return 0
-    config.LOGS.mkdir(parents=True, exist_ok=True)
+    run.logs.mkdir(parents=True, exist_ok=True)
     if args.overwrite:
-        whole = [*networks(config.LOGS, config.RUN, None), Claim(config.OUTPUT, config.RUN)]
+        whole = [*networks(run.logs, run.name, None), Claim(run.output, run.name)]
         with owning(STAGE, whole):
-            drop_run(config)
-    with owning(STAGE, networks(config.LOGS, config.RUN, folds)):
-        open_run(config)
-        summaries = train_folds(config, folds, table, cache=prepare_data(config, table))
+            drop_run(run)
+    with owning(STAGE, networks(run.logs, run.name, folds)):
+        open_run(run, identity_of(config))
+        summaries = train_folds(config, run, folds, cache=prepare_data(run, cache=config.CACHE))
     scores = [summary["score"] for summary in summaries]
     spread = f"{min(scores):.4f} to {max(scores):.4f}"
     print(

@@ -104,16 +104,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.pair:
         names = split_names("--pair", args.pair, "two different runs such as a,b", most=2)
 
+        from runs.experiment import run_of
         from runs.pairs import compare_pair
 
-        print(compare_pair(config, names))
+        print(compare_pair(run_of(config), names))
         return 0
     if args.advise:
         names = split_names("--advise", args.advise, "different runs such as a,b,c")
 
+        from runs.experiment import run_of
         from runs.pairs import advise_pair
 
-        print(advise_pair(config, names))
+        print(advise_pair(run_of(config), names))
         return 0
     runs = read_runs(config.LOGS, config.OUTPUT)
     if not len(runs.table):

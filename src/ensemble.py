@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, script
 from core.flags import load_config
 from core.locks import Claim
-from runs.experiment import build_predictor, competition_of
+from runs.experiment import competition_of
 from runs.owners import owning, scored
 from runs.reports import checkpoints_of, read_blend, read_report
 
@@ -81,11 +81,12 @@ def predict_images(
 
     from imaging.levels import write_mask, write_probs
     from postprocessing.rules import decide_by, label_by
+    from runs.experiment import run_of
     from submissions.answer_format import Prediction
 
     gated = any(rule.gate or rule.gate_scale for rule in how.rules)
-    predictor = build_predictor(
-        config, checkpoints, views=how.views, weights=how.weights, kind=how.kind, gates=gated
+    predictor = run_of(config).predictor(
+        checkpoints, views=how.views, weights=how.weights, kind=how.kind, gates=gated
     )
     if gated and not predictor.gates:
         raise UserError(
@@ -156,9 +157,9 @@ def write_submission(
     return assemble(folder / "submission.csv", plan, parts, form)
 
 
-def networks_line(config: Any, report: "Report") -> str:
+def networks_line(report: "Report", wanted: Sequence[int] | None) -> str:
     """Which networks of a run predict, with what they scored on the images of their fold."""
-    wanted, told = config.TRAIN_FOLDS, []
+    told = []
     for fold in report.folds:
         if wanted is None or fold.fold in wanted:
             score = fold.scores.get(report.metric)
@@ -194,7 +195,8 @@ def predict_runs(config: Any, runs: Sequence[str], index: int, count: int) -> No
     folder = config.OUTPUT / "+".join(runs)
     blended = read_blend(folder, reports)
     blend = blended.blend if blended else None
-    checkpoints = [checkpoints_of(config, report) for report in reports]
+    wanted = config.TRAIN_FOLDS
+    checkpoints = [checkpoints_of(report, config.LOGS, wanted) for report in reports]
     competition = competition_of(config)
     plan = read_plan(competition)
     found = find_test_images(competition)
@@ -223,7 +225,7 @@ def predict_runs(config: Any, runs: Sequence[str], index: int, count: int) -> No
     key = fingerprint(decided, vars(form), states, asked, config.TEST_CSV)
     mine = plan.images[index::count]
     for report in reports:
-        print(f"run {report.run}: {networks_line(config, report)}")
+        print(f"run {report.run}: {networks_line(report, config.TRAIN_FOLDS)}")
     with PartFile(part_path(folder, index, count), key, images) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         if todo:

@@ -79,9 +79,15 @@ VERBS = {"infer": add_infer, "train": add_train, "check": add_check, "run": add_
 def work(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Runs the verb."""
     if args.verb == "run":
-        from kernel_build.rehearsal import rehearse, rehearse_train
+        from kernel_build.rehearsal import Asked, rehearse, rehearse_train
+        from runs.experiment import competition_of
 
-        (rehearse_train if args.train else rehearse)(config, args, folder)
+        if args.train:
+            rehearse_train(folder, config.INPUT, gpu=args.demand_gpu)
+        else:
+            asked = Asked(**{name: getattr(args, name) for name in Asked._fields})
+            competition = competition_of(config)
+            rehearse(folder, competition, asked, output=config.OUTPUT, logs=config.LOGS)
         return
     if args.verb == "infer":
         from kernel_build.infer import build_infer

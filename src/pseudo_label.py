@@ -19,9 +19,10 @@ from core.errors import UserError, script
 from core.files import write_json, writing
 from core.flags import load_config, number
 from core.locks import Claim
-from runs.experiment import build_predictor, check_same_folds, load_folds
+from runs.fold_table import read_fold_table
 from runs.owners import owning, scored
 from runs.reports import Report, checkpoints_of, read_report
+from runs.run import Run
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def sure_pixels(probs: "Tensor", task: str) -> "Tensor":
 
 
 def label_fold(
-    config: Any,
+    run: Run,
     images: list[tuple[str, Path]],
     checkpoint: Path,
     folder: Path,
@@ -55,7 +56,7 @@ def label_fold(
     from postprocessing.rules import Rule, decide_by
 
     task = report.spec.task
-    predictor = build_predictor(config, [[checkpoint]], views=[report.tta])
+    predictor = run.predictor([[checkpoint]], views=[report.tta])
     # Tuned rules were chosen on all folds, this student's validation images among them.
     rules = [Rule(report.threshold)] * report.spec.classes
     paths, rows = dict(images), []
@@ -68,7 +69,7 @@ def label_fold(
         if task == "multiclass":
             mask[~sure.numpy()] = IGNORE
         write_mask(folder / f"{img}.png", mask)
-        image = Path(os.path.relpath(paths[img], config.INPUT)).as_posix()
+        image = Path(os.path.relpath(paths[img], run.input)).as_posix()
         rows.append({"img": img, "image": image, "confident": round(share, 4)})
     return rows
 
@@ -85,27 +86,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def label(config: Any, args: argparse.Namespace) -> None:
     """Writes the masks of every fold's network, and pseudo.csv last."""
-    table = load_folds(config)
+    read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
     report = read_report(config.OUTPUT, config.RUN)
-    check_same_folds(config)
 
     import pandas as pd
 
     from competition.listings import find_test_images
-    from runs.experiment import competition_of
+    from runs.experiment import run_of
+    from runs.identity import check_same_folds
     from runs.pseudo import pseudo_key
 
-    images = find_test_images(competition_of(config), args.images)
-    known = sorted(images.keys() & set(table["img"]))
+    run = run_of(config)
+    check_same_folds(run)
+    images = find_test_images(run.competition, args.images)
+    known = sorted(images.keys() & set(run.table["img"]))
     if known:
         raise UserError(f"{len(known)} images have true masks ({known[0]}...): name other --images")
-    folder, tables = config.RUN_OUTPUT / "pseudo", []
+    folder, tables = run.results / "pseudo", []
     shutil.rmtree(folder, ignore_errors=True)
-    for checkpoint in checkpoints_of(config, report):
-        teacher = checkpoint.relative_to(config.LOGS).as_posix()
+    for checkpoint in checkpoints_of(report, run.logs, run.train_folds):
+        teacher = checkpoint.relative_to(run.logs).as_posix()
         fold = next(one.fold for one in report.folds if one.checkpoint == teacher)
         rows = label_fold(
-            config,
+            run,
             list(images.items()),
             checkpoint,
             folder / f"fold_{fold}",
@@ -118,10 +121,10 @@ def label(config: Any, args: argparse.Namespace) -> None:
         tables.append(pd.DataFrame(rows).assign(fold=fold, teacher=teacher))
     with writing(folder / "pseudo.csv") as part:
         pd.concat(tables).to_csv(part, index=False)
-    write_json(folder / "pseudo.json", pseudo_key(config))
+    write_json(folder / "pseudo.json", pseudo_key(run))
     print(
         f"pseudo-labels of {len(tables)} teachers: {folder}. Next: src/Lightning_trainer.py "
-        f"--run {config.RUN}_pseudo --pseudo {config.RUN}"
+        f"--run {run.name}_pseudo --pseudo {run.name}"
     )
 
 

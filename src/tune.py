@@ -18,8 +18,9 @@ from typing import Any
 
 from core.errors import script
 from core.flags import load_config, number
+from core.knobs import knob_values
 from core.locks import Claim
-from runs.experiment import load_folds
+from runs.fold_table import read_fold_table
 from runs.names import check_names
 from runs.owners import networks, owning, scored
 
@@ -63,38 +64,38 @@ def claims_of(config: Any, args: argparse.Namespace) -> list[Claim]:
 def tune(config: Any, args: argparse.Namespace) -> None:
     """Runs the verb."""
     from reporting.build import write_page
+    from runs.experiment import run_of
 
+    run = run_of(config)
     if args.verb == "rules":
         from tuning.rules import tune_rules
 
-        tune_rules(config, dry_run=args.dry_run)
+        tune_rules(run, dry_run=args.dry_run)
         if not args.dry_run:
-            write_page(config)
+            write_page(run, knob_values(config))
     elif args.verb == "tta":
         from tuning.views import choose_views
 
-        choose_views(config, limit=args.limit)
+        choose_views(run, limit=args.limit)
     elif args.verb == "blend":
         from tuning.weights import blend_runs
 
-        blend_runs(config, args.runs)
+        blend_runs(run, args.runs)
     else:
         from reporting.cases import draw_cases
         from runs.scored import score_run, trained_folds
         from tuning.soups import take_soup
 
-        if take_soup(config):
-            table = load_folds(config)
-            draw_cases(config, score_run(config, table, trained_folds(config, table)), table)
-            write_page(config)
+        if take_soup(run):
+            draw_cases(run, score_run(run, trained_folds(run)))
+            write_page(run, knob_values(config))
 
 
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, verbs=VERBS, verb="rules", description=__doc__)
-
     check_names(config, "METRIC")
-    load_folds(config)
+    read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
 
     from training.console import quiet_lightning
 

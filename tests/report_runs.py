@@ -15,8 +15,10 @@ import torch
 from competition.mask_source import MaskSource
 from core.errors import script
 from core.flags import load_config
+from core.knobs import knob_values
 from reporting.build import write_page
-from runs import experiment
+from runs.experiment import run_of
+from runs.run import Run
 from runs.scored import build_scorer, write_report
 
 TASKS = {"binary": 1, "multiclass": 3, "multilabel": 2}
@@ -29,7 +31,7 @@ VOID = 255
 def write(argv: Sequence[str]) -> int:
     """Writes the page of a run, as Lightning_tester.py and tune.py do."""
     config, _ = load_config(argv)
-    write_page(config)
+    write_page(run_of(config), knob_values(config))
     return 0
 
 
@@ -114,29 +116,28 @@ def fake_run(root: Path, task: str, monkeypatch: pytest.MonkeyPatch, *more: str)
         *("--class-names", names, "--epochs", "3", "--model-name", "tiny"),
         *("--metric", "miou" if task == "multiclass" else "dice", *more),
     ]
-    masks = Truth(truth)
-    monkeypatch.setattr(experiment, "mask_source", lambda config: masks)
+    monkeypatch.setattr(Run, "masks", Truth(truth))
     config, _ = load_config(flags)
-    records = [fold_record(config, masks, table, fold, levels) for fold in (0, 1)]
-    scorer = build_scorer(config, masks)
+    run = run_of(config)
+    records = [fold_record(run, fold, levels) for fold in (0, 1)]
+    scorer = build_scorer(run)
     scorer.pool(records)
-    write_report(config, scorer, records, holdout={}, worst=False)
+    write_report(run, scorer, records, holdout={}, worst=False)
     for fold in (0, 1):
-        write_logs(root / "logs" / "baseline" / f"fold_{fold}", fold, config.METRIC)
+        write_logs(root / "logs" / "baseline" / f"fold_{fold}", fold, run.metric)
     return Fake(flags, root / "output" / "baseline", root / "logs", truth, levels)
 
 
-def fold_record(config: Any, masks: Any, table: Any, fold: int, levels: Any) -> dict[str, Any]:
-    scorer = build_scorer(config, masks)
-    rows = table[table["kfold"] == fold].to_dict("records")
+def fold_record(run: Run, fold: int, levels: Any) -> dict[str, Any]:
+    scorer = build_scorer(run)
+    rows = run.table[run.table["kfold"] == fold].to_dict("records")
     for row in rows:
         scorer.add(row, torch.from_numpy(levels[row["img"]]) / 255, fold=fold)
-    spec = {"task": config.TASK, "classes": config.CLASSES, "class_names": config.CLASS_NAMES}
     return {
         "fold": fold,
         "checkpoint": f"baseline/fold_{fold}/checkpoints/best.ckpt",
         "images": len(rows),
-        "spec": spec,
+        "spec": run.spec.to_dict(),
         "recipe": {},
         "scores": scorer.scores(),
         **scorer.record(),

@@ -84,13 +84,12 @@ def test_climbing_among_alike_runs_is_refused(competition) -> None:
 def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
     """Against a twin that adds run after run by plain loops over whole images."""
     from core.flags import load_config
-    from runs.experiment import load_folds, mask_source
+    from runs.experiment import run_of
 
     for seed, noise in enumerate((0.5, 0.6, 0.8, 1.0)):
         write_scored(competition, "abcd"[seed], noise, 30 + seed)
     config, _ = load_config(competition.flags())
-    table, masks = load_folds(config), mask_source(config)
-    runs = [open_oof(config, table, name, masks)[0] for name in "abcd"]
+    runs = [open_oof(run_of(config), name)[0] for name in "abcd"]
     whole, rules = WholeScore("dice", task="binary", classes=1), [Rule(0.5)]
     blocks = np.array(runs[0].folds)
     got = climb_bags(runs, rules, whole, blocks)
@@ -120,11 +119,11 @@ def test_climbing_is_greedy_on_the_other_blocks(competition) -> None:
 
 def test_pixels_are_thinned_to_the_budget(competition) -> None:
     from core.flags import load_config
-    from runs.experiment import load_folds, mask_source
+    from runs.experiment import run_of
 
     write_scored(competition, "a", 0.4, 40)
     config, _ = load_config(competition.flags())
-    images, _ = open_oof(config, load_folds(config), "a", mask_source(config))
+    images, _ = open_oof(run_of(config), "a")
     (small,) = thin([images], budget=12 * 64 * 80 // 8)
     assert small.levels(3).shape == (1, 22, 27)
     assert np.array_equal(small.levels(3), images.levels(3)[:, ::3, ::3])

@@ -144,10 +144,10 @@ def write_scored(competition, name: str, noise: float, seed: int) -> None:
     """A run's out-of-fold files: the truth, blurred by noise that flips some pixels."""
     from core.flags import load_config
     from imaging.levels import write_probs
-    from runs.experiment import mask_source
+    from runs.experiment import run_of
 
     config, _ = load_config(competition.flags("--run", name))
-    masks, rng = mask_source(config), np.random.default_rng(seed)
+    masks, rng = run_of(config).masks, np.random.default_rng(seed)
     folder = config.RUN_OUTPUT / "oof"
     folder.mkdir(parents=True)
     rows = []

@@ -16,7 +16,7 @@ from core.flags import load_config
 from core.gates import id_problem, is_whole_number
 from imaging.rle import rle_areas, rle_decode
 from Lightning_datamodule import LoaderSpec, build_loader
-from runs.experiment import load_folds
+from runs.fold_table import read_fold_table
 from training.checkpoints import write_checkpoint
 
 
@@ -80,7 +80,7 @@ def test_a_fold_table_by_hand(competition: Competition, column: str, value: str,
     table.to_csv(path, index=False)
     config, _ = load_config(competition.flags())
     with pytest.raises(UserError, match=told):
-        load_folds(config)
+        read_fold_table(config.FOLDS_CSV)
 
 
 def test_one_image_in_two_folds_is_a_leak(competition: Competition) -> None:
@@ -90,7 +90,7 @@ def test_one_image_in_two_folds_is_a_leak(competition: Competition) -> None:
     table.to_csv(path, index=False)
     config, _ = load_config(competition.flags())
     with pytest.raises(UserError, match="stands in two rows"):
-        load_folds(config)
+        read_fold_table(config.FOLDS_CSV)
 
 
 # ---------------------------------------------------------------- recipes and variables

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from core.errors import script
 from core.flags import load_config
@@ -15,22 +14,36 @@ from runs.reports import checkpoints_of, read_blend, read_report
 
 
 def export_runs(
-    config: Any, runs: Sequence[str], folder: Path, *, half: bool = False
+    runs: Sequence[str],
+    folder: Path,
+    *,
+    output: Path,
+    logs: Path,
+    folds: Sequence[int] | None,
+    half: bool = False,
 ) -> dict[str, str]:
     """Writes weights and reports of runs; returns the file of each run's report.
 
     What tune.py decided for the runs together is one more report, named a+b.
+
+    Args:
+        runs: their names.
+        folder: of the bundle.
+        output, logs: folders of all runs.
+        folds: whose networks travel; None: all.
+        half: weights in half precision.
     """
-    reports = {}
-    for run in runs:
-        report = read_report(config.OUTPUT, run)
-        reports[run] = export_run(report, checkpoints_of(config, report), folder, half=half)
+    files = {}
+    reports = {run: read_report(output, run) for run in runs}
+    for run, report in reports.items():
+        paths = checkpoints_of(report, logs, folds)
+        files[run] = export_run(report, paths, folder, half=half)
     both = "+".join(runs)
-    blended = read_blend(config.OUTPUT / both, [read_report(config.OUTPUT, run) for run in runs])
+    blended = read_blend(output / both, list(reports.values()))
     if blended:
-        reports[both] = f"{safe_name(both)}.blend.json"
-        blended.write(folder / reports[both])
-    return reports
+        files[both] = f"{safe_name(both)}.blend.json"
+        blended.write(folder / files[both])
+    return files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     args.target.mkdir(parents=True)
-    reports = export_runs(config, [config.RUN], args.target)
+    where = {"output": config.OUTPUT, "logs": config.LOGS, "folds": config.TRAIN_FOLDS}
+    reports = export_runs([config.RUN], args.target, **where)
     # Packed from what is installed: the mounted wheel may be a folder by now.
     add_wheels(missing_distributions(SRC, import_closure(SRC, INFER_ROOTS)), args.target, None)
     bundle_id = write_manifest(args.target, kind="infer", reports=reports)

@@ -26,27 +26,35 @@ from kernel_side.mount import Job
 from runs.experiment import competition_of
 
 
-def build_bundle(
-    config: Any, runs: Sequence[str], folder: Path, *, half: bool, wheels: Path | None
-) -> str:
-    """Writes weights, reports, wheels and manifest of runs; returns the bundle's id."""
+def build_bundle(runs: Sequence[str], folder: Path, *, wheels: Path | None, **how: Any) -> str:
+    """Writes weights, reports, wheels and manifest of runs; returns the bundle's id.
+
+    `how` as `export_runs` takes it.
+    """
     folder.mkdir(parents=True)
-    reports = export_runs(config, runs, folder, half=half)
+    reports = export_runs(runs, folder, **how)
     add_wheels(missing_distributions(SRC, import_closure(SRC, INFER_ROOTS)), folder, wheels)
     return write_manifest(folder, kind="infer", reports=reports)
 
 
 def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Writes the bundle, the notebook and COMMANDS.md of an inference kernel."""
-    owner, title, dataset = names_of(config, args, "inference")
-    runs = runs_of(config, args)
+    runs = runs_of(args, config.RUN)
+    owner, title, dataset = names_of(args, runs, config.COMPETITION, "inference")
     knobs, sample = travelling_knobs(config), sample_of(competition_of(config))
     source, bundle_id = args.from_kernel, ""
     shutil.rmtree(folder, ignore_errors=True)
     if not source:
         source = f"{owner}/{slugify(dataset)}"
-        half = args.weights == "fp16"
-        bundle_id = build_bundle(config, runs, folder / "bundle", half=half, wheels=args.wheels)
+        bundle_id = build_bundle(
+            runs,
+            folder / "bundle",
+            wheels=args.wheels,
+            output=config.OUTPUT,
+            logs=config.LOGS,
+            folds=config.TRAIN_FOLDS,
+            half=args.weights == "fp16",
+        )
         write_dataset_metadata(folder / "bundle", name=source, title=dataset)
     job = Job(
         competition=config.COMPETITION,

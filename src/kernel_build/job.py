@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +53,20 @@ def travelling_knobs(config: Any) -> list[str]:
     return flags
 
 
-def runs_of(config: Any, args: argparse.Namespace) -> list[str]:
+def runs_of(args: argparse.Namespace, run: str) -> list[str]:
     """The runs of --runs, or RUN."""
-    return [name for name in args.runs.split(",") if name] or [config.RUN]
+    return [name for name in args.runs.split(",") if name] or [run]
 
 
-def kernel_folder(config: Any, args: argparse.Namespace) -> Path:
+def kernel_folder(output: Path, runs: Sequence[str], args: argparse.Namespace) -> Path:
     """Where the kernel of these runs is: output/<runs>/kernel/."""
     training = args.verb == "train" or getattr(args, "train", False)
-    kind = "train_kernel" if training else "kernel"
-    return config.OUTPUT / "+".join(runs_of(config, args)) / kind
+    return output / "+".join(runs) / ("train_kernel" if training else "kernel")
 
 
-def names_of(config: Any, args: argparse.Namespace, kind: str) -> tuple[str, str, str]:
+def names_of(
+    args: argparse.Namespace, runs: Sequence[str], competition: str, kind: str
+) -> tuple[str, str, str]:
     """(owner, kernel title, data set title).
 
     Raises:
@@ -73,9 +75,9 @@ def names_of(config: Any, args: argparse.Namespace, kind: str) -> tuple[str, str
     owner = args.owner or os.environ.get("KAGGLE_USERNAME", "")
     if not owner:
         raise UserError("--owner: need your Kaggle user name")
-    if not config.COMPETITION:
+    if not competition:
         raise UserError("COMPETITION: need the slug of kaggle.com/competitions/<slug>")
-    title = args.title or f"{'+'.join(runs_of(config, args))} {kind}".replace("_", " ")
+    title = args.title or f"{'+'.join(runs)} {kind}".replace("_", " ")
     return owner, title, args.dataset_title or f"{title} bundle"
 
 

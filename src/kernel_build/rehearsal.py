@@ -1,6 +1,5 @@
 """Rehearsals of an inference kernel, each compared byte for byte with ensemble.py."""
 
-import argparse
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from competition.spec import Competition
 from core.errors import UserError, raise_all
 from core.files import writing_folder
 from core.knobs import SRC
@@ -21,7 +21,6 @@ from kernel_build.hidden import write_hidden
 from kernel_build.image import import_closure, missing_distributions
 from kernel_build.notebook import METADATA, NOTEBOOK, TRAIN_FOLDER
 from kernel_build.runner import namespaces, run_notebook, write_html
-from runs.experiment import competition_of
 
 JOB = "job.json"
 # Memory of Kaggle's machines with two T4, GB.
@@ -208,18 +207,22 @@ def forecast(
     )
 
 
-def rehearse_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
-    """Runs a train kernel once and prints what it said.
+def rehearse_train(folder: Path, data: Path, *, gpu: bool) -> None:
+    """Runs a train kernel once on the files of `data` and prints what it said.
 
     Its /kaggle/working stays, for --resume and --from-kernel.
+
+    Args:
+        folder: of the kernel.
+        data: what Kaggle would mount, INPUT.
+        gpu: on this machine's GPU, or not at all.
 
     Raises:
         UserError: the notebook fails.
     """
-    variables = {} if args.demand_gpu else {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory(prefix="rehearsal_") as name:
         root = Path(name)
-        working = play(folder, config.INPUT, Rehearsal(), root, variables=variables)
+        working = play(folder, data, Rehearsal(), root, variables=_machine(gpu))
         left = folder / "working"
         with writing_folder(left) as part:
             shutil.copytree(working, part, dirs_exist_ok=True)
@@ -228,8 +231,26 @@ def rehearse_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     print("".join("".join(o.get("text", "")) for o in outputs if "text" in o).strip())
 
 
-def rehearse(config: Any, args: argparse.Namespace, folder: Path) -> None:
+class Asked(NamedTuple):
+    """What the flags of `kernel.py run` ask for, each explained there."""
+
+    hidden: int
+    forecast: int
+    gpu_factor: float
+    matrix: bool
+    demand_gpu: bool
+
+
+def rehearse(
+    folder: Path, competition: Competition, asked: Asked, *, output: Path, logs: Path
+) -> None:
     """Runs the kernel in its ways and prints a line each, then the forecast.
+
+    Args:
+        folder: of the kernel.
+        competition: whose files are mounted.
+        asked: the flags.
+        output, logs: folders of all runs, for what ensemble.py gives.
 
     Raises:
         UserError: a rehearsal fails or differs from ensemble.py.
@@ -243,23 +264,23 @@ def rehearse(config: Any, args: argparse.Namespace, folder: Path) -> None:
     )
     if not namespaces():
         print("no namespaces on this machine: KAGGLE_ROOT stands for /kaggle, mounts are writable")
-    variables = {} if args.demand_gpu else {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-    left = left_by_training(folder)
-    trained_there = not (folder / "bundle").is_dir()
-    output = left / "output" if trained_there else config.OUTPUT
-    logs = left / "lightning_logs" if trained_there else config.LOGS
+    if not (folder / "bundle").is_dir():  # trained there
+        left = left_by_training(folder)
+        output, logs = left / "output", left / "lightning_logs"
     costs = []
     with tempfile.TemporaryDirectory(prefix="rehearsal_") as name:
         scratch = Path(name)
-        inputs = {False: config.INPUT, True: scratch / "hidden"}
-        write_hidden(competition_of(config), inputs[True], args.hidden)
+        inputs = {False: competition.input, True: scratch / "hidden"}
+        write_hidden(competition, inputs[True], asked.hidden)
         expected = {
             hidden: reference(job, path, scratch / f"reference_{hidden}", output=output, logs=logs)
             for hidden, path in inputs.items()
         }
-        for at, way in enumerate(MATRIX if args.matrix else USUAL):
+        for at, way in enumerate(MATRIX if asked.matrix else USUAL):
             root = scratch / f"root_{at}"
-            working = play(folder, inputs[way.hidden], way, root, variables=variables)
+            working = play(
+                folder, inputs[way.hidden], way, root, variables=_machine(asked.demand_gpu)
+            )
             exact = job["weights"] != "fp16"
             word = compare(working / "submission.csv", expected[way.hidden], exact=exact)
             cost = json.loads((working / "costs.json").read_text())
@@ -273,5 +294,10 @@ def rehearse(config: Any, args: argparse.Namespace, folder: Path) -> None:
             if not at:
                 write_html(working)
             shutil.rmtree(root)
-    images = args.forecast or args.hidden
-    print(forecast(costs, images=images, factor=args.gpu_factor, hours=job["hours"]))
+    images = asked.forecast or asked.hidden
+    print(forecast(costs, images=images, factor=asked.gpu_factor, hours=job["hours"]))
+
+
+def _machine(gpu: bool) -> dict[str, str]:
+    """Variables of a rehearsal: on the CPU, unless the GPU is demanded."""
+    return {} if gpu else {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": ""}

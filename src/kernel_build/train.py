@@ -19,7 +19,7 @@ from kernel_build.notebook import CPU, Kernel, build_cells, slugify, write_noteb
 from kernel_build.push import write_commands
 from kernel_side.mount import Job
 from runs import audits
-from runs.experiment import chosen_folds, load_folds
+from runs.fold_table import choose_folds, read_fold_table
 
 ROOTS = (
     *("Lightning_trainer", "Lightning_tester", "ensemble"),
@@ -72,12 +72,11 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     Raises:
         UserError: no folds, or several runs.
     """
-    owner, title, dataset = names_of(config, args, "training")
-    runs = runs_of(config, args)
+    runs = runs_of(args, config.RUN)
+    owner, title, dataset = names_of(args, runs, config.COMPETITION, "training")
     if len(runs) > 1:
         raise UserError(f"train makes one kernel a run, got {', '.join(runs)}: choose one")
-    if not config.FOLDS_CSV.is_file():
-        raise UserError(f"no folds in {config.FOLDS_CSV}. Make them first: python src/folds.py")
+    table = read_fold_table(config.FOLDS_CSV)
     audits.check_strict_folds(config)
     # What an earlier rehearsal left in working/ stays: --resume goes on from it.
     for name in ("bundle", "notebook"):
@@ -104,7 +103,7 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
         gpus=0 if args.machine == CPU else 2,
         hours=args.hours,
         knobs=tuple(knobs),
-        folds=tuple(chosen_folds(config, load_folds(config))),
+        folds=tuple(choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)),
         earlier=f"{owner}/{slugify(title)}",
     )
     kernel = Kernel(

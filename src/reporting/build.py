@@ -1,6 +1,6 @@
 """The page of a run, section by section; what cannot be read is said in its place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from reporting.scores import (
     tuning_section,
 )
 from reporting.setup import config_section, time_section
+from runs.run import Run
 from scoring.class_scores import score_classes, write_classes
 
 SECTIONS: dict[str, tuple[str, Callable[[ReportRun], Section | None]]] = {
@@ -80,33 +81,37 @@ def _folds(count: int) -> str:
     return f"{count} folds" if count > 1 else "one fold" if count else ""
 
 
-def write_page(config: Any) -> Path:
-    """Writes report.html and classes.csv of the run; returns the page.
+def write_page(configured: Run, knobs: Mapping[str, Any]) -> Path:
+    """Writes report.html and classes.csv of a run; returns the page.
+
+    Args:
+        configured: the run, as it is configured.
+        knobs: every knob with its value now.
 
     Raises:
         UserError: the run is not scored, or is of another task than the configuration.
     """
-    run = ReportRun(config)
+    run = ReportRun(configured, knobs)
     facts = [run.task, f"{run.classes} classes" if run.classes > 1 else ""]
-    facts += [run.config.MODEL_NAME, f"views {', '.join(tta)}" if (tta := _tta(run)) else ""]
+    facts += [str(knobs["MODEL_NAME"]), f"views {', '.join(tta)}" if (tta := _tta(run)) else ""]
     try:
         tiles = page_tiles(run)
     except BROKEN:
         tiles = [(run.metric, number(run.report.score), "")]
     page = render_page(
         [section for key in SECTIONS if (section := build_section(run, key))],
-        title=config.RUN,
+        title=configured.name,
         subtitle=", ".join(fact for fact in facts if fact),
         tiles=tiles,
         footer="Scores are out of fold: each image is predicted by a network that never saw it. "
         "Made by src/Lightning_tester.py and src/tune.py.",
     )
-    path: Path = config.RUN_OUTPUT / "report.html"
+    path = configured.results / "report.html"
     with writing(path) as part:
         part.write_text(page, encoding="utf-8")
     try:
         table = score_classes(run.counts.counts.sum(0), run.names)
-        write_classes(config.RUN_OUTPUT / "classes.csv", table, task=run.task)
+        write_classes(configured.results / "classes.csv", table, task=run.task)
     except UserError as error:
         print(f"no classes.csv: {error}")
     return path

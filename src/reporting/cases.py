@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 
 from imaging.drawings import (
@@ -21,8 +22,10 @@ from imaging.drawings import (
 )
 from imaging.images import read_image
 from imaging.levels import read_probs
+from imaging.mask_files import mask_to_instances
+from Lightning_datamodule import rows_in
 from postprocessing.rules import Rule, decide_by, label_levels
-from runs.experiment import mask_source
+from runs.run import Run
 
 SIDE, PANEL = 560, 420
 # Small images are enlarged, but not until their pixels are all that is seen.
@@ -33,59 +36,56 @@ QUALITIES = (80, 60, 40, 20)
 
 
 def read_case(
-    config: Any, row: Mapping[str, Any], masks: Any, rules: Sequence[Rule]
+    run: Run, row: Mapping[str, Any], rules: Sequence[Rule]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(image uint8 (H, W, 3), truth, decided mask) of an image with a stored prediction.
 
     Both masks are int32 (H, W) objects for a run with INSTANCES=border.
 
     Args:
-        config: the configuration.
+        run: that is scored.
         row: of train_folds.csv.
-        masks: the truth.
         rules: of the decision, one a class.
     """
-    from runs.experiment import data_spec
-
-    spec = data_spec(config)
-    image = read_image(config.INPUT / row["image"], **spec.pixels)
+    spec = run.spec
+    image = read_image(run.input / row["image"], **spec.pixels)
     size = (image.shape[0], image.shape[1])
-    levels = read_probs(config.RUN_OUTPUT / "oof" / f"{row['img']}.png", spec.outputs)
+    levels = read_probs(run.results / "oof" / f"{row['img']}.png", spec.outputs)
     if spec.border:
-        objects = masks.objects(row, size)
+        objects = run.masks.objects(row, size)
+        if objects is None:
+            objects = mask_to_instances(run.masks.read(row, size))
         return to_rgb(image), objects, label_levels(levels, rules[0])
     mask = decide_by(rules, torch.from_numpy(levels) / 255, task=spec.task)
-    return to_rgb(image), masks.read(row, size), mask
+    return to_rgb(image), run.masks.read(row, size), mask
 
 
-def draw_cases(config: Any, ranked: Any, table: Any, count: int = 8) -> Path:
+def draw_cases(run: Run, ranked: pd.DataFrame, count: int = 8) -> Path:
     """cases.png: the worst images, then the best, truth in blue and prediction in orange."""
-    masks, count = mask_source(config), min(count, len(ranked))
+    count = min(count, len(ranked))
     cases = ranked.head(count).to_dict("records") + ranked.tail(count)[::-1].to_dict("records")
-    rows = {row["img"]: row for row in table.to_dict("records")}
-    rules = [Rule(config.THRESHOLD, split=config.INSTANCES == "border")] * config.CLASSES
+    rows = {row["img"]: row for row in rows_in(run.table)}
     tiles = []
     for case in cases:
-        image, truth, mask = read_case(config, rows[case["img"]], masks, rules)
+        image, truth, mask = read_case(run, rows[case["img"]], run.plain_rules)
         drawn = draw_contours(draw_contours(image, truth, TRUTH), mask, PREDICTION)
-        score = float(case[config.METRIC] or 0)
+        score = float(case[run.metric] or 0)
         tiles.append(tile(drawn, f"{score:.3f} {case['img']}"))
-    path = config.RUN_OUTPUT / "cases.png"
+    path = run.results / "cases.png"
     write_sheet(path, tiles)
     return path
 
 
-def draw_image(config: Any, path: Path, checkpoints: Sequence[Path]) -> Path:
+def draw_image(run: Run, path: Path, checkpoints: Sequence[Path]) -> Path:
     """The mean prediction of networks over one picture; returns the file written."""
     from metrics import decide
-    from runs.experiment import build_predictor
 
-    predictor = build_predictor(config, [checkpoints], views=[config.TTA])
+    predictor = run.predictor([checkpoints], views=[run.tta])
     ((_, _, probs),) = predictor.images([(path.stem, path)])
     spec = predictor.spec
-    mask = decide(probs[None, : spec.classes], task=spec.task, threshold=config.THRESHOLD)[0]
+    mask = decide(probs[None, : spec.classes], task=spec.task, threshold=run.threshold)[0]
     image = read_image(path, **spec.pixels)
-    target = config.RUN_OUTPUT / f"overlay_{path.stem}.png"
+    target = run.results / f"overlay_{path.stem}.png"
     drawn = draw_contours(to_rgb(image), mask.to(torch.uint8).cpu().numpy(), PREDICTION)
     write_picture(target, drawn)
     share = float((mask > 0).float().mean())

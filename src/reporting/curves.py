@@ -10,7 +10,6 @@ import torch
 from reporting.blocks import Cell, Figure, Section, Table, number
 from reporting.charts import Axis, Series, draw_chart, draw_strips, fit_axis
 from reporting.run import ReportRun
-from runs.experiment import run_folder
 from scoring.objective import build_objective, count_values
 from scoring.sweeps import THRESHOLDS
 
@@ -28,7 +27,7 @@ def curves_section(run: ReportRun) -> Section:
     """Loss and score of every fold by epoch, from metrics.csv."""
     found, notes = {}, []
     for fold in _fold_numbers(run):
-        path = run_folder(run.config).fold(fold) / "metrics.csv"
+        path = run.configured.folder.fold(fold) / "metrics.csv"
         try:
             found[fold] = read_curves(path, run.metric)
         except (OSError, ValueError, KeyError, TypeError) as error:

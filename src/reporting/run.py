@@ -1,5 +1,6 @@
 """What a report knows of a run: its files, read when they are needed, and what they lack."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +10,7 @@ from core.errors import UserError
 from postprocessing.rules import Rule
 from runs.predictions import open_oof
 from runs.reports import check_same_task, read_report
+from runs.run import Run
 from scoring.oof import OofImages
 from scoring.oof_counts import OofCounts, count_oof
 
@@ -17,19 +19,20 @@ class ReportRun:
     """A scored run.
 
     Args:
-        config: the configuration, with RUN.
+        run: as it is configured.
+        knobs: every knob with its value now.
 
     Raises:
         UserError: the run is not scored, or is of another task than the configuration.
     """
 
-    def __init__(self, config: Any):
-        self.config = config
-        self.report = read_report(config.OUTPUT, config.RUN)
+    def __init__(self, run: Run, knobs: Mapping[str, Any]):
+        self.configured, self.knobs = run, knobs
+        self.report = read_report(run.output, run.name)
         spec = self.report.spec
         self.task, self.classes, self.metric = spec.task, spec.classes, self.report.metric
-        check_same_task(config, spec)
-        names = spec.class_names or config.CLASS_NAMES
+        check_same_task(run, spec)
+        names = spec.class_names or run.spec.class_names
         plain = ["foreground"] if self.classes == 1 else [f"class {k}" for k in range(self.classes)]
         self.names = list(names) or plain
 
@@ -44,23 +47,9 @@ class ReportRun:
         return bool(self.report.rules)
 
     @cached_property
-    def masks(self) -> Any:
-        """The truth."""
-        from runs.experiment import mask_source
-
-        return mask_source(self.config)
-
-    @cached_property
-    def table(self) -> Any:
-        """The table of folds."""
-        from runs.experiment import load_folds
-
-        return load_folds(self.config)
-
-    @cached_property
     def images(self) -> OofImages:
         """The stored predictions."""
-        return open_oof(self.config, self.table, self.config.RUN, self.masks)[0]
+        return open_oof(self.configured, self.configured.name)[0]
 
     @cached_property
     def _counted(self) -> OofCounts | UserError:
@@ -85,7 +74,7 @@ class ReportRun:
         """(N,) score of each of `images`: of oof.csv, unless tune.py has changed the decision."""
         import pandas as pd
 
-        table = pd.read_csv(self.config.RUN_OUTPUT / "oof.csv", dtype={"img": str})
+        table = pd.read_csv(self.configured.results / "oof.csv", dtype={"img": str})
         if self.tuned or self.metric not in table:
             return self.counts.scores
         by_img = table.set_index("img")[self.metric]

@@ -183,7 +183,7 @@ def cases_section(run: ReportRun) -> Section:
     for at in rows:
         row = run.images.rows[at]
         try:
-            case = read_case(run.config, row, run.masks, run.rules)
+            case = read_case(run.configured, row, run.rules)
         except (ValueError, OSError) as error:
             notes.append(f"{row['img']} cannot be drawn: {error}")
             continue

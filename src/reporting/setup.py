@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from core.knobs import ROOT, SRC, knob_values, read_knobs
+from core.knobs import ROOT, SRC, read_knobs
 from reporting.blocks import Cell, Section, Table, number
 from reporting.run import ReportRun
-from runs.experiment import run_folder
 
 # Knobs whose value when the run was scored counts, not when it was trained.
 SCORED_WITH = ("THRESHOLD", "TTA", "MIN_AREA")
@@ -19,7 +18,7 @@ def time_section(run: ReportRun) -> Section:
     rows, notes, seconds = [], [], []
     for fold in run.report.folds:
         try:
-            done = run_folder(run.config).read_finished(fold.fold)
+            done = run.configured.folder.read_finished(fold.fold)
             rows.append(_time_row(done))
             seconds.append(done["seconds"])
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
@@ -53,8 +52,8 @@ def _duration(seconds: float) -> str:
 
 def config_section(run: ReportRun) -> Section:
     """Every knob with its value, those that are not config.py's own first and marked."""
-    values, notes = knob_values(run.config), []
-    paths = sorted(run.config.RUN_PATH.glob("fold_*/config.json"))
+    values, notes = dict(run.knobs), list[str]()
+    paths = sorted(run.configured.folder.path.glob("fold_*/config.json"))
     try:
         trained = json.loads(paths[0].read_text())
         values |= {name: trained[name] for name in values if name in trained}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from runs.trial import machine_options
+from core.knobs import fill
+from runs.trial import Machine
 
 
 def validate_last_epoch(trainer: Any, module: Any) -> None:
@@ -66,7 +67,7 @@ def build_trainer(config: Any, folder: Path, mode: str, *, layout: Any = None) -
 
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
     return pl.Trainer(
-        **machine_options(config),
+        **fill(Machine, config).options,
         max_epochs=config.EPOCHS,
         accumulate_grad_batches=config.ACCUMULATE_GRAD_BATCHES,
         gradient_clip_val=config.GRAD_CLIP or None,

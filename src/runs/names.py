@@ -1,10 +1,21 @@
 """Names of table rows in the configuration, told before any image is read."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from core.errors import UserError, pick, raise_all
 from core.knobs import HEADLINE
+
+# Knobs that hold the name of a row, or several: the module of the table, the table, what a row is.
+TABLES = {
+    "AUGMENTATION": ("augmentations", "AUGMENTATIONS", "augmentation"),
+    "TTA": ("inference.views", "VIEWS", "view of TTA"),
+    "OPTIMIZER": ("training.optimizers", "OPTIMIZERS", "optimiser"),
+    "SCHEDULER": ("training.schedules", "SCHEDULERS", "scheduler"),
+    "LOGGERS": ("training.loggers", "LOGGERS", "logger"),
+    "CALLBACKS": ("training.callbacks", "CALLBACKS", "callback"),
+}
 
 
 def _model(config: Any) -> None:
@@ -26,68 +37,30 @@ def _metric(config: Any) -> None:
     build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
 
 
-def _augmentation(config: Any) -> None:
-    from augmentations import AUGMENTATIONS
-
-    pick(AUGMENTATIONS, config.AUGMENTATION, "augmentation")
-
-
-def _views(config: Any) -> None:
-    from inference.views import VIEWS
-
-    for name in config.TTA:
-        pick(VIEWS, name, "view of TTA")
-
-
-def _optimizer(config: Any) -> None:
-    from training.optimizers import OPTIMIZERS
-
-    pick(OPTIMIZERS, config.OPTIMIZER, "optimiser")
-
-
-def _scheduler(config: Any) -> None:
-    from training.schedules import SCHEDULERS
-
-    pick(SCHEDULERS, config.SCHEDULER, "scheduler")
-
-
-def _loggers(config: Any) -> None:
-    from training.loggers import LOGGERS
-
-    for name in config.LOGGERS:
-        pick(LOGGERS, name, "logger")
-
-
-def _callbacks(config: Any) -> None:
-    from training.callbacks import CALLBACKS
-
-    for name in config.CALLBACKS:
-        pick(CALLBACKS, name, "callback")
-
-
-CHECKS: dict[str, Callable[[Any], None]] = {
-    "MODEL_NAME": _model,
-    "LOSS": _loss,
-    "METRIC": _metric,
-    "AUGMENTATION": _augmentation,
-    "TTA": _views,
-    "OPTIMIZER": _optimizer,
-    "SCHEDULER": _scheduler,
-    "LOGGERS": _loggers,
-    "CALLBACKS": _callbacks,
-}
+# Knobs that hold more than a name: weights, arguments, a task that must fit.
+BUILT: dict[str, Callable[[Any], None]] = {"MODEL_NAME": _model, "LOSS": _loss, "METRIC": _metric}
 
 
 def check_names(config: Any, *knobs: str) -> None:
-    """Makes sure that knobs name rows of their tables; without `knobs` all of CHECKS.
+    """Makes sure that knobs name rows of their tables; without `knobs` all of them.
 
     Raises:
         UserError: lists every knob that does not.
     """
     problems = []
-    for knob in knobs or CHECKS:
+    for knob in knobs or (*BUILT, *TABLES):
         try:
-            CHECKS[knob](config)
+            if knob in BUILT:
+                BUILT[knob](config)
+            else:
+                _pick_rows(knob, getattr(config, knob))
         except UserError as error:
             problems.append(f"{knob}: {error}")
     raise_all(problems, HEADLINE)
+
+
+def _pick_rows(knob: str, names: str | tuple[str, ...]) -> None:
+    module, table, what = TABLES[knob]
+    rows = getattr(importlib.import_module(module), table)
+    for name in (names,) if isinstance(names, str) else names:
+        pick(rows, name, what)

@@ -10,7 +10,9 @@ import pandas as pd
 from core.errors import UserError
 from data.check import files_key
 from data.specs import DataSpec
+from Lightning_datamodule import rows_in
 from runs.reports import Report, read_report
+from runs.run import Run
 from scoring.oof import OofImages, read_oof_rows
 
 
@@ -26,34 +28,28 @@ def table_key(table: pd.DataFrame) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def open_oof(config: Any, table: Any, run: str, masks: Any) -> tuple[OofImages, Report]:
-    """(stored predictions, report) of a run.
-
-    Args:
-        config: the configuration.
-        table: of `load_folds`.
-        run: its name.
-        masks: the truth.
+def open_oof(run: Run, name: str) -> tuple[OofImages, Report]:
+    """(stored predictions, report) of the run called `name`, of the same data as `run`.
 
     Raises:
         UserError: it is not scored, oof.csv is not what the report was made of, or images or
             masks have changed since.
     """
-    folder, report = config.OUTPUT / run, read_report(config.OUTPUT, run)
+    folder, report = run.output / name, read_report(run.output, name)
     spec = report.spec
     check_oof(folder, report)
     for fold in report.folds:
-        rows = table[table["kfold"] == fold.fold].to_dict("records")
-        if fold.data and fold.data != data_key(config.INPUT, spec, rows, masks):
+        rows = rows_in(run.table, [fold.fold])
+        if fold.data and fold.data != data_key(run.input, spec, rows, run.masks):
             raise UserError(
-                f"images, masks or MASK_ knobs of fold {fold.fold} have changed since run {run!r} "
-                f"was scored. Score it again: python src/Lightning_tester.py --run {run}"
+                f"images, masks or MASK_ knobs of fold {fold.fold} have changed since run {name!r} "
+                f"was scored. Score it again: python src/Lightning_tester.py --run {name}"
             )
     images = OofImages(
         folder / "oof",
-        read_oof_rows(table, folder),
-        masks=masks,
-        root=config.INPUT,
+        read_oof_rows(run.table, folder),
+        masks=run.masks,
+        root=run.input,
         task=spec.task,
         classes=spec.classes,
         border=spec.border,

@@ -13,6 +13,7 @@ from core.files import file_digest, write_json
 if TYPE_CHECKING:
     from data.specs import DataSpec
     from postprocessing.rules import Rule
+    from runs.run import Run
 
 VERSION = 1
 
@@ -199,43 +200,43 @@ def read_report(output: Path, run: str) -> Report:
     return Report.read(report_path(output, run))
 
 
-def check_same_task(config: Any, spec: "DataSpec") -> None:
+def check_same_task(run: "Run", spec: "DataSpec") -> None:
     """Makes sure that the configuration means what the run's network was made for.
 
     Args:
-        config: the configuration, with RUN.
+        run: as it is configured.
         spec: of the network, as a report or a checkpoint holds it.
 
     Raises:
         UserError: another TASK, CLASSES or INSTANCES.
     """
-    made = spec.task, spec.classes, spec.instances
-    if made != (config.TASK, config.CLASSES, config.INSTANCES):
+    now = run.spec
+    if (spec.task, spec.classes, spec.instances) != (now.task, now.classes, now.instances):
         raise UserError(
-            f"run {config.RUN!r} has TASK={made[0]}, CLASSES={made[1]}, INSTANCES={made[2]}: got "
-            f"{config.TASK}, {config.CLASSES}, {config.INSTANCES}, set them as they were"
+            f"run {run.name!r} has TASK={spec.task}, CLASSES={spec.classes}, "
+            f"INSTANCES={spec.instances}: got {now.task}, {now.classes}, {now.instances}, "
+            "set them as they were"
         )
 
 
-def checkpoints_of(config: Any, report: Report) -> list[Path]:
-    """Checkpoints of the report's folds that TRAIN_FOLDS asks for.
+def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> list[Path]:
+    """Checkpoints of the report's folds that TRAIN_FOLDS asks for; None: of all.
 
     Raises:
         UserError: none is left, or one is not the network that was scored.
     """
-    wanted = config.TRAIN_FOLDS
     chosen = [fold for fold in report.folds if wanted is None or fold.fold in wanted]
     if not chosen:
         known = [fold.fold for fold in report.folds]
         raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
     for fold in chosen:
-        path = config.LOGS / fold.checkpoint
+        path = logs / fold.checkpoint
         if fold.network and path.is_file() and file_digest(path) != fold.network:
             raise UserError(
                 f"{path} is not the network that was scored, so its rules and threshold are not "
                 f"its own. Score it first: python src/Lightning_tester.py --run {report.run}"
             )
-    return [config.LOGS / fold.checkpoint for fold in chosen]
+    return [logs / fold.checkpoint for fold in chosen]
 
 
 def read_blend(folder: Path, reports: Sequence[Report]) -> Report | None:

@@ -1,10 +1,13 @@
 """What a run asks of the machine and of its network, tried before any image is read."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
-from runs.experiment import data_spec
 from training.precision import precision_here
+
+if TYPE_CHECKING:
+    from data.specs import DataSpec
 
 
 def choose_strategy(asked: str, devices: int) -> str:
@@ -20,18 +23,28 @@ def choose_strategy(asked: str, devices: int) -> str:
     return asked
 
 
-def machine_options(config: Any) -> dict[str, Any]:
-    """What of a Trainer says where it runs, and with which numbers."""
-    return {
-        "accelerator": config.ACCELERATOR,
-        # Lightning's own -1 is for GPUs alone.
-        "devices": "auto" if config.DEVICES == -1 else config.DEVICES,
-        "strategy": choose_strategy(config.STRATEGY, config.DEVICES),
-        "precision": precision_here(config.PRECISION, config.ACCELERATOR),
-    }
+@dataclass(frozen=True)
+class Machine:
+    """Where a run is trained, and with which numbers; each is called as its knob, in config.py."""
+
+    accelerator: str
+    devices: int
+    strategy: str
+    precision: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Arguments of Lightning's Trainer."""
+        return {
+            "accelerator": self.accelerator,
+            # Lightning's own -1 is for GPUs alone.
+            "devices": "auto" if self.devices == -1 else self.devices,
+            "strategy": choose_strategy(self.strategy, self.devices),
+            "precision": precision_here(self.precision, self.accelerator),
+        }
 
 
-def check_machine(config: Any) -> None:
+def check_machine(machine: Machine) -> None:
     """Makes sure that Lightning finds the devices and knows the strategy.
 
     Raises:
@@ -41,7 +54,7 @@ def check_machine(config: Any) -> None:
 
     try:
         pl.Trainer(
-            **machine_options(config),
+            **machine.options,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -52,17 +65,16 @@ def check_machine(config: Any) -> None:
         raise UserError(f"ACCELERATOR, DEVICES, STRATEGY or PRECISION: {reason}") from error
 
 
-def check_network(config: Any) -> None:
-    """Makes sure that MODEL_NAME can be trained on images of CROP_SIZE, see `try_network`."""
+def check_network(name: str, spec: "DataSpec", *, batch: int) -> None:
+    """Makes sure that a row of MODELS can be trained on images of `spec`, see `try_network`."""
     from training.trial import try_network
 
-    spec = data_spec(config)
     try_network(
-        config.MODEL_NAME,
+        name,
         channels=spec.channels,
         outputs=spec.outputs,
         gates=spec.classes if spec.gate else 0,
         size=spec.size,
-        batch=config.TRAIN_BATCH_SIZE,
+        batch=batch,
         crops=spec.resize_mode == "crop",
     )

@@ -83,7 +83,7 @@ class WholeScore:
     """
 
     def __init__(self, name: str, *, task: str, classes: int):
-        self.name = name
+        self.name, self.task = name, task
         self.metric: Any = build_metric(name, task=task, classes=classes)
         self.kind = kind_of(self.metric, name)
 

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from competition.mask_source import MaskSource, Row
 from core.errors import UserError
+from imaging.geometry import Size
 from imaging.mask_files import mask_to_instances
 from postprocessing.means import mean_probs
 from postprocessing.rules import Rule, decide_by, label_by
@@ -73,16 +75,14 @@ def mean_gates(
     return mean_probs(planes, weights, kind).flatten().tolist()
 
 
-def read_truth(
-    config: Any, row: dict[str, Any], masks: Any, *, whole: WholeScore, size: Any
-) -> Any:
+def read_truth(row: Row, masks: MaskSource, *, whole: WholeScore, size: Size) -> Any:
     """The truth of one image with a batch of one, as `WholeScore.values` takes it."""
-    mask = masks.read(row, tuple(size))
+    mask = masks.read(row, size)
     if whole.kind == "instances":
-        labels = masks.objects(row, tuple(size))
+        labels = masks.objects(row, size)
         return (mask_to_instances(mask) if labels is None else labels)[None]
     truth = torch.from_numpy(mask)[None]
-    return truth[None] if config.TASK == "binary" else truth
+    return truth[None] if whole.task == "binary" else truth
 
 
 def common_images(runs: Sequence[OofImages]) -> list[OofImages]:

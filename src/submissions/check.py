@@ -59,10 +59,10 @@ def drift_from_oof(
 def _sampled_oof(competition: Competition, run_output: Path, folds_csv: Path) -> tuple[Any, Report]:
     """At most SAMPLED of a run's stored predictions, with their masks, and its report."""
     from competition.masks import build_masks
-    from runs.experiment import read_folds_table
+    from runs.fold_table import read_fold_table
     from scoring.oof import OofImages, read_oof_rows
 
-    rows = read_oof_rows(read_folds_table(folds_csv), run_output)
+    rows = read_oof_rows(read_fold_table(folds_csv), run_output)
     report = Report.read(run_output / "report.json")
     images = OofImages(
         run_output / "oof",

@@ -8,9 +8,10 @@ import torch
 
 from core.errors import UserError
 from postprocessing.rules import Rules
-from runs.experiment import check_same_folds, load_folds, mask_source
+from runs.identity import check_same_folds
 from runs.predictions import open_oof
 from runs.reports import check_same_task, report_path
+from runs.run import Run
 from scoring.objective import WholeScore, build_objective
 from scoring.oof import OofImages
 from tuning.classes import tune_ids
@@ -20,23 +21,22 @@ from tuning.shapes import tune_shapes
 from tuning.steps import Class
 
 
-def tune_rules(config: Any, *, dry_run: bool) -> None:
+def tune_rules(run: Run, *, dry_run: bool) -> None:
     """Tunes RUN and stores the rules in its report.json; prints each step's verdict.
 
     Args:
-        config: the configuration.
+        run: that is scored.
         dry_run: print, store nothing.
 
     Raises:
         UserError: the run is not scored, or METRIC cannot be tuned for.
     """
-    table = load_folds(config)
-    check_same_folds(config)
-    path = report_path(config.OUTPUT, config.RUN)
-    images, report = open_oof(config, table, config.RUN, mask_source(config))
-    check_same_task(config, report.spec)
-    tuned, objective = tune_images(config, images)
-    names = config.CLASS_NAMES or [f"class {k}" for k in range(config.CLASSES)]
+    check_same_folds(run)
+    path = report_path(run.output, run.name)
+    images, report = open_oof(run, run.name)
+    check_same_task(run, report.spec)
+    tuned, objective = tune_images(run, images)
+    names = run.spec.class_names or [f"class {k}" for k in range(run.spec.classes)]
     for name, one in zip(names, tuned, strict=False):
         label = f"{name}, " if len(tuned) > 1 else ""
         for step in one.steps:
@@ -57,32 +57,31 @@ def tune_rules(config: Any, *, dry_run: bool) -> None:
     )
 
 
-def tune_images(config: Any, images: OofImages) -> tuple[list[Class], Any]:
+def tune_images(run: Run, images: OofImages) -> tuple[list[Class], Any]:
     """(what was tuned, the metric it was tuned for): a Class each, of multiclass one for all.
 
     Raises:
         UserError: a metric that no step can follow, or of objects for several classes.
     """
-    if config.TASK == "multiclass":
-        whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
+    metric, classes = run.metric, run.spec.classes
+    if run.spec.task == "multiclass":
+        whole = WholeScore(metric, task=run.spec.task, classes=classes)
         if whole.kind == "instances":
-            raise UserError(
-                f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1"
-            )
+            raise UserError(f"METRIC={metric} tells objects of one class apart: need CLASSES=1")
         if whole.kind == "shapes":
             raise UserError(
-                f"METRIC={config.METRIC} is no score of pixels, by which the weights of classes "
+                f"METRIC={metric} is no score of pixels, by which the weights of classes "
                 "are found: use --metric miou for this step, or leave it out"
             )
         return tune_ids(images, whole), whole
-    objective = build_objective(config.METRIC)
-    if objective.kind == "instances" and config.CLASSES > 1:
-        raise UserError(f"METRIC={config.METRIC} tells objects of one class apart: need CLASSES=1")
+    objective = build_objective(metric)
+    if objective.kind == "instances" and classes > 1:
+        raise UserError(f"METRIC={metric} tells objects of one class apart: need CLASSES=1")
     if objective.kind == "shapes":
-        print(f"{config.METRIC} scores whole masks: the threshold alone is tuned")
-        return tune_shapes(images, objective, config.THRESHOLD), objective
+        print(f"{metric} scores whole masks: the threshold alone is tuned")
+        return tune_shapes(images, objective, run.threshold), objective
     tune = tune_objects if objective.kind == "instances" else tune_pixels
-    return tune(images, objective, config.THRESHOLD), objective
+    return tune(images, objective, run.threshold), objective
 
 
 def summary(tuned: Sequence[Class], images: OofImages, objective: Any) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from core.errors import UserError
-from postprocessing.rules import Rule, decide_by, label_by
-from runs.experiment import build_predictor, check_same_folds, load_folds, mask_source, run_folder
+from data.specs import Row
+from postprocessing.rules import decide_by, label_by
+from runs.identity import check_same_folds
 from runs.predictions import open_oof
 from runs.reports import check_same_task
+from runs.run import Run
 from scoring.gains import paired_gain
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
@@ -21,24 +22,22 @@ from training.checkpoints import write_checkpoint
 Weights = Mapping[str, torch.Tensor]
 
 
-def take_soup(config: Any) -> bool:
+def take_soup(run: Run) -> bool:
     """Leaves soup.ckpt in every fold of RUN if the soup is better; says whether it did.
 
     Raises:
         UserError: the run is not scored, or a fold lacks best.ckpt or last.ckpt.
     """
-    table = load_folds(config)
-    check_same_folds(config)
-    images, report = open_oof(config, table, config.RUN, mask_source(config))
-    check_same_task(config, report.spec)
+    check_same_folds(run)
+    images, report = open_oof(run, run.name)
+    check_same_task(run, report.spec)
     if any(fold.checkpoint.endswith("soup.ckpt") for fold in report.folds):
-        print(f"run {config.RUN!r} has its soup: delete soup.ckpt and score it again to go back")
+        print(f"run {run.name!r} has its soup: delete soup.ckpt and score it again to go back")
         return False
-    whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
-    folder = run_folder(config)
-    trials = [folder.checkpoints(fold.fold) / "soup.trial" for fold in report.folds]
+    whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes)
+    trials = [run.folder.checkpoints(fold.fold) / "soup.trial" for fold in report.folds]
     try:
-        taken = weigh_soup(config, images, whole)
+        taken = weigh_soup(run, images, whole)
         for trial in trials if taken else []:
             trial.replace(trial.with_suffix(".ckpt"))
     finally:
@@ -76,46 +75,40 @@ def write_soup(folder: Path, target: Path) -> None:
     write_checkpoint(target, {**best, "state_dict": mixed})
 
 
-def plain_rules(config: Any) -> list[Rule]:
-    """The decision of every class before anything is tuned."""
-    return [Rule(config.THRESHOLD, split=config.INSTANCES == "border")] * config.CLASSES
-
-
 def soup_values(
-    config: Any, rows: Sequence[dict[str, Any]], checkpoint: Path, masks: Any, *, whole: WholeScore
+    run: Run, rows: Sequence[Row], checkpoint: Path, *, whole: WholeScore
 ) -> dict[str, torch.Tensor]:
     """(V,) values by image of a fold's validation images, as stored predictions would score."""
     from imaging.levels import to_levels
 
-    predictor = build_predictor(config, [[checkpoint]], views=[config.TTA])
+    predictor = run.predictor([[checkpoint]], views=[run.tta])
     by_img = {row["img"]: row for row in rows}
-    images = [(row["img"], config.INPUT / row["image"]) for row in rows]
-    rules = plain_rules(config)
+    images = [(row["img"], run.input / row["image"]) for row in rows]
     decided = label_by if whole.kind == "instances" else decide_by
     values = {}
     for img, size, probs in predictor.images(images):
         rounded = to_levels(probs).cpu().float() / 255
-        mask = torch.from_numpy(decided(rules, rounded, task=config.TASK))[None]
-        truth = read_truth(config, by_img[img], masks, whole=whole, size=size)
+        mask = torch.from_numpy(decided(run.plain_rules, rounded, task=run.spec.task))[None]
+        truth = read_truth(by_img[img], run.masks, whole=whole, size=size)
         values[img] = whole.values(mask, truth)
     return values
 
 
-def weigh_soup(config: Any, images: OofImages, whole: WholeScore) -> bool:
+def weigh_soup(run: Run, images: OofImages, whole: WholeScore) -> bool:
     """Writes every fold's soup and scores it beside the stored predictions; is it better?"""
-    before = oof_values([images], plain_rules(config), whole, weights=[[1.0]])[:, 0]
+    before = oof_values([images], run.plain_rules, whole, weights=[[1.0]])[:, 0]
     after: dict[str, torch.Tensor] = {}
     for fold in sorted(set(images.folds)):
-        folder = run_folder(config).checkpoints(fold)
+        folder = run.folder.checkpoints(fold)
         write_soup(folder, folder / "soup.trial")
         rows = [row for row in images.rows if row["fold"] == fold]
-        after |= soup_values(config, rows, folder / "soup.trial", images.masks, whole=whole)
+        after |= soup_values(run, rows, folder / "soup.trial", whole=whole)
     stacked = torch.stack([after[row["img"]] for row in images.rows])
     gain = paired_gain(before, stacked, whole.score, groups=np.array(images.groups))
     scores = [float(whole.score(values.sum(0))) for values in (before, stacked)]
     word = "taken" if gain.real else "noise, not taken"
     print(
-        f"{config.METRIC} of {len(images)} images: best.ckpt {scores[0]:.4f}, mean with last.ckpt "
+        f"{run.metric} of {len(images)} images: best.ckpt {scores[0]:.4f}, mean with last.ckpt "
         f"{scores[1]:.4f}, {gain}: {word}"
     )
     return gain.real

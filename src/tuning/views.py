@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from data.specs import Row
 from inference.views import SETS
 from Lightning_datamodule import rows_in
-from postprocessing.rules import Rule, label_by
-from runs.experiment import (
-    build_predictor,
-    check_same_folds,
-    load_folds,
-    mask_source,
-    run_folder,
-)
+from postprocessing.rules import label_by
+from runs.identity import check_same_folds
 from runs.reports import check_same_task
+from runs.run import Run
 from runs.scored import trained_folds
 from scoring.gains import Gain, paired_gain
 from scoring.nested import choose_nested, fold_blocks, groups_of, sum_blocks
@@ -25,22 +21,21 @@ from scoring.objective import WholeScore
 from scoring.oof_scores import read_truth
 
 
-def choose_views(config: Any, *, limit: int) -> None:
+def choose_views(run: Run, *, limit: int) -> None:
     """Weighs the rows of SETS for RUN and prints the flag to use; stores nothing.
 
     Args:
-        config: the configuration.
+        run: that is trained.
         limit: images of each fold; 0 = all.
     """
-    table = load_folds(config)
-    folds = trained_folds(config, table)
-    check_same_folds(config)
-    whole = WholeScore(config.METRIC, task=config.TASK, classes=config.CLASSES)
-    masks, rows, values = mask_source(config), list[dict[str, Any]](), list[torch.Tensor]()
+    folds = trained_folds(run)
+    check_same_folds(run)
+    whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes)
+    rows, values = list[dict[str, Any]](), list[torch.Tensor]()
     for fold in folds:
-        mine = [dict(row) for row in rows_in(table, [fold])]
+        mine = [dict(row) for row in rows_in(run.table, [fold])]
         mine = mine[:: -(-len(mine) // limit)] if limit else mine
-        values += fold_values(config, mine, fold, masks, whole=whole)
+        values += fold_values(run, mine, fold, whole=whole)
         rows += mine
     stacked = torch.stack(values)
     groups = np.array(groups_of(rows))
@@ -51,55 +46,48 @@ def choose_views(config: Any, *, limit: int) -> None:
     taken = gain.real and name != "none"
     flag = f"use --tta {','.join(SETS[name])}" if taken else "use none: the gain is noise"
     print(
-        f"{config.METRIC} of {len(rows)} images without TTA "
+        f"{run.metric} of {len(rows)} images without TTA "
         f"{float(whole.score(stacked[:, 0].sum(0))):.4f}; best set {name}, held out {gain}: {flag}"
     )
 
 
 def set_values(
-    config: Any,
-    views: dict[str, torch.Tensor],
-    row: dict[str, Any],
-    masks: Any,
-    *,
-    whole: WholeScore,
+    run: Run, views: dict[str, torch.Tensor], row: Row, *, whole: WholeScore
 ) -> torch.Tensor:
     """(S, V) values of one image's mean probabilities under each row of SETS.
 
     Args:
-        config: the configuration.
+        run: whose decision and truth count.
         views: probabilities (K, H, W) at native size of each view, "" the image as it is.
         row: the image's row of train_folds.csv.
-        masks: the truth.
         whole: the metric.
     """
     from metrics import decide
 
-    truth = read_truth(config, row, masks, whole=whole, size=views[""].shape[-2:])
-    rules = [Rule(config.THRESHOLD, split=config.INSTANCES == "border")]
+    height, width = views[""].shape[-2:]
+    truth = read_truth(row, run.masks, whole=whole, size=(height, width))
+    task, classes, rules = run.spec.task, run.spec.classes, run.plain_rules
     values = []
     for names in SETS.values():
         mean = torch.stack([views[name] for name in ("", *names)]).mean(0)
-        decided = decide(
-            mean[None, : config.CLASSES].cpu(), task=config.TASK, threshold=config.THRESHOLD
-        )
+        decided = decide(mean[None, :classes].cpu(), task=task, threshold=run.threshold)
         if whole.kind == "instances" and rules[0].split:
-            decided = torch.from_numpy(label_by(rules, mean, task=config.TASK))[None]
+            decided = torch.from_numpy(label_by(rules, mean, task=task))[None]
         values.append(whole.values(decided, truth))
     return torch.stack(values)
 
 
 def fold_values(
-    config: Any, rows: Sequence[dict[str, Any]], fold: int, masks: Any, *, whole: WholeScore
+    run: Run, rows: Sequence[Row], fold: int, *, whole: WholeScore
 ) -> list[torch.Tensor]:
     """`set_values` of one fold's images, by its best network."""
-    predictor = build_predictor(config, [[run_folder(config).scored_checkpoint(fold)]])
-    check_same_task(config, predictor.spec)
+    predictor = run.predictor([[run.folder.scored_checkpoint(fold)]])
+    check_same_task(run, predictor.spec)
     by_img = {row["img"]: row for row in rows}
-    images = [(row["img"], config.INPUT / row["image"]) for row in rows]
+    images = [(row["img"], run.input / row["image"]) for row in rows]
     out = {}
     for img, views in predictor.views(images, sorted({"", *chain(*SETS.values())})):
-        out[img] = set_values(config, views, by_img[img], masks, whole=whole)
+        out[img] = set_values(run, views, by_img[img], whole=whole)
     return [out[row["img"]] for row in rows]
 
 

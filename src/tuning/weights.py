@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from core.files import writing
 from imaging.levels import write_probs
 from postprocessing.means import KINDS, mean_probs, weight_grid
 from postprocessing.rules import Rule
-from runs.experiment import load_folds, mask_source
 from runs.predictions import open_oof
 from runs.reports import Blend, Report
+from runs.run import Run
 from scoring.gains import Gain, paired_gain
 from scoring.nested import choose_nested, fold_blocks, sum_blocks
 from scoring.objective import WholeScore
@@ -46,20 +46,19 @@ def choose(
     return best.cell[0], float(inside), gain
 
 
-def blend_runs(config: Any, names: Sequence[str]) -> None:
+def blend_runs(run: Run, names: Sequence[str]) -> None:
     """Weighs runs and writes the blend as a run of its own, output/<a+b>/.
 
     Raises:
         UserError: one that is not scored, or runs of different tasks.
     """
-    table, masks = load_folds(config), mask_source(config)
-    opened = [open_oof(config, table, name, masks) for name in names]
+    opened = [open_oof(run, name) for name in names]
     if len({(images.task, images.classes, images.border) for images, _ in opened}) > 1:
         raise UserError("--runs: they are of different TASK, CLASSES or INSTANCES")
     runs = common_images([images for images, _ in opened])
-    whole = WholeScore(config.METRIC, task=runs[0].task, classes=runs[0].classes)
-    blend = weigh(runs, whole, config.THRESHOLD, names)
-    folder = write_blend(config, runs, [report for _, report in opened], blend)
+    whole = WholeScore(run.metric, task=runs[0].task, classes=runs[0].classes)
+    blend = weigh(runs, whole, run.threshold, names)
+    folder = write_blend(run, runs, [report for _, report in opened], blend)
     print(f"blended {len(runs[0])} images of {len(runs)} runs: {folder}")
 
 
@@ -144,12 +143,12 @@ def _word(gain: Gain) -> str:
 
 
 def write_blend(
-    config: Any, runs: Sequence[OofImages], reports: Sequence[Report], blend: Blend
-) -> Any:
+    run: Run, runs: Sequence[OofImages], reports: Sequence[Report], blend: Blend
+) -> Path:
     """Writes output/<a+b>/oof/*.png, oof.csv and report.json; returns the folder."""
     import pandas as pd
 
-    folder = config.OUTPUT / "+".join(blend.runs)
+    folder = run.output / "+".join(blend.runs)
     (folder / "oof").mkdir(parents=True, exist_ok=True)
 
     def write(at: int) -> None:
@@ -166,12 +165,12 @@ def write_blend(
         pd.DataFrame(rows).to_csv(part, index=False)
     Report(
         run=folder.name,
-        metric=config.METRIC,
+        metric=run.metric,
         score=blend.score,
         spec=reports[0].spec,
         images=len(rows),
-        threshold=config.THRESHOLD,
-        min_area=config.MIN_AREA,
+        threshold=run.threshold,
+        min_area=run.min_area,
         blend=replace(blend, oof_keys=[report.oof_key for report in reports]),
     ).write(folder / "report.json")
     return folder

@@ -1,0 +1,57 @@
+"""The table that folds.py wrote: one row an image, and the fold that it validates."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import UserError, raise_all
+from core.gates import id_problem
+
+# --help and wrong flags answer at once: pandas comes in where a table is read.
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def read_fold_table(path: Path) -> "pd.DataFrame":
+    """A train_folds.csv, every column as text but `kfold`.
+
+    Raises:
+        UserError: there is none, or it lacks a column.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise UserError(f"no folds in {path}. Make them first: python src/folds.py")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
+    raise_all([f"{path.name}: no column {name}" for name in missing], "run src/folds.py again:")
+    wrong = table["img"][~table["kfold"].str.fullmatch(r"-1|[0-9]{1,6}")]
+    twice = table["img"][table["img"].duplicated()].unique()
+    problems = [f"{img}: kfold must be a whole number, 0 to 999999 or -1" for img in wrong]
+    problems += [f"{img}: stands in two rows: one image, one fold" for img in twice]
+    problems += [problem for img in table["img"] if (problem := id_problem(img))]
+    raise_all(problems, f"{path.name} was changed by hand; run src/folds.py again:")
+    table["kfold"] = table["kfold"].astype(int)
+    return table
+
+
+def folds_digest(path: Path) -> str:
+    """A key of train_folds.csv as it is."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def choose_folds(
+    table: "pd.DataFrame", wanted: Sequence[int] | None, *, holdout: int | None
+) -> list[int]:
+    """The folds of TRAIN_FOLDS, or all that have validation images.
+
+    Raises:
+        UserError: a fold that train_folds.csv does not hold.
+    """
+    known = sorted({int(fold) for fold in table["kfold"]} - {-1, holdout})
+    chosen = known if wanted is None else list(wanted)
+    unknown = [fold for fold in chosen if fold not in known]
+    if unknown or not chosen:
+        raise UserError(f"TRAIN_FOLDS: no images in folds {unknown}, train_folds.csv has {known}")
+    return chosen
