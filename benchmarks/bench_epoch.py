@@ -36,9 +36,9 @@ def run(*, toy: bool) -> list[Line]:
     quiet_lightning()
     clock = build_clock()
     with quiet(clock):
-        run = run_of(config)
-        cache = prepare_data(run, cache=config.CACHE)
-        Lightning_trainer.train_fold(config, run, 0, cache=cache)
+        own = run_of(config)
+        cache = prepare_data(own, cache=config.CACHE)
+        Lightning_trainer.train_fold(config, own, 0, cache=cache)
     beside = [(wall - steps) * 1000 for wall, steps in clock.epochs[1:]] or [0.0]
     last = root / "bench" / "fold_0" / "checkpoints" / "last.ckpt"
     line = Line(
