@@ -26,6 +26,7 @@ class Rule:
         min_area: connected parts of fewer pixels are dropped; corners connect. Multiclass: they
             fall to the next likeliest class.
         largest: of the parts only the largest stays.
+        grow: the mask's outline moves out by this many pixels, in if negative.
         gate: an image that holds the class with a probability below this is empty; 0 = no gate.
             Only networks with GATE=head say so.
         gate_scale: softer: the mask is empty with fewer pixels than this times the probability
@@ -52,6 +53,7 @@ class Rule:
     seed_area: int = 4
     gate: float = 0.0
     gate_scale: int = 0
+    grow: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for report.json."""
@@ -76,6 +78,8 @@ class Rule:
             words.append(f"parts of {self.min_area} px or more")
         if self.largest:
             words.append("largest part only")
+        if self.grow:
+            words.append(f"outline moved by {self.grow:+d} px")
         return ", ".join(words)
 
 
@@ -130,6 +134,21 @@ def drop_small(mask: np.ndarray, min_area: int, *, largest: bool = False) -> np.
     return keep[labels].astype(np.uint8)
 
 
+def move_outline(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """A {0, 1} mask (H, W) whose outline has moved out by `pixels`, in if negative.
+
+    A step adds the neighbours by edges and by corners in turns, which comes close to a circle; what
+    lies beyond the image's border moves nothing.
+    """
+    if not pixels:
+        return mask
+    step = cv2.dilate if pixels > 0 else cv2.erode
+    for turn in range(abs(pixels)):
+        kernel = cv2.getStructuringElement((cv2.MORPH_CROSS, cv2.MORPH_RECT)[turn % 2], (3, 3))
+        mask = step(mask, kernel)
+    return mask
+
+
 def apply_rule(levels: np.ndarray, rule: Rule, gate: float = 1.0) -> np.ndarray:
     """uint8 (H, W) of {0, 1}: one class's mask, binary or multilabel.
 
@@ -146,7 +165,7 @@ def apply_rule(levels: np.ndarray, rule: Rule, gate: float = 1.0) -> np.ndarray:
     mask = (levels > 255 * rule.threshold).view(np.uint8)
     if rule.fill_holes:
         mask = fill_holes(mask)
-    mask = drop_small(mask, rule.min_area, largest=rule.largest)
+    mask = move_outline(drop_small(mask, rule.min_area, largest=rule.largest), rule.grow)
     if rule.gate_scale and np.count_nonzero(mask) < rule.gate_scale * (1 - gate):
         return np.zeros(levels.shape, np.uint8)
     return mask

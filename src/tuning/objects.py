@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from measures.matching import overlap_objects
-from postprocessing.rules import Rule, label_levels
+from postprocessing.rules import Rule
 from scoring.nested import fold_blocks
 from scoring.objective import Objective
 from scoring.oof import OofImages
@@ -20,6 +19,7 @@ from scoring.sweeps import (
     area_grid,
     object_values,
 )
+from tuning.candidates import score_rules
 from tuning.steps import Choice, Class, propose_parts, propose_threshold
 
 
@@ -31,7 +31,7 @@ def tune_objects(images: OofImages, objective: Objective, start: float) -> list[
     """
     thresholds = sorted({*OBJECT_THRESHOLDS, start})
     areas = area_grid(np.concatenate(images.each(partial(_object_areas, images))))
-    values = score_plain(images, objective, [Rule(threshold) for threshold in thresholds])
+    values = score_rules(images, objective, [Rule(threshold) for threshold in thresholds])
     blocks, groups = fold_blocks(images.folds, images.groups), np.array(images.groups)
     one = Class(
         objective, blocks, groups, rule=Rule(start), values=values[:, thresholds.index(start)]
@@ -51,7 +51,7 @@ def tune_split(images: OofImages, parts: Class, areas: Sequence[int]) -> Class:
     thresholds = sorted({*SPLIT_THRESHOLDS, start.threshold})
     seeds = sorted({*SEED_THRESHOLDS, start.seed})
     cells = [replace(start, threshold=t, seed=s) for t in thresholds for s in seeds]
-    values = score_plain(images, parts.objective, cells)
+    values = score_rules(images, parts.objective, cells)
     one = Class(
         parts.objective,
         parts.blocks,
@@ -67,18 +67,6 @@ def tune_split(images: OofImages, parts: Class, areas: Sequence[int]) -> Class:
     one.consider("watershed's seeds", one.propose(lambda _: grid, rule_at))
     one.consider("watershed's objects", _propose_areas(images, one, areas))
     return one
-
-
-def score_plain(images: OofImages, objective: Objective, rules: Sequence[Rule]) -> Tensor:
-    """(N, R, V) values of every image under each rule as it is."""
-
-    def sweep(at: int) -> Tensor:
-        levels = images.levels(at)
-        truth = images.instances(at, levels.shape[1:])
-        matched = [overlap_objects(label_levels(levels, rule), truth) for rule in rules]
-        return objective.metric.image_values(matched)
-
-    return torch.stack(images.each(sweep))
 
 
 def score_parts(

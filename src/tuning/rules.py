@@ -14,6 +14,7 @@ from runs.reports import check_same_task, report_path
 from runs.run import Run
 from scoring.objective import WholeScore, build_objective
 from scoring.oof import OofImages
+from tuning.candidates import take_steps
 from tuning.classes import tune_ids
 from tuning.objects import tune_objects
 from tuning.pixels import tune_pixels
@@ -36,6 +37,9 @@ def tune_rules(run: Run, *, dry_run: bool) -> None:
     images, report = open_oof(run, run.name)
     check_same_task(run, report.spec)
     tuned, objective = tune_images(run, images)
+    if run.spec.task != "multiclass":  # whose classes are not decided one by one
+        for k, one in enumerate(tuned):
+            take_steps(images, one, k)
     names = run.spec.class_names or [f"class {k}" for k in range(run.spec.classes)]
     for name, one in zip(names, tuned, strict=False):
         label = f"{name}, " if len(tuned) > 1 else ""
@@ -78,7 +82,7 @@ def tune_images(run: Run, images: OofImages) -> tuple[list[Class], Any]:
     if objective.kind == "instances" and classes > 1:
         raise UserError(f"METRIC={metric} tells objects of one class apart: need CLASSES=1")
     if objective.kind == "shapes":
-        print(f"{metric} scores whole masks: the threshold alone is tuned")
+        print(f"{metric} scores whole masks: the threshold and the outline are tuned")
         return tune_shapes(images, objective, run.threshold), objective
     tune = tune_objects if objective.kind == "instances" else tune_pixels
     return tune(images, objective, run.threshold), objective
