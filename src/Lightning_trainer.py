@@ -222,7 +222,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     table = read_fold_table(config.FOLDS_CSV)
-    check_strict_folds(config)
+    check_strict_folds(config.FOLDS_CSV, strict=config.STRICT_FOLDS)
     check_names(config)
     folds = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
 

@@ -319,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     audit = audit_table(data, table, competition, config=config, pixels=pixels)
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV)
-    write_verdict(config, audit.verdict(), leaks=audit.leaks)
+    write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks)
     print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict()]))
     count = len(set(folds.tolist()) - {ALWAYS_TRAINED})
     print(

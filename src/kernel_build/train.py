@@ -77,7 +77,7 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     if len(runs) > 1:
         raise UserError(f"train makes one kernel a run, got {', '.join(runs)}: choose one")
     table = read_fold_table(config.FOLDS_CSV)
-    audits.check_strict_folds(config)
+    audits.check_strict_folds(config.FOLDS_CSV, strict=config.STRICT_FOLDS)
     # What an earlier rehearsal left in working/ stays: --resume goes on from it.
     for name in ("bundle", "notebook"):
         shutil.rmtree(folder / name, ignore_errors=True)
