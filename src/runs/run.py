@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from competition.mask_source import MaskSource
 from competition.spec import Competition
 from runs.fold_table import read_fold_table
 from runs.folder import RunFolder
@@ -15,6 +14,7 @@ from runs.folder import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
+    from competition.mask_source import MaskSource
     from data.specs import DataSpec
     from inference.predictor import Predictor
     from Lightning_datamodule import LoaderSpec
@@ -80,7 +80,7 @@ class Run:
         return read_fold_table(self.folds_csv)
 
     @cached_property
-    def masks(self) -> MaskSource:
+    def masks(self) -> "MaskSource":
         """The truth, see `build_masks`."""
         from competition.masks import build_masks
 
