@@ -112,7 +112,8 @@ def work(config: Any, args: argparse.Namespace, folder: Path) -> None:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, verbs=VERBS, description=__doc__)
-    folder, runs = kernel_folder(config, args), runs_of(config, args)
+    runs = runs_of(args, config.RUN)
+    folder = kernel_folder(config.OUTPUT, runs, args)
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
     mine = Claim(config.OUTPUT, folder.parent.name, folder.name)
     with owning("kernel", [*chain(*read), mine]):

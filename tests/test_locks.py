@@ -17,7 +17,8 @@ from core.errors import UserError
 from core.flags import load_config
 from core.locks import LOCKS, SILENT, Claim, locked
 from core.processes import birth_of
-from runs.experiment import open_run
+from runs.experiment import identity_of, run_of
+from runs.identity import open_run
 from runs.owners import owning
 from stages import call, errors_of
 
@@ -181,18 +182,23 @@ def test_no_stage_touches_results_in_the_making(
     assert "run 'run' is in use: Lightning_tester" in errors_of(capsys)[0]
 
 
+def begin(config: Any) -> None:
+    """Opens the run of a configuration, as the trainer does."""
+    open_run(run_of(config), identity_of(config))
+
+
 def test_another_fold_of_the_run_is_not_begun_with_other_knobs(competition: Competition) -> None:
     """Two jobs of an array begin at once: nothing is trained yet, but one recipe is chosen."""
     competition.logs.mkdir()
     flags = competition.flags("--run", "run")
-    open_run(load_config(flags)[0])
+    begin(load_config(flags)[0])
     path = lock_of(competition.logs, "fold 0", stage="Lightning_trainer")
-    open_run(load_config(flags)[0])
+    begin(load_config(flags)[0])
     other = load_config([*flags, "--lr", "0.5"])[0]
     with pytest.raises(UserError, match="LR: the run has"):
-        open_run(other)
+        begin(other)
     path.unlink()
-    open_run(other)
+    begin(other)
 
 
 def test_a_stage_clears_what_kills_have_left(tmp_path: Path) -> None:
