@@ -2,10 +2,11 @@
 # make test   environment, lint, types, tests
 # make bench  environment, every benchmark, benchmarks/RESULTS.md: minutes on a quiet machine
 # make matrix environment, every architecture with encoders of every kind: some ten minutes
+# make fuzz   a million odd inputs of each kind: an hour
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench matrix clean
+.PHONY: demo test bench matrix fuzz clean
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -30,6 +31,10 @@ bench: .venv/ready
 
 matrix: .venv/ready
 	$(BIN)/python benchmarks/networks_matrix.py
+
+fuzz: .venv/ready
+	for block in $$(seq 20); do FUZZ_INPUTS=50000 \
+	$(BIN)/python -m pytest -x --hypothesis-seed=$$block tests/test_fuzz_*.py || exit; done
 
 clean:
 	rm -rf .venv output/demo lightning_logs/demo

@@ -77,5 +77,5 @@ def _read(path: Path) -> list[str]:
         try:
             words += shlex.split(line, comments=True)
         except ValueError as error:
-            raise UserError(f"{path}, line {number}: {error}: {line.strip()[:80]}") from None
+            raise UserError(f"{path}, line {number}: {error}: {line.strip()[:80]!r}") from None
     return words

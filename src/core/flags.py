@@ -16,7 +16,7 @@ from typing import Any
 
 from core.errors import UserError, nearest, raise_all
 from core.flag_files import expand_flag_files
-from core.knobs import HEADLINE, PREFIX, SRC, ConfigError, read_knobs
+from core.knobs import HEADLINE, PREFIX, SRC, ConfigError, parse, read_knobs
 from core.memory import keep_freed_memory
 from core.recipes import load_recipe
 
@@ -32,7 +32,7 @@ def number(low: float, high: float = math.inf, kind: type = int) -> Callable[[st
     def read(text: str) -> Any:
         need = f"{low} to {high}" if high < math.inf else f"{low} or more"
         try:
-            value = kind(text)
+            value = parse(text, kind)
         except ValueError:
             value = math.nan
         if not low <= value <= high or value == math.inf:

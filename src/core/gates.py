@@ -1,8 +1,9 @@
-"""What comes in from outside as text: whole numbers and ids, each through one gate."""
+"""What comes in from outside as text: numbers and ids, each through one gate."""
 
 import re
 
 WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 # An id becomes the name of a file: one folder deep, on any system.
 LONGEST_ID = 200
 NO_ID = re.compile(r"[/\\\x00-\x1f\x7f]")
@@ -14,6 +15,11 @@ def is_whole_number(text: str) -> bool:
     Python's int also takes underscores, other scripts' digits and spaces, and any length.
     """
     return WHOLE.fullmatch(text) is not None
+
+
+def is_decimal_number(text: str) -> bool:
+    """Whether a text is a decimal number in ASCII: no nan, no infinity, no underscore."""
+    return DECIMAL.fullmatch(text) is not None
 
 
 def id_problem(img: str) -> str | None:

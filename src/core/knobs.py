@@ -10,6 +10,7 @@ from types import ModuleType, NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from core.errors import UserError, nearest
+from core.gates import is_decimal_number, is_whole_number
 
 PREFIX = "SEG_"
 SRC = Path(__file__).resolve().parents[1]
@@ -57,10 +58,11 @@ def parse(text: str, kind: Any) -> Any:
     if kind is bool:
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         return words[text.lower()]
-    value = kind(text)
-    if kind is float and not math.isfinite(value):
+    if kind is int and not is_whole_number(text):
+        raise ValueError("a whole number")
+    if kind is float and not (is_decimal_number(text) and math.isfinite(float(text))):
         raise ValueError("a finite number")
-    return value
+    return kind(text)
 
 
 def _parse_dict(text: str) -> dict[Any, Any]:

@@ -9,17 +9,18 @@ import cv2
 import numpy as np
 
 from core.errors import UserError
-from core.gates import is_whole_number
 
 Order = Literal["column", "row"]
 Size = tuple[int, int]
 
 # Texts read at once by `rle_areas`.
 TOGETHER = 1000
-LARGEST = np.iinfo(np.int64).max
+# Beyond the pixels of any image: sums of such numbers stay within int64.
+BEYOND = 1 << 40
 EMPTY_TEXTS = frozenset({"", "-1", "-", "nan", "none", "<na>"})
 # One run of no pixels.
-NO_PIXELS = re.compile(r"\s*\d+\s+0\s*")
+NO_PIXELS = re.compile(r"\s*[0-9]{1,13}\s+0\s*")
+NUMBER = re.compile(r"[+-]?0*[0-9]{1,13}")
 
 
 class Layout(NamedTuple):
@@ -152,7 +153,7 @@ def _areas_together(texts: Sequence[object], names: Sequence[str]) -> np.ndarray
     joined = " ".join(str(texts[at]) for at in filled)
     counts = np.array([str(texts[at]).count(" ") + 1 for at in filled], np.int64)
     numbers = _read_numbers(joined)
-    odd = (counts % 2).any() or (numbers == LARGEST).any()
+    odd = (counts % 2).any() or _beyond(numbers)
     if not filled or len(numbers) != counts.sum() or odd:
         return np.array(
             [rle_area(text, name=img) for text, img in zip(texts, names, strict=True)], np.int64
@@ -182,8 +183,7 @@ def rle_runs(
         starts = np.cumsum(numbers[0::2]) + np.cumsum(lengths) - lengths - base
     ends = starts + lengths
     pixels = size[0] * size[1]
-    # A sum beyond int64 is negative: each of the two is held against the image, too.
-    bad = (starts < 0) | (starts >= pixels) | (lengths <= 0) | (lengths > pixels) | (ends > pixels)
+    bad = (starts < 0) | (lengths <= 0) | (ends > pixels)
     bad[1:] |= starts[1:] < ends[:-1]
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
@@ -228,9 +228,8 @@ def _numbers(text: object, name: str) -> np.ndarray:
         need = f"got {text!r}, need text like '12 3 40 5': read the column as str"
         raise RunError(name, "syntax", need)
     numbers = _read_numbers(text)
-    # fromstring stops quietly at the first token it cannot read, hence the count; what it cannot
-    # hold it cuts to the largest int64.
-    if len(numbers) != text.count(" ") + 1 or (numbers == LARGEST).any():
+    # Two spaces make another count; what fromstring cannot hold it cuts to the largest int64.
+    if len(numbers) != text.count(" ") + 1 or _beyond(numbers):
         numbers = np.array([_number(token, at, name) for at, token in enumerate(text.split())])
     if len(numbers) % 2:
         need = "need pairs 'start length': the text is cut off or in another format"
@@ -238,15 +237,23 @@ def _numbers(text: object, name: str) -> np.ndarray:
     return numbers
 
 
+def is_digits(text: str) -> bool:
+    """Whether a text holds ASCII digits and spaces alone."""
+    return text.isascii() and text.replace(" ", "").isdigit()
+
+
 def _read_numbers(text: str) -> np.ndarray:
-    try:
-        return np.fromstring(text, dtype=np.int64, sep=" ")
-    except (ValueError, DeprecationWarning):
-        return np.empty(0, np.int64)
+    """Numbers of a text of digits and spaces, else none: fromstring reads "1 -" as 1 and 0."""
+    plain = text if is_digits(text) else ""
+    return np.fromstring(plain, dtype=np.int64, sep=" ")
+
+
+def _beyond(numbers: np.ndarray) -> bool:
+    return bool(numbers.max(initial=0) > BEYOND)
 
 
 def _number(token: str, at: int, name: str) -> int:
-    if is_whole_number(token):
+    if NUMBER.fullmatch(token) and abs(int(token)) <= BEYOND:
         return int(token)
     what = (
         f"token {at + 1} (run {at // 2 + 1}) is {token[:40]!r}, need whole numbers "

@@ -14,6 +14,7 @@ from imaging.rle import (
     RunError,
     Size,
     count_outline,
+    is_digits,
     is_empty_rle,
     rle_decode,
     rle_encode,
@@ -186,6 +187,8 @@ class InstanceRows(ImageRows):
 
 def _is_plain(text: str, starts: np.ndarray, lengths: np.ndarray) -> bool:
     """Whether text is what `rle_encode` writes for these runs, by counting digits."""
+    if not is_digits(text):
+        return False
     powers = 10 ** np.arange(1, 19)
     digits = np.searchsorted(powers, np.concatenate([starts, lengths]), side="right") + 1
     return len(text) == int(digits.sum()) + 2 * len(starts) - 1
