@@ -57,7 +57,7 @@ def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[li
     return rows_in(train), rows_in(val)
 
 
-class EpochSampler(Sampler):
+class EpochSampler(Sampler[int]):
     """(index, epoch) pairs, shuffled by both: a resumed run sees what an unbroken one saw.
 
     Each rank takes its share; shares are of one length, so the last may repeat a few images.
@@ -81,7 +81,7 @@ class EpochSampler(Sampler):
         return ((index, self.epoch) for index in order[self.rank :: self.world])
 
 
-class SizeBatches(Sampler):
+class SizeBatches(Sampler[list[int]]):
     """Batches of images of one size, every image once; ranks take batches in turn, none twice."""
 
     def __init__(self, sizes: Sequence[Any], batch: int, *, rank: int = 0, world: int = 1):
@@ -158,7 +158,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             return {}
         return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled; a last batch too small for batch statistics is left out of the epoch."""
         dataset = self.dataset("train")
         sampler = EpochSampler(
@@ -167,7 +167,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         batch = min(self.loader.train_batch_size, len(sampler))
         return build_loader(dataset, self.loader, sampler=sampler, batch_size=batch, drop_last=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Every image once, never augmented; images of one size share a batch."""
         dataset = self.dataset("val")
         sizes: list[Any] = [self.spec.size] * len(dataset)
@@ -181,7 +181,7 @@ class SegmentationDataModule(pl.LightningDataModule):
     predict_dataloader = val_dataloader
 
 
-class _Telling(Dataset):
+class _Telling(Dataset[Any]):
     """A dataset whose UserErrors are samples: a worker would wrap their text in a traceback."""
 
     def __init__(self, dataset: Any):
@@ -199,7 +199,7 @@ class _Telling(Dataset):
             return [error]
 
 
-class Loader(DataLoader):
+class Loader(DataLoader[Any]):
     """A DataLoader that raises a worker's UserError as it was raised there."""
 
     def __iter__(self) -> Any:
@@ -220,7 +220,7 @@ class Loader(DataLoader):
             ) from error
 
 
-def build_loader(dataset: Dataset, loader: LoaderSpec, **sampling: Any) -> DataLoader:
+def build_loader(dataset: Dataset[Any], loader: LoaderSpec, **sampling: Any) -> DataLoader[Any]:
     """A DataLoader with workers, pinned memory for a GPU, and one OpenCV thread a worker."""
     workers = choose_workers(loader.num_workers)
     more: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 2} if workers else {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from data.cached_pairs import PairCache
 
 
-class SegmentationDataset(Dataset):
+class SegmentationDataset(Dataset[Any]):
     """Samples {"image", "mask", "img", "size"} of the given rows.
 
     image is uint8 (uint16 for 16-bit data) (C, H, W); mask (H, W) ids for multiclass with 255 =

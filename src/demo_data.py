@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from core.errors import UserError, script
 from core.files import clear_parts, write_json
@@ -155,7 +155,7 @@ def count_files(folder: Path) -> dict[str, int]:
         }
 
 
-def written_before(folder: Path) -> dict:
+def written_before(folder: Path) -> dict[str, Any]:
     """The marker of an earlier demo, {} for an empty or missing folder.
 
     Raises:
@@ -178,7 +178,7 @@ def written_before(folder: Path) -> dict:
     return marker if found == mine else {}
 
 
-def replace_content(folder: Path, part: Path, marker: dict) -> None:
+def replace_content(folder: Path, part: Path, marker: dict[str, Any]) -> None:
     """Moves the finished part into place; the marker first, for a rerun after a cut."""
     old = count_files(folder)
     files = marker["files"]
@@ -196,7 +196,7 @@ def replace_content(folder: Path, part: Path, marker: dict) -> None:
     write_marker(folder, marker)
 
 
-def write_marker(folder: Path, marker: dict) -> None:
+def write_marker(folder: Path, marker: dict[str, Any]) -> None:
     """Writes the file that tells the demo's own files from others'."""
     write_json(folder / MARKER, marker)
 

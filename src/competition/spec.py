@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # The table that config.py names as it ships; any other was chosen by somebody.
 SHIPPED_TABLE = "train_masks.csv"
@@ -53,6 +53,6 @@ class Competition:
     mask_suffix: str
     valid_suffix: str
     mask_format: str
-    mask_values: Mapping | None = field(hash=False)
+    mask_values: Mapping[Any, int] | None = field(hash=False)
     mask_threshold: int | None
     ignore_index: int | None

@@ -102,7 +102,7 @@ def kind_of(annotation: Any) -> Any:
 def free_knobs(config: ModuleType) -> set[str]:
     """Names of the knobs marked `Free`: they do not make a run what it is."""
     marked = config.__annotations__.items()
-    return {name for name, kind in marked if get_origin(kind) is Annotated}
+    return {name for name, kind in marked if hasattr(kind, "__metadata__")}
 
 
 def kind_name(kind: Any) -> str:

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+Colour = tuple[float, ...]
+
 KINDS = ("sedan", "hatch", "suv", "van", "coupe")
 # Side profiles, front to rear over the top: x and z of each kind, as shares of length and height.
 # The rows WINDSHIELD and REAR_GLASS are the two ends of the glass.
@@ -92,7 +94,7 @@ def side(points: np.ndarray, width: float, height: float, sign: int) -> np.ndarr
     return np.stack([points[:, 0], y, points[:, 1]], axis=1)
 
 
-def body_faces(profile: np.ndarray, width: float, height: float, paint: tuple) -> list[Face]:
+def body_faces(profile: np.ndarray, width: float, height: float, paint: Colour) -> list[Face]:
     """The painted hull: the two sides and the strips between them."""
     outline = rounded(profile)
     left, right = side(outline, width, height, -1), side(outline, width, height, 1)
@@ -108,7 +110,7 @@ def body_faces(profile: np.ndarray, width: float, height: float, paint: tuple) -
     return [*faces, Face(floor, np.array([0.0, 0.0, -1.0]), TYRE)]
 
 
-def glass_faces(profile: np.ndarray, width: float, height: float, glass: tuple) -> list[Face]:
+def glass_faces(profile: np.ndarray, width: float, height: float, glass: Colour) -> list[Face]:
     """Windshield, rear window and two side windows a side, all inside the hull's outline."""
     faces = []
     for low, high in (WINDSHIELD, REAR_GLASS):
@@ -159,7 +161,7 @@ def wheel_faces(length: float, width: float, radius: float) -> list[Face]:
     return faces
 
 
-def trim_faces(profile: np.ndarray, width: float, height: float, paint: tuple) -> list[Face]:
+def trim_faces(profile: np.ndarray, width: float, height: float, paint: Colour) -> list[Face]:
     """Mirrors that stick out, lamps at both ends, a door line: what makes an outline hard."""
     faces = []
     x, z = profile[3] + (0.4, 0.04 * height)

@@ -1,5 +1,6 @@
 """How an image of any size reaches the network's size, and how probabilities come back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -63,7 +64,7 @@ def _place(array: np.ndarray, size: Size, mode: str, *, nearest: bool, fill: int
     return np.pad(array, edges, constant_values=fill)
 
 
-def by_channels(array: np.ndarray, change) -> np.ndarray:
+def by_channels(array: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """`change` applied to (H, W) or (H, W, C) in parts of four channels, OpenCV's limit."""
     if array.ndim == 2 or array.shape[2] <= 4:
         changed = change(array)

@@ -1,6 +1,7 @@
 """What a palette picture means: its colours, unless its indices are known to be ids."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +9,7 @@ import numpy as np
 PaletteReader = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def palette_reader(values: Mapping | None) -> PaletteReader:
+def palette_reader(values: Mapping[Any, int] | None) -> PaletteReader:
     """How to read palettes for MASK_VALUES: numbers mean indices, colours mean colours."""
     if any(isinstance(value, (tuple, list)) for value in values or {}):
         return _read_colours

@@ -79,7 +79,7 @@ def load_teams(
     return teams
 
 
-class ImageStream(Dataset):
+class ImageStream(Dataset[Any]):
     """{"img", "size", "unreadable", "image_0", "image_1", ...}: an image as each team wants it.
 
     With `skip` a file that cannot be read is a black image, marked as unreadable; else an error.

@@ -162,7 +162,7 @@ def _mount_point(path: Path) -> Iterator[bool]:
 
 def _execute(
     words: Sequence[str], working: Path, env: Mapping[str, str]
-) -> subprocess.CompletedProcess:
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=working, env=dict(env), capture_output=True, text=True)
 
 
