@@ -57,7 +57,7 @@ def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[li
     return rows_in(train), rows_in(val)
 
 
-class EpochSampler(Sampler[int]):
+class EpochSampler(Sampler[tuple[int, int]]):
     """(index, epoch) pairs, shuffled by both: a resumed run sees what an unbroken one saw.
 
     Each rank takes its share; shares are of one length, so the last may repeat a few images.

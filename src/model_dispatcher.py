@@ -12,6 +12,7 @@ from torch import nn
 from core.errors import UserError, pick
 from core.recipes import load_recipe
 from networks.encoder_weights import load_encoder_weights
+from networks.small import build_small
 from networks.smp import ARCHITECTURES, build_smp, check_encoder
 
 FAMILY = re.compile(f"smp_({'|'.join(ARCHITECTURES)})_(.+)")
@@ -47,6 +48,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "smp_segformer_mit_b0": _smp("segformer", "mit_b0"),
     "smp_segformer_mit_b2": _smp("segformer", "mit_b2"),
     "smp_dpt_tu-vit_base_patch16_224": _smp("dpt", "tu-vit_base_patch16_224"),
+    "small_unet": build_small,
 }
 
 
