@@ -1,6 +1,7 @@
 """Folds, datasets and loaders: everything between train_folds.csv and a batch."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, groupby, islice
@@ -33,6 +34,7 @@ class LoaderSpec:
     seed: int = 42
     augmentation: str = "light"
     instances: bool = False
+    crops_per_image: int = 1
 
 
 def rows_in(table: Any, folds: Sequence[int] | None = None) -> list[Row]:
@@ -58,27 +60,66 @@ def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[li
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """(index, epoch) pairs, shuffled by both: a resumed run sees what an unbroken one saw.
+    """(index, pass) pairs, shuffled by both: a resumed run sees what an unbroken one saw.
 
-    Each rank takes its share; shares are of one length, so the last may repeat a few images.
+    An epoch is `passes` passes over the images, numbered through all epochs. Each rank takes its
+    share; shares are of one length, so the last may repeat a few images.
     """
 
-    def __init__(self, length: int, *, seed: int, epoch: int = 0, rank: int = 0, world: int = 1):
-        self.length, self.seed, self.epoch = length, seed, epoch
+    def __init__(
+        self,
+        length: int,
+        *,
+        seed: int,
+        epoch: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        passes: int = 1,
+    ):
+        self.length, self.seed, self.epoch, self.passes = length, seed, epoch, passes
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
-        return -(-self.length // self.world)
+        return -(-self.length * self.passes // self.world)
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
-        order = torch.randperm(self.length, generator=generator).tolist()
+        numbers = range(self.epoch * self.passes, (self.epoch + 1) * self.passes)
+        order = [(index, number) for number in numbers for index in self._shuffled(number)]
         order = list(islice(cycle(order), len(self) * self.world))
-        return ((index, self.epoch) for index in order[self.rank :: self.world])
+        return iter(order[self.rank :: self.world])
+
+    def _shuffled(self, number: int) -> list[int]:
+        generator = torch.Generator().manual_seed(hash((self.seed, number)) % 2**63)
+        order: list[int] = torch.randperm(self.length, generator=generator).tolist()
+        return order
+
+
+class EvenBatches(Sampler[list[Any]]):
+    """Batches of what a sampler gives, as few as hold at most `batch` each, sizes even by one.
+
+    Nothing is left out of an epoch. Batch statistics need two images: where a batch of one would
+    be left, the first image comes twice.
+
+    Attributes:
+        sampler: Lightning tells it the epoch.
+    """
+
+    def __init__(self, sampler: EpochSampler, batch: int):
+        self.sampler, self.batch = sampler, batch
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        count = len(self)
+        total = max(len(self.sampler), min(2, self.batch) * count)
+        order = cycle(self.sampler)
+        for at in range(count):
+            yield list(islice(order, total * (at + 1) // count - total * at // count))
 
 
 class SizeBatches(Sampler[list[int]]):
@@ -159,13 +200,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled; a last batch too small for batch statistics is left out of the epoch."""
+        """Shuffled; every image is in an epoch, CROPS_PER_IMAGE times."""
         dataset = self.dataset("train")
         sampler = EpochSampler(
-            len(dataset), seed=self.loader.seed, epoch=self.first_epoch, **self._rank()
+            len(dataset),
+            seed=self.loader.seed,
+            epoch=self.first_epoch,
+            passes=self.loader.crops_per_image,
+            **self._rank(),
         )
-        batch = min(self.loader.train_batch_size, len(sampler))
-        return build_loader(dataset, self.loader, sampler=sampler, batch_size=batch, drop_last=True)
+        batches = EvenBatches(sampler, self.loader.train_batch_size)
+        return build_loader(dataset, self.loader, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Every image once, never augmented; images of one size share a batch."""
@@ -228,7 +273,7 @@ def build_loader(dataset: Dataset[Any], loader: LoaderSpec, **sampling: Any) -> 
         _Telling(dataset),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
         collate_fn=collate_samples,
         **sampling,
         **more,
@@ -258,6 +303,9 @@ def choose_workers(workers: int) -> int:
     return min(8, os.cpu_count() or 1) if torch.cuda.is_available() else 1
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    # A terminal's Ctrl-C and a kill reach the whole group: the process that asks for batches tells.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

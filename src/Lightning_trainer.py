@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, reason_of, script
+from core.errors import Stopped, UserError, reason_of, script
 from core.files import write_json, writing
 from core.flags import load_config
 from core.knobs import fill, knob_values
@@ -28,6 +28,7 @@ from runs.owners import networks, owning
 from runs.prepared import prepare_data
 from runs.run import Run
 from runs.trial import Machine, check_machine, check_network
+from training.steps import Steps
 
 STAGE = "Lightning_trainer"
 # Where torchrun, Lightning and Slurm tell a process its rank.
@@ -107,8 +108,30 @@ def is_main_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
-def train_fold(config: Any, run: Run, fold: int, *, cache: Any = None) -> dict[str, Any]:
-    """Trains one fold to its end, from last.ckpt if there is one; returns finished.json."""
+def plan_steps(config: Any, images: int) -> Steps:
+    """Steps of a training on that many images."""
+    return Steps(
+        images,
+        batch=config.TRAIN_BATCH_SIZE,
+        accumulate=config.ACCUMULATE_GRAD_BATCHES,
+        devices=max(1, config.DEVICES),
+        crops=config.CROPS_PER_IMAGE,
+        epochs=config.EPOCHS,
+    )
+
+
+def train_fold(
+    config: Any, run: Run, fold: int, *, cache: Any = None, place: tuple[int, int] = (1, 1)
+) -> dict[str, Any]:
+    """Trains one fold to its end, from last.ckpt if there is one; returns finished.json.
+
+    Args:
+        config: the configuration.
+        run: of it.
+        fold: its number.
+        cache: of `prepare_data`.
+        place: among the folds of this session, from 1, and their number.
+    """
     import pytorch_lightning as pl
 
     from data.pseudo_masks import PseudoMasks
@@ -152,20 +175,24 @@ def train_fold(config: Any, run: Run, fold: int, *, cache: Any = None) -> dict[s
         set_aside_metrics(folder)
         write_json(folder / "config.json", knob_values(config))
     mode = "max" if module.metric.higher_is_better else "min"
-    trainer = build_trainer(config, folder, mode, layout=notes.get("channels_last"))
-    batches = len(train) // (config.TRAIN_BATCH_SIZE * max(1, config.DEVICES))
-    steps = -(-batches // config.ACCUMULATE_GRAD_BATCHES)  # of an epoch
-    trainer.log_every_n_steps = max(1, min(10, steps))
-    print(
-        f"fold {fold}: {len(train)} training and {len(val)} validation images, "
-        f"{config.EPOCHS} epochs, {trainer.precision}",
-        flush=True,
-    )
+    trainer = build_trainer(config, folder, mode, layout=notes.get("channels_last"), place=place)
+    steps = plan_steps(config, len(train))
+    trainer.log_every_n_steps = max(1, min(10, steps.epoch))
+    if is_main_process():
+        print(
+            f"fold {fold}: {len(train)} training and {len(val)} validation images, "
+            f"{steps.words()}, {trainer.precision}",
+            flush=True,
+        )
     try:
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
-    except SystemExit as stop:
-        # After SIGTERM Lightning leaves with 0, as if the training had ended.
-        raise SystemExit(stop.code or 128 + signal.SIGTERM) from None
+    except SystemExit as end:
+        # Lightning's own way out after Ctrl-C and SIGTERM.
+        told = f"stopped in fold {fold}, epoch {trainer.current_epoch + 1} of {config.EPOCHS}"
+        by = end.__context__.code - 128 if isinstance(end.__context__, Stopped) else signal.SIGINT
+        if not is_main_process():
+            raise SystemExit(128 + by) from None
+        raise Stopped(told, by) from None
     return close_fold(trainer, folder, fold)
 
 
@@ -202,16 +229,46 @@ def train_folds(
     import torch
 
     summaries = list[dict[str, Any]]()
+    todo = [fold for fold in folds if not run.folder.finished(fold).is_file()]
     for fold in folds:
-        if run.folder.finished(fold).is_file():
+        if fold not in todo:
             summaries.append(run.folder.read_finished(fold))
             print(f"fold {fold}: finished before, kept")
             continue
-        summaries.append(train_fold(config, run, fold, cache=cache))
+        place = todo.index(fold) + 1, len(todo)
+        summaries.append(train_fold(config, run, fold, cache=cache, place=place))
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return summaries
+
+
+def tell_start(config: Any, run: Run, todo: Sequence[int]) -> str:
+    """Says what is odd about the steps to come; returns the score to beat in words."""
+    from Lightning_datamodule import split_rows
+    from runs.baseline import best_trivial, trivial_words
+
+    if todo:
+        train, _ = split_rows(run.table, todo[0], holdout=run.holdout)
+        for note in plan_steps(config, len(train)).notes():
+            print(f"note: {note}")
+    return trivial_words(best_trivial(run))
+
+
+def end_line(
+    run: Run, summaries: Sequence[dict[str, Any]], *, kept: Sequence[int], trivial: str
+) -> str:
+    """What was trained now, in which time, and what it scores beside what needs no network."""
+    scores = [summary["score"] for summary in summaries]
+    seconds = [summary["seconds"] for summary in summaries if summary["fold"] not in kept]
+    spread = f"{min(scores):.4f} to {max(scores):.4f}" + (f"; {trivial}" if trivial else "")
+    told = f"trained {len(seconds)} folds in {sum(seconds) / 60:.1f} min"
+    if not seconds:
+        told = f"nothing to train: {len(kept)} folds were finished before"
+    elif kept:
+        told += f", {len(kept)} were finished before"
+    mean = sum(scores) / len(scores)
+    return f"{told}, {summaries[0]['monitor']} {mean:.4f} ({spread}): {run.folder.path}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -243,13 +300,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             drop_run(run)
     with owning(STAGE, networks(run.logs, run.name, folds)):
         open_run(run, identity_of(config))
-        summaries = train_folds(config, run, folds, cache=prepare_data(run, cache=config.CACHE))
-    scores = [summary["score"] for summary in summaries]
-    spread = f"{min(scores):.4f} to {max(scores):.4f}"
-    print(
-        f"trained {len(folds)} folds in {sum(s['seconds'] for s in summaries) / 60:.1f} min, "
-        f"{summaries[0]['monitor']} {sum(scores) / len(scores):.4f} ({spread}): {config.RUN_PATH}"
-    )
+        cache = prepare_data(run, cache=config.CACHE)
+        kept = [fold for fold in folds if run.folder.finished(fold).is_file()]
+        trivial = tell_start(config, run, [fold for fold in folds if fold not in kept])
+        summaries = train_folds(config, run, folds, cache=cache)
+    print(end_line(run, summaries, kept=kept, trivial=trivial))
     return 0
 
 

@@ -175,6 +175,9 @@ CLASS_WEIGHTS: tuple[float, ...] = ()
 METRIC: str = "dice"
 # Passes over the training images; more while the validation score still rises.
 EPOCHS: int = 20
+# Times that an image comes in an epoch, each with another crop and augmentation; more where there
+# are few images, or large ones with RESIZE_MODE=crop.
+CROPS_PER_IMAGE: int = 1
 # Peak learning rate of the decoder, after warm-up.
 LR: float = 1e-3
 # The encoder's rate as a share of LR; 1 when it starts from noise.
@@ -303,6 +306,7 @@ knobs.check(
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
         ("LOGGERS", bool(LOGGERS), "one logger or more: csv"),
         ("EPOCHS", EPOCHS >= 1, "1 or more"),
+        ("CROPS_PER_IMAGE", CROPS_PER_IMAGE >= 1, "1 or more"),
         ("LR", LR > 0, "a rate above 0"),
         ("ENCODER_LR_FACTOR", ENCODER_LR_FACTOR >= 0, "0 or more"),
         ("WEIGHT_DECAY", WEIGHT_DECAY >= 0, "0 or more"),

@@ -278,6 +278,12 @@ def audit_table(
     )
 
 
+def trivial_line(metric: str, scores: Mapping[str, float]) -> list[str]:
+    """What masks score that no network made; no line where nothing is known."""
+    told = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+    return [f"without a network {metric} is: {told}"] if told else []
+
+
 def write_folds(table: "pd.DataFrame", path: Path) -> None:
     """Writes the table; the line ends are the same on every system, as its digest must be."""
     with writing(path) as part:
@@ -295,9 +301,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.run_layout import recognise_layout
     from competition.training_images import collect_images
     from runs.audits import write_verdict
-    from runs.experiment import competition_of, data_spec
+    from runs.baseline import read_trivial
+    from runs.experiment import competition_of, data_spec, run_of
+    from runs.names import check_names
     from submissions.outlook import sample_notes
 
+    check_names(config, "METRIC")
     competition = competition_of(config)
     outlook = sample_notes(competition)
     data = collect_images(competition)
@@ -320,7 +329,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV)
     write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks)
-    print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict()]))
+    trivial = trivial_line(config.METRIC, read_trivial(run_of(config)))
+    print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict(), *trivial]))
     count = len(set(folds.tolist()) - {ALWAYS_TRAINED})
     print(
         f"wrote {len(table)} images of {len(set(codes.tolist()))} groups "

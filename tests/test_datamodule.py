@@ -1,5 +1,6 @@
 """Folds, samplers and loaders: who sees which image, in which order, on which rank."""
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from torch.utils.data import RandomSampler, SequentialSampler
 
 from competition.file_masks import FileMasks
 from conftest import Competition
@@ -19,6 +19,7 @@ from data.specs import DataSpec
 from imaging.mask_files import MaskRules
 from Lightning_datamodule import (
     EpochSampler,
+    EvenBatches,
     LoaderSpec,
     SegmentationDataModule,
     SizeBatches,
@@ -97,6 +98,39 @@ def test_each_epoch_has_an_order_that_seed_and_epoch_decide() -> None:
     assert {epoch for _, epoch in order(1, 5)} == {5}
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_crops_of_an_image_are_passes_with_draws_of_their_own(world: int) -> None:
+    """Every pass holds every image once; no draw comes again in a later epoch."""
+    epochs = [
+        [
+            pair
+            for rank in range(world)
+            for pair in EpochSampler(6, seed=3, epoch=epoch, rank=rank, world=world, passes=4)
+        ]
+        for epoch in range(3)
+    ]
+    pairs = [(index, number) for index in range(6) for number in range(12)]
+    assert sorted(pair for epoch in epochs for pair in epoch) == pairs
+    assert {number for _, number in epochs[1]} == {4, 5, 6, 7}
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 8, 64])
+@pytest.mark.parametrize("length", [1, 2, 3, 6, 7, 9, 64, 65])
+def test_no_image_is_left_out_of_an_epoch(length: int, batch: int) -> None:
+    batches = EvenBatches(EpochSampler(length, seed=1), batch)
+    made = list(batches)
+    sizes = [len(one) for one in made]
+    seen = Counter(index for one in made for index, _ in one)
+    assert len(made) == len(batches) == math.ceil(length / batch)
+    assert max(sizes) <= max(batch, 1)
+    assert max(sizes) - min(sizes) <= 1
+    assert set(seen) == set(range(length))
+    # A batch of one has no statistics: only there an image comes twice.
+    alone = batch > 1 and (length == 1 or (batch == 2 and length % 2 == 1))
+    assert seen.total() == length + alone
+    assert batch == 1 or min(sizes) >= 2
+
+
 @pytest.mark.parametrize("batch", [4, 64])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_size_batches_hold_one_size_and_every_image_once(world: int, batch: int) -> None:
@@ -121,9 +155,9 @@ def test_size_batches_hold_one_size_and_every_image_once(world: int, batch: int)
 def test_training_is_shuffled_and_full_validation_is_neither(competition: Competition) -> None:
     data = module_of(competition)
     train, val = data.train_dataloader(), data.val_dataloader()
-    # Six images in batches of four: batch statistics of a batch of two are left out.
-    assert [len(batch["img"]) for batch in train] == [4]
-    assert not isinstance(train.sampler, SequentialSampler | RandomSampler)
+    order = [img for batch in train for img in batch["img"]]
+    assert [len(batch["img"]) for batch in train] == [3, 3]
+    assert sorted(order) == sorted(row["img"] for row in data.rows["train"]) != order
     names = [img for batch in val for img in batch["img"]]
     assert sorted(names) == sorted(row["img"] for row in data.rows["val"])
     assert [len(batch["img"]) for batch in val] == [4, 2]
@@ -141,7 +175,7 @@ def test_batches_have_the_crop_size(competition: Competition, size: tuple[int, i
     data = module_of(competition, DataSpec(size=size))
     for loader in (data.train_dataloader(), data.val_dataloader()):
         batch = next(iter(loader))
-        assert tuple(batch["image"].shape) == (4, 3, *size)
+        assert tuple(batch["image"].shape[1:]) == (3, *size)
         assert batch["image"].dtype == torch.uint8
 
 

@@ -1,13 +1,16 @@
 """How a mistake is told: one clear line, all problems of one pass together, exit code 2."""
 
+import contextlib
 import difflib
 import errno
 import functools
 import os
 import pickle
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 SHOWN = 20
@@ -15,6 +18,19 @@ SHOWN = 20
 
 class UserError(ValueError):
     """A mistake the user can mend: says what is wrong, got X, need Y, do Z."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A wish to stop, as Ctrl-C and SIGTERM are.
+
+    Args:
+        line: what is told of it.
+        by: the signal.
+    """
+
+    def __init__(self, line: str = "stopped", by: int = signal.SIGINT):
+        super().__init__(line)
+        self.code = 128 + by
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -88,16 +104,32 @@ def system_error_line(error: OSError) -> str:
     return f"{path}{error.strerror or error}{': ' + remedy if remedy else ''}"
 
 
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(by=number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def script(main: Callable[..., int]) -> Callable[..., int]:
     """Wraps a script's main(argv): what a user can mend is one line on stderr and exit code 2.
 
-    Ctrl-C ends with 130, as shells have it.
+    Ctrl-C ends with 130 and SIGTERM with 143, as shells have it, in one line, too.
     """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
-            code = main(argv)
+            with _sigterm_as_ctrl_c():
+                code = main(argv)
             sys.stdout.flush()  # a closed pipe is told here, not by the interpreter at its end
             return code
         except UserError as error:
@@ -109,9 +141,10 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
             line = system_error_line(error)
         except MemoryError:
             line = "out of memory: a smaller batch, crop or --num-workers 0 takes less"
-        except KeyboardInterrupt:
-            print("stopped: the same command goes on", file=sys.stderr)
-            return 130
+        except KeyboardInterrupt as stop:
+            told = stop if isinstance(stop, Stopped) else Stopped()
+            print(f"{told}: the same command goes on", file=sys.stderr)
+            return told.code
         print(f"error: {line}", file=sys.stderr)
         return 2
 

@@ -15,6 +15,7 @@ RESULTS = (
     "score",
     "tuned",
     "metric",
+    "trivial",
     "fold_scores",
     "folds",
     "epochs",
@@ -40,13 +41,14 @@ def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str,
     knobs = folder.read_begun()["knobs"]
     numbers = folder.finished_folds()
     folds = [folder.read_finished(number) for number in numbers]
-    row: dict[str, Any] = {"run": folder.run, "score": None, "tuned": None}
+    row: dict[str, Any] = {"run": folder.run, "score": None, "tuned": None, "trivial": None}
     row["metric"] = knobs["METRIC"]
     report_path = output / folder.run / "report.json"
     if report_path.is_file():
         report = Report.read(report_path)
         row |= {"score": report.score, "metric": report.metric}
         row["tuned"] = report.tuning.get("held_out")
+        row["trivial"] = report.trivial.get("score")
     row["fold_scores"] = " ".join(f"{fold['score']:.4f}" for fold in folds)
     row["folds"] = len(folds)
     row["epochs"] = max((fold["epochs"] for fold in folds), default=0)

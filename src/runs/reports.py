@@ -90,6 +90,7 @@ class Report:
         rules: of each class, as tune.py chose them; none: not tuned.
         tuning: what tune.py found, for the page and the ledger.
         blend: where the run is a mean of runs.
+        trivial: `name` and `score` of the best mask that no network made; empty: not known.
     """
 
     run: str
@@ -109,6 +110,7 @@ class Report:
     rules: "Sequence[Rule]" = ()
     tuning: Mapping[str, Any] = field(default_factory=dict)
     blend: Blend | None = None
+    trivial: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def decision(self) -> "list[Rule]":

@@ -13,6 +13,7 @@ from core.files import file_digest, write_json, writing
 from data.specs import DataSpec
 from imaging.levels import write_probs
 from Lightning_datamodule import rows_in, split_rows
+from runs.baseline import best_trivial, trivial_words
 from runs.fold_table import choose_folds
 from runs.predictions import data_key, table_key
 from runs.reports import FoldReport, Report, report_path
@@ -50,8 +51,10 @@ def score_run(run: Run, folds: Sequence[int], *, worst: bool = False) -> pd.Data
     scorer = build_scorer(run)
     scorer.pool(records)
     holdout = score_holdout(run, folds)
-    ranked = write_report(run, scorer, records, holdout=holdout, worst=worst)
-    scores = scores_line(scorer.scores())
+    trivial = best_trivial(run)
+    ranked = write_report(run, scorer, records, holdout=holdout, worst=worst, trivial=trivial)
+    told = [scores_line(scorer.scores()), trivial_words(trivial)]
+    scores = "; ".join(filter(None, told))
     print(f"out of fold, {len(ranked)} images at native size: {scores}: {run.results}")
     return ranked
 
@@ -195,6 +198,7 @@ def write_report(
     *,
     holdout: dict[str, Any],
     worst: bool,
+    trivial: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Writes oof.csv and report.json; returns the table of images, worst first."""
     table = pd.DataFrame(scorer.rows)
@@ -223,6 +227,7 @@ def write_report(
         oof_key=key,
         rules=known.rules if known else (),
         tuning=known.tuning if known else {},
+        trivial=trivial or {},
     ).write(path)
     path.with_name(EARLIER).unlink(missing_ok=True)
     return ranked

@@ -1,0 +1,44 @@
+"""The score that no network is needed for, computed once for folds, masks and metric."""
+
+import contextlib
+import hashlib
+import json
+from typing import Any
+
+from core.files import write_json
+from runs.predictions import data_key, table_key
+from runs.run import Run
+from scoring.baseline import best_of, trivial_scores
+
+FILE = "baseline.json"
+
+
+def read_trivial(run: Run) -> dict[str, float]:
+    """Scores of METRIC by what was predicted everywhere, see `trivial_scores`.
+
+    Kept in output/baseline.json, and computed anew where folds, masks or METRIC have changed.
+    """
+    rows: list[Any] = run.table.to_dict("records")
+    data = data_key(run.input, run.spec, rows, run.masks)
+    sources = [run.metric, table_key(run.table), data]
+    key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
+    path = run.output / FILE
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(path.read_text())
+        if known["key"] == key:
+            scores: dict[str, float] = known["scores"]
+            return scores
+    scores = trivial_scores(rows, run.input, run.masks, spec=run.spec, metric=run.metric)
+    write_json(path, {"key": key, "metric": run.metric, "scores": scores})
+    return scores
+
+
+def best_trivial(run: Run) -> dict[str, Any]:
+    """`name` and `score` of the best that needs no network; empty where there is none."""
+    best = best_of(read_trivial(run), run.metric, run.spec)
+    return dict(zip(("name", "score"), best, strict=True)) if best else {}
+
+
+def trivial_words(best: dict[str, Any]) -> str:
+    """Such as `trivial 0.8620 (all foreground)`, or nothing where there is none."""
+    return f"trivial {best['score']:.4f} ({best['name']})" if best else ""

@@ -1,0 +1,68 @@
+"""How many optimiser steps a training has, and when they are few."""
+
+from dataclasses import dataclass
+
+# Fewer steps than this in all train hardly any network: they are told.
+FEW = 200
+# Until then averaged weights and batch statistics remember the start.
+YOUNG = 50
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Optimiser steps of one fold.
+
+    Attributes:
+        images: of the fold's training side.
+        batch: TRAIN_BATCH_SIZE, of one device.
+        accumulate: ACCUMULATE_GRAD_BATCHES.
+        devices: that share the images.
+        crops: CROPS_PER_IMAGE.
+        epochs: EPOCHS.
+    """
+
+    images: int
+    batch: int
+    accumulate: int
+    devices: int
+    crops: int
+    epochs: int
+
+    @property
+    def share(self) -> int:
+        """Crops that one device sees in an epoch."""
+        return -(-self.images * self.crops // self.devices)
+
+    @property
+    def epoch(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.share // self.batch // self.accumulate)
+
+    @property
+    def total(self) -> int:
+        """Steps of the training."""
+        return self.epoch * self.epochs
+
+    def words(self) -> str:
+        """Such as `20 epochs of 13 steps (260 in all)`."""
+        return f"{self.epochs} epochs of {self.epoch} steps ({self.total} in all)"
+
+    def notes(self) -> list[str]:
+        """A line on few steps, and one on fewer images than a batch."""
+        notes = []
+        if self.share < self.batch:
+            told = f"TRAIN_BATCH_SIZE={self.batch} is more than the {self.share} there are"
+            notes.append(f"{told}: a step has all {self.share}, an epoch is one step")
+        if self.total < FEW:
+            crops = self.crops * -(-FEW // self.total)
+            notes.append(
+                f"{self.total} optimiser steps in all are few, a network needs some hundreds: "
+                f"--crops-per-image {crops}, more --epochs, or a smaller --train-batch-size"
+            )
+        if self.epoch < YOUNG:
+            epochs = min(self.epochs, -(-YOUNG // self.epoch))
+            notes.append(
+                f"scores of the first {epochs} epochs say little: averages and batch statistics "
+                f"are young until step {YOUNG}"
+            )
+        return notes
