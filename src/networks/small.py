@@ -1,5 +1,7 @@
 """A small residual U-Net for training from noise: a tenth of a resnet18 U-Net's arithmetic."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -41,7 +43,7 @@ class SmallUnet(nn.Module):
 
     def __init__(self, channels: int, classes: int):
         super().__init__()
-        steps = list(zip(WIDTHS, WIDTHS[1:], strict=False))
+        steps = list(pairwise(WIDTHS))
         self.stem = convolve(channels, WIDTHS[0], kernel=5, stride=2)
         self.down = nn.ModuleList(Residual(fine, coarse, stride=2) for fine, coarse in steps)
         self.up = nn.ModuleList(Residual(fine + coarse, fine) for fine, coarse in reversed(steps))
