@@ -66,11 +66,30 @@ RLE_RELATIVE: bool | None = None
 # Images without a row in a table of run lengths, or without a mask file: skip (an error where files
 # are asked for), or empty masks, as where positives only are listed.
 ABSENT: Literal["skip", "empty"] = "skip"
-# What stands for an empty mask in a submission: nothing, "-1", "1 0"...
-RLE_EMPTY: Free[str] = ""
-# A row of SUBMISSIONS: image, class, instance...; auto = class when the sample has a class column,
-# else image.
-SUBMISSION_ROWS: Free[str] = "auto"
+
+# ======== The answer ========
+# A row of SUBMISSIONS, how masks are spelled: rle, lists, counts, packed, wkt, coco, files...; auto
+# = as the sample's cells are, or TRAIN_CSV's.
+SUBMISSION: Free[str] = "auto"
+# What a row stands for; auto = as the sample has it, instance where TRAIN_CSV has a row an object.
+SUBMISSION_ROWS: Free[Literal["auto", "image", "class", "instance"]] = "auto"
+# What stands for an empty mask: nothing, "-1", "1 0"...; auto = what the sample has, or TRAIN_CSV.
+RLE_EMPTY: Free[str] = "auto"
+# How ids are made, of {id}, {class} and {n}, an image's rows from 1: {id}_{n}; of SUBMISSION=files
+# their names: {id}_mask.png. auto = as the sample has them; {id}.png or .tif.
+ANSWER_ID: Free[str] = "auto"
+# Size of the answer's masks: H,W in pixels, or a share of the image's sides, 0.25; empty = the
+# image's.
+ANSWER_SIZE: Free[tuple[float, ...]] = ()
+# Values in files of SUBMISSION=files: ids; 255 = 0 and 255; values = MASK_VALUES turned round;
+# objects = their numbers; auto = as the training masks have them.
+ANSWER_VALUES: Free[Literal["auto", "ids", "255", "values", "objects"]] = "auto"
+# Pixels by which an outline of SUBMISSION=wkt may be moved to save points; below 0.5 no pixel
+# changes sides.
+WKT_TOLERANCE: Free[float] = 0.4
+# Name of the answer under output/<RUN>; auto = submission.csv, .json or .zip. Of SUBMISSION=files
+# one without a suffix is a folder.
+SUBMISSION_FILE: Free[str] = "auto"
 
 # ======== Images and masks ========
 # binary: one foreground class; multiclass: ids 0...K-1; multilabel: K masks that may overlap.
@@ -302,6 +321,19 @@ knobs.check(
             "auto with IMAGE_PATTERN: the pattern ends with the suffix",
         ),
         ("RLE_BASE", RLE_BASE in (0, 1, None), "0, 1 or none"),
+        (
+            "ANSWER_SIZE",
+            len(ANSWER_SIZE) <= 2
+            and all(side > 0 for side in ANSWER_SIZE)
+            and (len(ANSWER_SIZE) < 2 or all(side >= 1 and side % 1 == 0 for side in ANSWER_SIZE)),
+            "H,W in pixels, one share such as 0.25, or none",
+        ),
+        ("WKT_TOLERANCE", WKT_TOLERANCE >= 0, "0 or more pixels"),
+        (
+            "SUBMISSION_FILE",
+            bool(SUBMISSION_FILE) and "/" not in SUBMISSION_FILE,
+            "a file's name without folders, or auto",
+        ),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
         ("LOGGERS", bool(LOGGERS), "one logger or more: csv"),

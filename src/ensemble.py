@@ -1,11 +1,13 @@
-"""Predicts the test images with every fold of one or several runs and writes submission.csv.
+"""Predicts the test images with every fold of one or several runs and writes the answer.
 
 Images stream through: nothing but the rows is kept. A killed run goes on where it was.
 --runs a,b averages several runs; --shard 0/2 and --shard 1/2 share the images between two
-processes, and the one that ends last writes the submission.
+processes, and the one that ends last writes the submission. --predict FOLDER predicts the images
+of any folder, and needs no sample submission.
 """
 
 import argparse
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -21,11 +23,11 @@ from runs.reports import checkpoints_of, read_blend, read_report
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
+    from data.specs import DataSpec
     from postprocessing.rules import Rule
     from runs.reports import Report
-    from submissions.answer_format import AnswerFormat
-    from submissions.plan import Plan
-    from submissions.rows import PartFile
+    from submissions.answer import Answer
+    from submissions.part_file import PartFile
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def predict_images(
     checkpoints: list[list[Path]],
     *,
     part: "PartFile",
-    form: "AnswerFormat",
+    answer: "Answer",
     how: How,
     folder: Path,
 ) -> None:
@@ -82,7 +84,8 @@ def predict_images(
     from imaging.levels import write_mask, write_probs
     from postprocessing.rules import decide_by, label_by
     from runs.experiment import run_of
-    from submissions.answer_format import Prediction
+    from submissions.answer import Prediction
+    from submissions.answer_format import Frame
 
     gated = any(rule.gate or rule.gate_scale for rule in how.rules)
     predictor = run_of(config).predictor(
@@ -93,22 +96,27 @@ def predict_images(
             "the rules ask for GATE=head, and some network has no such head: "
             "src/tune.py chooses rules for these runs"
         )
-    skip = config.UNREADABLE == "empty"
+    skip, files = config.UNREADABLE == "empty", dict(images)
+    task, classes = answer.task, answer.classes
     lost: list[str] = []
     with tqdm(total=len(images), desc="predicting", unit="image", disable=None) as bar:
         for batch in predictor.batches(images, skip=skip):
             for img, _, probs in predictor.restore(batch):
-                gates = probs[-form.classes :, 0, 0].tolist() if gated else None
-                probs = probs[: -form.classes] if gated else probs
-                mask = decide_by(how.rules, probs, task=form.task, gates=gates)
-                split = form.takes_objects and how.rules[0].split
-                objects = label_by(how.rules, probs, task=form.task) if split else None
+                gates = probs[-classes:, 0, 0].tolist() if gated else None
+                probs = probs[:-classes] if gated else probs
+                mask = decide_by(how.rules, probs, task=task, gates=gates)
+                split = answer.takes_objects and how.rules[0].split
+                objects = label_by(how.rules, probs, task=task) if split else None
                 if config.SAVE_MASKS:
                     write_mask(folder / "masks" / f"{img}.png", mask)
                 if config.SAVE_PROBS:
                     write_probs(folder / "probs" / f"{img}.png", probs)
-                prediction = Prediction(img, mask, objects)
-                part.write(img, form.blank() if img in batch.lost else form.write(prediction))
+                sure = probs.float().cpu().numpy() if answer.takes_confidence else None
+                if img in batch.lost:
+                    size = answer.size_of((mask.shape[-2], mask.shape[-1]))
+                    part.write(img, answer.blank(Frame(size, files[img])))
+                else:
+                    part.write(img, answer.write(Prediction(img, mask, objects, sure, files[img])))
                 bar.update()
             part.sync()
             lost += batch.lost
@@ -132,29 +140,36 @@ def check_lost(lost: Sequence[str], count: int) -> None:
 
 def set_aside(path: Path) -> None:
     """Renames an earlier submission, so that a run cut off does not leave it as if it were new."""
-    if path.is_file():
-        path.replace(path.with_name("submission.previous.csv"))
+    if path.exists():
+        move(path, "previous")
+
+
+def move(path: Path, word: str) -> None:
+    """Renames submission.csv to submission.<word>.csv; an older one of that name goes."""
+    target = path.with_name(f"{path.stem}.{word}{path.suffix}")
+    if target.is_dir():
+        shutil.rmtree(target)
+    path.replace(target)
 
 
 def write_submission(
-    plan: "Plan",
-    form: "AnswerFormat",
+    path: Path,
+    answer: "Answer",
     images: Mapping[str, tuple[int, int]],
     *,
     key: str,
-    folder: Path,
     count: int,
 ) -> int | None:
     """Joins the shards when all of them are complete; returns the rows, or None."""
-    from submissions.rows import PartFile, assemble
+    from submissions.part_file import PartFile, finished_rows
 
-    paths = [part_path(folder, index, count) for index in range(count)]
+    paths = [part_path(path.parent, index, count) for index in range(count)]
     if not all(path.is_file() for path in paths):
         return None
     parts = [PartFile(path, key, images) for path in paths]
-    if sum(len(part.done) for part in parts) < len(plan.images):
+    if sum(len(part.done) for part in parts) < len(answer.plan.images):
         return None
-    return assemble(folder / "submission.csv", plan, parts, form)
+    return answer.form.file().assemble(path, answer.plan, finished_rows(parts))
 
 
 def networks_line(report: "Report", wanted: Sequence[int] | None) -> str:
@@ -179,31 +194,67 @@ def _state_of(path: Path) -> tuple[int, int]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", default="", help="runs to average, with commas; default: RUN")
     parser.add_argument("--shard", default="0/1", help="index/count: this process's images")
+    parser.add_argument(
+        "--predict",
+        type=Path,
+        metavar="FOLDER",
+        help="images to predict instead of TEST_PATH: output/<RUN>/predicted_<FOLDER>/",
+    )
 
 
-def predict_runs(config: Any, runs: Sequence[str], index: int, count: int) -> None:
-    """Predicts the images of a shard, and writes the submission where it is the last."""
+def open_answer(
+    config: Any, spec: "DataSpec", unlisted: Path | None
+) -> "tuple[Answer, dict[str, Path]]":
+    """What is asked for, and the images by id.
+
+    Raises:
+        UserError: the sample submission is broken, or lists other images than there are.
+    """
+    from competition.listings import find_test_images
+    from submissions.answer import read_answer
+    from submissions.plan import match_images
+
+    competition = competition_of(config)
+    # A sample that is a header alone may come without test images.
+    there = unlisted or config.TEST_PATH.is_dir()
+    found = find_test_images(competition, unlisted) if there else {}
+    answer = read_answer(
+        competition, found, task=spec.task, classes=spec.classes, listed=not unlisted
+    )
+    if not found and not answer.plan.images and config.TEST_CSV.is_file():
+        print(f"note: {config.TEST_CSV.name} is a header alone, and there are no test images")
+        return answer, {}
+    found = found or find_test_images(competition)
+    match_images(answer.plan, found, unlisted or config.TEST_PATH)
+    return answer, found
+
+
+def predict_runs(
+    config: Any, runs: Sequence[str], index: int, count: int, *, unlisted: Path | None = None
+) -> None:
+    """Predicts the images of a shard, and writes the submission where it is the last.
+
+    Args:
+        config: the configuration.
+        runs: to average.
+        index, count: of the shard.
+        unlisted: folder of the images; None: TEST_PATH, as the sample submission lists them.
+    """
     reports = [read_report(config.OUTPUT, run) for run in runs]
 
-    from competition.listings import find_test_images
     from postprocessing.rules import describe
     from submissions.check import check_file
-    from submissions.formats import build_format
-    from submissions.plan import match_images, read_plan
-    from submissions.rows import PartFile, fingerprint
+    from submissions.part_file import PartFile, fingerprint
 
-    folder = config.OUTPUT / "+".join(runs)
+    oof = folder = config.OUTPUT / "+".join(runs)
     blended = read_blend(folder, reports)
     blend = blended.blend if blended else None
     wanted = config.TRAIN_FOLDS
     checkpoints = [checkpoints_of(report, config.LOGS, wanted) for report in reports]
-    competition = competition_of(config)
-    plan = read_plan(competition)
-    found = find_test_images(competition)
-    match_images(plan, found, config.TEST_PATH)
+    if unlisted:
+        folder /= f"predicted_{unlisted.resolve().name}"
+    answer, found = open_answer(config, reports[0].spec, unlisted)
     first = reports[0]
-    task = first.spec.task
-    form = build_format(competition, plan, task=task, classes=first.spec.classes)
     for name in ("THRESHOLD", "MIN_AREA"):
         scored, now = getattr(first, name.lower()), getattr(config, name)
         if not (blended or first).rules and scored != now:
@@ -220,33 +271,44 @@ def predict_runs(config: Any, runs: Sequence[str], index: int, count: int) -> No
     # What is asked for after an image is predicted predicts it again.
     asked = [config.SAVE_MASKS, config.SAVE_PROBS, config.UNREADABLE]
     states = [(str(path), *_state_of(path)) for run in checkpoints for path in run]
-    images = {img: _state_of(found[img]) for img in plan.images}
+    images = {img: _state_of(found[img]) for img in answer.plan.images}
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
-    key = fingerprint(decided, vars(form), states, asked, config.TEST_CSV)
-    mine = plan.images[index::count]
+    sample = [config.TEST_CSV] if config.TEST_CSV.is_file() else []
+    key = fingerprint(decided, answer.key(), states, asked, *sample)
+    mine = answer.plan.images[index::count]
+    path = folder / answer.name
     for report in reports:
         print(f"run {report.run}: {networks_line(report, config.TRAIN_FOLDS)}")
     with PartFile(part_path(folder, index, count), key, images) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         if todo:
-            set_aside(folder / "submission.csv")
+            set_aside(path)
             print(
                 f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
-                f"{describe(how.rules, task)}; {len(mine) - len(todo)} images were done before"
+                f"{describe(how.rules, answer.task)}; {len(mine) - len(todo)} images were done "
+                "before"
             )
-            predict_images(config, todo, checkpoints, part=part, form=form, how=how, folder=folder)
-    rows = write_submission(plan, form, images, key=key, folder=folder, count=count)
+            predict_images(
+                config, todo, checkpoints, part=part, answer=answer, how=how, folder=folder
+            )
+    rows = write_submission(path, answer, images, key=key, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
     else:
-        path = folder / "submission.csv"
-        oof = folder if blended else config.OUTPUT / runs[0]
+        known = oof if blended else config.OUTPUT / runs[0]
         try:
-            check_file(competition, path, run_output=oof, folds_csv=config.FOLDS_CSV)
+            check_file(
+                competition_of(config),
+                path,
+                run_output=known,
+                folds_csv=config.FOLDS_CSV,
+                images=found,
+                answer=answer,
+            )
         except UserError:
-            path.replace(path.with_name("submission.refused.csv"))
+            move(path, "refused")
             raise
-        print(f"wrote {rows} rows for {len(plan.images)} images, checked: {path}")
+        print(f"wrote {rows} rows for {len(images)} images, checked: {path}")
 
 
 @script
@@ -257,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
     mine = Claim(config.OUTPUT, "+".join(runs), f"shard {index} of {count}")
     with owning("ensemble", [*chain(*read), mine]):
-        predict_runs(config, runs, index, count)
+        predict_runs(config, runs, index, count, unlisted=args.predict)
     return 0
 
 

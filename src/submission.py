@@ -15,7 +15,7 @@ from core.flags import load_config
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["check"])
-    parser.add_argument("file", type=Path, nargs="?", help="default: output/<RUN>/submission.csv")
+    parser.add_argument("file", type=Path, nargs="?", help="default: that of output/<RUN>/")
     parser.add_argument("--labels", type=Path, help="the truth in the same format: score the file")
 
 
@@ -27,10 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from submissions.answers import score_file
     from submissions.check import check_file
 
-    path = args.file or config.RUN_OUTPUT / "submission.csv"
     linter = check_file(
-        competition_of(config), path, run_output=config.RUN_OUTPUT, folds_csv=config.FOLDS_CSV
+        competition_of(config), args.file, run_output=config.RUN_OUTPUT, folds_csv=config.FOLDS_CSV
     )
+    path = linter.path
     if args.labels:
         score = score_file(path, args.labels, linter, metric=config.METRIC)
         print(f"{config.METRIC} {score:.4f} against {args.labels}")

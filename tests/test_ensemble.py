@@ -116,9 +116,9 @@ def test_what_is_no_shard(own: Competition, shard: str, capsys: pytest.CaptureFi
 
 STOPPER = """
 import time
-from submissions import rows as submission_rows
+from submissions import part_file
 from stages import call
-write = submission_rows.PartFile.write
+write = part_file.PartFile.write
 
 def stop_in_the_fourth_line(self, img, texts):
     if len(self.done) == 3:
@@ -127,7 +127,7 @@ def stop_in_the_fourth_line(self, img, texts):
         time.sleep(600)
     write(self, img, texts)
 
-submission_rows.PartFile.write = stop_in_the_fourth_line
+part_file.PartFile.write = stop_in_the_fourth_line
 call("ensemble", sys.argv[1:])
 """
 

@@ -9,7 +9,7 @@ from core.errors import UserError
 from fuzzing import Dice, fuzz
 from imaging.rle import Order, RunError, is_empty_rle, rle_area, rle_areas, rle_decode, rle_encode
 from submissions.answer_format import CellError
-from submissions.run_lengths import ImageRows
+from submissions.run_lengths import RunLengths
 
 EMPTY = {"", "-1", "-", "nan", "none", "<na>"}
 EDGES = [str(2**n + d) for n in (31, 32, 40, 62, 63, 64) for d in (-1, 0, 1)]
@@ -115,7 +115,7 @@ def test_areas_together_are_sums_of_lengths(dice: Dice) -> None:
 @fuzz(3000)
 def test_the_linter_is_of_one_mind_with_the_decoder(dice: Dice) -> None:
     size, layout, text = draw_size(dice), draw_layout(dice), draw_text(dice)
-    form = ImageRows(order=layout.order, base=layout.base, relative=layout.relative)
+    form = RunLengths(order=layout.order, base=layout.base, relative=layout.relative)
     assert form.is_empty(text) == is_empty(text) == is_empty_rle(text)
     if is_empty(text):
         return

@@ -12,14 +12,10 @@ from core.errors import UserError
 from imaging.rle import rle_encode
 from metrics import build_metric
 from postprocessing.rules import Rule
-from submissions.answer_format import AnswerFormat, CellError, CellFinding, Prediction
+from submissions.answer import read_answer
 from submissions.answers import score_file
 from submissions.drift import Shares, drift_lines, oof_shares
-from submissions.formats import SUBMISSIONS, build_format
 from submissions.linter import Linter
-from submissions.plan import read_plan
-from submissions.rows import PartFile, assemble
-from submissions.run_lengths import ImageRows, InstanceRows
 
 SIZE = (60, 90)
 IDS = ["a.jpg", "b.jpg", "c.jpg"]
@@ -40,23 +36,24 @@ def good() -> list[list[str]]:
     return [["img", "rle"], *([name, text(x=30 + 10 * at)] for at, name in enumerate(IDS))]
 
 
-def build_linter(
-    folder: Path, form: AnswerFormat | None = None, sample: list[list[str]] | None = None
-) -> Linter:
+def build_linter(folder: Path, **knobs: Any) -> Linter:
     path = folder / "sample_submission.csv"
     with path.open("w", newline="") as stream:
-        csv.writer(stream).writerows(sample or [["img", "rle"], *([name, "1 1"] for name in IDS)])
-    plan = read_plan(competition_in(folder, classes=3))
-    return Linter(plan, form or ImageRows(order="row"), lambda img: SIZE)
+        csv.writer(stream).writerows([["img", "rle"], *([name, "1 1"] for name in IDS)])
+    known = {"rle_order": "row", "rle_empty": "", **knobs}
+    return Linter(read_answer(competition_in(folder, **known)), lambda img: SIZE)
 
 
-def lint(folder: Path, rows: list[list[str]], form: AnswerFormat | None = None) -> Linter:
+def lint(folder: Path, rows: list[list[str]], **knobs: Any) -> Linter:
     path = folder / "submission.csv"
     with path.open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(rows)
-    linter = build_linter(folder, form)
+    linter = build_linter(folder, **knobs)
     linter.check(path)
     return linter
+
+
+OBJECTS = {"submission_rows": "instance"}
 
 
 def test_a_good_file_has_no_finding(tmp_path: Path) -> None:
@@ -152,17 +149,17 @@ def test_a_file_of_another_encoding_or_none(tmp_path: Path) -> None:
 
 def test_objects_may_not_share_pixels(tmp_path: Path) -> None:
     rows = [["img", "rle"], ["a.jpg", text()], ["a.jpg", text(x=50)], *good()[2:]]
-    linter = lint(tmp_path, rows, InstanceRows(order="row"))
+    linter = lint(tmp_path, rows, **OBJECTS)
     assert linter.found.errors == {
-        "overlap": ["lines 2 and 3: a.jpg: masks share pixels: give each pixel to one row"]
+        "overlap": ["line 2 and line 3: a: masks share pixels: give each pixel to one row"]
     }
     apart = [["img", "rle"], ["a.jpg", text(x=20, radius=8)], ["a.jpg", text(x=60)], *good()[2:]]
-    assert lint(tmp_path, apart, InstanceRows(order="row")).found.errors == {}
+    assert lint(tmp_path, apart, **OBJECTS).found.errors == {}
 
 
 def test_rows_of_one_image_stand_together(tmp_path: Path) -> None:
     rows = [*good(), ["a.jpg", "1 3"]]
-    linter = lint(tmp_path, rows, InstanceRows(order="row"))
+    linter = lint(tmp_path, rows, **OBJECTS)
     assert "line 5: rows of 'a.jpg' are not together, the first is in line 2" in str(
         linter.found.errors["apart"]
     )
@@ -171,15 +168,14 @@ def test_rows_of_one_image_stand_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("order", ["row", "column"])
 def test_the_right_order_is_never_called_wrong(tmp_path: Path, order: str) -> None:
     rows = [["img", "rle"], *([n, text(x=20 + 15 * i, order=order)] for i, n in enumerate(IDS))]
-    form = ImageRows(order=order)
-    assert lint(tmp_path, rows, form).found.errors == {}
-    other = ImageRows(order="row" if order == "column" else "column")
-    assert set(lint(tmp_path, rows, other).found.errors) == {"pixel order"}
+    assert lint(tmp_path, rows, rle_order=order).found.errors == {}
+    other = "row" if order == "column" else "column"
+    assert set(lint(tmp_path, rows, rle_order=other).found.errors) == {"pixel order"}
 
 
 def test_what_is_not_checked_is_told(tmp_path: Path) -> None:
     linter = build_linter(tmp_path)
-    linter.size_of = lambda img: None
+    linter.native_size = lambda img: None
     path = tmp_path / "submission.csv"
     path.write_text("img,rle\na.jpg,1 9999999\nb.jpg,4 4\nc.jpg,\n")
     assert linter.check(path).errors == {}
@@ -249,7 +245,7 @@ def test_a_file_is_scored_where_answers_are_known(tmp_path: Path, metric: str) -
 
 def test_objects_are_scored_by_rows(tmp_path: Path) -> None:
     rows = [["img", "rle"], ["a.jpg", text(x=20, radius=8)], ["a.jpg", text(x=60)], *good()[2:]]
-    linter = lint(tmp_path, rows, InstanceRows(order="row"))
+    linter = lint(tmp_path, rows, **OBJECTS)
     path = tmp_path / "submission.csv"
     assert score_file(path, path, linter, metric="map") == 1
     with pytest.raises(UserError, match="ranks objects by their confidence"):
@@ -284,43 +280,3 @@ def test_a_machine_without_training_data_gets_a_note(competition, capsys) -> Non
     (competition.output / "train_folds.csv").unlink()
     assert submission.main(flags) == 0
     assert "note: not compared with out-of-fold masks: no folds" in capsys.readouterr().out
-
-
-class CornerRows(AnswerFormat):
-    """Answers that tell the first foreground pixel: 'row column'."""
-
-    def write(self, prediction: Prediction) -> list[str]:
-        found = np.argwhere(prediction.mask[0])
-        return [" ".join(map(str, found[0]))] if len(found) else self.blank()
-
-    def read(self, cell: str, size: tuple[int, int]) -> np.ndarray:
-        mask = np.zeros(size, np.uint8)
-        mask[tuple(map(int, cell.split()))] = 1
-        return mask
-
-    def inspect(self, cell: str, size: tuple[int, int] | None) -> CellFinding:
-        if len(cell.split()) != 2:
-            raise CellError("syntax", f"{cell!r}: need a row and a column")
-        return CellFinding(np.zeros(1, np.int64), np.ones(1, np.int64))
-
-
-def test_an_answer_format_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SUBMISSIONS, "corner", CornerRows)
-    plan = build_linter(tmp_path).plan
-    competition = competition_in(tmp_path, submission_rows="corner", rle_empty="none")
-    form = build_format(competition, plan, task="binary", classes=1)
-    masks = {"a": disc(30, 40, 5), "b": disc(9, 9, 2), "c": disc(9, 9, 2) * 0}
-    with PartFile(tmp_path / "part.jsonl", "key") as part:
-        for img, mask in masks.items():
-            part.write(img, form.write(Prediction(img, mask[None])))
-    path = tmp_path / "submission.csv"
-    assert assemble(path, plan, [part], form) == 3
-    linter = Linter(plan, form, lambda img: SIZE)
-    assert not linter.check(path).errors
-    assert (linter.population.empty, linter.population.rows) == (1, 3)
-    assert score_file(path, path, linter, metric="dice") == 1
-    path.write_text(path.read_text().replace("25 40", "25"))
-    assert (
-        "need a row and a column"
-        in Linter(plan, form, lambda img: SIZE).check(path).errors["syntax"][0]
-    )

@@ -15,7 +15,7 @@ from competition.training_images import collect_images
 from competitions import competition_in
 from core.errors import UserError
 from imaging.rle import rle_decode, rle_encode
-from submissions.plan import read_plan
+from submissions.answer import read_answer
 
 IMAGES = 12
 
@@ -158,7 +158,7 @@ def test_a_class_joined_to_the_id_in_both_tables(tmp_path: Path, first: str, sec
     known = competition_in(tmp_path, task="multilabel", classes=2, class_base=1, class_names=names)
     mask = build_masks(known).read({"img": "a"}, (2, 3))
     assert mask.tolist() == [[[1, 0, 0], [1, 0, 0]], [[0, 0, 0], [0, 1, 0]]]
-    plan = read_plan(known)
+    plan = read_answer(known).plan
     assert plan.images == ["a"]
     assert [plan.class_of[text] for text in plan.classes] == [0, 1]
     assert [row[0] for row in plan.rows] == [f"a.jpg_{first}", f"a.jpg_{second}"]

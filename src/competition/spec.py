@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-# The table that config.py names as it ships; any other was chosen by somebody.
+# The tables that config.py names as it ships; any other was chosen by somebody.
 SHIPPED_TABLE = "train_masks.csv"
+SHIPPED_SAMPLE = "sample_submission.csv"
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Competition:
     `runs.experiment.competition_of` makes it; it can be pickled, hashed and compared.
 
     Attributes:
-        table_chosen: whether somebody named `train_csv`: it must be there then.
+        table_chosen, sample_chosen: whether somebody named `train_csv`, `test_csv`: it must be
+            there then.
     """
 
     input: Path
@@ -28,6 +30,7 @@ class Competition:
     test_csv: Path
     meta_csv: str
     table_chosen: bool
+    sample_chosen: bool
 
     id_column: str
     rle_column: str
@@ -38,7 +41,13 @@ class Competition:
     rle_relative: bool | None
     absent: Literal["skip", "empty"]
     rle_empty: str
-    submission_rows: str
+    submission: str
+    submission_rows: Literal["auto", "image", "class", "instance"]
+    submission_file: str
+    answer_id: str
+    answer_size: tuple[float, ...]
+    answer_values: Literal["auto", "ids", "255", "values", "objects"]
+    wkt_tolerance: float
 
     task: str
     classes: int

@@ -26,18 +26,31 @@ NO_TABLES = {
 }
 
 
-def read_table(path: str | Path, id_column: str = AUTO) -> "pd.DataFrame":
+def read_table(
+    path: str | Path, id_column: str = AUTO, *, header_alone: bool = False
+) -> "pd.DataFrame":
     """A competition's CSV, every cell as text ("" where empty), rows in the file's order.
 
     Commas, semicolons and tabs separate; an unnamed column of row numbers is dropped. Ids are
     left as they are written: `image_id` shortens them.
+
+    Args:
+        path: of the file.
+        id_column: name of the column with ids; auto = the first.
+        header_alone: a table without rows will do.
 
     Raises:
         UserError: no such file, no rows, no column `id_column`, rows without an id.
     """
     path = Path(path)
     # Callers get a table of their own that shares its cells.
-    return _parse_table(path, id_column, file_stamp(path)).copy(deep=False)
+    table = _parse_table(path, id_column, file_stamp(path))
+    if not len(table) and not header_alone:
+        raise UserError(
+            f"{path}: has a header but no rows. Need the ids: if the competition fills it in its "
+            "kernels only, write one with a row for each image of the folder"
+        )
+    return table.copy(deep=False)
 
 
 def file_stamp(path: Path) -> tuple[int, int] | None:
@@ -77,11 +90,6 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
         ) from None
     if table.columns[0].startswith("Unnamed:") and len(table.columns) > 1:
         table = table.iloc[:, 1:]
-    if not len(table):
-        raise UserError(
-            f"{path}: has a header but no rows. Need the ids: if the competition fills it in its "
-            "kernels only, write one with a row for each image of the folder"
-        )
     name = named_column(table, id_column, "ID_COLUMN", path.name) or str(table.columns[0])
     empty = (table[name].str.strip() == "").to_numpy().nonzero()[0]
     if len(empty):

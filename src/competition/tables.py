@@ -192,20 +192,13 @@ def joined_classes(ids: "pd.Series") -> "list[str] | None":
     return [match[2] for match in matches if match] if all(matches) else None
 
 
-def read_sample(competition: "Competition") -> "tuple[pd.DataFrame, SampleColumns]":
-    """The sample submission, and which of its columns is which.
+def read_sample_table(competition: "Competition") -> "pd.DataFrame":
+    """The sample submission; it may be a header alone.
 
     Raises:
-        UserError: as `read_table` and `sample_columns`.
+        UserError: as `read_table`.
     """
-    table = read_table(competition.test_csv, competition.id_column)
-    return table, sample_columns(
-        table,
-        id_column=competition.id_column,
-        rle_column=competition.rle_column,
-        class_column=competition.class_column,
-        name=competition.test_csv.name,
-    )
+    return read_table(competition.test_csv, competition.id_column, header_alone=True)
 
 
 def class_ids(cells: "pd.Series", competition: "Competition") -> "pd.Series":

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from competition.listings import find_test_images
 from competition.spec import Competition
-from competition.tables import image_id, read_sample
+from competition.tables import image_id, read_sample_table
 from core.errors import UserError
-from submissions.plan import read_plan
+from submissions.answer import read_answer
+from submissions.sample import read_sample
 
 # Sides of the images in turn, as a share of the public ones: odd numbers of pixels come by it.
 SCALES = (1.0, 0.77, 0.59, 0.91)
@@ -28,7 +29,7 @@ def write_hidden(competition: Competition, target: Path, count: int) -> int:
             "set: rehearse without --hidden"
         )
     images = find_test_images(competition)
-    plan = read_plan(competition)
+    plan = read_answer(competition, images).plan
     bases = [img for img in plan.images if img in images]
     if not bases:
         raise UserError(
@@ -65,12 +66,12 @@ def _write_image(path: Path, new: Path, *, scale: float, black: bool) -> None:
 def _write_sample(competition: Competition, pairs: list[tuple[str, str]], path: Path) -> None:
     import pandas as pd
 
-    table, columns = read_sample(competition)
-    groups = dict(list(table.groupby(table[columns.id].map(image_id), sort=False)))
+    table, column = read_sample_table(competition), read_sample(competition).columns.id
+    groups = dict(list(table.groupby(table[column].map(image_id), sort=False)))
     parts = []
     for base, img in pairs:
         rows = groups[base].copy()
-        rows[columns.id] = rows[columns.id].str.replace(base, img, regex=False)
+        rows[column] = rows[column].str.replace(base, img, regex=False)
         parts.append(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.concat(parts).to_csv(path, index=False)

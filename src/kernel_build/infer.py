@@ -11,7 +11,7 @@ from core.knobs import SRC
 from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
 from kernel_build.export import export_runs
 from kernel_build.image import import_closure, missing_distributions
-from kernel_build.job import names_of, runs_of, sample_of, travelling_knobs
+from kernel_build.job import answer_knobs, names_of, runs_of, sample_of, travelling_knobs
 from kernel_build.notebook import (
     CPU,
     INFER,
@@ -24,6 +24,8 @@ from kernel_build.notebook import (
 from kernel_build.push import write_commands
 from kernel_side.mount import Job
 from runs.experiment import competition_of
+from submissions.answer import read_answer
+from submissions.outlook import test_images
 
 
 def build_bundle(runs: Sequence[str], folder: Path, *, wheels: Path | None, **how: Any) -> str:
@@ -41,7 +43,9 @@ def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Writes the bundle, the notebook and COMMANDS.md of an inference kernel."""
     runs = runs_of(args, config.RUN)
     owner, title, dataset = names_of(args, runs, config.COMPETITION, "inference")
-    knobs, sample = travelling_knobs(config), sample_of(competition_of(config))
+    competition = competition_of(config)
+    answer = read_answer(competition, test_images(competition))
+    knobs = [*travelling_knobs(config), *answer_knobs(answer)]
     source, bundle_id = args.from_kernel, ""
     shutil.rmtree(folder, ignore_errors=True)
     if not source:
@@ -61,7 +65,7 @@ def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
         source=source,
         bundle_id=bundle_id,
         runs=tuple(runs),
-        **sample,
+        **sample_of(competition, answer),
         gpus=0 if args.machine == CPU else 2,
         hours=args.hours,
         knobs=("--unreadable", "empty", *knobs),

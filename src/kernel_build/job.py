@@ -4,12 +4,15 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from competition.spec import Competition
 from core.errors import UserError
 from core.knobs import PREFIX
 from core.recipes import recipe_file
+
+if TYPE_CHECKING:
+    from submissions.answer import Answer
 
 HOST_KNOBS = (
     *("INPUT", "OUTPUT", "LOGS", "RUN", "COMPETITION", "ENCODER_WEIGHTS"),
@@ -81,15 +84,28 @@ def names_of(
     return owner, title, args.dataset_title or f"{title} bundle"
 
 
-def sample_of(competition: Competition) -> dict[str, Any]:
-    """What a Job says of the sample submission: its file and columns."""
-    from competition.tables import read_sample
+def sample_of(competition: Competition, answer: "Answer") -> dict[str, Any]:
+    """What a Job says of the sample submission and of the answer."""
     from kernel_side.mount import read_rows
 
-    _, columns = read_sample(competition)
+    path, root = competition.test_csv, competition.input
+    if not path.is_file():
+        path = competition.test_path
+    columns = read_rows(path)[0] if path.suffix.lower() == ".csv" else []
     return {
-        "columns": tuple(read_rows(competition.test_csv)[0]),
-        "id_column": columns.id,
-        "rle_column": str(columns.rle),
-        "sample": competition.test_csv.relative_to(competition.input).as_posix(),
+        "columns": tuple(columns),
+        "id_column": answer.plan.columns.id,
+        "rle_column": answer.plan.columns.rle,
+        "sample": path.relative_to(root).as_posix(),
+        "answer": answer.name,
+        "listed": bool(columns) and not answer.plan.ids.template,
     }
+
+
+def answer_knobs(answer: "Answer") -> list[str]:
+    """Flags for what was recognised here and must be the same where training files are missing."""
+    from submissions.formats import SUBMISSIONS
+
+    name = next(name for name, kind in SUBMISSIONS.items() if type(answer.form) is kind)
+    flags = ["--submission", name, "--submission-rows", answer.plan.kind]
+    return [*flags, f"--rle-empty={answer.form.empty}", *answer.form.knobs()]

@@ -33,7 +33,9 @@ class Job:
         runs: runs to average.
         columns: the sample submission's header when the kernel was made.
         id_column, rle_column: the two of them that a submission is about.
-        sample: TEST_CSV, under the competition's folder.
+        sample: TEST_CSV, or TEST_PATH where there is none, under the competition's folder.
+        answer: name of the file, or folder, that ensemble.py writes.
+        listed: whether the sample's ids are those of the answer.
         gpus: GPUs the kernel asked for; 0 = a CPU kernel.
         hours: the competition's limit.
         knobs: flags for the scripts.
@@ -49,6 +51,8 @@ class Job:
     id_column: str = ""
     rle_column: str = ""
     sample: str = "sample_submission.csv"
+    answer: str = "submission.csv"
+    listed: bool = True
     gpus: int = 0
     hours: float = 9.0
     knobs: tuple[str, ...] = ()
@@ -85,7 +89,7 @@ def find_competition(job: Job, root: Path | None = None) -> Path:
     mount = (root or kaggle_root()) / "input"
     tried = [mount / "competitions" / job.competition, mount / job.competition]
     for path in tried:
-        if (path / job.sample).is_file():
+        if (path / job.sample).exists():
             return path
     there = [path for path in tried if path.is_dir()]
     if there:
@@ -238,13 +242,22 @@ def check_sample(job: Job) -> None:
     Raises:
         UserError: others.
     """
-    header = read_rows(find_competition(job) / job.sample)[0]
-    header = [name for name in header if name]
-    if job.columns and header != [name for name in job.columns if name]:
+    if not job.columns:
+        return
+    header = [name for name in read_rows(find_competition(job) / job.sample)[0] if name]
+    if header != [name for name in job.columns if name]:
         raise UserError(
             f"{job.sample} has the columns {', '.join(header)}; when this kernel was made it had "
             f"{', '.join(job.columns)}. Look at the competition's page, then make the kernel again"
         )
+
+
+def sample_ids(job: Job) -> set[str]:
+    """Ids of the mounted sample; none where it is no table or a header alone."""
+    if not job.columns:
+        return set()
+    header, *rows = read_rows(find_competition(job) / job.sample)
+    return {row[header.index(job.id_column)] for row in rows}
 
 
 def read_rows(path: Path) -> list[list[str]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from core.errors import UserError, raise_all
 from core.files import write_json, writing
-from kernel_side.mount import Bundle, Job, find_competition, kaggle_root, read_rows
+from kernel_side.mount import Bundle, Job, find_competition, kaggle_root, read_rows, sample_ids
 
 # Share of the session after which prediction stops: the rest is for writing and for the platform.
 USABLE = 0.97
@@ -148,7 +148,7 @@ def predict(
             if process.poll() is None:
                 process.kill()
     _note_costs(folder, time.monotonic() - began)
-    return folder / "submission.csv"
+    return folder / job.answer
 
 
 def python_path(paths: Sequence[str]) -> str:
@@ -156,8 +156,7 @@ def python_path(paths: Sequence[str]) -> str:
 
 
 def _wait(job: Job, running: list[tuple[Any, Path]], folder: Path) -> None:
-    sample = read_rows(find_competition(job) / job.sample)
-    total = len({row[sample[0].index(job.id_column)] for row in sample[1:]})
+    total = len(sample_ids(job))
     deadline, told = _BEGAN + job.hours * 3600 * USABLE, time.monotonic()
     while any(process.poll() is None for process, _ in running):
         if time.monotonic() > deadline:
@@ -180,8 +179,9 @@ def _wait(job: Job, running: list[tuple[Any, Path]], folder: Path) -> None:
 
 def progress(done: int, total: int, seconds: float, limit: float) -> str:
     """How far prediction is, and whether it will be in time at this pace."""
-    text = f"{done} of {total} images in {seconds / 60:.0f} min"
-    if not done:
+    of = f" of {total}" if total else ""
+    text = f"{done}{of} images in {seconds / 60:.0f} min"
+    if not done or not total:
         return text
     whole = seconds * total / done
     late = ", LATER THAN THE LIMIT" if whole > limit else ""
@@ -214,30 +214,39 @@ def _note_costs(folder: Path, seconds: float) -> None:
 
 
 def check(job: Job, submission: Path) -> Path:
-    """Compares the submission with the mounted sample, then puts it where Kaggle looks.
+    """Compares the answer with the mounted sample, then puts it where Kaggle looks.
 
     Raises:
-        UserError: other columns or ids than the sample's, empty cells where an id belongs, or one
-            mask for all of many images.
+        UserError: of a table: other columns or ids than the sample's, empty cells where an id
+            belongs, or one mask for all of many images.
     """
-    sample = read_rows(find_competition(job) / job.sample)
-    rows = read_rows(submission)
-    wanted = [name for name in sample[0] if name]
-    problems = []
-    if rows[0] != wanted:
-        problems.append(f"columns are {rows[0]}, the sample has {wanted}")
+    told = "the answer"
+    if submission.suffix == ".csv" and job.columns:
+        rows = read_rows(submission)
+        raise_all(_table_problems(job, rows), "the submission is not fit to submit:")
+        told = f"{len(rows) - 1} rows"
+    target = kaggle_root() / "working" / submission.name
+    if submission.is_dir():
+        shutil.copytree(submission, target, dirs_exist_ok=True)
     else:
-        ours, theirs = rows[0].index(job.id_column), sample[0].index(job.id_column)
-        if {row[ours] for row in rows} != {row[theirs] for row in sample}:
-            problems.append("ids are not the sample's")
-        masks = {row[rows[0].index(job.rle_column)] for row in rows[1:]}
-        if len(rows) > MANY and len(masks) == 1:
-            problems.append(f"all {len(rows) - 1} rows hold the same mask")
+        with writing(target) as part:
+            shutil.copyfile(submission, part)
+    print(f"wrote {told}: {target}")
+    return target
+
+
+def _table_problems(job: Job, rows: list[list[str]]) -> list[str]:
+    """What is wrong in the rows of a CSV, its header among them."""
+    wanted = [name for name in read_rows(find_competition(job) / job.sample)[0] if name]
+    if rows[0] != wanted:
+        return [f"columns are {rows[0]}, the sample has {wanted}"]
+    problems = []
+    ours = {row[rows[0].index(job.id_column)] for row in rows[1:]}
+    if job.listed and ours != sample_ids(job):
+        problems.append("ids are not the sample's")
+    masks = {row[rows[0].index(job.rle_column)] for row in rows[1:]}
+    if len(rows) > MANY and len(masks) == 1:
+        problems.append(f"all {len(rows) - 1} rows hold the same mask")
     if any(len(row) != len(rows[0]) for row in rows):
         problems.append("rows of another length than the header")
-    raise_all(problems, "the submission is not fit to submit:")
-    target = kaggle_root() / "working" / "submission.csv"
-    with writing(target) as part:
-        shutil.copyfile(submission, part)
-    print(f"wrote {len(rows) - 1} rows: {target}")
-    return target
+    return problems

@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from competition.spec import SHIPPED_TABLE, Competition
+from competition.spec import SHIPPED_SAMPLE, SHIPPED_TABLE, Competition
 from core.errors import pick
 from core.knobs import PREFIX, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
@@ -32,8 +32,17 @@ def competition_of(config: Any) -> Competition:
 
     if config.MASK_FORMAT != AUTO:
         pick(MASKS, config.MASK_FORMAT, "MASK_FORMAT")
-    chosen = f"{PREFIX}TRAIN_CSV" in os.environ or config.TRAIN_CSV.name != SHIPPED_TABLE
-    return fill(Competition, config, table_chosen=chosen)
+    return fill(
+        Competition,
+        config,
+        table_chosen=_is_chosen(config, "TRAIN_CSV", SHIPPED_TABLE),
+        sample_chosen=_is_chosen(config, "TEST_CSV", SHIPPED_SAMPLE),
+    )
+
+
+def _is_chosen(config: Any, knob: str, shipped: str) -> bool:
+    """Whether somebody named a table, in config.py or for this call."""
+    return f"{PREFIX}{knob}" in os.environ or getattr(config, knob).name != shipped
 
 
 def data_spec(config: Any) -> "DataSpec":

@@ -1,44 +1,63 @@
 """The contract of an answer's format: what a row of SUBMISSIONS can do."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
 from competition.spec import Competition
 from core.errors import UserError
-from imaging.rle import Size
+from imaging.rle import Size, is_empty_rle
+from submissions.answer_files import AnswerFile
+from submissions.csv_file import CsvFile
 from submissions.plan import Plan
 
+NO_RUNS = np.empty(0, np.int64)
 
-class Prediction(NamedTuple):
-    """What is known of an image when its cells are written.
+
+class Item(NamedTuple):
+    """One thing that an answer says of an image.
 
     Attributes:
-        img: its id.
-        mask: multiclass (H, W) ids, else (K, H, W) of {0, 1}.
-        objects: int32 (H, W), 1 to n, where objects were split; None: the mask's connected parts.
+        mask: uint8 (H, W) of {0, 1}, at the answer's size.
+        cls: index of its class.
+        confidence: mean probability inside the mask, 0-1.
     """
 
-    img: str
     mask: np.ndarray
-    objects: np.ndarray | None = None
+    cls: int = 0
+    confidence: float = 1.0
+
+
+class Frame(NamedTuple):
+    """What items lie in.
+
+    Attributes:
+        size: (H, W) of the answer.
+        source: the test image's file.
+    """
+
+    size: Size
+    source: Path | None = None
 
 
 class CellFinding(NamedTuple):
     """What the linter learns of one cell.
 
     Attributes:
+        pixels: of its foreground.
         starts, lengths: int64 (N,), the foreground as runs of pixels from 0, in one order for all
-            cells of a format.
+            cells of a format; none where the format does not keep masks apart.
         doubts: warnings about how it is written.
         telling: whether its shape can show that the format is not the competition's.
     """
 
-    starts: np.ndarray
-    lengths: np.ndarray
+    pixels: int
+    starts: np.ndarray = NO_RUNS
+    lengths: np.ndarray = NO_RUNS
     doubts: Sequence[str] = ()
     telling: bool = False
 
@@ -54,79 +73,99 @@ class CellError(UserError):
 class Sampled(NamedTuple):
     """A telling cell, kept for `check_sample`."""
 
-    line: int
+    where: str
     cell: str
     size: Size
 
 
 @dataclass(frozen=True)
 class AnswerFormat(ABC):
-    """How an image's mask becomes rows of the answer, and is read from them again.
+    """How masks are spelled in a cell of the answer, and read from it again.
 
-    A format of one row an image needs `write`, `read` and `inspect`.
+    A format of one's own needs `write` and `read`; SUBMISSION asks for it.
 
     Attributes:
-        task, classes: of the networks.
-        empty: the cell of an empty mask.
+        empty: the cell of an image, or a class of it, without any foreground.
+        labels: the text of each class.
     """
 
-    task: str = "binary"
-    classes: int = 1
     empty: str = ""
+    labels: tuple[str, ...] = ("0",)
 
-    # Whether rows tell classes apart.
-    takes_classes: ClassVar[bool] = False
-    # Whether an image has as many rows as objects.
-    takes_objects: ClassVar[bool] = False
+    # Where cells are written.
+    file: ClassVar[type[AnswerFile]] = CsvFile
+    # Whether `fits` tells it from others by the cells of a sample.
+    known_by_cells: ClassVar[bool] = False
+    # Whether a cell tells several objects apart.
+    joins: ClassVar[bool] = False
+    # Whether a cell says of which class a mask is.
+    names_classes: ClassVar[bool] = False
+    # Whether a cell says how sure it is.
+    tells_confidence: ClassVar[bool] = False
+    # Whether masks of an image may share pixels.
+    overlaps: ClassVar[bool] = True
+    # Whether an image without foreground is written like any other.
+    writes_empty: ClassVar[bool] = False
+    # The cell of an empty mask where neither the sample nor TRAIN_CSV shows one.
+    usual_empty: ClassVar[str] = ""
     # What is said when no cell is telling.
     untold: ClassVar[str] = ""
 
-    @classmethod
-    def build(cls, competition: Competition, *, task: str, classes: int) -> Self:
-        """The format of a competition."""
-        return cls(task=task, classes=classes, empty=competition.rle_empty)
+    @property
+    def takes_objects(self) -> bool:
+        """Whether it is given object by object what stands in one cell."""
+        return self.joins
 
     @classmethod
-    def plan_problem(cls, plan: Plan) -> str:
-        """Why the sample submission cannot be of this format, and what to do; "" if it can."""
-        return ""
+    def build(
+        cls, competition: Competition, plan: Plan, *, empty: str, cells: Sequence[str]
+    ) -> Self:
+        """The format of a competition.
+
+        Args:
+            competition: its knobs.
+            plan: of the sample, with the text of each class.
+            empty: the cell of an empty mask.
+            cells: of the sample that hold a mask.
+        """
+        return cls(empty=empty, labels=plan.labels)
+
+    @classmethod
+    def fits(cls, cell: str, size: Size | None) -> bool:
+        """Whether a filled cell of the sample is spelled so, for an image of this (H, W)."""
+        return False
+
+    def knobs(self) -> list[str]:
+        """Flags for what was recognised in the training files, for a kernel without them."""
+        return []
 
     @abstractmethod
-    def write(self, prediction: Prediction) -> list[str]:
-        """The cells of an image; those of `blank` where it has no foreground."""
-
-    def blank(self) -> list[str]:
-        """The cells of an image without any foreground."""
-        return [self.empty]
+    def write(self, items: Sequence[Item], frame: Frame) -> str:
+        """The cell of one or more items; several only where `joins`."""
 
     @abstractmethod
-    def read(self, cell: str, size: Size) -> np.ndarray:
-        """uint8 (H, W) of {0, 1}: the mask of a cell that `is_empty` does not hold of.
+    def read(self, cell: str, size: Size) -> list[Item]:
+        """The items of a cell that `is_empty` does not hold of.
 
         Raises:
-            UserError: it is broken.
+            UserError: it is broken, a CellError where the rule has a name.
         """
 
     def is_empty(self, cell: str) -> bool:
-        """Whether a cell says that there is no foreground."""
-        return cell == self.empty
+        """Whether a cell says that there is no foreground, rightly spelled or not."""
+        return cell == self.empty or is_empty_rle(cell)
 
-    @abstractmethod
     def inspect(self, cell: str, size: Size | None) -> CellFinding:
         """What the linter learns of a cell; size is None when the image is not here.
 
         Raises:
-            CellError: it is broken.
+            UserError: it is broken.
         """
+        if size is None:
+            return CellFinding(0)
+        masks = [item.mask for item in self.read(cell, size)]
+        return CellFinding(int(np.count_nonzero(np.any(masks, axis=0))) if masks else 0)
 
     def check_sample(self, sample: Sequence[Sampled]) -> tuple[str, str] | None:
         """An error, (rule, text), that shows in several telling cells together."""
         return None
-
-    def row_groups(self, plan: Plan) -> Iterable[list[int]]:
-        """Rows of the sample that are written together."""
-        return ([at] for at in range(len(plan.rows)))
-
-    def place(self, rows: list[int], cells: list[str], plan: Plan) -> list[tuple[int, str]]:
-        """(row of the sample, cell) for each row to write, of a group and its image's cells."""
-        return list(zip(rows, cells, strict=True))

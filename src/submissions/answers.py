@@ -1,4 +1,4 @@
-"""The score of a submission where the answers are known, a file of the same columns."""
+"""The score of an answer where the truth is known, a file of the same format."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -7,72 +7,71 @@ from typing import Any
 import numpy as np
 import torch
 
-from competition.table_files import read_table
-from competition.tables import image_id, joined_classes
 from core.errors import UserError, raise_all
 from metrics import build_metric, needs_of
+from submissions.answer_files import Findings
 from submissions.linter import Linter
 
-Planes = dict[int, list[str]]
+# Class (or None where the cell says it) and cell of each row of an image.
+Cells = list[tuple[int | None, str]]
 
 
-def read_answers(path: Path, linter: Linter) -> dict[str, Planes]:
-    """Run-length texts by image and class (0 without a class column); empty ones are left out.
+def read_cells(path: Path, linter: Linter) -> dict[str, Cells]:
+    """The filled cells of an answer by image.
 
     Raises:
-        UserError: a column of the sample is missing.
+        UserError: it is no file of the answer's format, or has rows that are none.
     """
-    columns = linter.plan.columns
-    table = read_table(path, columns.id)
-    missing = [c for c in (columns.rle, columns.cls) if c and c not in table.columns]
-    raise_all([f"no column {name!r}" for name in missing], f"{path}: not the sample's columns:")
-    answers: dict[str, Planes] = defaultdict(lambda: defaultdict(list))
-    classes = list(table[columns.cls]) if columns.cls else joined_classes(table[columns.id])
-    if classes is None or not linter.plan.class_of:
-        classes = [""] * len(table)
-    for name, text, cls in zip(table[columns.id], table[columns.rle], classes, strict=True):
-        planes = answers[image_id(name)]
-        if not linter.form.is_empty(text):
-            planes[linter.plan.class_of.get(cls, 0)].append(text)
-    return answers
+    plan, found = linter.plan, Findings()
+    numbers = {**plan.class_of, **{label: k for k, label in enumerate(plan.labels)}}
+    if plan.kind == "class":
+        numbers = plan.class_of
+    cells: dict[str, Cells] = defaultdict(list)
+    joined = dict(zip(plan.rows, plan.classes, strict=True))
+    for entry in linter.form.file().entries(path, plan, found):
+        rows = cells[plan.ids.image(entry.id)]
+        text = entry.cls or joined.get((entry.id, ""), "")
+        if not linter.form.is_empty(entry.cell):
+            rows.append((numbers.get(text), entry.cell))
+    raise_all(found.lines("errors"), f"{path}:")
+    return dict(cells)
 
 
 def score_file(path: Path, labels: Path, linter: Linter, *, metric: str) -> float:
     """The metric of a checked submission over the images that both files hold.
 
     Each class is a {0, 1} mask; several classes are scored as `multilabel`, so that what no row
-    claims is nothing. Metrics of objects take every row as one object.
+    claims is nothing. Metrics of objects take every mask as one object.
 
     Raises:
         UserError: no common image, or images whose size is not known.
     """
-    ours, truth = read_answers(path, linter), read_answers(labels, linter)
+    ours, truth = read_cells(path, linter), read_cells(labels, linter)
     common = [img for img in ours if img in truth]
     if not common:
         raise UserError(f"{labels}: has no image of {path}: are the ids written alike?")
     unsized = [img for img in common if linter.size_of(img) is None]
     raise_all([f"{img}: no image" for img in unsized], "scoring needs the images' sizes:")
-    classes = max(len(set(linter.plan.class_of.values())), 1)
-    task = "multilabel" if classes > 1 else "binary"
-    score: Any = build_metric(metric, task=task, classes=classes)
+    wanted = linter.plan.wanted if linter.plan.kind == "class" else linter.answer.foreground
+    task = "multilabel" if len(wanted) > 1 else "binary"
+    score: Any = build_metric(metric, task=task, classes=len(wanted))
     if getattr(score, "needs_confidence", False):
         raise UserError(
             f"METRIC={metric} ranks objects by their confidence, which run lengths do not tell: "
             "score the answer with --metric map"
         )
     for img in common:
-        pair = [_paint(planes[img], img, linter, classes, score) for planes in (ours, truth)]
+        pair = [_paint(cells[img], img, linter, wanted, score) for cells in (ours, truth)]
         score.update(*(torch.from_numpy(mask)[None] for mask in pair))
     return float(score.compute())
 
 
-def _paint(planes: Planes, img: str, linter: Linter, classes: int, score: Any) -> np.ndarray:
+def _paint(cells: Cells, img: str, linter: Linter, wanted: list[int], score: Any) -> np.ndarray:
     size: Any = linter.size_of(img)
     objects = needs_of(score) == "instances"
-    masks = np.zeros((classes, *size), np.int32 if objects else np.uint8)
-    numbers = sorted(planes)
-    for k in numbers:
-        for at, text in enumerate(planes[k], 1):
-            mask = linter.form.read(text, size)
-            masks[k if classes > 1 else 0][mask > 0] = at if objects else 1
+    masks = np.zeros((len(wanted), *size), np.int32 if objects else np.uint8)
+    items = [(cls, item) for cls, cell in cells for item in linter.form.read(cell, size)]
+    for at, (cls, item) in enumerate(items, 1):
+        k = item.cls if cls is None else cls
+        masks[wanted.index(k) if len(wanted) > 1 else 0][item.mask > 0] = at if objects else 1
     return masks[0] if objects else masks

@@ -1,6 +1,6 @@
 """All checks of one submission file, as the configuration wants it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,14 @@ from competition.spec import Competition
 from core.errors import UserError
 from imaging.images import image_size
 from runs.reports import Report
-from submissions.formats import build_format
+from submissions.answer import Answer, read_answer
 from submissions.linter import Linter
-from submissions.plan import match_images, read_plan
+from submissions.plan import match_images
 
 SAMPLED = 500
 
 
-def size_reader(images: dict[str, Path], axes: str) -> Callable[[str], tuple[int, int] | None]:
+def size_reader(images: Mapping[str, Path], axes: str) -> Callable[[str], tuple[int, int] | None]:
     """An image's size from its header, each read once."""
     known: dict[str, tuple[int, int] | None] = {}
 
@@ -41,7 +41,7 @@ def drift_from_oof(
 
     try:
         images, report = _sampled_oof(competition, run_output, folds_csv)
-        first_class = 0 if 0 in linter.plan.class_of.values() else 1
+        first_class = 0 if 0 in linter.plan.wanted else 1
         known = oof_shares(images, report.decision, first=first_class)
     except (UserError, OSError) as error:
         first = str(error).partition("\n")[0]
@@ -77,26 +77,36 @@ def _sampled_oof(competition: Competition, run_output: Path, folds_csv: Path) ->
 
 
 def check_file(
-    competition: Competition, path: Path, *, run_output: Path, folds_csv: Path
+    competition: Competition,
+    path: Path | None,
+    *,
+    run_output: Path,
+    folds_csv: Path,
+    images: Mapping[str, Path] | None = None,
+    answer: Answer | None = None,
 ) -> Linter:
-    """Checks a submission and prints warnings; returns what was counted.
+    """Checks an answer and prints warnings; returns what was counted.
 
     Args:
         competition: whose sample and images it must fit.
-        path: the file.
+        path: the file; None: the one that ensemble.py writes for a run.
         run_output: output/<RUN> of the out-of-fold predictions it should look like.
         folds_csv: train_folds.csv of that run.
+        images: the test images by id, else those of TEST_PATH.
+        answer: what is asked for, else what the sample does.
 
     Raises:
         UserError: lists every error of the file.
     """
-    plan = read_plan(competition)
     folder = competition.test_path
-    found = find_test_images(competition) if folder.is_dir() else {}
-    if found:
-        match_images(plan, found, folder)
-    form = build_format(competition, plan, task=competition.task, classes=competition.classes)
-    linter = Linter(plan, form, size_reader(found, competition.axes))
+    if images is None:
+        images = find_test_images(competition) if folder.is_dir() else {}
+    if answer is None:
+        answer = read_answer(competition, images)
+        if images:
+            match_images(answer.plan, images, folder)
+    path = path or run_output / answer.name
+    linter = Linter(answer, size_reader(images, competition.axes))
     findings = linter.check(path)
     if not findings.errors:
         lines = drift_from_oof(competition, linter, run_output=run_output, folds_csv=folds_csv)

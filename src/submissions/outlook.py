@@ -1,27 +1,64 @@
 """What the sample submission will be worth once there is something to submit."""
 
+from pathlib import Path
+
 from competition.listings import find_test_images
+from competition.run_layout import recognise_layout
 from competition.spec import Competition
-from submissions.formats import build_format
-from submissions.plan import match_images, read_plan
+from core.errors import UserError
+from submissions.answer import Answer, read_answer
+from submissions.formats import SUBMISSIONS
+from submissions.plan import match_images
+from submissions.run_lengths import RunLengths
 
 
 def sample_notes(competition: Competition) -> list[str]:
-    """What will not work for want of files, a line each; none when ensemble.py has all it needs.
+    """What will not work for want of files, a line each, and what an answer will look like.
 
     Raises:
         UserError: ensemble.py would refuse the sample submission, or it and the test images do not
             go together.
     """
     path, folder = competition.test_csv, competition.test_path
+    images = test_images(competition)
     if not path.is_file():
-        return [
-            f"no sample submission {path}: training and scores need none, ensemble.py and "
-            "kernel.py do (set TEST_CSV)"
-        ]
-    plan = read_plan(competition)
-    build_format(competition, plan, task=competition.task, classes=competition.classes)
-    if not folder.is_dir():
-        return [f"no test images {folder}: ensemble.py needs them (set TEST_PATH)"]
-    match_images(plan, find_test_images(competition), folder)
-    return []
+        try:
+            told = _told(read_answer(competition, images))
+        except UserError as error:
+            told = f"training and scores need none, ensemble.py and kernel.py do: {error}"
+        return [f"no sample submission {path}: {told}"]
+    answer = read_answer(competition, images)
+    notes = [*answer.notes, *_layout_notes(competition, answer)]
+    if not answer.plan.listed or answer.form.joins:
+        notes.append(_told(answer))
+    if images is None:
+        return [*notes, f"no test images {folder}: ensemble.py needs them (set TEST_PATH)"]
+    match_images(answer.plan, images, folder)
+    return notes
+
+
+def test_images(competition: Competition) -> dict[str, Path] | None:
+    """The test images by id; None where there is no such folder, as before a hidden rerun."""
+    return find_test_images(competition) if competition.test_path.is_dir() else None
+
+
+def _told(answer: Answer) -> str:
+    """What an answer will look like, in words."""
+    form, plan = answer.form, answer.plan
+    name = next(name for name, kind in SUBMISSIONS.items() if type(form) is kind)
+    rows = {"image": "an image", "class": "an image and class", "instance": "an object"}[plan.kind]
+    return (
+        f"{form.file.name} has a row {rows} (SUBMISSION_ROWS={plan.kind}), masks are spelled as "
+        f"SUBMISSION={name}"
+    )
+
+
+def _layout_notes(competition: Competition, answer: Answer) -> list[str]:
+    """How run lengths number pixels where no training mask shows it."""
+    if not isinstance(answer.form, RunLengths) or recognise_layout(competition).notes:
+        return []
+    form = answer.form
+    return [
+        f"the answer's run lengths number pixels by {form.order} from {form.base}: no training "
+        "mask is of run lengths, see the competition's page, RLE_ORDER and RLE_BASE"
+    ]

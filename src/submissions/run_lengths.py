@@ -1,6 +1,12 @@
-"""Answers of run lengths: a row an image, a row a class, a row an object."""
+"""Cells of run lengths: plain, JSON lists, COCO's counts, counts packed with class and score."""
 
-from collections.abc import Iterable, Sequence
+import base64
+import binascii
+import json
+import re
+import zlib
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -8,31 +14,151 @@ import numpy as np
 
 from competition.run_layout import run_layout
 from competition.spec import Competition
-from imaging.mask_files import mask_to_instances
 from imaging.rle import (
     Order,
     RunError,
     Size,
     count_outline,
     is_digits,
-    is_empty_rle,
-    rle_decode,
+    paint_runs,
     rle_encode,
     rle_runs,
 )
-from submissions.answer_format import AnswerFormat, CellError, CellFinding, Prediction, Sampled
+from submissions.answer_format import (
+    AnswerFormat,
+    CellError,
+    CellFinding,
+    Frame,
+    Item,
+    Sampled,
+)
 from submissions.plan import Plan
 
 # The wrong order shreds a mask: its outline is several times as long.
 SHREDDED = 0.6
 # Fewer runs tell nothing of the order.
 TELLING_RUNS = 8
+# No image is smaller.
+LEAST_PIXELS = 1024
 UNKNOWN: Size = (1 << 31, 1 << 31)
+# At the wrong size it is cut in parts, which shreds less.
+CUT = 0.8
+# Sizes that answers are wrongly written at: shares of the image's sides, and squares.
+SHARES, SQUARES = (0.5, 0.25, 2.0), (256, 512, 1024)
+PLAIN = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
+LISTS = re.compile(r"\s*\[[\d,\s]*\](\s*;\s*\[[\d,\s]*\])*\s*")
+PACKED = re.compile(
+    r"\s*\S+ [-+.eE\d]+ e[AJN][A-Za-z0-9+/=]+( \S+ [-+.eE\d]+ e[AJN][A-Za-z0-9+/=]+)*\s*"
+)
+
+Runs = tuple[np.ndarray, np.ndarray]
+
+
+class RunsFormat(AnswerFormat):
+    """Masks as runs of pixels, whatever the spelling.
+
+    A wrong pixel order or size shows in shredded masks.
+    """
+
+    order: Order = "column"
+    known_by_cells: ClassVar[bool] = True
+    untold: ClassVar[str] = (
+        "no mask of many runs in an image that is wider or higher than the other way: its shape "
+        "cannot tell row from column order"
+    )
+
+    @abstractmethod
+    def runs(self, cell: str, size: Size) -> list[Runs]:
+        """Starts from 0 and lengths of each mask of a cell.
+
+        Raises:
+            UserError: it is broken, or ends outside of (H, W).
+        """
+
+    def read(self, cell: str, size: Size) -> list[Item]:
+        """The masks of the runs."""
+        return [Item(self._paint(runs, size, self.order)) for runs in self.runs(cell, size)]
+
+    def inspect(self, cell: str, size: Size | None) -> CellFinding:
+        """Its runs, and doubts about runs that touch.
+
+        Raises:
+            CellError: broken or outside of the image.
+        """
+        found = self.runs(cell, size or UNKNOWN)
+        pixels = sum(int(lengths.sum()) for _, lengths in found)
+        touch = any((s[1:] == s[:-1] + n[:-1]).any() for s, n in found)
+        doubts = []
+        if touch:
+            doubts.append(
+                "runs touch, decoded and encoded again they are fewer: encode the mask, not its "
+                "parts"
+            )
+        telling = size is not None and sum(len(starts) for starts, _ in found) >= TELLING_RUNS
+        if not self.joins and len(found) == 1:
+            return CellFinding(pixels, *found[0], doubts, telling)
+        return CellFinding(pixels, doubts=doubts, telling=telling)
+
+    def check_sample(self, sample: Sequence[Sampled]) -> tuple[str, str] | None:
+        """Masks that are whole in the other pixel order, or at another size, and shredded here."""
+        oblong = [one for one in sample if one.size[0] != one.size[1]]
+        other: Order = "row" if self.order == "column" else "column"
+        votes = sum(self._is_whole(one, one.size, other, SHREDDED) for one in oblong)
+        if 2 * votes > len(oblong):
+            return "pixel order", (
+                f"{oblong[0].where} and others: {votes} of {len(oblong)} masks are whole when "
+                f"pixels are numbered by {other} and shredded by {self.order}: the file is in "
+                f"{other} order; encode by {self.order}{self._order_knob(other)}"
+            )
+        for told, sizes in _other_sizes(sample):
+            votes = sum(
+                self._is_whole(one, size, self.order, CUT)
+                for one, size in zip(sample, sizes, strict=True)
+            )
+            if 2 * votes > len(sample):
+                return "size", (
+                    f"{sample[0].where} and others: {votes} of {len(sample)} masks are whole at "
+                    f"{told} and shredded at {sample[0].size}: encode them at the size that the "
+                    "competition wants, or set ANSWER_SIZE"
+                )
+        return None
+
+    def _order_knob(self, other: Order) -> str:
+        return ""
+
+    def _is_whole(self, one: Sampled, size: Size, order: Order, share: float) -> bool:
+        """Whether another size or order makes the outlines of a cell's masks so much shorter."""
+        if size == one.size and order == self.order:
+            return False
+        masks = self.runs(one.cell, one.size)
+        if any(len(s) and s[-1] + n[-1] > size[0] * size[1] for s, n in masks):
+            return False
+        here = sum(count_outline(self._paint(runs, one.size, self.order)) for runs in masks)
+        there = sum(count_outline(self._paint(runs, size, order)) for runs in masks)
+        return there < share * here
+
+    @staticmethod
+    def _paint(runs: Runs, size: Size, order: Order) -> np.ndarray:
+        starts, lengths = runs
+        return paint_runs(starts, lengths, np.ones(len(starts), np.uint8), size=size, order=order)
+
+
+def _other_sizes(sample: Sequence[Sampled]) -> list[tuple[str, list[Size]]]:
+    """Sizes that answers are wrongly written at, each in words and for all cells of a sample."""
+    found: list[tuple[str, list[Size]]] = [
+        (f"{share:g} of the sides", [_scaled(one.size, share) for one in sample])
+        for share in SHARES
+    ]
+    return [*found, *((f"{side} x {side}", [(side, side)] * len(sample)) for side in SQUARES)]
+
+
+def _scaled(size: Size, share: float) -> Size:
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
 @dataclass(frozen=True)
-class ImageRows(AnswerFormat):
-    """One row an image: the run lengths of its one class.
+class RunLengths(RunsFormat):
+    """`start length start length`: one mask a cell.
 
     Attributes:
         order: in which pixels are numbered.
@@ -44,145 +170,248 @@ class ImageRows(AnswerFormat):
     base: int = 1
     relative: bool = False
 
-    untold: ClassVar[str] = (
-        "no mask in an image that is wider or higher than the other way: its shape cannot tell "
-        "row from column order"
-    )
+    overlaps: ClassVar[bool] = False
 
     @classmethod
-    def build(cls, competition: Competition, *, task: str, classes: int) -> Self:
-        """The format of a competition."""
-        layout = run_layout(competition)._asdict()
-        return cls(task=task, classes=classes, empty=competition.rle_empty, **layout)
+    def build(
+        cls, competition: Competition, plan: Plan, *, empty: str, cells: Sequence[str]
+    ) -> Self:
+        """The format with the layout of the knobs, or of TRAIN_CSV."""
+        return cls(empty=empty, labels=plan.labels, **run_layout(competition)._asdict())
 
     @classmethod
-    def plan_problem(cls, plan: Plan) -> str:
-        """Several rows an image in the sample."""
-        if len(plan.rows) == len(plan.images):
-            return ""
-        return (
-            f"the sample has {len(plan.rows)} rows for {len(plan.images)} images: set "
-            "SUBMISSION_ROWS to class or instance"
-        )
+    def fits(cls, cell: str, size: Size | None) -> bool:
+        """Pairs of whole numbers."""
+        return PLAIN.fullmatch(cell) is not None
 
-    def write(self, prediction: Prediction) -> list[str]:
-        """The run lengths of the foreground."""
-        return [self._encode(self.planes(prediction.mask)[0])]
+    def write(self, items: Sequence[Item], frame: Frame) -> str:
+        """The run lengths of the one mask."""
+        return self._encode(items[0].mask)
 
-    def planes(self, mask: np.ndarray) -> list[np.ndarray]:
-        """{0, 1} (H, W) of each class beside the background; of all for rows of classes."""
-        if self.task != "multiclass":
-            return list(mask)
-        first = 0 if self.takes_classes else 1
-        return [(mask == k).astype(np.uint8) for k in range(first, self.classes)]
-
-    def read(self, cell: str, size: Size) -> np.ndarray:
-        """The mask of run lengths."""
-        return self._decode(cell, size, self.order)
-
-    def is_empty(self, cell: str) -> bool:
-        """The competition's token, or no run."""
-        return cell == self.empty or is_empty_rle(cell)
+    def runs(self, cell: str, size: Size) -> list[Runs]:
+        """The runs of the one mask."""
+        try:
+            return [rle_runs(cell, size, base=self.base, relative=self.relative, name="")]
+        except RunError as error:
+            raise CellError(error.rule, error.what) from None
 
     def inspect(self, cell: str, size: Size | None) -> CellFinding:
-        """Its runs; doubts about runs that touch and about odd spelling.
+        """As of all runs, and doubts about odd spelling.
 
         Raises:
             CellError: broken or outside of the image.
         """
+        found = super().inspect(cell, size)
+        starts, lengths = found.starts, found.lengths
+        if found.doubts or self.relative or _is_plain(cell, starts + self.base, lengths):
+            return found
+        doubt = "two spaces, a plus or leading zeros: write 'start length start ...'"
+        return found._replace(doubts=[doubt])
+
+    def _order_knob(self, other: Order) -> str:
+        return f", or set RLE_ORDER={other}"
+
+    def _encode(self, mask: np.ndarray) -> str:
+        return rle_encode(mask, order=self.order, base=self.base, relative=self.relative)
+
+
+@dataclass(frozen=True)
+class RunLists(RunLengths):
+    """`[start, length, ...];[start, length, ...]`: a JSON list an object, joined by semicolons.
+
+    Source: Recod.ai/LUC Scientific Image Forgery Detection, where `authentic` is no object.
+    """
+
+    joins: ClassVar[bool] = True
+    overlaps: ClassVar[bool] = True
+
+    @classmethod
+    def fits(cls, cell: str, size: Size | None) -> bool:
+        """Lists of whole numbers in brackets."""
+        return LISTS.fullmatch(cell) is not None
+
+    def write(self, items: Sequence[Item], frame: Frame) -> str:
+        """A list an item."""
+        texts = [self._encode(item.mask) for item in items]
+        return ";".join(json.dumps([int(n) for n in text.split()]) for text in texts)
+
+    def runs(self, cell: str, size: Size) -> list[Runs]:
+        """The runs of each list."""
+        if not self.fits(cell, size):
+            raise CellError(
+                "syntax",
+                f"{_short(cell)}: need JSON lists joined by semicolons, [1, 5, 20, 3];[40, 2]",
+            )
+        texts = [" ".join(re.findall(r"\d+", part)) for part in cell.split(";")]
+        if "" in texts:
+            raise CellError("syntax", "an empty list: leave it out")
+        return [runs for text in texts for runs in super(RunLists, self).runs(text, size)]
+
+    def inspect(self, cell: str, size: Size | None) -> CellFinding:
+        """As of all runs; blanks are of no interest.
+
+        Raises:
+            CellError: broken or outside of the image.
+        """
+        return RunsFormat.inspect(self, cell, size)
+
+
+@dataclass(frozen=True)
+class Counts(RunsFormat):
+    """COCO's compressed counts as pycocotools writes them, without the size: one mask a cell."""
+
+    overlaps: ClassVar[bool] = False
+
+    @classmethod
+    def fits(cls, cell: str, size: Size | None) -> bool:
+        """ASCII that counts the pixels of the image; of an unknown size enough of them."""
         try:
-            starts, lengths = rle_runs(
-                cell, size or UNKNOWN, base=self.base, relative=self.relative, name=""
-            )
-        except RunError as error:
-            raise CellError(error.rule, error.what) from None
-        doubts = []
-        if len(starts) > 1 and (starts[1:] == starts[:-1] + lengths[:-1]).any():
-            doubts.append(
-                "runs touch, decoded and encoded again they are fewer: encode the mask, not its "
-                "parts"
-            )
-        elif not self.relative and not _is_plain(cell, starts + self.base, lengths):
-            doubts.append("two spaces, a plus or leading zeros: write 'start length start ...'")
-        telling = size is not None and size[0] != size[1] and len(starts) >= TELLING_RUNS
-        return CellFinding(starts, lengths, doubts, telling)
+            counts = read_counts(cell)
+        except CellError:
+            return False
+        if size is None:
+            return len(counts) > 2 and int(counts.sum()) >= LEAST_PIXELS
+        return int(counts.sum()) == size[0] * size[1]
 
-    def check_sample(self, sample: Sequence[Sampled]) -> tuple[str, str] | None:
-        """Masks that are whole in the other pixel order and shredded in this one."""
-        other: Order = "row" if self.order == "column" else "column"
-        votes = sum(
-            self._outline(cell, size, other) < SHREDDED * self._outline(cell, size, self.order)
-            for _, cell, size in sample
-        )
-        if 2 * votes <= len(sample):
-            return None
-        return "pixel order", (
-            f"line {sample[0].line} and others: {votes} of {len(sample)} masks are whole when "
-            f"pixels are numbered by {other} and shredded by {self.order}: the file is in {other} "
-            f"order; encode by {self.order}, or set RLE_ORDER={other}"
-        )
+    def write(self, items: Sequence[Item], frame: Frame) -> str:
+        """The counts of the one mask."""
+        return write_counts(items[0].mask)
 
-    def _outline(self, cell: str, size: Size, order: Order) -> int:
-        """Pixel edges between mask and background."""
-        return count_outline(self._decode(cell, size, order))
-
-    def _decode(self, cell: str, size: Size, order: Order) -> np.ndarray:
-        return rle_decode(cell, size, order=order, base=self.base, relative=self.relative)
-
-    def _encode(self, plane: np.ndarray) -> str:
-        return rle_encode(
-            plane, order=self.order, base=self.base, relative=self.relative, empty=self.empty
-        )
+    def runs(self, cell: str, size: Size) -> list[Runs]:
+        """The runs of the one mask."""
+        return [counted_runs(read_counts(cell), size)]
 
 
-class ClassRows(ImageRows):
-    """A row for each class of an image."""
+@dataclass(frozen=True)
+class Packed(RunsFormat):
+    """`label confidence mask` for each object; a mask is base64 of zlib of COCO's counts.
 
-    takes_classes: ClassVar[bool] = True
+    Source: Open Images 2019's instance segmentation, HuBMAP 2023, Human Protein Atlas 2021.
+    """
+
+    joins: ClassVar[bool] = True
+    names_classes: ClassVar[bool] = True
+    tells_confidence: ClassVar[bool] = True
 
     @classmethod
-    def plan_problem(cls, plan: Plan) -> str:
-        """No class column in the sample."""
-        return "" if plan.class_of else "the sample has no class column: set CLASS_COLUMN"
-
-    def write(self, prediction: Prediction) -> list[str]:
-        """The run lengths of each class."""
-        return [self._encode(plane) for plane in self.planes(prediction.mask)]
-
-    def blank(self) -> list[str]:
-        """One a class."""
-        return [self.empty] * self.classes
-
-    def place(self, rows: list[int], cells: list[str], plan: Plan) -> list[tuple[int, str]]:
-        """A row gets the cell of its class."""
-        return [(row, cells[plan.class_of[plan.classes[row]]]) for row in rows]
-
-
-class InstanceRows(ImageRows):
-    """A row for each object of an image; one with the empty token where there is none."""
-
-    takes_objects: ClassVar[bool] = True
+    def build(
+        cls, competition: Competition, plan: Plan, *, empty: str, cells: Sequence[str]
+    ) -> Self:
+        """The format; the one label in the sample is that of the one class."""
+        shown = {label for cell in cells for label in cell.split()[::3]}
+        one = len(plan.labels) == 1 and len(shown) == 1
+        return cls(empty=empty, labels=tuple(shown) if one else plan.labels)
 
     @classmethod
-    def plan_problem(cls, plan: Plan) -> str:
-        """Any sample will do: it tells the images only."""
-        return ""
+    def fits(cls, cell: str, size: Size | None) -> bool:
+        """A label, a number and base64 of a zlib stream, in turn."""
+        return PACKED.fullmatch(cell) is not None
 
-    def write(self, prediction: Prediction) -> list[str]:
-        """The run lengths of each object."""
-        labels = prediction.objects
-        if labels is None:
-            labels = mask_to_instances(self.planes(prediction.mask)[0])
-        numbers = range(1, int(labels.max()) + 1)
-        return [self._encode((labels == k).astype(np.uint8)) for k in numbers] or self.blank()
+    def write(self, items: Sequence[Item], frame: Frame) -> str:
+        """Three words an item."""
+        words = []
+        for item in items:
+            data = zlib.compress(write_counts(item.mask).encode(), zlib.Z_BEST_COMPRESSION)
+            mask = base64.b64encode(data).decode()
+            words += [self.labels[item.cls], f"{item.confidence:.4f}", mask]
+        return " ".join(words)
 
-    def row_groups(self, plan: Plan) -> Iterable[list[int]]:
-        """All rows of an image, where its first is."""
-        return plan.rows_of.values()
+    def runs(self, cell: str, size: Size) -> list[Runs]:
+        """The runs of each object."""
+        return [runs for _, _, runs in self._objects(cell, size)]
 
-    def place(self, rows: list[int], cells: list[str], plan: Plan) -> list[tuple[int, str]]:
-        """As many rows as objects, all like the image's first."""
-        return [(rows[0], cell) for cell in cells]
+    def read(self, cell: str, size: Size) -> list[Item]:
+        """The objects with their classes and confidences."""
+        return [
+            Item(self._paint(runs, size, self.order), cls, confidence)
+            for cls, confidence, runs in self._objects(cell, size)
+        ]
+
+    def _objects(self, cell: str, size: Size) -> list[tuple[int, float, Runs]]:
+        words = cell.split(" ")
+        if len(words) % 3 or "" in words:
+            need = "need label, confidence and mask for each object, one blank between"
+            raise CellError("syntax", f"{_short(cell)}: {len(words)} words: {need}")
+        return [
+            (self._class(label), _confidence(number), counted_runs(_unpack(mask), size))
+            for label, number, mask in zip(words[::3], words[1::3], words[2::3], strict=True)
+        ]
+
+    def _class(self, label: str) -> int:
+        if label not in self.labels:
+            raise CellError("class", f"label {label!r}: need one of {', '.join(self.labels[:20])}")
+        return self.labels.index(label)
+
+
+def _confidence(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not 0 <= value <= 1:
+        raise CellError("confidence", f"confidence {text!r}: need a number from 0 to 1")
+    return value
+
+
+def _unpack(text: str) -> np.ndarray:
+    try:
+        return read_counts(zlib.decompress(base64.b64decode(text, validate=True)).decode("ascii"))
+    except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
+        what = f"{_short(text)} is no base64 of zlib of COCO counts ({error})"
+        raise CellError("syntax", what) from None
+
+
+def write_counts(mask: np.ndarray) -> str:
+    """COCO's compressed counts of a {0, 1} mask (H, W)."""
+    from pycocotools import mask as coco
+
+    return coco.encode(np.asfortranarray(mask))["counts"].decode("ascii")
+
+
+def read_counts(text: str) -> np.ndarray:
+    """int64 (N,): pixels of background and foreground in turn, of COCO's compressed counts.
+
+    pycocotools trusts what it decodes, to reading beyond the text: here nothing is trusted.
+
+    Raises:
+        CellError: letters beyond ASCII 48...111, a number that is cut off, or one below 0.
+    """
+    codes = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise CellError("syntax", f"{_short(text)}: no COCO counts, or cut off")
+    ends = np.flatnonzero(codes & 32 == 0)
+    first = np.concatenate([[0], ends[:-1] + 1])
+    places = np.arange(len(codes)) - np.repeat(first, ends - first + 1)
+    if places.max() > 11:
+        raise CellError("syntax", f"{_short(text)}: no COCO counts: a number too large")
+    values = np.add.reduceat((codes & 31) << (5 * places), first)
+    values -= ((codes[ends] & 16) != 0).astype(np.int64) << (5 * (places[ends] + 1))
+    # From the fourth number on each is told as the difference from the last but one.
+    for at in range(3, len(values)):
+        values[at] += values[at - 2]
+    if values.min() < 0:
+        raise CellError("syntax", f"{_short(text)}: no COCO counts: a number below 0")
+    return values
+
+
+def counted_runs(counts: np.ndarray, size: Size) -> Runs:
+    """Starts from 0 and lengths of the foreground of COCO's counts.
+
+    Raises:
+        CellError: they count other pixels than (H, W) has.
+    """
+    total = int(counts.sum())
+    if size != UNKNOWN and total != size[0] * size[1]:
+        what = f"counts {total} pixels, the answer has {size[0] * size[1]} {size}"
+        raise CellError("size", f"{what}: encode the mask at that size, or set ANSWER_SIZE")
+    ends = np.cumsum(counts)
+    lengths = counts[1::2]
+    starts = ends[1::2] - lengths
+    return starts[lengths > 0], lengths[lengths > 0]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
 
 
 def _is_plain(text: str, starts: np.ndarray, lengths: np.ndarray) -> bool:

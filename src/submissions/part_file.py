@@ -1,17 +1,13 @@
-"""Rows of a submission: finished images in a file that survives a kill, and the file to send."""
+"""Finished images of an answer in a file that survives a kill."""
 
-import csv
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from competition.tables import image_id
-from core.files import writing
-from submissions.answer_format import AnswerFormat
-from submissions.plan import Plan
+from submissions.answer_files import Row
 
 
 class PartFile:
@@ -65,21 +61,21 @@ class PartFile:
         self._stream.write(json.dumps(values).encode() + b"\n")
         return at
 
-    def write(self, img: str, texts: list[str]) -> None:
+    def write(self, img: str, rows: Sequence[Row]) -> None:
         """Appends one image."""
         state = {"state": self.states[img]} if img in self.states else {}
-        self.done[img] = self._append({"img": img, "rle": texts, **state})
+        self.done[img] = self._append({"img": img, "rows": rows, **state})
 
     def sync(self) -> None:
         """What was written is on the disk when this returns."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
-    def read(self, img: str) -> list[str]:
-        """The cells of a finished image."""
+    def read(self, img: str) -> list[Row]:
+        """The rows of a finished image."""
         with self.path.open("rb") as stream:
             stream.seek(self.done[img])
-            return json.loads(stream.readline())["rle"]
+            return [Row(*values) for values in json.loads(stream.readline())["rows"]]
 
 
 def _whole_line(line: bytes) -> dict[str, Any] | None:
@@ -102,21 +98,7 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def assemble(path: Path, plan: Plan, parts: Sequence[PartFile], form: AnswerFormat) -> int:
-    """Writes submission.csv in the sample's order from finished parts; returns its rows."""
+def finished_rows(parts: Sequence[PartFile]) -> Callable[[str], list[Row]]:
+    """What gives the rows of an image from the part that finished it."""
     where = {img: part for part in parts for img in part.done}
-    count = 0
-    with writing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(plan.header)
-        for rows in form.row_groups(plan):
-            img = image_id(plan.rows[rows[0]][0])
-            for row, text in form.place(rows, where[img].read(img), plan):
-                values = {name: cells[row] for name, cells in plan.extras.items()}
-                values[plan.columns.id] = plan.rows[row][0]
-                if plan.columns.cls:
-                    values[plan.columns.cls] = plan.rows[row][1]
-                values[plan.columns.rle] = text
-                writer.writerow([values[name] for name in plan.header])
-                count += 1
-    return count
+    return lambda img: where[img].read(img)

@@ -1,0 +1,301 @@
+"""Answers as mask files: a PNG or TIFF an image, in a zip or a folder."""
+
+import base64
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import cv2
+import numpy as np
+
+from competition.listings import find_mask_names
+from competition.masks import mask_format
+from competition.spec import Competition
+from competition.table_files import AUTO
+from core.errors import UserError
+from core.files import writing, writing_folder
+from imaging.mask_files import decode_mask, palette_reader
+from imaging.readers import is_image
+from imaging.rle import Size
+from imaging.tiff import is_tiff
+from submissions.answer_files import AnswerFile, Entry, Findings, Row
+from submissions.answer_format import AnswerFormat, CellError, Frame, Item
+from submissions.plan import Plan
+
+TIFFS = (".tif", ".tiff")
+SUFFIXES = (".png", *TIFFS)
+# Tags of GeoTIFF: the scale, tie points and transformation of pixels, and what they mean.
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 42113)
+LOOKED_AT = 8
+# The earliest date that a zip knows: the same masks make the same bytes.
+DATE = (1980, 1, 1, 0, 0, 0)
+
+Values = tuple[int, ...] | tuple[tuple[int, int, int], ...]
+
+
+class MaskArchive(AnswerFile):
+    """submission.zip, or a folder where the name has no suffix; a file an image."""
+
+    name = "submission.zip"
+    ordered = False
+
+    def assemble(self, path: Path, plan: Plan, rows_of: Callable[[str], list[Row]]) -> int:
+        """Writes the files; returns how many."""
+        named = [(plan.rows[plan.rows_of[img][0]][0], img) for img in plan.images]
+        if path.suffix:
+            with writing(path) as part, zipfile.ZipFile(part, "w") as archive:
+                for name, img in named:
+                    archive.writestr(zipfile.ZipInfo(name, DATE), _bytes(rows_of(img)))
+            return len(named)
+        with writing_folder(path) as part:
+            for name, img in named:
+                (part / name).write_bytes(_bytes(rows_of(img)))
+        return len(named)
+
+    def entries(self, path: Path, plan: Plan, found: Findings) -> Iterator[Entry]:
+        """The files of a zip or folder, by name.
+
+        Raises:
+            UserError: there is neither.
+        """
+        if path.is_dir():
+            for file in sorted(path.iterdir()):
+                yield _entry(file.name, file.read_bytes())
+            return
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    if not info.is_dir():
+                        yield _entry(info.filename, archive.read(info))
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}: run src/ensemble.py") from None
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{path}: no zip ({error}): write the file again") from None
+
+
+def _entry(name: str, data: bytes) -> Entry:
+    return Entry(f"file {name}", name, "", base64.b64encode(data).decode())
+
+
+def _bytes(rows: Sequence[Row]) -> bytes:
+    return base64.b64decode(rows[0].cell)
+
+
+@dataclass(frozen=True)
+class MaskFiles(AnswerFormat):
+    """A grey PNG or TIFF an image, or one in colours, with a value a class or an object.
+
+    Attributes:
+        suffix: of the files.
+        kind: what values are, see ANSWER_VALUES.
+        values: of each class in a file, the background's first; numbers or (r, g, b); none:
+            objects are numbered from 1.
+        task: binary or multiclass.
+    """
+
+    suffix: str = ".png"
+    kind: str = "ids"
+    values: Values = (0, 1)
+    task: str = "binary"
+
+    file: ClassVar[type[AnswerFile]] = MaskArchive
+    names_classes: ClassVar[bool] = True
+    writes_empty: ClassVar[bool] = True
+
+    @classmethod
+    def build(
+        cls, competition: Competition, plan: Plan, *, empty: str, cells: Sequence[str]
+    ) -> Self:
+        """The format with the values of ANSWER_VALUES.
+
+        Raises:
+            UserError: TASK=multilabel, names of another kind of file, or MASK_VALUES has no value
+                for a class.
+        """
+        suffix = Path(plan.ids.template).suffix.lower()
+        if suffix not in SUFFIXES:
+            raise UserError(
+                f"ANSWER_ID: got {plan.ids.template!r}, need a name of a mask file, "
+                f"{{id}}_mask.png or {{id}}.tif"
+            )
+        if competition.task == "multilabel":
+            raise UserError(
+                "SUBMISSION=files: a file holds one class a pixel, masks of TASK=multilabel may "
+                "overlap: set TASK=multiclass, or another SUBMISSION"
+            )
+        kind = competition.answer_values
+        if kind == AUTO:
+            kind = _usual_values(competition)
+        return cls(
+            empty,
+            plan.labels,
+            suffix=suffix,
+            kind=kind,
+            values=_file_values(competition, kind),
+            task=competition.task,
+        )
+
+    def knobs(self) -> list[str]:
+        """What the training masks showed."""
+        return ["--answer-values", self.kind]
+
+    @property
+    def takes_objects(self) -> bool:
+        """Whether objects are numbered."""
+        return not self.values
+
+    def is_empty(self, cell: str) -> bool:
+        """Never: an empty mask is a file of background."""
+        return False
+
+    def write(self, items: Sequence[Item], frame: Frame) -> str:
+        """The file's bytes as base64."""
+        numbers = np.zeros(frame.size, np.uint16)
+        for at, item in enumerate(items, 1):
+            numbers[item.mask > 0] = at if not self.values else self._number(item.cls)
+        pixels = np.array(self.values)[numbers] if self.values else numbers
+        pixels = pixels.astype(np.uint16 if pixels.max(initial=0) > 255 else np.uint8)
+        return base64.b64encode(self._encode(pixels, frame.source)).decode()
+
+    def read(self, cell: str, size: Size) -> list[Item]:
+        """A mask a class or object that the file holds.
+
+        Raises:
+            CellError: no picture, of another size, or with other values.
+        """
+        pixels = self._decode(cell)
+        if pixels.shape[:2] != size:
+            what = f"is {pixels.shape[:2]}, the answer is {size}"
+            raise CellError("size", f"{what}: write it at that size, or set ANSWER_SIZE")
+        if not self.values:
+            numbers = [int(n) for n in np.unique(pixels) if n]
+            return [Item((pixels == n).astype(np.uint8)) for n in numbers]
+        known = np.array(self.values)
+        if (pixels.ndim == 3) != (known.ndim == 2):
+            what = f"has {pixels.shape[2] if pixels.ndim == 3 else 1} channels"
+            raise CellError("values", f"{what}, need {'3' if known.ndim == 2 else '1'}")
+        planes = [
+            (pixels == value).all(-1) if known.ndim == 2 else pixels == value for value in known
+        ]
+        strange = ~np.any(planes, axis=0)
+        if strange.any():
+            shown = np.unique(pixels[strange], axis=0)[:5].tolist()
+            raise CellError("values", f"holds {shown}, need {list(self.values)}: see ANSWER_VALUES")
+        first = 0 if self.task == "binary" else 1
+        return [
+            Item(plane.astype(np.uint8), at - 1 + first)
+            for at, plane in enumerate(planes)
+            if at and plane.any()
+        ]
+
+    def _number(self, cls: int) -> int:
+        """Where a class stands in `values`."""
+        return cls + 1 if self.task == "binary" else cls
+
+    def _encode(self, pixels: np.ndarray, source: Path | None) -> bytes:
+        if self.suffix in TIFFS:
+            return write_tiff(pixels, source)
+        colours = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
+        return cv2.imencode(".png", np.ascontiguousarray(colours))[1].tobytes()
+
+    def _decode(self, cell: str) -> np.ndarray:
+        data = base64.b64decode(cell)
+        if is_tiff(data[:4]) != (self.suffix in TIFFS):
+            raise CellError("syntax", f"is no {self.suffix} file by its content")
+        try:
+            return decode_mask(data, "", palette_reader(None))
+        except UserError as error:
+            raise CellError("syntax", f"cannot be read{error}") from None
+
+
+def write_tiff(pixels: np.ndarray, source: Path | None) -> bytes:
+    """A compressed TIFF; where the source is a GeoTIFF, in the same place on Earth."""
+    import tifffile
+
+    stream = BytesIO()
+    tags = geo_tags(source) if source and source.suffix.lower() in TIFFS else []
+    kind = "rgb" if pixels.ndim == 3 else "minisblack"
+    tifffile.imwrite(
+        stream, pixels, photometric=kind, compression="zlib", extratags=tags, metadata=None
+    )
+    return stream.getvalue()
+
+
+def geo_tags(source: Path) -> list[tuple[int, int, int, Any, bool]]:
+    """The georeferencing of a TIFF, as tifffile takes extra tags."""
+    import tifffile
+
+    with tifffile.TiffFile(source) as file:
+        tags = file.pages.first.tags
+        return [
+            (tag.code, int(tag.dtype), tag.count, tag.value, True)
+            for code in GEO_TAGS
+            if (tag := tags.get(code)) is not None
+        ]
+
+
+def _file_values(competition: Competition, kind: str) -> Values:
+    """The value of each class in a file, the background's first; none for numbers of objects.
+
+    Raises:
+        UserError: MASK_VALUES has no value for a class.
+    """
+    count = 2 if competition.task == "binary" else competition.classes
+    if kind == "objects":
+        return ()
+    if kind == "255":
+        if count > 2:
+            raise UserError(f"ANSWER_VALUES=255 is for two classes, there are {count}: ids")
+        return (0, 255)
+    return (
+        _declared(competition.mask_values or {}, count) if kind == "values" else tuple(range(count))
+    )
+
+
+def _declared(values: Mapping[Any, int], count: int) -> Values:
+    """MASK_VALUES the other way round: the first value of each class."""
+    first: dict[int, Any] = {}
+    for value, cls in values.items():
+        if value is not None:
+            first.setdefault(cls, value)
+    missing = [k for k in range(count) if k not in first]
+    if missing:
+        raise UserError(
+            f"ANSWER_VALUES=values: MASK_VALUES has no value for class {missing[0]}: add it, or "
+            "set ANSWER_VALUES=ids"
+        )
+    return tuple(first[k] for k in range(count))
+
+
+def _usual_values(competition: Competition) -> Literal["ids", "255", "values", "objects"]:
+    """As the training masks have it: declared values, numbers of objects, 0 and 255, or ids."""
+    if competition.mask_values:
+        return "values"
+    try:
+        form = mask_format(competition)
+    except UserError:
+        form = ""  # a kernel may lack the training masks
+    if form == "labels":
+        return "objects"
+    if form != "image" or competition.task != "binary":
+        return "ids"
+    return "255" if _holds_255(competition) else "ids"
+
+
+def _holds_255(competition: Competition) -> bool:
+    """Whether some training mask has a value above 1 that is not the ignored one."""
+    folder = competition.mask_path
+    names = (
+        find_mask_names(competition).values()
+        if competition.mask_pattern
+        else sorted(path.name for path in folder.iterdir() if is_image(path.name))
+    )
+    for name in list(names)[:LOOKED_AT]:
+        pixels = decode_mask((folder / name).read_bytes(), name, palette_reader(None))
+        found = set(np.unique(pixels).tolist()) - {competition.ignore_index}
+        if found and max(found) > 1:
+            return True
+    return False

@@ -1,0 +1,147 @@
+"""COCO results: a JSON list, one entry an object, with its class and score."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from competition.spec import Competition
+from core.errors import UserError
+from core.files import writing
+from imaging.rle import Size
+from submissions.answer_files import AnswerFile, Entry, Findings, Row
+from submissions.answer_format import CellError, Frame, Item
+from submissions.plan import Plan
+from submissions.run_lengths import Counts, Runs, counted_runs, read_counts
+
+FIELDS = ("image_id", "category_id", "segmentation", "score")
+
+
+class ResultsFile(AnswerFile):
+    """submission.json, as pycocotools' `loadRes` takes it."""
+
+    name = "submission.json"
+    tells_empty = False
+
+    def assemble(self, path: Path, plan: Plan, rows_of: Callable[[str], list[Row]]) -> int:
+        """Writes an entry an object; returns how many."""
+        count = 0
+        with writing(path) as part, part.open("w", encoding="utf-8") as stream:
+            for img in plan.images:
+                for row in rows_of(img):
+                    stream.write(",\n" if count else "[")
+                    stream.write(json.dumps(_entry(plan, img, row)))
+                    count += 1
+            stream.write("]\n" if count else "[]\n")
+        return count
+
+    def entries(self, path: Path, plan: Plan, found: Findings) -> Iterator[Entry]:
+        """The entries of a list.
+
+        Raises:
+            UserError: no such file, or no JSON list.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}: run src/ensemble.py") from None
+        except ValueError as error:
+            raise UserError(f"{path}: no JSON ({error}): need a list of results") from None
+        if not isinstance(values, list):
+            raise UserError(f"{path}: a {type(values).__name__}, need a list of results")
+        for n, entry in enumerate(values, 1):
+            where = f"entry {n}"
+            if not isinstance(entry, dict) or not set(FIELDS) <= entry.keys():
+                found.error("cells", f"{where}: need {', '.join(FIELDS)}")
+                continue
+            img = entry["image_id"]
+            if type(img) is not type(image_number(plan, str(img))):
+                found.error(
+                    "id form",
+                    f"{where}: image_id is {img!r}, need {image_number(plan, str(img))!r}",
+                )
+            yield Entry(
+                where,
+                str(img),
+                str(entry["category_id"]),
+                json.dumps(entry["segmentation"]),
+                str(entry["score"]),
+            )
+
+
+def _entry(plan: Plan, img: str, row: Row) -> dict[str, Any]:
+    text = plan.rows[plan.rows_of[img][0]][0]
+    label = plan.labels[row.cls]
+    return {
+        "image_id": image_number(plan, text),
+        "category_id": int(label) if label.isdecimal() else row.cls,
+        "segmentation": json.loads(row.cell),
+        "score": round(row.confidence, 4),
+    }
+
+
+def image_number(plan: Plan, text: str) -> int | str:
+    """An image's id as COCO results hold it: a number where all of them are."""
+    return (
+        int(text) if all(text.isdecimal() for text, _ in plan.rows) and text.isdecimal() else text
+    )
+
+
+def category_labels(competition: Competition, labels: Sequence[str]) -> tuple[str, ...]:
+    """The category id of each class: of the COCO file of training masks, else numbers.
+
+    Without such a file one class is category 1, several are what CLASS_BASE makes of them.
+    """
+    known = _trained_categories(competition)
+    if competition.classes == 1:
+        return (str(known[0][0]) if len(known) == 1 else "1",)
+    names = {name: number for number, name in known}
+    numbers = [k + competition.class_base for k in range(competition.classes)]
+    return tuple(
+        str(names.get(name, number))
+        for name, number in zip(competition.class_names or labels, numbers, strict=True)
+    )
+
+
+def _trained_categories(competition: Competition) -> list[tuple[int, str]]:
+    """(id, name) of the categories in a COCO file of training masks."""
+    path = competition.mask_path
+    if path.suffix != ".json" or not path.is_file():
+        return []
+    data = json.loads(path.read_text(encoding="utf-8-sig"))
+    return [(one["id"], one.get("name", "")) for one in data.get("categories", [])]
+
+
+@dataclass(frozen=True)
+class CocoResults(Counts):
+    """Entries of COCO results: {"size": [H, W], "counts": ...} each."""
+
+    file: ClassVar[type[AnswerFile]] = ResultsFile
+    known_by_cells: ClassVar[bool] = False
+    names_classes: ClassVar[bool] = True
+    tells_confidence: ClassVar[bool] = True
+    overlaps: ClassVar[bool] = True
+
+    def write(self, items: Sequence[Item], frame: Frame) -> str:
+        """The counts of the one mask with their size."""
+        return json.dumps({"size": list(frame.size), "counts": super().write(items, frame)})
+
+    def is_empty(self, cell: str) -> bool:
+        """Never: what is not there has no entry."""
+        return False
+
+    def runs(self, cell: str, size: Size) -> list[Runs]:
+        """The runs of the one mask."""
+        try:
+            values = json.loads(cell)
+            told, counts = tuple(values["size"]), str(values["counts"])
+        except (ValueError, KeyError, TypeError):
+            need = 'need {"size": [H, W], "counts": "..."}'
+            raise CellError("syntax", f"segmentation is {cell[:40]}: {need}") from None
+        runs = counted_runs(read_counts(counts), told)
+        if told != size and max(size) < 1 << 31:
+            raise CellError("size", f"size is {list(told)}, the answer has {list(size)}")
+        if not len(runs[0]):
+            raise CellError("empty", "an empty mask: leave the entry out")
+        return [runs]

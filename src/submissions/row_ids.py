@@ -1,0 +1,56 @@
+"""How a row of the answer names its image, and a mask file is called: ANSWER_ID."""
+
+import re
+
+from competition.table_files import AUTO
+from competition.tables import image_id, split_joined
+from core.errors import UserError
+
+FIELD = re.compile(r"\{(\w*)\}")
+PATTERNS = {"id": "(?P<id>.+?)", "class": "(?P<cls>.+?)", "n": r"(?P<n>\d+)"}
+
+
+class RowIds:
+    """Ids made of {id}, {class} and {n}, a counter of an image's rows from 1.
+
+    Args:
+        template: auto takes ids as the sample writes them.
+
+    Raises:
+        UserError: other fields, one of them twice, or no {id}.
+    """
+
+    def __init__(self, template: str):
+        self.template = "" if template == AUTO else template
+        names = FIELD.findall(self.template)
+        if self.template and ("id" not in names or sorted(names) != sorted({*names} & {*PATTERNS})):
+            raise UserError(
+                f"ANSWER_ID: got {template!r}, need {{id}}, and where wanted {{class}} and {{n}}, "
+                "each once: {id}_{n}; or auto"
+            )
+        self.counts, self.has_class = "n" in names, "class" in names
+        parts = FIELD.split(self.template)
+        rule = "".join(PATTERNS[p] if at % 2 else re.escape(p) for at, p in enumerate(parts))
+        self.rule = re.compile(rule)
+
+    def write(self, text: str, cls: str = "", n: int = 1) -> str:
+        """The id of an image's n-th row; `text` is the image's as the sample writes it.
+
+        A class joined to it, as in x.jpg_3, is replaced.
+        """
+        if not self.template:
+            joined = split_joined(text)
+            return f"{joined[1]}_{cls}" if joined and cls else text
+        return FIELD.sub(
+            lambda found: {"id": self.image(text), "class": cls, "n": str(n)}[found[1]],
+            self.template,
+        )
+
+    def image(self, text: str) -> str:
+        """The image's id in an id of the answer, by the template where it fits."""
+        found = self.rule.fullmatch(text) if self.template else None
+        return image_id(found["id"] if found else text)
+
+    def fits(self, text: str) -> bool:
+        """Whether an id is of the template."""
+        return not self.template or self.rule.fullmatch(text) is not None
