@@ -225,7 +225,8 @@ def open_answer(
         print(f"note: {config.TEST_CSV.name} is a header alone, and there are no test images")
         return answer, {}
     found = found or find_test_images(competition)
-    match_images(answer.plan, found, unlisted or config.TEST_PATH)
+    folder = unlisted or config.TEST_PATH
+    match_images(answer.plan, found, folder, shared=folder == config.TRAIN_PATH)
     return answer, found
 
 

@@ -104,7 +104,8 @@ def check_file(
     if answer is None:
         answer = read_answer(competition, images)
         if images:
-            match_images(answer.plan, images, folder)
+            shared = folder == competition.train_path
+            match_images(answer.plan, images, folder, shared=shared)
     path = path or run_output / answer.name
     linter = Linter(answer, size_reader(images, competition.axes))
     findings = linter.check(path)

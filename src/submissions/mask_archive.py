@@ -17,7 +17,8 @@ from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
 from core.files import writing, writing_folder
-from imaging.mask_files import decode_mask, palette_reader
+from imaging.mask_files import decode_mask
+from imaging.palettes import palette_reader
 from imaging.readers import is_image
 from imaging.rle import Size
 from imaging.tiff import is_tiff

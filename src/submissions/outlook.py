@@ -33,7 +33,8 @@ def sample_notes(competition: Competition) -> list[str]:
         notes.append(_told(answer))
     if images is None:
         return [*notes, f"no test images {folder}: ensemble.py needs them (set TEST_PATH)"]
-    match_images(answer.plan, images, folder)
+    shared = folder == competition.train_path
+    match_images(answer.plan, images, folder, shared=shared)
     return notes
 
 

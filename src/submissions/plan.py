@@ -74,7 +74,7 @@ def build_plan(
     """
     ids = RowIds(competition.answer_id)
     texts = [*sample.classes, *(text for _, text in sample.rows), *trained_classes(competition)]
-    labels = class_labels(competition, texts)
+    labels = class_labels(competition, [text for text in texts if text])
     rows = sample.rows or [(text, "") for text in _made_ids(competition, images or {})]
     classes = sample.classes or [text for _, text in rows]
     extras = {name: cells or [""] * len(rows) for name, cells in sample.extras.items()}
@@ -145,13 +145,20 @@ def _known_classes(competition: Competition, texts: Sequence[str]) -> dict[str, 
     return found
 
 
-def match_images(plan: Plan, found: Iterable[str], folder: Path) -> None:
+def match_images(plan: Plan, found: Iterable[str], folder: Path, *, shared: bool = False) -> None:
     """Makes sure that the sample's ids are the ids of the files.
+
+    Args:
+        plan: of the sample.
+        found: ids of the files.
+        folder: of the files.
+        shared: the folder holds training images, too.
 
     Raises:
         UserError: lists ids without a file and files without a row.
     """
     wanted, there = set(plan.images), set(found)
     problems = [f"{img}: in the sample, no image" for img in plan.images if img not in there]
-    problems += [f"{img}: an image, not in the sample" for img in sorted(there - wanted)]
+    if not shared:
+        problems += [f"{img}: an image, not in the sample" for img in sorted(there - wanted)]
     raise_all(problems, f"the sample submission and {folder} do not hold the same images:")
