@@ -14,7 +14,7 @@ from core.errors import UserError, reason_of
 from data.specs import DataSpec
 from losses import build_loss
 from measures.pixels import leave_out_ignored
-from metrics import Evidence, build_metric, decide
+from metrics import Evidence, build_metric, decide, slices_of
 from model_dispatcher import build_model, encoder_of
 from networks.outputs import logits_of
 from postprocessing.rules import Rule, label_by
@@ -226,6 +226,7 @@ class SegmentationModule(pl.LightningModule):
             task=self.spec.task,
             classes=self.spec.classes,
             objects=lambda: (self._objects(probs, mask), batch["instances"], probs[:, 0]),
+            slices=slices_of(batch),
         )
         metric: Any
         for name, metric in zip(self.metric_names, self.metrics, strict=True):

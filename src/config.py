@@ -158,6 +158,11 @@ GROUP_COLUMN: str = ""
 # Regular expression whose first bracket is the group: by default what stands before a numbered day,
 # slice, frame, view, tile or crop (case1 of case1_day2_slice_03), else car of car_07.
 GROUP_PATTERN: str = r"(.+?(?=[-_]+(?:day|slice|frame|view|tile|crop)[-_]?\d)|.+(?=_\d+$))"
+# Column that names the volume whose slice an image is, for metrics of volumes; else the first
+# bracket of VOLUME_PATTERN on the id. The slices' order is that of their ids.
+VOLUME_COLUMN: str = ""
+# Regular expression whose first bracket is the volume: (case\d+_day\d+)_; empty = there is none.
+VOLUME_PATTERN: str = ""
 # Column to balance over folds; empty = the share of foreground in five bins.
 STRATIFY_COLUMN: str = ""
 # Column with train/val words or fold numbers, for SPLIT=column.

@@ -25,7 +25,8 @@ class SegmentationDataset(Dataset[Any]):
     image is uint8 (uint16 for 16-bit data) (C, H, W); mask (H, W) ids for multiclass with 255 =
     ignored, else (K, H, W) of {0, 1}; size the image's own (H, W). With `spec.border` there is also
     "border", uint8 (1, H, W) of {0, 1}, drawn from the objects as they came out of the
-    augmentation. Normalisation happens later, on the device. Without `masks` samples have no mask.
+    augmentation. A row's "volume" is handed on. Normalisation happens later, on the device. Without
+    `masks` samples have no mask.
     An index may be (i, epoch): the draw of augmentation then depends on seed, epoch and i alone.
 
     Args:
@@ -71,6 +72,8 @@ class SegmentationDataset(Dataset[Any]):
         row = self.rows[index]
         image, mask, native = self._read_pair(row)
         sample = {"img": row["img"], "size": torch.tensor(native)}
+        if "volume" in row:
+            sample["volume"] = row["volume"]
         if mask is not None:
             if self.augment is not None:
                 rng = np.random.default_rng((self.seed, epoch, index))

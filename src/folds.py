@@ -300,6 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
     from competition.training_images import collect_images
+    from competition.volumes import check_volumes, find_volumes
     from runs.audits import write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, run_of
@@ -324,6 +325,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = table.drop(columns=["group", "kfold"], errors="ignore")
     table.insert(3, "group", groups)
     table.insert(4, "kfold", folds)
+    volumes = find_volumes(table, config.VOLUME_COLUMN, config.VOLUME_PATTERN)
+    if volumes is not None:
+        table["volume"] = volumes
+        check_volumes(table)
     lines = summary(data, table, competition)
     audit = audit_table(data, table, competition, config=config, pixels=pixels)
     clear_parts(config.OUTPUT)

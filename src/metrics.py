@@ -10,6 +10,7 @@ agree. Its attribute `needs` says what `update` takes; without one it is "mask":
 mask        update(mask, target): the decided mask and the truth, both int64
 counts      update(counts=...): `count` of the batch, made once for all that need it
 instances   update(matches=...): where predicted and true objects overlap
+volumes     update(mask, target, slices=...): the volume and name of each image beside them
 
 A name may carry arguments of its row: `dataset_fbeta:beta=0.5`, `miou:only=1/2/5` (classes by
 their numbers), `dice:empty=0` (what a class in neither mask scores; nan leaves it out). Scores of
@@ -19,7 +20,7 @@ To take something else, add a property to `Evidence` and a line to its `taken_by
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -28,6 +29,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from core.errors import UserError, pick
+from measures.gathered import GatheredVolumes, Slice
 from measures.matching import (
     Overlaps,
     assigned_f1,
@@ -35,14 +37,17 @@ from measures.matching import (
     count_optimal,
     gland_counts,
     gland_dice_sums,
+    gland_distance_sums,
     mean_f_beta,
     mean_precision,
     panoptic_sums,
 )
 from measures.objects import (
+    ObjectDistance,
     ObjectMetric,
     f1_of_all,
     gland_dice,
+    gland_distance,
     mean_of_images,
     overlap_images,
     panoptic_quality,
@@ -72,6 +77,7 @@ from measures.shapes import (
     surface_dice,
 )
 from measures.sums import WeightedSum
+from measures.volumes import VolumeMetric, hausdorff_score, surface_dice_3d, volume_dice
 
 
 def decide(probs: Tensor, *, task: str, threshold: float | Sequence[float] = 0.5) -> Tensor:
@@ -102,6 +108,7 @@ class Evidence:
         classes: K.
         objects: gives predicted and true objects, and probabilities for their confidence, as
             `overlap_images` takes them.
+        slices: volume and name of each image.
     """
 
     def __init__(
@@ -112,8 +119,9 @@ class Evidence:
         task: str,
         classes: int,
         objects: Callable[[], Sequence[Any]],
+        slices: Sequence[Slice] = (),
     ) -> None:
-        self.mask, self.target, self.objects = mask, target, objects
+        self.mask, self.target, self.objects, self.slices = mask, target, objects, slices
         self.task, self.classes = task, classes
 
     @cached_property
@@ -133,6 +141,8 @@ class Evidence:
             return (), {"counts": self.counts}
         if need == "instances":
             return (), {"matches": self.matches}
+        if need == "volumes":
+            return (self.mask, self.target), {"slices": self.slices}
         return (self.mask.long(), self.target.long()), {}
 
     def add_to(self, metric: Metric) -> None:
@@ -146,8 +156,14 @@ class Evidence:
         return float(metric(*arguments, **named))
 
 
+def slices_of(batch: Mapping[str, Any]) -> list[Slice]:
+    """Volume, "" where there is none, and name of each image of a batch."""
+    names = batch.get("img", [])
+    return list(zip(batch.get("volume", [""] * len(names)), names, strict=True))
+
+
 def needs_of(metric: Metric) -> str:
-    """What the metric takes: "mask" (any torchmetrics Metric), "counts" or "instances"."""
+    """What the metric takes: "mask" (any torchmetrics Metric), "counts", "instances", "volumes"."""
     return getattr(metric, "needs", "mask")
 
 
@@ -176,6 +192,10 @@ def _boundary_iou(*args: Any, ratio: float = 0.02, **kwargs: Any) -> Metric:
 
 def _near(measure: Callable[..., float], *args: Any, tolerance: float = 2, **kwargs: Any) -> Metric:
     return ShapeMetric(*args, measure=partial(measure, tolerance=tolerance), **kwargs)
+
+
+def _surface_dice_3d(*args: Any, tolerance: float = 2, **kwargs: Any) -> Metric:
+    return VolumeMetric(*args, measure=partial(surface_dice_3d, tolerance=tolerance), **kwargs)
 
 
 # Each row is called with (task, classes, class_names) and the arguments in its name.
@@ -217,6 +237,9 @@ METRICS: dict[str, Builder] = {
     # GlaS.
     "gland_f1": partial(f1_of_all, count=gland_counts),
     "gland_dice": partial(ObjectMetric, values=gland_dice_sums, score=gland_dice, size=4),
+    "gland_hausdorff": partial(
+        ObjectDistance, values=gland_distance_sums, score=gland_distance, size=4
+    ),
     # Outlines: a band inside them, their pixels or their length within a tolerance in pixels.
     "boundary_iou": _boundary_iou,
     "boundary_f": partial(_near, boundary_f),
@@ -226,6 +249,12 @@ METRICS: dict[str, Builder] = {
     "hausdorff95": partial(DistanceMetric, measure=hausdorff_95),
     # Centre lines: roads, vessels.
     "cldice": partial(ShapeMetric, measure=centreline_dice),
+    # Of volumes: the images of one VOLUME_PATTERN are its slices.
+    "dice3d": partial(VolumeMetric, measure=volume_dice),
+    # UW-Madison, whose score is 0.4*pair_dice+0.6*hd3d.
+    "hd3d": partial(VolumeMetric, measure=hausdorff_score),
+    # Vesuvius surface, one part of its score.
+    "surface_dice3d": _surface_dice_3d,
 }
 
 # Cheap ones that the tester reports beside METRIC.
@@ -254,7 +283,8 @@ def build_metric(
     terms = [_read_term(term, name) for term in name.split("+")]
     parts = [_build_row(row, task, classes, class_names) for _, row in terms]
     weights = [weight for weight, _ in terms]
-    return parts[0] if weights == [1.0] else WeightedSum(parts, weights)
+    metric = parts[0] if weights == [1.0] else WeightedSum(parts, weights)
+    return GatheredVolumes(metric) if any(isinstance(p, VolumeMetric) for p in parts) else metric
 
 
 def _build_row(name: str, task: str, classes: int, class_names: Sequence[str] | None) -> Metric:

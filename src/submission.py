@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     path = linter.path
     if args.labels:
-        score = score_file(path, args.labels, linter, metric=config.METRIC)
+        score = score_file(
+            path, args.labels, linter, metric=config.METRIC, volume_pattern=config.VOLUME_PATTERN
+        )
         print(f"{config.METRIC} {score:.4f} against {args.labels}")
     told = linter.population
     print(

@@ -6,7 +6,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
+from core.errors import UserError
 from measures.matching import overlap_objects
 from metrics import build_metric
 from scoring.objective import WholeScore, build_objective
@@ -191,6 +193,32 @@ def test_scores_of_glands_equal_brute_force():
     assert score("gland_dice") == pytest.approx((found / area + real / true_area) / 2, rel=1e-6)
 
 
+def brute_distances(objects, others):
+    """(sum of area times the Hausdorff distance to the partner, sum of areas)."""
+    total = 0.0
+    for one in objects:
+        far = [cdist(np.argwhere(one), np.argwhere(other)) for other in others]
+        far = [max(table.min(0).max(), table.min(1).max()) for table in far]
+        shared = [int((one & other).sum()) for other in others]
+        partner = far[int(np.argmax(shared))] if any(shared) else min(far, default=np.hypot(24, 24))
+        total += int(one.sum()) * partner
+    return total, sum(int(one.sum()) for one in objects)
+
+
+def test_distances_of_glands_equal_brute_force():
+    sides = [
+        (*brute_distances(sets(pred), sets(true)), *brute_distances(sets(true), sets(pred)))
+        for pred, true in EXAMPLES
+    ]
+    found, area, real, true_area = np.sum(sides, 0)
+    expected = (found / area + real / true_area) / 2
+    assert score("gland_hausdorff") == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(UserError, match="of which more is better"):
+        build_objective("gland_hausdorff")
+    with pytest.raises(UserError, match="a sum cannot take"):
+        build_metric("0.5*dice+0.5*gland_hausdorff", task="binary", classes=1)
+
+
 NAMES = ["map", "object_fbeta", "object_f1:iou=0.3", "object_f1_optimal", "panoptic", "of1"]
 NAMES += ["gland_f1", "gland_dice"]
 
@@ -209,7 +237,7 @@ def test_a_choice_of_objects_is_scored_as_if_the_others_were_not_there():
         ids = np.unique(pred[pred > 0])
         wanted = objects.pred_area >= 30
         kept = overlap_objects(np.where(np.isin(pred, ids[wanted]), pred, 0), true)
-        for name in NAMES:
+        for name in [*NAMES, "gland_hausdorff"]:
             values = build_metric(name, task="binary", classes=1).values
             assert values(objects.keep(wanted)) == pytest.approx(values(kept)), name
 

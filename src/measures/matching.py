@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.spatial import cKDTree
 
 # IoU thresholds in twentieths: 0.5, 0.55 ... 0.95.
 LADDER = tuple(range(10, 20))
@@ -25,6 +26,8 @@ class Overlaps:
         column: (N,) its true object, 0...T-1.
         shared: (N,) pixels that the pair shares.
         confidence: (P,) of each predicted object, 0-1.
+        pred: (H, W) numbers of the predicted objects, 1...P, 0 where none is.
+        true: (H, W) of the true ones, 1...T.
     """
 
     pred_area: NDArray[np.int64]
@@ -33,6 +36,8 @@ class Overlaps:
     column: NDArray[np.int64]
     shared: NDArray[np.int64]
     confidence: NDArray[np.float64]
+    pred: NDArray[np.int64]
+    true: NDArray[np.int64]
 
     @property
     def union(self) -> NDArray[np.int64]:
@@ -58,6 +63,7 @@ class Overlaps:
         """The same image with some of the predicted objects (P,) only."""
         pairs = wanted[self.row]
         number = np.cumsum(wanted) - 1
+        new = np.append(0, (number + 1) * wanted)
         return replace(
             self,
             pred_area=self.pred_area[wanted],
@@ -65,6 +71,7 @@ class Overlaps:
             row=number[self.row[pairs]],
             column=self.column[pairs],
             shared=self.shared[pairs],
+            pred=new[self.pred],
         )
 
 
@@ -95,7 +102,9 @@ def overlap_objects(
     confidence = np.ones(len(pred_area))
     if probs is not None:
         confidence = np.bincount(pred, weights=probs.reshape(-1))[1:] / pred_area
-    return Overlaps(pred_area, true_area, row, column, shared, confidence)
+    size = pred_labels.shape
+    planes = pred.reshape(size), true.reshape(size)
+    return Overlaps(pred_area, true_area, row, column, shared, confidence, *planes)
 
 
 def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
@@ -213,6 +222,44 @@ def gland_dice_sums(objects: Overlaps) -> list[float]:
         best = _partners(side, objects.shared)
         values += [float((dice[best] * area[side[best]]).sum()), float(area.sum())]
     return values
+
+
+def gland_distance_sums(objects: Overlaps) -> list[float]:
+    """Sums of the object Hausdorff of GlaS: [predicted, their area, true, their area].
+
+    Each object's Hausdorff distance in pixels to the one that it shares most pixels with, or to the
+    nearest where it shares none, times its area; the image's diagonal where there is no other.
+
+    Source: as `gland_counts`.
+    """
+    sides = (objects.row, objects.column), (objects.pred, objects.true)
+    areas = objects.pred_area, objects.true_area
+    values: list[float] = []
+    for at in (0, 1):
+        (mine, other), (plane, plane_there) = (pair[:: 1 - 2 * at] for pair in sides)
+        best = _partners(mine, objects.shared)
+        partner = dict(zip(mine[best].tolist(), other[best].tolist(), strict=True))
+        there = [_points(plane_there, number) for number in range(len(areas[1 - at]))]
+        total = 0.0
+        for number, area in enumerate(areas[at].tolist()):
+            others = [there[partner[number]]] if number in partner else there
+            points = _points(plane, number)
+            distances = [_hausdorff(points, one) for one in others]
+            total += area * min(distances, default=float(np.hypot(*plane.shape)))
+        values += [total, float(areas[at].sum())]
+    return values
+
+
+def _points(plane: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """(N, 2) pixels of the object of a number from 0."""
+    return np.argwhere(plane == number + 1)
+
+
+def _hausdorff(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
+    """The largest distance from a point of either set to the other set."""
+    there, _ = cKDTree(second).query(first)
+    back, _ = cKDTree(first).query(second)
+    return float(max(there.max(), back.max()))
 
 
 def _partners(side: NDArray[np.int64], shared: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -117,6 +117,20 @@ def panoptic_quality(sums: Tensor) -> Tensor:
     return (iou / (tp + 0.5 * fp + 0.5 * fn)).nan_to_num(nan=0.0)
 
 
+class ObjectDistance(ObjectMetric):
+    """As ObjectMetric, of distances in pixels: less is better."""
+
+    higher_is_better = False
+
+
+def gland_distance(sums: Tensor) -> Tensor:
+    """Distances of summed `gland_distance_sums`, the mean of both sides; 0 without any object."""
+    found, area, real, true_area = sums.unbind(-1)
+    sides = torch.stack([found / area, real / true_area])
+    # A side without objects has no distances of its own.
+    return sides.nanmean(0).nan_to_num(nan=0.0)
+
+
 def gland_dice(sums: Tensor) -> Tensor:
     """Scores of summed `gland_dice_sums`, the mean of both sides; nan where there is no object."""
     found, area, real, true_area = sums.unbind(-1)

@@ -40,7 +40,8 @@ class WeightedSum(Metric):
         self.parts: list[Any] = list(parts)
         self.weights = list(weights)
         self.sizes = [part.width for part in self.parts]
-        self.add_state("sums", torch.zeros(sum(self.sizes)), dist_reduce_fx="sum")
+        self.width = sum(self.sizes)
+        self.add_state("sums", torch.zeros(self.width), dist_reduce_fx="sum")
 
     def image_values(self, mask: Tensor, target: Tensor) -> Tensor:
         """(B, V) float64 values of all parts, side by side."""

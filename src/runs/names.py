@@ -32,9 +32,14 @@ def _loss(config: Any) -> None:
 
 
 def _metric(config: Any) -> None:
-    from metrics import build_metric
+    from metrics import build_metric, needs_of
 
-    build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
+    metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
+    if needs_of(metric) == "volumes" and not (config.VOLUME_COLUMN or config.VOLUME_PATTERN):
+        raise UserError(
+            f"{config.METRIC} scores volumes, the images are of none: set VOLUME_COLUMN or "
+            "VOLUME_PATTERN, and run folds.py again"
+        )
 
 
 # Knobs that hold more than a name: weights, arguments, a task that must fit.

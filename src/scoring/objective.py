@@ -1,5 +1,6 @@
 """A metric as per-image values that add up, so that any choice of images is scored by a sum."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
+from measures.gathered import GatheredVolumes, group_slices
 from measures.objects import ObjectMetric, overlap_images
 from measures.pixels import ImageMetric
 from metrics import build_metric, needs_of, without
@@ -19,8 +21,8 @@ class Objective:
     Attributes:
         name: the row of METRICS.
         metric: that metric for one class.
-        kind: "image" (a mean over images), "dataset" (pooled pixels), "instances" (objects)
-            or "shapes" (a mean over images, of masks only).
+        kind: "image" (a mean over images), "dataset" (pooled pixels), "instances" (objects),
+            "shapes" (a mean over images, of masks only) or "volumes" (of all slices together).
     """
 
     name: str
@@ -58,8 +60,10 @@ def kind_of(metric: Any, name: str) -> str:
     Raises:
         UserError: they do not, or less is better.
     """
-    if isinstance(metric, ObjectMetric):
+    if isinstance(metric, ObjectMetric) and metric.higher_is_better:
         return "instances"
+    if isinstance(metric, GatheredVolumes):
+        return "volumes"
     if metric.higher_is_better and hasattr(metric, "image_values"):
         if needs_of(metric) == "counts":
             return "image" if isinstance(metric, ImageMetric) else "dataset"
@@ -77,15 +81,21 @@ class WholeScore:
         name: the row of METRICS.
         task: "binary", "multiclass" or "multilabel".
         classes: K.
+        by_image: images are predicted one by one: no volume is known whole.
 
     Raises:
-        UserError: as `build_objective`.
+        UserError: as `build_objective`, or a metric of volumes of images one by one.
     """
 
-    def __init__(self, name: str, *, task: str, classes: int):
+    def __init__(self, name: str, *, task: str, classes: int, by_image: bool = False):
         self.name, self.task = name, task
         self.metric: Any = build_metric(name, task=task, classes=classes)
         self.kind = kind_of(self.metric, name)
+        if by_image and self.kind == "volumes":
+            raise UserError(
+                f"METRIC {name!r} scores volumes, this step takes images one by one: use --metric "
+                "dice for it"
+            )
 
     def values(self, mask: Tensor, truth: Any) -> Tensor:
         """(V,) values of one image.
@@ -97,6 +107,10 @@ class WholeScore:
         if self.kind == "instances":
             return self.metric.image_values(overlap_images(mask, truth))[0]
         return self.metric.image_values(mask, truth)[0]
+
+    def volume_values(self, masks: Sequence[Tensor], truths: Sequence[Tensor]) -> Tensor:
+        """(D, V) values of the slices of one volume, each with a batch of one as `values`."""
+        return self.metric.image_values(torch.cat(list(masks)), torch.cat(list(truths)))
 
     def of_counts(self, counts: Tensor) -> Tensor:
         """(..., V) values of (..., K, 3) true positive, false positive, false negative pixels."""
@@ -112,3 +126,9 @@ def count_values(objective: Objective, counts: Tensor, truth: Tensor) -> Tensor:
     decided, tp = counts.unbind(-1)
     true = truth.view(-1, *[1] * (tp.ndim - 1))
     return objective.values(tp, decided - tp, true - tp)
+
+
+def volumes_of(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Which rows are the slices of each volume, in their order."""
+    at = {(row.get("volume", ""), row["img"]): number for number, row in enumerate(rows)}
+    return [[at[where] for where in slices] for slices in group_slices(at)]

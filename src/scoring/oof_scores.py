@@ -12,7 +12,7 @@ from imaging.geometry import Size
 from imaging.mask_files import mask_to_instances
 from postprocessing.means import mean_probs
 from postprocessing.rules import Rule, decide_by, label_by
-from scoring.objective import WholeScore
+from scoring.objective import WholeScore, volumes_of
 from scoring.oof import OofImages
 
 
@@ -34,29 +34,38 @@ def oof_values(
         kind: see `mean_probs`.
     """
     first = runs[0]
-
     decided = label_by if whole.kind == "instances" else decide_by
 
-    def values(at: int) -> Tensor:
+    def decide(at: int) -> tuple[list[Tensor], Any]:
+        """Masks of an image under each weighting, and its truth, each with a batch of one."""
         probs = read_mean_inputs(runs, at)
         size = (probs[0].shape[-2], probs[0].shape[-1])
         truth: Any = torch.from_numpy(first.truth(at, size))[None]
         if whole.kind == "instances":
             truth = first.instances(at, size)[None]
         masks = [
-            torch.from_numpy(
-                decided(
-                    rules,
-                    mean_probs(probs, one, kind),
-                    task=first.task,
-                    gates=mean_gates(runs, at, one, kind),
-                )
+            decided(
+                rules,
+                mean_probs(probs, one, kind),
+                task=first.task,
+                gates=mean_gates(runs, at, one, kind),
             )
             for one in weights
         ]
-        return torch.stack([whole.values(mask[None], truth) for mask in masks])
+        return [torch.from_numpy(mask)[None] for mask in masks], truth
 
-    return torch.stack(first.each(values))
+    def values(at: int) -> Tensor:
+        masks, truth = decide(at)
+        return torch.stack([whole.values(mask, truth) for mask in masks])
+
+    if whole.kind != "volumes":
+        return torch.stack(first.each(values))
+    found: dict[int, Tensor] = {}
+    for slices in volumes_of(first.rows):
+        planes, truths = zip(*map(decide, slices), strict=True)
+        whole_values = [whole.volume_values(one, truths) for one in zip(*planes, strict=True)]
+        found |= dict(zip(slices, torch.stack(whole_values, 1), strict=True))
+    return torch.stack([found[at] for at in range(len(first))])
 
 
 def read_mean_inputs(runs: Sequence[OofImages], at: int) -> list[Tensor]:

@@ -81,7 +81,12 @@ class Scorer:
             return self._objects(probs, mask), labels, probs[:1]
 
         evidence = Evidence(
-            mask, target, task=self.spec.task, classes=self.spec.classes, objects=objects
+            mask,
+            target,
+            task=self.spec.task,
+            classes=self.spec.classes,
+            objects=objects,
+            slices=[(row.get("volume", ""), row["img"])],
         )
         entry = {"img": row["img"], **columns}
         entry |= {f"gate_{k}": round(gate, 4) for k, gate in enumerate(gates)}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from competition.volumes import volume_of
 from core.errors import UserError, raise_all
 from metrics import build_metric, needs_of
 from submissions.answer_files import Findings
@@ -37,11 +38,14 @@ def read_cells(path: Path, linter: Linter) -> dict[str, Cells]:
     return dict(cells)
 
 
-def score_file(path: Path, labels: Path, linter: Linter, *, metric: str) -> float:
+def score_file(
+    path: Path, labels: Path, linter: Linter, *, metric: str, volume_pattern: str = ""
+) -> float:
     """The metric of a checked submission over the images that both files hold.
 
     Each class is a {0, 1} mask; several classes are scored as `multilabel`, so that what no row
-    claims is nothing. Metrics of objects take every mask as one object.
+    claims is nothing. Metrics of objects take every mask as one object, those of volumes the images
+    whose ids VOLUME_PATTERN calls alike as slices.
 
     Raises:
         UserError: no common image, or images whose size is not known.
@@ -60,9 +64,11 @@ def score_file(path: Path, labels: Path, linter: Linter, *, metric: str) -> floa
             f"METRIC={metric} ranks objects by their confidence, which run lengths do not tell: "
             "score the answer with --metric map"
         )
+    volumes = needs_of(score) == "volumes"
     for img in common:
+        more = {"slices": [(volume_of(img, volume_pattern), img)]} if volumes else {}
         pair = [_paint(cells[img], img, linter, wanted, score) for cells in (ours, truth)]
-        score.update(*(torch.from_numpy(mask)[None] for mask in pair))
+        score.update(*(torch.from_numpy(mask)[None] for mask in pair), **more)
     return float(score.compute())
 
 

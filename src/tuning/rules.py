@@ -72,7 +72,7 @@ def tune_images(run: Run, images: OofImages) -> tuple[list[Class], Any]:
         whole = WholeScore(metric, task=run.spec.task, classes=classes)
         if whole.kind == "instances":
             raise UserError(f"METRIC={metric} tells objects of one class apart: need CLASSES=1")
-        if whole.kind == "shapes":
+        if whole.kind in ("shapes", "volumes"):
             raise UserError(
                 f"METRIC={metric} is no score of pixels, by which the weights of classes "
                 "are found: use --metric miou for this step, or leave it out"
@@ -81,7 +81,7 @@ def tune_images(run: Run, images: OofImages) -> tuple[list[Class], Any]:
     objective = build_objective(metric)
     if objective.kind == "instances" and classes > 1:
         raise UserError(f"METRIC={metric} tells objects of one class apart: need CLASSES=1")
-    if objective.kind == "shapes":
+    if objective.kind in ("shapes", "volumes"):
         print(f"{metric} scores whole masks: the threshold and the outline are tuned")
         return tune_shapes(images, objective, run.threshold), objective
     tune = tune_objects if objective.kind == "instances" else tune_pixels

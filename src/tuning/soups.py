@@ -34,7 +34,7 @@ def take_soup(run: Run) -> bool:
     if any(fold.checkpoint.endswith("soup.ckpt") for fold in report.folds):
         print(f"run {run.name!r} has its soup: delete soup.ckpt and score it again to go back")
         return False
-    whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes)
+    whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes, by_image=True)
     trials = [run.folder.checkpoints(fold.fold) / "soup.trial" for fold in report.folds]
     try:
         taken = weigh_soup(run, images, whole)

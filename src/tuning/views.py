@@ -30,7 +30,7 @@ def choose_views(run: Run, *, limit: int) -> None:
     """
     folds = trained_folds(run)
     check_same_folds(run)
-    whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes)
+    whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes, by_image=True)
     rows, values = list[dict[str, Any]](), list[torch.Tensor]()
     for fold in folds:
         mine = [dict(row) for row in rows_in(run.table, [fold])]

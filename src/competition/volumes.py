@@ -1,0 +1,72 @@
+"""Volumes whose slices are the images, for metrics that score them whole."""
+
+import re
+from typing import TYPE_CHECKING
+
+from core.errors import UserError, nearest, raise_all
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def find_volumes(table: "pd.DataFrame", column: str, pattern: str) -> "pd.Series | None":
+    """Volume of each image: a column, else the pattern's first bracket; None without either.
+
+    Raises:
+        UserError: no such column, a pattern without one bracket, or images that it does not fit.
+    """
+    import pandas as pd
+
+    if column:
+        if column not in table:
+            known = [str(name) for name in table.columns]
+            raise UserError(
+                f"VOLUME_COLUMN: no column {column!r} that is the same in all rows of an image."
+                f"{nearest(column, known)} There are: {', '.join(known)}"
+            )
+        return table[column]
+    if not pattern:
+        return None
+    volumes = [volume_of(img, pattern) for img in table["img"]]
+    lost = [img for img, volume in zip(table["img"], volumes, strict=True) if not volume]
+    raise_all(lost, f"VOLUME_PATTERN {pattern!r} does not fit these images:")
+    return pd.Series(volumes, index=table.index, dtype=object)
+
+
+def volume_of(img: str, pattern: str) -> str:
+    """The first bracket of a pattern that fits an id, "" where it does not.
+
+    Raises:
+        UserError: the pattern is no regular expression with one bracket.
+    """
+    try:
+        rule = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"VOLUME_PATTERN {pattern!r} is no regular expression: {error}") from None
+    if rule.groups != 1:
+        raise UserError(
+            f"VOLUME_PATTERN {pattern!r} has {rule.groups} capturing groups, need one, around what "
+            "names the volume; (?:...) groups without capturing"
+        )
+    match = rule.match(img)
+    return match[1] or "" if match else ""
+
+
+def check_volumes(table: "pd.DataFrame") -> None:
+    """Makes sure that no volume is torn: a part of it is scored as a volume of its own.
+
+    Args:
+        table: with columns volume, group, kfold.
+
+    Raises:
+        UserError: lists the volumes in several folds or groups.
+    """
+    problems = []
+    for what in ("kfold", "group"):
+        counts = table.groupby("volume", sort=False)[what].nunique()
+        problems += [f"{volume}: in {n} {what}s" for volume, n in counts[counts > 1].items()]
+    raise_all(
+        problems,
+        "volumes are torn apart. Keep each in one fold and group: SPLIT=group with GROUP_COLUMN or "
+        "GROUP_PATTERN of volumes, or of what holds them:",
+    )
