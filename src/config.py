@@ -49,7 +49,8 @@ TEST_CSV: Free[Path] = Path("sample_submission.csv")
 # ======== The competition's tables ========
 # Column with image ids, here and in TEST_CSV; auto = the first.
 ID_COLUMN: str = "auto"
-# Column with run lengths or polygons; auto = a name with rle, encoded or pixels, else the last.
+# Column with run lengths, polygons or mask files of objects; auto = a name with rle, encoded or
+# pixels, else the last.
 RLE_COLUMN: str = "auto"
 # Column with the class of a row, and the property of polygons with it; auto = a name with class or
 # label, if there is one.
@@ -123,7 +124,8 @@ IMAGE_SUFFIX: str = "auto"
 IMAGE_PATTERN: str = ""
 # The same under TEST_PATH; empty = IMAGE_PATTERN.
 TEST_PATTERN: str = ""
-# Where mask files lie under MASK_PATH, by the same parts; empty = named id + MASK_SUFFIX.
+# Where mask files lie under MASK_PATH, by the same parts; {class} = a name of CLASS_NAMES where
+# each class has a file. Empty = named id + MASK_SUFFIX.
 MASK_PATTERN: str = ""
 # How the parts of a pattern make the id: {case}_{day}_slice_{slice}; empty = all, joined by _.
 ID_TEMPLATE: str = ""

@@ -114,7 +114,8 @@ def test_empty_texts(text: object) -> None:
         ("0 2", "starts before the first pixel, 1: set RLE_BASE=0"),
         ("1 1 12 2", "run 2 of 2 .start 12, length 2. ends after the last pixel of .3, 4., 12"),
         ("1 4 3 2", "run 2 of 2 .start 3, length 2. begins inside or before run 1"),
-        ("9 1 3 2", "sorted"),
+        ("9 1 3 2", "sort or merge them"),
+        ("3 1 1 2", "fit the image: set RLE_RELATIVE=true"),
         ("1,2", "token 1"),
         (5, "read the column as str"),
     ],
@@ -123,6 +124,15 @@ def test_broken_texts_say_which_run(text: object, told: str) -> None:
     with pytest.raises(UserError, match=told) as error:
         rle_decode(text, (3, 4), name="car_01")
     assert str(error.value).startswith("car_01: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("3 2 9 1", "run 2 of 2 .*set RLE_RELATIVE=false"), ("3 2 -3 1", "negative")]
+)
+def test_broken_relative_texts_are_not_told_to_be_sorted(text: str, told: str) -> None:
+    with pytest.raises(UserError, match=told) as error:
+        rle_decode(text, (3, 4), base=0, relative=True)
+    assert "sort or merge" not in str(error.value)
 
 
 def test_uneven_blanks_are_read() -> None:

@@ -174,3 +174,12 @@ def test_a_column_of_numbers_is_no_column_of_masks(tmp_path: Path) -> None:
         "id,annotation,width_pixels,overlength\na,1 2 5 1,704,3\nb,,520,4\n"
     )
     assert train_table(competition_in(tmp_path))[1].rle == "annotation"
+
+
+def test_run_lengths_of_smaller_images_are_told(tmp_path: Path) -> None:
+    """Their pixels lie within larger images, where every mask would be shredded."""
+    competition(tmp_path, (32, 48), rle_encode)
+    for path in (tmp_path / "train_hq").iterdir():
+        Image.open(path).resize((60, 40)).save(path)
+    with pytest.raises(UserError, match=r"whole in lines of 32 pixels, and shredded in images of"):
+        run_layout(competition_in(tmp_path))

@@ -33,14 +33,16 @@ def find_test_images(competition: Competition, folder: Path | None = None) -> di
     return {img: folder / name for img, name in names.items()}
 
 
-def find_mask_names(competition: Competition) -> dict[str, str]:
-    """Paths of the mask files from MASK_PATH, by id, where MASK_PATTERN says how they lie.
+def find_mask_names(competition: Competition, text: str = "") -> dict[str, str]:
+    """Paths of the mask files from MASK_PATH, by id, where a pattern, MASK_PATTERN, says it.
 
     Raises:
         UserError: a pattern that is none, or two files of one id.
     """
     pattern = FilePattern(
-        competition.mask_pattern, competition.id_template, knobs=("MASK_PATTERN", "ID_TEMPLATE")
+        text or competition.mask_pattern,
+        competition.id_template,
+        knobs=("MASK_PATTERN", "ID_TEMPLATE"),
     )
     return pattern.find(competition.mask_path, is_wanted=lambda name: not name.startswith("."))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from competition.field_of_view import FieldOfView
 from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
+from competition.mask_file_lists import CLASS_PART, read_class_files, read_object_files
 from competition.mask_source import MaskSource
 from competition.polygon_files import (
     ANNOTATION_SUFFIXES,
@@ -21,7 +22,13 @@ from competition.rle_masks import RleMasks
 from competition.run_layout import run_layout
 from competition.spec import Competition
 from competition.table_files import AUTO, file_stamp
-from competition.tables import class_ids, holds_outlines, image_id, train_table
+from competition.tables import (
+    class_ids,
+    holds_files,
+    holds_outlines,
+    image_id,
+    train_table,
+)
 from core.errors import UserError, pick
 from imaging.mask_files import MaskRules
 
@@ -54,6 +61,10 @@ def mask_format(competition: Competition) -> str:
         return competition.mask_format
     if competition.mask_path.suffix.lower() in ANNOTATION_SUFFIXES:
         return "polygons"
+    if CLASS_PART in competition.mask_pattern:
+        return "classes"
+    if _names_files(competition):
+        return "objects"
     if competition.mask_path.is_dir():
         return "polygons" if _holds_annotations(competition.mask_path) else "image"
     if competition.train_csv.is_file():
@@ -66,6 +77,14 @@ def mask_format(competition: Competition) -> str:
         f"no masks: no folder {competition.mask_path} and no column of run lengths in TRAIN_CSV: "
         "set MASK_PATH, or RLE_COLUMN"
     )
+
+
+def _names_files(competition: Competition) -> bool:
+    """Whether RLE_COLUMN is of mask files."""
+    if competition.rle_column == AUTO or not competition.train_csv.is_file():
+        return False
+    table, columns = train_table(competition)
+    return holds_files(table[columns.rle])
 
 
 def _holds_annotations(folder: Path) -> bool:
@@ -168,4 +187,6 @@ MASKS: dict[str, Callable[[Competition], MaskSource]] = {
     "raters": functools.partial(_build_binary_files, kind=RaterMasks),
     "rle": _build_run_lengths,
     "instances": _build_folders,
+    "classes": read_class_files,
+    "objects": read_object_files,
 }

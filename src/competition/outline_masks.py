@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from competition.mask_source import MaskSource, Row
@@ -11,15 +12,21 @@ from competition.spec import Competition
 from competition.tables import class_ids
 from core.errors import UserError, raise_all
 from imaging.georeference import map_to_pixels
-from imaging.mask_files import IGNORE
+from imaging.mask_files import IGNORE, MaskRules, read_mask_file
 from imaging.polygons import Polygons, fill_polygons
 from imaging.rle import Size
+
+
+class MaskFile(NamedTuple):
+    """A binary mask as the outline of an object; of another size than its image it is scaled."""
+
+    path: Path
 
 
 class Annotation(NamedTuple):
     """One object: its class, IGNORE where it counts for nothing, and its outline.
 
-    The outline is Polygons, or what COCO writes: [[x, y, x, y, ...]] or {size, counts}.
+    The outline is Polygons, a MaskFile, or what COCO writes: [[x, y, x, y, ...]], {size, counts}.
     """
 
     cls: int
@@ -45,6 +52,7 @@ class OutlineMasks(MaskSource):
         entries: of each image id.
         root: folder that the images' paths start from.
         by_area: smaller objects lie on larger ones, as with COCO.
+        tells_objects: an annotation is an object, not all of a class.
         absent_is_empty: an image that the file does not list is empty.
         name: of the file, for messages.
     """
@@ -59,12 +67,13 @@ class OutlineMasks(MaskSource):
         task: str,
         classes: int,
         by_area: bool,
+        tells_objects: bool = True,
         absent_is_empty: bool = False,
         name: str,
     ):
         self.entries, self.task, self.classes, self.name = dict(entries), task, classes, name
         self.root, self.by_area, self.absent_is_empty = root, by_area, absent_is_empty
-        self.has_objects = task != "multilabel"
+        self.has_objects = tells_objects and task != "multilabel"
         self.ignores = any(
             one.cls == IGNORE for them in entries.values() for e in them for one in e.annotations
         )
@@ -112,6 +121,12 @@ class OutlineMasks(MaskSource):
             labels[inside] = at
         return labels
 
+    def files(self, row: Row) -> list[Path]:
+        """Mask files of an image's annotations."""
+        entries = self.entries.get(row["img"], [])
+        outlines = [one.outline for entry in entries for one in entry.annotations]
+        return [outline.path for outline in outlines if isinstance(outline, MaskFile)]
+
     def lists(self, img: str) -> bool:
         """Whether the file has an entry of it, or needs none."""
         return img in self.entries or self.absent_is_empty
@@ -139,6 +154,8 @@ class OutlineMasks(MaskSource):
         if isinstance(outline, Polygons):
             name = f"{row['img']} in {self.name}"
             return fill_polygons(self._in_pixels(outline, row, size, name), size)
+        if isinstance(outline, MaskFile):
+            return _read_scaled(outline.path, size)
         try:
             return decode_coco(outline, size)
         except Exception as error:  # pycocotools raises bare ones, too
@@ -153,6 +170,19 @@ class OutlineMasks(MaskSource):
         if outline.unit == "map":
             return map_to_pixels(outline, self.root / row["image"], size, name)
         return outline
+
+
+def _read_scaled(path: Path, size: Size) -> np.ndarray:
+    """bool (H, W) of a mask file of this size, or of a smaller or larger one of this aspect."""
+    mask = read_mask_file(path, MaskRules("binary"))
+    if mask.shape == size:
+        return mask != 0
+    height, width = mask.shape
+    if abs(height * size[1] - width * size[0]) > max(*size, height, width):
+        raise UserError(
+            f"{path.name}: mask is {mask.shape}, image is {size}: need the image's size or aspect"
+        )
+    return cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) != 0
 
 
 def decode_coco(segmentation: Any, size: Size) -> np.ndarray:

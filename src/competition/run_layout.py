@@ -10,10 +10,19 @@ import numpy as np
 from competition.listings import find_train_names
 from competition.spec import Competition
 from competition.table_files import file_stamp
-from competition.tables import holds_outlines, image_id, train_table
+from competition.tables import holds_files, holds_outlines, image_id, train_table
 from core.errors import UserError
 from imaging.images import image_size, read_values
-from imaging.rle import Layout, Order, RunError, Size, count_outline, rle_decode, rle_runs
+from imaging.rle import (
+    Layout,
+    Order,
+    RunError,
+    Size,
+    count_outline,
+    paint_runs,
+    rle_decode,
+    rle_runs,
+)
 
 # Rows looked at, and square images decoded.
 LOOKED_AT, DECODED = 48, 24
@@ -70,6 +79,7 @@ def _recognise(competition: Competition, stamp: object) -> Recognised:
         relative = _are_relative([row for row in sampled if row.text.count(" ") > 2])
     if base is None:
         base = 0 if relative or any(text.lstrip().startswith("0 ") for _, text in cells) else 1
+    _refuse_other_size(sampled, base, relative, competition)
     votes = [_vote(row, base, relative) for row in sampled]
     by: dict[Order, int] = {"row": votes.count("row"), "column": votes.count("column")}
     if competition.rle_order == "auto":
@@ -113,10 +123,44 @@ def _refuse_shredding(order: Order, by: dict[Order, int], name: str) -> None:
         )
 
 
+def _refuse_other_size(
+    sampled: Sequence[Sampled], base: int, relative: bool, competition: Competition
+) -> None:
+    """Raises where masks are whole in lines of another length than the images' sides."""
+    strides = [stride for row in sampled if (stride := _other_stride(row, base, relative))]
+    if len(strides) >= 3 and 2 * len(strides) > len(sampled):
+        raise UserError(
+            f"{competition.train_csv.name}: {len(strides)} of {len(sampled)} masks looked at are "
+            f"whole in lines of {int(np.median(strides))} pixels, and shredded in images of "
+            f"{sampled[0].size}: the run lengths are of images of another size. Put those into "
+            f"{competition.train_path.name}"
+        )
+
+
+def _other_stride(row: Sampled, base: int, relative: bool) -> int | None:
+    """The distance of neighbouring runs, if the mask is whole in lines of it and of no side."""
+    if row.text.count(" ") < 2 * TELLING_RUNS - 1:
+        return None
+    try:
+        starts, lengths = rle_runs(row.text, row.size, base=base, relative=relative)
+        outline = min(count_outline(mask) for mask in _decode_both(row, base, relative))
+    except RunError:
+        return None
+    stride = int(np.median(np.diff(starts)))
+    if stride < 2 or stride in row.size:
+        return None
+    lines = -(-int(starts[-1] + lengths[-1]) // stride)
+    values = np.ones(len(starts), np.uint8)
+    mask = paint_runs(starts, lengths, values, size=(lines, stride), order="row")
+    return stride if count_outline(mask) < SHREDDED * outline else None
+
+
 def _filled_rows(competition: Competition) -> list[tuple[str, str]]:
     """Image id and run lengths of the rows of TRAIN_CSV that are not empty."""
     table, columns = train_table(competition)
-    if columns.rle is None or holds_outlines(table[columns.rle]):
+    if columns.rle is None:
+        return []
+    if holds_outlines(table[columns.rle]) or holds_files(table[columns.rle]):
         return []
     filled = table[columns.rle] != ""
     pairs = zip(table[columns.id][filled], table[columns.rle][filled], strict=True)

@@ -9,7 +9,7 @@ from competition.patterns import same_name
 from competition.table_files import AUTO, file_stamp, named_column, read_table
 from core.errors import UserError
 from imaging.polygons import is_wkt
-from imaging.readers import image_suffixes
+from imaging.readers import image_suffixes, is_image
 from imaging.rle import is_empty_rle, rle_area
 
 if TYPE_CHECKING:
@@ -236,6 +236,12 @@ def holds_outlines(cells: "pd.Series") -> bool:
     return len(filled) > 0 and all(
         is_wkt(text[:PEEK]) or re.match(r"\s*(\[\s*[][{]|\{\s*\")", text) for text in filled
     )
+
+
+def holds_files(cells: "pd.Series") -> bool:
+    """Whether filled cells are names of mask files."""
+    filled = cells[cells != ""].head(20)
+    return len(filled) > 0 and all(map(is_image, filled))
 
 
 def table_rows(ids: Iterable[str], classes: Iterable[str] | None = None) -> Rows:

@@ -1,6 +1,5 @@
 """The training images of a competition, one row each: where image and mask lie, what is known."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +11,17 @@ from competition.listings import find_mask_names, find_train_names
 from competition.mask_source import MaskSource
 from competition.masks import build_masks, mask_format
 from competition.patterns import same_name
+from competition.places import names_in, place_files, prefix_of
 from competition.second_table import join_second, one_row_an_image
 from competition.spec import Competition
-from competition.tables import Columns, holds_outlines, image_id, table_rows, train_table
+from competition.tables import (
+    Columns,
+    holds_files,
+    holds_outlines,
+    image_id,
+    table_rows,
+    train_table,
+)
 from core.errors import UserError, raise_all
 from imaging.rle import is_empty_rle, rle_areas
 
@@ -61,7 +68,7 @@ def collect_images(competition: Competition) -> TrainingImages:
     if absent:
         notes.append(f"{len(absent)} images are in no row: their masks are empty (ABSENT)")
     areas = None
-    if columns.rle and not holds_outlines(raw[columns.rle]):
+    if columns.rle and not (holds_outlines(raw[columns.rle]) or holds_files(raw[columns.rle])):
         texts = raw[columns.rle]
         if columns.cls and competition.task == "multiclass":
             # Class 0 is the background there.
@@ -157,10 +164,10 @@ def _find_images(
     """The column image, what is missing of it, and notes."""
     root, folder = competition.input, competition.train_path
     if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
-        image = honour(table["image"], (root, folder), root)
+        image = place_files(table["image"], (root, folder), root)
         return image, _missing(table["image"], image, "image", folder), []
     images = find_train_names(competition)
-    prefix = _prefix(folder, root)
+    prefix = prefix_of(folder, root)
     image = [prefix + images[img] if img in images else "" for img in table["img"]]
     spare = len(images.keys() - set(table["img"]))
     notes = [f"{spare} images of {folder.name} are in no row: left out"] if spare else []
@@ -177,13 +184,13 @@ def _find_masks(
         told = f"not in {folder.name}; set ABSENT=empty if its mask is empty"
         return [""] * len(table), [f"{img}: {told}" for img in unlisted]
     if "mask" in table and masks.named:
-        mask = honour(table["mask"], (root, folder), root)
+        mask = place_files(table["mask"], (root, folder), root)
         return mask, _missing(table["mask"], mask, "mask", folder)
     nothing, wanted = [""] * len(table), [masks.expected(img) for img in table["img"]]
     if not any(wanted):
         return nothing, []
     there = _mask_files(competition, table["img"], wanted, named=masks.named)
-    prefix = _prefix(folder, root)
+    prefix = prefix_of(folder, root)
     found = [prefix + there[img] if img in there else "" for img in table["img"]]
     if competition.absent == "empty" and masks.named and any(found):
         return found, []
@@ -196,7 +203,7 @@ def _mask_files(
     """Paths of the masks there are from MASK_PATH, by id."""
     if competition.mask_pattern and named:
         return find_mask_names(competition)
-    spelled = {same_name(name): name for name in _names_in(competition.mask_path)}
+    spelled = {same_name(name): name for name in names_in(competition.mask_path)}
     pairs = zip(ids, map(same_name, wanted), strict=True)
     return {img: spelled[name] for img, name in pairs if name in spelled}
 
@@ -206,7 +213,7 @@ def _hint(lacking: Sequence[str], table: pd.DataFrame, competition: Competition)
     folder, suffix = competition.mask_path, competition.mask_suffix
     if len(lacking) < len(table) or not folder.is_dir() or competition.mask_pattern:
         return ""
-    return f" (no mask ends in {suffix!r}; {folder.name} holds {sorted(_names_in(folder))[:3]})"
+    return f" (no mask ends in {suffix!r}; {folder.name} holds {sorted(names_in(folder))[:3]})"
 
 
 def _same(one: pd.Series, other: pd.Series) -> bool:
@@ -217,47 +224,3 @@ def _same(one: pd.Series, other: pd.Series) -> bool:
 def _missing(wanted: Iterable[str], found: Sequence[str], what: str, folder: Path) -> list[str]:
     pairs = zip(wanted, found, strict=True)
     return [f"{name or '(empty cell)'}: no {what} in {folder}" for name, path in pairs if not path]
-
-
-def honour(paths: Iterable[str], folders: Sequence[Path], root: Path) -> list[str]:
-    """Given paths as they stand under `root` ("" when missing), tried from each folder in turn.
-
-    One listing a folder answers for all its files: network disks make 100,000 stats slow.
-    """
-    listings: dict[str, set[str]] = {}
-    bases = [(str(folder), _prefix(folder, root)) for folder in dict.fromkeys(folders)]
-
-    def exists(path: str) -> bool:
-        folder, name = os.path.split(path)
-        if folder not in listings:
-            listings[folder] = _names_in(Path(folder))
-        return name in listings[folder]
-
-    def place(path: str) -> str:
-        path = path.strip().replace("\\", "/").removeprefix("./")
-        if path.startswith("/"):
-            return _relative(Path(path), root) if exists(path) else ""
-        for base, prefix in bases:
-            if path and exists(f"{base}/{path}"):
-                return prefix + path
-        return ""
-
-    return [place(path) for path in paths]
-
-
-def _names_in(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except OSError:
-        return set()
-
-
-def _relative(path: Path, root: Path) -> str:
-    """Posix path from the root; absolute outside of it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
-
-
-def _prefix(folder: Path, root: Path) -> str:
-    """What stands before a name of the folder in a path from the root."""
-    relative = _relative(folder, root)
-    return "" if relative == "." else f"{relative}/"

@@ -187,7 +187,7 @@ def rle_runs(
     bad[1:] |= starts[1:] < ends[:-1]
     if bad.any():
         at = int(np.flatnonzero(bad)[0])
-        raise RunError(name, *_fault(starts, lengths, at, size, base))
+        raise RunError(name, *_fault(starts, lengths, at, size, base, relative=relative))
     return starts, lengths
 
 
@@ -263,7 +263,7 @@ def _number(token: str, at: int, name: str) -> int:
 
 
 def _fault(
-    starts: np.ndarray, lengths: np.ndarray, at: int, size: Size, base: int
+    starts: np.ndarray, lengths: np.ndarray, at: int, size: Size, base: int, *, relative: bool
 ) -> tuple[str, str]:
     """The rule that run `at` breaks, and what is said of it."""
     start, length = int(starts[at]), int(lengths[at])
@@ -275,17 +275,28 @@ def _fault(
     if start < 0:
         other = 0 if base else 1
         return "base", f"{run} starts before the first pixel, {base}: set RLE_BASE={other}"
+    if relative and start + length > pixels:
+        return "bounds", (
+            f"{run}, counted from the end of the run before, ends after the last pixel of {size}: "
+            "set RLE_RELATIVE=false if starts number pixels, or the text belongs to another image"
+        )
     if start + length > pixels:
         return "bounds", (
             f"{run} ends after the last pixel of {size}, {pixels - 1 + base}: "
             "the image's size or RLE_BASE is wrong, or the text belongs to another image"
         )
     before = int(starts[at - 1]) + base
-    return "sorted", (
-        f"{run} begins inside or before run {at} (start {before}, length {int(lengths[at - 1])}): "
-        "runs must be sorted and apart: sort or merge them, or set RLE_RELATIVE=true if each start "
-        "counts from the end of the run before"
-    )
+    said = f"{run} begins inside or before run {at} (start {before}, length {int(lengths[at - 1])})"
+    if relative:
+        return (
+            "sorted",
+            f"{said}: a gap is negative: set RLE_RELATIVE=false if starts number pixels",
+        )
+    if (lengths > 0).all() and int((starts + base).sum() + lengths.sum()) <= pixels:
+        remedy = "as gaps from the end of the run before they fit the image: set RLE_RELATIVE=true"
+    else:
+        remedy = "runs must be sorted and apart: sort or merge them"
+    return "sorted", f"{said}: {remedy}"
 
 
 def _flatten(mask: np.ndarray, order: Order) -> np.ndarray:

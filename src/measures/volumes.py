@@ -82,7 +82,7 @@ def _piece_area(piece: Volume) -> float:
     size = int(piece.sum())
     if size < 4:
         return (ONE, TWO, THREE)[size - 1]
-    joined = sum((piece & np.flip(piece, axis)).astype(int) for axis in range(3))
+    joined = np.sum([piece & np.flip(piece, axis) for axis in range(3)], axis=0)
     if joined.sum() == 8:
         return SQUARE
     return STAR if joined.max() == 3 else PATH
