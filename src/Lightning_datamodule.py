@@ -16,6 +16,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 from competition.mask_source import MaskSource
 from core.errors import UserError
+from core.processes import end_with_parent
 from data.specs import DataSpec, Row
 from dataset import SegmentationDataset
 from imaging.images import image_size
@@ -304,6 +305,7 @@ def choose_workers(workers: int) -> int:
 
 
 def _start_worker(worker: int) -> None:
+    end_with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     # A terminal's Ctrl-C and a kill reach the whole group: the process that asks for batches tells.

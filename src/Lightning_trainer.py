@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Stopped, UserError, reason_of, script
-from core.files import write_json, writing
+from core.files import write_json
 from core.flags import load_config
 from core.knobs import fill, knob_values
 from core.locks import Claim
@@ -23,6 +23,7 @@ from runs.experiment import identity_of, recipe, run_of
 from runs.fitting import build_trainer
 from runs.fold_table import choose_folds, read_fold_table
 from runs.identity import drop_run, open_run
+from runs.metrics_table import join_metrics, set_aside_metrics
 from runs.names import check_names
 from runs.owners import networks, owning
 from runs.prepared import prepare_data
@@ -33,36 +34,6 @@ from training.steps import Steps
 STAGE = "Lightning_trainer"
 # Where torchrun, Lightning and Slurm tell a process its rank.
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-
-
-def set_aside_metrics(folder: Path) -> None:
-    """Keeps the rows of an interrupted run: Lightning's CSV logger deletes them when it starts."""
-    import pandas as pd
-
-    now, earlier = folder / "metrics.csv", folder / "metrics_earlier.csv"
-    tables = [
-        pd.read_csv(path) for path in (earlier, now) if path.is_file() and path.stat().st_size
-    ]
-    if tables:
-        with writing(earlier) as part:
-            pd.concat(tables).to_csv(part, index=False)
-        now.unlink(missing_ok=True)
-
-
-def join_metrics(folder: Path) -> None:
-    """One metrics.csv of all sessions: a row a step, the later session's value of two."""
-    import pandas as pd
-
-    earlier, now = folder / "metrics_earlier.csv", folder / "metrics.csv"
-    tables = [pd.read_csv(path) for path in (earlier, now) if path.is_file()]
-    if not tables:  # LOGGERS without csv
-        return
-    # Lightning writes learning rates, training loss and scores of a step as rows of their own.
-    rows = pd.concat(tables).groupby("step", as_index=False).last()
-    rows.insert(0, "epoch", rows.pop("epoch"))
-    with writing(now) as part:
-        rows.to_csv(part, index=False)
-    earlier.unlink(missing_ok=True)
 
 
 def slim_checkpoint(path: Path) -> None:
@@ -141,6 +112,7 @@ def train_fold(
     from training.finite import check_weights
     from training.recomputation import recompute_blocks
 
+    known = {**(run.folder.read_begun() or {}), "knobs": None}  # they are in `config`
     folder = run.folder.fold(fold)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
@@ -165,7 +137,7 @@ def train_fold(
         spec,
         recipe=recipe(config),
         encoder_weights=None if last.is_file() else config.ENCODER_WEIGHTS,
-        notes={"run": run.name, "fold": fold, "config": knob_values(config)},
+        notes={"run": run.name, "fold": fold, "config": knob_values(config), "identity": known},
     )
     notes = check_resumable(last, module) if last.is_file() else {}
     check_weights(module, f"ENCODER_WEIGHTS={config.ENCODER_WEIGHTS}")
@@ -229,10 +201,10 @@ def train_folds(
     import torch
 
     summaries = list[dict[str, Any]]()
-    todo = [fold for fold in folds if not run.folder.finished(fold).is_file()]
+    todo = [fold for fold in folds if not run.folder.is_finished(fold)]
     for fold in folds:
         if fold not in todo:
-            summaries.append(run.folder.read_finished(fold))
+            summaries.append(run.folder.read_finished(fold) or {})
             print(f"fold {fold}: finished before, kept")
             continue
         place = todo.index(fold) + 1, len(todo)
@@ -268,7 +240,7 @@ def end_line(
     elif kept:
         told += f", {len(kept)} were finished before"
     mean = sum(scores) / len(scores)
-    return f"{told}, {summaries[0]['monitor']} {mean:.4f} ({spread}): {run.folder.path}"
+    return f"{told}, val_{run.metric} {mean:.4f} ({spread}): {run.folder.path}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -290,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_machine(fill(Machine, config))
     check_network(config.MODEL_NAME, run.spec, batch=config.TRAIN_BATCH_SIZE)
     if not is_main_process():  # the first rank owns the run for all of them
-        end_with_parent(os.getppid())
+        end_with_parent()
         train_folds(config, run, folds, cache=prepare_data(run, cache=config.CACHE))
         return 0
     run.logs.mkdir(parents=True, exist_ok=True)
@@ -301,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with owning(STAGE, networks(run.logs, run.name, folds)):
         open_run(run, identity_of(config))
         cache = prepare_data(run, cache=config.CACHE)
-        kept = [fold for fold in folds if run.folder.finished(fold).is_file()]
+        kept = [fold for fold in folds if run.folder.is_finished(fold)]
         trivial = tell_start(config, run, [fold for fold in folds if fold not in kept])
         summaries = train_folds(config, run, folds, cache=cache)
     print(end_line(run, summaries, kept=kept, trivial=trivial))

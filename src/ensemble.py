@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, script
 from core.flags import load_config
 from core.locks import Claim
+from core.recipes import recipe_digest
 from runs.experiment import competition_of
 from runs.owners import owning, scored
 from runs.reports import checkpoints_of, read_blend, read_report
@@ -256,11 +257,13 @@ def predict_runs(
         folder /= f"predicted_{unlisted.resolve().name}"
     answer, found = open_answer(config, reports[0].spec, unlisted)
     first = reports[0]
-    for name in ("THRESHOLD", "MIN_AREA"):
-        scored, now = getattr(first, name.lower()), getattr(config, name)
-        if not (blended or first).rules and scored != now:
+    tuned = bool((blended or first).rules)
+    plain = {} if tuned else {"THRESHOLD": first.threshold, "MIN_AREA": first.min_area}
+    for name, then in {**plain, "TTA": tuple(first.tta)}.items():
+        now = getattr(config, name)
+        if then != now:
             print(
-                f"note: {name} is {scored} as when {runs[0]} was scored, not {now}: score it "
+                f"note: {name} is {then} as when {runs[0]} was scored, not {now}: score it "
                 "again to change it"
             )
     how = How(
@@ -270,7 +273,7 @@ def predict_runs(
         kind=blend.kind if blend else "probs",
     )
     # What is asked for after an image is predicted predicts it again.
-    asked = [config.SAVE_MASKS, config.SAVE_PROBS, config.UNREADABLE]
+    asked = [config.SAVE_MASKS, config.SAVE_PROBS, config.UNREADABLE, recipe_digest()]
     states = [(str(path), *_state_of(path)) for run in checkpoints for path in run]
     images = {img: _state_of(found[img]) for img in answer.plan.images}
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
@@ -306,7 +309,7 @@ def predict_runs(
                 images=found,
                 answer=answer,
             )
-        except UserError:
+        except BaseException:  # what was not checked to its end does not keep the name
             move(path, "refused")
             raise
         print(f"wrote {rows} rows for {len(images)} images, checked: {path}")

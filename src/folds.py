@@ -6,6 +6,7 @@ python src/folds.py --split stratified --n-folds 10
 
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import UserError, nearest, raise_all, script
-from core.files import clear_parts, writing
+from core.files import clear_parts, file_digest, writing
 from core.flags import load_config
 
 if TYPE_CHECKING:
@@ -284,10 +285,25 @@ def trivial_line(metric: str, scores: Mapping[str, float]) -> list[str]:
     return [f"without a network {metric} is: {told}"] if told else []
 
 
-def write_folds(table: "pd.DataFrame", path: Path) -> None:
-    """Writes the table; the line ends are the same on every system, as its digest must be."""
+def write_folds(table: "pd.DataFrame", path: Path, logs: Path, notes: list[str]) -> None:
+    """Writes the table; the line ends are the same on every system, as its digest must be.
+
+    Another table that runs in `logs` were trained on is kept beside it, with a note.
+    """
+    from runs.identity import runs_on
+
     with writing(path) as part:
         table.to_csv(part, index=False, lineterminator="\n")
+        before, now = [file_digest(one) if one.is_file() else "" for one in (path, part)]
+        runs = runs_on(logs, before) if before not in ("", now) else []
+        if runs:
+            kept = path.with_stem(f"{path.stem}.{before[:8]}")
+            with writing(kept) as copy:
+                shutil.copyfile(path, copy)
+            notes.append(
+                f"runs {', '.join(runs)} stand on other folds, kept as {kept}: copy them back to "
+                "train or score these runs"
+            )
 
 
 @script
@@ -332,7 +348,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = summary(data, table, competition)
     audit = audit_table(data, table, competition, config=config, pixels=pixels)
     clear_parts(config.OUTPUT)
-    write_folds(table, config.FOLDS_CSV)
+    write_folds(table, config.FOLDS_CSV, config.LOGS, notes)
     write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks)
     trivial = trivial_line(config.METRIC, read_trivial(run_of(config)))
     print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict(), *trivial]))

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import hashlib
+import multiprocessing
 import os
 import platform
 import signal
@@ -46,10 +47,11 @@ def birth_of(process: int) -> str:
     return "unknown"
 
 
-def end_with_parent(parent: int) -> None:
-    """Ends this process when `parent`, who started it, dies, however that dies. Linux only."""
+def end_with_parent() -> None:
+    """Ends this process when the one that started it dies, however that dies. Linux only."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it could be watched
+    parent = multiprocessing.parent_process()
+    if parent and not parent.is_alive():  # it died before it could be watched
         os.kill(os.getpid(), signal.SIGKILL)

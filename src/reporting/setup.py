@@ -17,11 +17,11 @@ def time_section(run: ReportRun) -> Section:
     """How long each fold took, and where its best epoch scored."""
     rows, notes, seconds = [], [], []
     for fold in run.report.folds:
+        done = run.configured.folder.read_finished(fold.fold) or {}
         try:
-            done = run.configured.folder.read_finished(fold.fold)
             rows.append(_time_row(done))
             seconds.append(done["seconds"])
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        except (ValueError, KeyError, TypeError, ZeroDivisionError):
             notes.append(f"fold {fold.fold}: no finished.json, or it is broken.")
     if not rows:
         return Section("time", "Time", notes=notes or ["This run has no training of its own."])

@@ -5,10 +5,12 @@ Scripts hand their config over; nothing here imports it.
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from competition.spec import SHIPPED_SAMPLE, SHIPPED_TABLE, Competition
 from core.errors import pick
+from core.files import file_digest
 from core.knobs import PREFIX, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
 from runs.fold_table import folds_digest
@@ -94,11 +96,18 @@ def recipe(config: Any) -> "Recipe":
 
 
 def identity_of(config: Any) -> dict[str, Any]:
-    """What run.json keeps: the knobs that make a run what it is, its folds and recipe."""
+    """What run.json keeps: the knobs that make a run what it is, and digests of its files.
+
+    Of pseudo-labels and weights that are no file, or gone, the digest is None.
+    """
     free = free_knobs(config)
     knobs = {name: value for name, value in knob_values(config).items() if name not in free}
+    weights = Path(config.ENCODER_WEIGHTS or "")
+    pseudo = config.OUTPUT / (config.PSEUDO or "-") / "pseudo" / "pseudo.csv"
     return {
         "folds": folds_digest(config.FOLDS_CSV),
         "knobs": json.loads(json.dumps(knobs, default=str)),
         "recipe": recipe_digest(),
+        "weights": file_digest(weights) if weights.is_file() else None,
+        "pseudo": file_digest(pseudo) if pseudo.is_file() else None,
     }

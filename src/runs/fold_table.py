@@ -23,7 +23,10 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
 
     if not path.is_file():
         raise UserError(f"no folds in {path}. Make them first: python src/folds.py")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError:  # empty, cut within a quote, or no text
+        raise UserError(f"{path} is broken, it is no table: run src/folds.py again") from None
     missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
     raise_all([f"{path.name}: no column {name}" for name in missing], "run src/folds.py again:")
     wrong = table["img"][~table["kfold"].str.fullmatch(r"-1|[0-9]{1,6}")]
@@ -32,6 +35,8 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
     problems += [f"{img}: stands in two rows: one image, one fold" for img in twice]
     problems += [problem for img in table["img"] if (problem := id_problem(img))]
     raise_all(problems, f"{path.name} was changed by hand; run src/folds.py again:")
+    if table.empty:
+        raise UserError(f"{path} has no images: run src/folds.py again")
     table["kfold"] = table["kfold"].astype(int)
     return table
 

@@ -36,41 +36,86 @@ class RunFolder:
         """Folder of one fold's networks: best.ckpt, last.ckpt, soup.ckpt."""
         return self.fold(fold) / "checkpoints"
 
+    def best(self, fold: int) -> Path:
+        """The best network of a fold by its own validation."""
+        return self.checkpoints(fold) / "best.ckpt"
+
+    def soup(self, fold: int) -> Path:
+        """The mean of a fold's best and last network, where tune.py took it."""
+        return self.checkpoints(fold) / "soup.ckpt"
+
     def scored_checkpoint(self, fold: int) -> Path:
-        """The network that stands for a fold: soup.ckpt where tune.py took one, else best.ckpt."""
-        best, soup = (self.checkpoints(fold) / name for name in ("best.ckpt", "soup.ckpt"))
-        # A fold that was trained again since has a better one.
-        made = soup.is_file() and best.is_file() and soup.stat().st_mtime >= best.stat().st_mtime
-        return soup if made else best
+        """The network that stands for a fold: soup.ckpt where every fold has one, else best.ckpt.
+
+        A soup was judged with all folds: beside a fold that has none, or was trained again since,
+        it counts for nothing. So all folds take theirs at once, whatever stops tune.py between.
+        """
+        folds = self.trained()
+        made = folds and all(self._has_soup(one) for one in folds)
+        return self.soup(fold) if made else self.best(fold)
+
+    def _has_soup(self, fold: int) -> bool:
+        best, soup = self.best(fold), self.soup(fold)
+        return soup.is_file() and soup.stat().st_mtime_ns >= best.stat().st_mtime_ns
+
+    def trained(self) -> list[int]:
+        """Folds that have a best.ckpt."""
+        paths = self.path.glob("fold_*/checkpoints/best.ckpt")
+        names = [path.parents[1].name.removeprefix("fold_") for path in paths]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def has_checkpoints(self) -> bool:
         """Whether any fold has a network to lose."""
         return any(self.path.glob("fold_*/checkpoints/*.ckpt"))
 
-    def read_begun(self) -> dict[str, Any]:
-        """What the run was begun with: `knobs`, `folds` (a digest) and `recipe`.
+    def read_begun(self) -> dict[str, Any] | None:
+        """What the run was begun with: `knobs`, and digests of folds, recipe, data.
 
-        Raises:
-            OSError, ValueError: no run.json, or it is broken.
+        A run.json that is lost or broken is made good by what a network was told of its training;
+        None where that says nothing either.
         """
-        begun: dict[str, Any] = json.loads(self.begun.read_text())
-        return begun
+        begun = _read_object(self.begun)
+        if begun and isinstance(begun.get("knobs"), dict):
+            return begun
+        from training.checkpoints import read_notes
+
+        for path in sorted(self.path.glob("fold_*/checkpoints/*.ckpt")):
+            notes = read_notes(path)
+            if notes.get("config"):
+                return {**(notes.get("identity") or {}), "knobs": notes["config"]}
+        return None
 
     def finished(self, fold: int) -> Path:
         """finished.json of a fold, written when its training has ended."""
         return self.fold(fold) / "finished.json"
 
-    def read_finished(self, fold: int) -> dict[str, Any]:
+    def read_finished(self, fold: int) -> dict[str, Any] | None:
         """How the training of a fold ended: `score`, `epochs`, `steps`, `seconds`.
 
-        Raises:
-            OSError, ValueError: the fold is not finished, or the file is broken.
+        None where it has not, or where the file is broken or tells of another fold.
         """
-        finished: dict[str, Any] = json.loads(self.finished(fold).read_text())
-        return finished
+        values = _read_object(self.finished(fold)) or {}
+        told = [values.get(name) for name in ("score", "epochs", "seconds")]
+        whole = all(isinstance(number, int | float) for number in told)
+        return values if whole and values.get("fold", fold) == fold else None
 
-    def finished_folds(self) -> list[int]:
-        """Folds that have a finished.json."""
+    def is_finished(self, fold: int) -> bool:
+        """Whether a fold's training has ended, and its network is there."""
+        return self.read_finished(fold) is not None and self.best(fold).is_file()
+
+    def finished_folds(self) -> dict[int, dict[str, Any]]:
+        """What `read_finished` says of each fold that is finished."""
         paths = self.path.glob("fold_*/finished.json")
         names = [path.parent.name.removeprefix("fold_") for path in paths]
-        return sorted(int(name) for name in names if name.isdecimal())
+        folds = sorted(int(name) for name in names if name.isdecimal())
+        found = {fold: self.read_finished(fold) for fold in folds}
+        return {fold: values for fold, values in found.items() if values}
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is no such file, or it holds anything else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None

@@ -1,20 +1,38 @@
-"""What makes a run the run it is: kept in run.json, compared by every later session."""
+"""What makes a run the run it is: kept in run.json and its networks, compared by later sessions."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-from core.errors import raise_all
+from core.errors import UserError, raise_all
 from core.files import write_json
 from core.locks import guarded, others
 from runs.fold_table import folds_digest
+from runs.folder import RunFolder
 from runs.run import Run
+
+# Digests beside the knobs, and what to say of one that has changed.
+FILES = {
+    "folds": "train_folds.csv: it has changed since the run began",
+    "recipe": "RECIPE: its Python file is not what it was when the run began",
+    "data": "INPUT: images or masks hold other pixels than when the run began",
+    "weights": "ENCODER_WEIGHTS: the file holds other weights than when the run began",
+    "pseudo": "PSEUDO: the pseudo-labels were made anew since the run began",
+}
+# Of these, one that is gone has not changed: it was read long ago.
+NEEDED_ONCE = ("weights", "pseudo")
 
 
 def drop_run(run: Run) -> None:
     """Deletes the run with all that was made of it."""
     shutil.rmtree(run.folder.path, ignore_errors=True)
     shutil.rmtree(run.results, ignore_errors=True)
+
+
+def runs_on(logs: Path, folds: str) -> list[str]:
+    """Names of the runs that were begun with the train_folds.csv of this digest."""
+    runs = [RunFolder(logs, path.parent.name) for path in sorted(logs.glob("*/run.json"))]
+    return [run.run for run in runs if (run.read_begun() or {}).get("folds") == folds]
 
 
 def open_run(run: Run, now: dict[str, Any]) -> None:
@@ -28,19 +46,49 @@ def open_run(run: Run, now: dict[str, Any]) -> None:
         now: its identity, see `runs.experiment.identity_of`.
 
     Raises:
-        UserError: it was begun with other knobs or folds; lists what differs.
+        UserError: it was begun with other knobs, folds or data; lists what differs. Or it has
+            networks, and nothing says what it was begun with.
     """
-    folder = run.folder
+    now = {**now, **_data_of(run, run.folder.read_begun() or {})}
     with guarded(run.logs):  # of two processes that begin one run, the second looks
-        begun = folder.begun.is_file()
-        if not begun or not (folder.has_checkpoints() or others(run.logs, run.name)):
-            write_json(folder.begun, now)
-            return
-    raise_all(
-        differences(folder.read_begun(), now),
-        f"run {run.name!r} was begun with another configuration. Choose another --run, "
-        "or --overwrite to lose it:",
-    )
+        before, kept = run.folder.read_begun(), run.folder.has_checkpoints()
+        if kept and before is None:
+            raise UserError(
+                f"{run.folder.path} has networks, but no run.json, and they do not say how they "
+                "were trained: choose another --run, or --overwrite to lose them"
+            )
+        if before and (kept or others(run.logs, run.name)):
+            now |= {name: now[name] or before.get(name) for name in NEEDED_ONCE}
+            raise_all(
+                differences(before, now),
+                f"run {run.name!r} was begun with another configuration. Choose another --run, "
+                "or --overwrite to lose it:",
+            )
+            if "data" not in before:
+                print(f"run {run.name!r} of before takes the present images and masks for its own")
+            now["knobs"] = before["knobs"]
+        write_json(run.folder.begun, now)
+
+
+def _data_of(run: Run, known: dict[str, Any]) -> dict[str, str]:
+    """`files`: a key of sizes and times of images and masks; `data`: of what they hold.
+
+    Files whose sizes and times are `known` are not read again.
+    """
+    from data.check import files_key
+    from data.digests import content_key
+    from Lightning_datamodule import rows_in
+
+    rows = rows_in(run.table)
+    files = files_key(rows, run.input, run.spec, run.masks)[:16]
+    if known.get("files") == files and known.get("data"):
+        return {"files": files, "data": known["data"]}
+    tables = [run.competition.train_csv, run.competition.mask_path]
+    several = run.masks.several_rows
+    return {
+        "files": files,
+        "data": content_key(rows, run.input, run.masks, tables if several else ()),
+    }
 
 
 def check_same_folds(run: Run) -> None:
@@ -49,12 +97,12 @@ def check_same_folds(run: Run) -> None:
     Raises:
         UserError: train_folds.csv or HOLDOUT is not what the run was trained with.
     """
-    if not run.folder.begun.is_file():
-        return
     begun = run.folder.read_begun()
+    if begun is None:
+        return
     holdout = begun["knobs"].get("HOLDOUT")
     problems = []
-    if begun["folds"] != folds_digest(run.folds_csv):
+    if begun.get("folds") not in (None, folds_digest(run.folds_csv)):
         problems.append("train_folds.csv has changed since: restore it, or train again")
     if holdout != run.holdout:
         problems.append(f"HOLDOUT: the run has {holdout}, now {run.holdout}: set it back")
@@ -62,9 +110,9 @@ def check_same_folds(run: Run) -> None:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """A line for each knob (and the folds) that is not the same in two run.json.
+    """A line for each knob, and each of FILES, that is not the same in two identities.
 
-    A knob that did not exist when the run began, or defines no run any more, says nothing of it.
+    What a run did not know of when it began, or defines no run any more, says nothing of it.
     """
     old, new = (_without_folder(run["knobs"]) for run in (before, now))
     lines = [
@@ -72,11 +120,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for name in sorted(old.keys() & new.keys())
         if old[name] != new[name]
     ]
-    if before["folds"] != now["folds"]:
-        lines.append("train_folds.csv: it has changed since the run began")
-    if before.get("recipe") != now.get("recipe"):
-        lines.append("RECIPE: its Python file is not what it was when the run began")
-    return lines
+    changed = [name for name in FILES if name in before and before[name] != now[name]]
+    return lines + [FILES[name] for name in changed]
 
 
 def _without_folder(knobs: dict[str, Any]) -> dict[str, Any]:

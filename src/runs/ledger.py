@@ -38,9 +38,9 @@ def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str,
     Raises:
         ValueError, KeyError, OSError: a broken run, such as one cut off while it was written.
     """
-    knobs = folder.read_begun()["knobs"]
-    numbers = folder.finished_folds()
-    folds = [folder.read_finished(number) for number in numbers]
+    begun = folder.read_begun() or json.loads(folder.begun.read_text())  # says what is wrong
+    finished = folder.finished_folds()
+    knobs, numbers, folds = begun["knobs"], list(finished), list(finished.values())
     row: dict[str, Any] = {"run": folder.run, "score": None, "tuned": None, "trivial": None}
     row["metric"] = knobs["METRIC"]
     report_path = output / folder.run / "report.json"

@@ -55,8 +55,8 @@ def compare_pair(run: Run, names: Sequence[str]) -> str:
 
 def pseudo_verdict(logs: Path, names: Sequence[str], gain: Gain) -> str:
     """Whether to go on, where the second run was trained on pseudo-labels of the first; or ""."""
-    folder = RunFolder(logs, names[1])
-    knobs = folder.read_begun()["knobs"] if folder.begun.is_file() else {}
+    begun = RunFolder(logs, names[1]).read_begun()
+    knobs = begun["knobs"] if begun else {}
     if knobs.get("PSEUDO") != names[0]:
         return ""
     if gain.real:

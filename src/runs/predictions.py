@@ -1,25 +1,38 @@
 """A run's stored out-of-fold predictions, opened by its name, and what they came from."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from core.errors import UserError
+from core.files import file_digest
 from data.check import files_key
 from data.specs import DataSpec
 from Lightning_datamodule import rows_in
 from runs.reports import Report, read_report
 from runs.run import Run
-from scoring.oof import OofImages, read_oof_rows
+from scoring.oof import OofImages, read_oof_rows, read_oof_table
 
 
 def data_key(root: Path, spec: DataSpec, rows: Iterable[Mapping[str, Any]], masks: Any) -> str:
     """A key of images and masks as they are now: files' sizes and times, and how masks are read."""
     ordered = sorted(rows, key=lambda row: row["img"])
     return files_key(ordered, root, spec, masks)[:16]
+
+
+def pictures_key(folder: Path, rows: Iterable[Mapping[str, Any]]) -> str:
+    """A key of what the stored probabilities of these images hold; "" where one is missing."""
+    paths = [folder / f"{img}.png" for img in sorted(row["img"] for row in rows)]
+    if not all(path.is_file() for path in paths):
+        return ""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(pool.map(file_digest, paths))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
 def table_key(table: pd.DataFrame) -> str:
@@ -45,6 +58,11 @@ def open_oof(run: Run, name: str) -> tuple[OofImages, Report]:
                 f"images, masks or MASK_ knobs of fold {fold.fold} have changed since run {name!r} "
                 f"was scored. Score it again: python src/Lightning_tester.py --run {name}"
             )
+        if fold.pictures and fold.pictures != pictures_key(folder / "oof", rows):
+            raise UserError(
+                f"{folder / 'oof'}: pictures of fold {fold.fold} are missing, or not those that "
+                f"were scored. Make them again: python src/Lightning_tester.py --run {name}"
+            )
     images = OofImages(
         folder / "oof",
         read_oof_rows(run.table, folder),
@@ -66,8 +84,7 @@ def check_oof(folder: Path, report: Report) -> None:
     path = folder / "oof.csv"
     if report.oof_key is None or report.blend or not path.is_file():
         return
-    found = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if "img" not in found or table_key(found) != report.oof_key:
+    if table_key(read_oof_table(path)) != report.oof_key:
         raise UserError(
             f"{path} is not the table that report.json was made of (cut off, or changed): score "
             f"the run again: python src/Lightning_tester.py --run {report.run}"

@@ -29,6 +29,7 @@ class FoldReport:
         scores: at native size, by metric.
         network: SHA-256 of the checkpoint that was scored; "" in what a kernel carries.
         data: key of the images and masks that it was scored on.
+        pictures: key of the probabilities that it left in oof/.
     """
 
     fold: int
@@ -37,6 +38,7 @@ class FoldReport:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     network: str = ""
     data: str = ""
+    pictures: str = ""
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "FoldReport":

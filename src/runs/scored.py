@@ -10,18 +10,21 @@ import pandas as pd
 
 from core.errors import UserError
 from core.files import file_digest, write_json, writing
+from core.recipes import recipe_digest
 from data.specs import DataSpec
 from imaging.levels import write_probs
 from Lightning_datamodule import rows_in, split_rows
 from runs.baseline import best_trivial, trivial_words
 from runs.fold_table import choose_folds
-from runs.predictions import data_key, table_key
+from runs.predictions import data_key, pictures_key, table_key
 from runs.reports import FoldReport, Report, report_path
 from runs.run import Run
 from scoring.scorer import Scorer
 
 # The report of predictions that are being made anew.
 EARLIER = "report.earlier.json"
+# What is made of the predictions beside it.
+SHOWN = ("oof.csv", "classes.csv", "cases.png", "report.html")
 
 
 def trained_folds(run: Run) -> list[int]:
@@ -91,6 +94,7 @@ def score_fold(run: Run, fold: int) -> dict[str, Any]:
         "state": state,
         "network": file_digest(checkpoint),
         "data": state["data"],
+        "pictures": pictures_key(folder, rows.values()),
         "images": len(rows),
         "spec": spec.to_dict(),
         "recipe": predictor.recipe,
@@ -114,6 +118,7 @@ def _state_of(run: Run, checkpoints: Sequence[Path], rows: Mapping[str, Any]) ->
         "threshold": run.threshold,
         "metric": run.metric,
         "tta": list(run.tta),
+        "recipe": recipe_digest(),
     }
 
 
@@ -121,7 +126,7 @@ def _known_record(path: Path, state: dict[str, Any], scorer: Any) -> dict[str, A
     """The record of a fold, if it is of this very state and whole; a broken one is none."""
     try:
         record = json.loads(path.read_text())
-        drawn = all((path.parent / f"{row['img']}.png").is_file() for row in record["rows"])
+        drawn = record["pictures"] == pictures_key(path.parent, record["rows"]) != ""
         same = record["state"] == state and record["sums"].keys() == scorer.metrics.keys()
         return record if drawn and same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -131,7 +136,8 @@ def _known_record(path: Path, state: dict[str, Any], scorer: Any) -> dict[str, A
 def _drop_results(run: Run, record: Path) -> None:
     """Takes away what the predictions to come would make untrue, before the first is written."""
     record.unlink(missing_ok=True)
-    (run.results / "oof.csv").unlink(missing_ok=True)
+    for name in SHOWN:
+        (run.results / name).unlink(missing_ok=True)
     report = report_path(run.output, run.name)
     if report.is_file():  # its rules stand if the predictions turn out the same
         report.replace(report.with_name(EARLIER))
@@ -209,7 +215,10 @@ def write_report(
     scores = scorer.scores()
     path = report_path(run.output, run.name)
     key = table_key(table)
-    known = _known_report(path, key) or _known_report(path.with_name(EARLIER), key)
+    earlier = [_earlier_report(path), _earlier_report(path.with_name(EARLIER))]
+    known = next((report for report in earlier if report and report.oof_key == key), None)
+    if not known and any(report and report.rules for report in earlier):
+        print("the rules that tune.py chose were of other predictions: run src/tune.py again")
     Report(
         run=run.name,
         metric=run.metric,
@@ -233,9 +242,8 @@ def write_report(
     return ranked
 
 
-def _known_report(path: Path, key: str) -> Report | None:
-    """The report of before with its tuning, as long as that is of these very predictions."""
-    with contextlib.suppress(UserError):  # none, or broken: this one takes its place
-        report = Report.read(path)
-        return report if report.oof_key == key else None
+def _earlier_report(path: Path) -> Report | None:
+    """The report of before; None where there is none or it is broken: this one takes its place."""
+    with contextlib.suppress(UserError):
+        return Report.read(path)
     return None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from core.errors import UserError, raise_all
 from imaging.levels import read_probs
 from imaging.mask_files import IGNORE, mask_to_instances
 from scoring.nested import groups_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 
@@ -98,18 +101,35 @@ class OofImages:
             return list(pool.map(function, range(len(self))))
 
 
+def read_oof_table(path: Path) -> "pd.DataFrame":
+    """oof.csv, every cell as text.
+
+    Raises:
+        UserError: there is none, or it is no table of images and folds.
+    """
+    import pandas as pd
+
+    remedy = "Score the run: python src/Lightning_tester.py"
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UserError(f"no {path}. {remedy} --run {path.parent.name}") from None
+    except ValueError:  # empty, cut within a quote, or no text
+        table = pd.DataFrame()
+    told = table.get("fold", pd.Series(["none"])).fillna("none")
+    if "img" not in table or not told.str.fullmatch(r"-?[0-9]{1,6}").all():
+        raise UserError(f"{path} is broken: it has no images with their folds. {remedy} again")
+    return table
+
+
 def read_oof_rows(table: Any, run_output: Path) -> list[dict[str, Any]]:
     """Rows of train_folds.csv of the images in a run's oof.csv, with the `fold` written there.
 
     Raises:
         UserError: no oof.csv, images that train_folds.csv does not know, or missing files.
     """
-    import pandas as pd
-
     path = run_output / "oof.csv"
-    if not path.is_file():
-        raise UserError(f"no {path}. Score the run first: python src/Lightning_tester.py")
-    predicted = pd.read_csv(path, dtype={"img": str}, keep_default_na=False)
+    predicted = read_oof_table(path)
     gates = [name for name in map(str, predicted) if name.startswith("gate_")]
     told = predicted[["fold", *gates]].astype({"fold": int, **dict.fromkeys(gates, float)})
     fold_of = dict(zip(predicted["img"], told.to_dict("records"), strict=True))

@@ -45,6 +45,15 @@ def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
             raise
 
 
+def read_notes(path: Path) -> dict[str, Any]:
+    """What a network was told of its training; {} of none, or where it cannot be read."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return dict(checkpoint["hyper_parameters"]["notes"])
+    except Exception:  # torch has a kind of its own for every way a file can be broken
+        return {}
+
+
 class MovableCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint that knows its best score wherever its folder is moved to.
 

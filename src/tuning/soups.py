@@ -11,7 +11,7 @@ from data.specs import Row
 from postprocessing.rules import decide_by, label_by
 from runs.identity import check_same_folds
 from runs.predictions import open_oof
-from runs.reports import check_same_task
+from runs.reports import check_same_task, checkpoints_of
 from runs.run import Run
 from scoring.gains import paired_gain
 from scoring.objective import WholeScore
@@ -20,6 +20,8 @@ from scoring.oof_scores import oof_values, read_truth
 from training.checkpoints import write_checkpoint
 
 Weights = Mapping[str, torch.Tensor]
+# A soup that is being judged; what a kill leaves of it goes as all parts do.
+TRIAL = "soup.ckpt.part"
 
 
 def take_soup(run: Run) -> bool:
@@ -34,14 +36,22 @@ def take_soup(run: Run) -> bool:
     if any(fold.checkpoint.endswith("soup.ckpt") for fold in report.folds):
         print(f"run {run.name!r} has its soup: delete soup.ckpt and score it again to go back")
         return False
+    folds, trained = [fold.fold for fold in report.folds], run.folder.trained()
+    if trained != folds:
+        raise UserError(
+            f"a soup is for all folds: {trained} are trained, {folds} are scored. Score them all: "
+            f"python src/Lightning_tester.py --run {run.name}"
+        )
+    checkpoints_of(report, run.logs, None)
     whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes, by_image=True)
-    trials = [run.folder.checkpoints(fold.fold) / "soup.trial" for fold in report.folds]
+    trials = {fold: run.folder.checkpoints(fold) / TRIAL for fold in folds}
     try:
         taken = weigh_soup(run, images, whole)
-        for trial in trials if taken else []:
-            trial.replace(trial.with_suffix(".ckpt"))
+        # Until the last of them is renamed none of them counts, see `scored_checkpoint`.
+        for fold, trial in trials.items() if taken else []:
+            trial.replace(run.folder.soup(fold))
     finally:
-        for trial in trials:
+        for trial in trials.values():
             trial.unlink(missing_ok=True)
     return taken
 
@@ -100,9 +110,9 @@ def weigh_soup(run: Run, images: OofImages, whole: WholeScore) -> bool:
     after: dict[str, torch.Tensor] = {}
     for fold in sorted(set(images.folds)):
         folder = run.folder.checkpoints(fold)
-        write_soup(folder, folder / "soup.trial")
+        write_soup(folder, folder / TRIAL)
         rows = [row for row in images.rows if row["fold"] == fold]
-        after |= soup_values(run, rows, folder / "soup.trial", whole=whole)
+        after |= soup_values(run, rows, folder / TRIAL, whole=whole)
     stacked = torch.stack([after[row["img"]] for row in images.rows])
     gain = paired_gain(before, stacked, whole.score, groups=np.array(images.groups))
     scores = [float(whole.score(values.sum(0))) for values in (before, stacked)]

@@ -1,0 +1,55 @@
+"""What images and masks hold, as a key that does not care where they lie or how old they are."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from competition.mask_source import MaskSource
+from core.errors import UserError
+from core.files import file_digest
+from data.specs import Row
+
+
+def content_key(
+    rows: Sequence[Row], root: Path, masks: MaskSource, tables: Iterable[Path] = ()
+) -> str:
+    """A key of the bytes of every image and mask, by image; reads them all.
+
+    Args:
+        rows: of train_folds.csv.
+        root: folder that their paths start from.
+        masks: says which files an image's mask lies in.
+        tables: files that hold masks of many images.
+    """
+    from tqdm import tqdm
+
+    files = [(row["img"], path) for row in rows for path in _files_of(row, root, masks)]
+    files += [("", path) for path in tables if path.is_file()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = list(
+            tqdm(
+                pool.map(lambda file: _digest_of(file[1]), files),
+                "knowing the data again",
+                len(files),
+                unit="file",
+                leave=False,
+                disable=None,
+            )
+        )
+    named = sorted((img, digest) for (img, _), digest in zip(files, digests, strict=True))
+    return hashlib.sha256(repr(named).encode()).hexdigest()[:16]
+
+
+def _files_of(row: Row, root: Path, masks: MaskSource) -> list[Path]:
+    paths = [root / row["image"]]
+    with contextlib.suppress(UserError):  # told, with all others, when it is read
+        paths += masks.files(row)
+    return paths
+
+
+def _digest_of(path: Path) -> str:
+    """ "" of a file that is missing: whoever reads it says so."""
+    return file_digest(path) if path.is_file() else ""
