@@ -259,6 +259,44 @@ def test_each_task_has_its_sections(fake: Fake) -> None:
     assert sections == common | {"config"} | (set() if several else alone)
 
 
+def test_the_head_says_what_no_network_scores_and_how_fast_training_was(binary: Fake) -> None:
+    binary.write(trivial={"name": "all foreground", "score": 0.4321})
+    assert write(binary.flags) == 0
+    page = binary.page()
+    tiles = re.findall(
+        r"<div><dt>(.*?)</dt><dd>(.*?)</dd>\s*(?:<dd class=.small.>(.*?)</dd>)?", page
+    )
+    assert ("without a network", "0.4321", "all foreground") in tiles
+    assert ("training", "3 min", "18 steps, 0.0994 a second") in tiles
+    assert "no network: all foreground" in page
+    # Of one class miou is dataset_iou under another name.
+    assert '<th scope="col">miou</th>' not in page
+    assert '<th scope="col">dataset_iou</th>' in page
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_decision_that_refused_every_step_is_not_called_tuned(binary: Fake, taken: bool) -> None:
+    step = {
+        "step": "threshold",
+        "rule": {"threshold": 0.5},
+        "in_sample": 0.1,
+        "held_out": 0.0,
+        "interval": [-0.1, 0.1],
+        "flatness": 0.0,
+        "taken": taken,
+    }
+    tuning = {
+        "metric": "dice",
+        "untuned": 0.5,
+        "held_out": 0.5,
+        "in_sample": 0.5,
+        "classes": [[step]],
+    }
+    binary.write(rules=[{"threshold": 0.5}], tuning=tuning)
+    assert write(binary.flags) == 0
+    assert ("The decision was tuned on these images" in binary.page()) is taken
+
+
 def test_names_cannot_write_html(fake: Fake) -> None:
     page = fake.page()
     assert "<script>x" not in page

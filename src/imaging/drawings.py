@@ -35,6 +35,8 @@ def draw_contours(
 ) -> np.ndarray:
     """A copy of an RGB image with the outline of each class, or object, of a mask.
 
+    The image's own border is no outline.
+
     Args:
         image: uint8 (H, W, 3).
         mask: (H, W) ids with 255 ignored, int32 (H, W) objects, or (K, H, W) of {0, 1}.
@@ -45,9 +47,12 @@ def draw_contours(
     planes = mask if mask.ndim == 3 else [mask == k for k in np.unique(mask) if k not in nothing]
     width = width or max(1, round(max(image.shape) / 400))
     drawn = np.ascontiguousarray(image).copy()
+    beyond = 2 * width
     for plane in planes:
+        # What touches the border goes on beyond it, so that its outline there is not drawn.
+        wider = cv2.copyMakeBorder(plane.astype(np.uint8), *[beyond] * 4, cv2.BORDER_REPLICATE)
         lines, _ = cv2.findContours(
-            np.ascontiguousarray(plane, np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+            wider, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond)
         )
         cv2.drawContours(drawn, lines, -1, colour, width)
     return drawn

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,20 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}f}"
 
 
+def widen_alone(sections: Sequence[Section]) -> list[Section]:
+    """Sections in which a half without another half beside it takes the whole width."""
+    shown: list[Section] = []
+    open_half = False
+    for section in sections:
+        if open_half and not section.half:
+            shown[-1] = replace(shown[-1], half=False)
+        open_half = section.half and not open_half
+        shown.append(section)
+    if open_half:
+        shown[-1] = replace(shown[-1], half=False)
+    return shown
+
+
 def render_page(sections: Sequence[Section], **facts: Any) -> str:
     """The page as HTML.
 
@@ -121,6 +135,7 @@ def render_page(sections: Sequence[Section], **facts: Any) -> str:
     text = json.dumps(without_nan(figures))
     # Inside <script> only this could end the element early.
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    sections = widen_alone(sections)
     style = (HERE / "page.css").read_text(encoding="utf-8")
     template = environment.get_template("page.html")
     return template.render(sections=sections, figures=text, style=style, **facts)

@@ -24,7 +24,7 @@ from reporting.scores import (
     folds_section,
     tuning_section,
 )
-from reporting.setup import config_section, time_section
+from reporting.setup import config_section, time_section, training_tile
 from runs.run import Run
 from scoring.class_scores import score_classes, write_classes
 
@@ -66,6 +66,9 @@ def page_tiles(run: ReportRun) -> list[tuple[str, str, str]]:
     tiles = [(run.metric, number(report.score), spread)]
     if len(known) > 1:
         tiles.append(("spread of folds", f"± {known.std(ddof=1):.4f}", "standard deviation"))
+    if report.trivial:
+        score = number(report.trivial["score"])
+        tiles.append(("without a network", score, report.trivial["name"]))
     tuning = report.tuning
     if tuning:
         gain = tuning["held_out"] - tuning["untuned"]
@@ -74,7 +77,8 @@ def page_tiles(run: ReportRun) -> list[tuple[str, str, str]]:
     held = report.holdout
     if held:
         tiles.append(("hold-out", number(held["scores"][run.metric]), f"{held['images']} images"))
-    return [*tiles, ("images", str(report.images), _folds(len(folds)))]
+    tiles.append(("images", str(report.images), _folds(len(folds))))
+    return [*tiles, *training_tile(run)]
 
 
 def _folds(count: int) -> str:

@@ -18,6 +18,10 @@ GROUPS, BINS, FEW = 30, 10, 20
 TITLED_DOTS = 500
 # A score this far below the best is as good: noise of another validation set is larger.
 FLAT = 0.005
+# Masks of sizes within this factor are shown on an even axis.
+NARROW = 10
+# A value this many times the upper quartile of a curve would flatten all others.
+OUTLIER = 3
 # The grey slot: colours are the folds'.
 WHOLE = 6
 Points = list[tuple[float, float]]
@@ -83,13 +87,23 @@ def _fold_chart(title: str, label: str, folds: dict[int, list[Points]]) -> Figur
     if not points:
         return None
     ends = [f"{one.name} {one.points[-1][1]:.4g}" for one in series if one.name and one.points]
+    values = [y for _, y in points]
+    kept = without_outliers(values)
     svg = draw_chart(
         sorted(series, key=lambda one: not one.faint),
         x=fit_axis("epoch", [1, *(x for x, _ in points)]),
-        y=fit_axis(label, [y for _, y in points]),
+        y=fit_axis(label, kept),
         alt=f"{title} by epoch. At the end: {', '.join(ends)}",
     )
-    return Figure(title, svg, legend)
+    beyond = len(values) - len(kept)
+    note = f"{beyond} values up to {max(values):.4g} lie beyond the upper edge." if beyond else ""
+    return Figure(title, svg, legend, note)
+
+
+def without_outliers(values: Sequence[float]) -> list[float]:
+    """Values without those so high that an axis for them would flatten the others."""
+    limit = OUTLIER * float(np.quantile(values, 0.75))
+    return [value for value in values if value <= limit] if limit > 0 else list(values)
 
 
 def threshold_section(run: ReportRun) -> Section | None:
@@ -173,7 +187,10 @@ def calibration_section(run: ReportRun) -> Section:
         y=Axis(told, 0, 1),
         alt="Observed frequency against predicted probability. " + " ".join(lead),
     )
-    note = "On the diagonal a probability means what it says; below it, it is too sure."
+    note = (
+        "On the diagonal a probability means what it says; below it, it is more often wrong than "
+        "it says, above it, more often right."
+    )
     block = Figure("Reliability", svg, legend, note)
     return Section("calibration", "Calibration", [block], lead, figures=figures, half=True)
 
@@ -204,9 +221,10 @@ def size_section(run: ReportRun) -> Section | None:
     counts, scores = run.counts, run.scores
     share = counts.truth.sum(1) / np.maximum(counts.pixels * run.classes, 1)
     filled = share > 0
-    low = 10 ** np.floor(np.log10(share[filled].min())) if filled.any() else 0.01
+    label = "mask, share of the image" + ("" if filled.all() else " (empty ones at the left edge)")
+    x = size_axis(label, share[filled])
     names = [row["img"] for row in run.images.rows]
-    shown = np.where(filled, share, low)
+    shown = np.where(filled, share, x.low)
     titles = [f"{img}: {number(one)}" for img, one in zip(names, scores, strict=True)]
     dots = Series(
         "",
@@ -216,10 +234,9 @@ def size_section(run: ReportRun) -> Section | None:
         titles=titles if len(names) <= TITLED_DOTS else (),
     )
     rows, steps = _fifths(share, scores)
-    label = "mask, share of the image" + ("" if filled.all() else " (empty ones at the left edge)")
     svg = draw_chart(
         [dots, Series("", steps, 1)],
-        x=Axis(label, low, 1, log=True, percent=True),
+        x=x,
         y=fit_axis(f"{run.metric} of the image", scores.tolist()),
         alt=f"{run.metric} of {len(names)} images against the size of their masks",
     )
@@ -229,6 +246,16 @@ def size_section(run: ReportRun) -> Section | None:
     figures = {img: [float(a), float(b)] for img, a, b in zip(names, share, scores, strict=True)}
     title = f"{run.metric} against mask size, with the mean of each fifth"
     return Section("size", "Mask size", [Figure(title, svg), table], figures=figures, half=True)
+
+
+def size_axis(label: str, shares: np.ndarray) -> Axis:
+    """An axis for shares above 0: by factors of ten, even where they are of one order."""
+    if not len(shares):
+        return Axis(label, 0.01, 1, log=True, percent=True)
+    if shares.max() < NARROW * shares.min():
+        return fit_axis(label, shares.tolist(), percent=True)
+    low, high = np.floor(np.log10(shares.min())), np.ceil(np.log10(shares.max()))
+    return Axis(label, float(10**low), float(10**high), log=True, percent=True)
 
 
 def _fifths(share: np.ndarray, scores: np.ndarray) -> tuple[list[list[Cell]], Points]:

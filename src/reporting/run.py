@@ -43,8 +43,10 @@ class ReportRun:
 
     @property
     def tuned(self) -> bool:
-        """Whether tune.py has stored rules."""
-        return bool(self.report.rules)
+        """Whether tune.py has changed the decision; where it refused every step it has not."""
+        classes = self.report.tuning.get("classes", ())
+        steps = [step["taken"] for steps in classes for step in steps]
+        return bool(self.report.rules) and (any(steps) or not steps)
 
     @cached_property
     def images(self) -> OofImages:

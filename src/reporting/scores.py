@@ -24,6 +24,8 @@ def folds_section(run: ReportRun) -> Section:
     report = run.report
     scores = report.scores or {run.metric: report.score}
     names = list(dict.fromkeys([run.metric, *scores]))
+    if run.classes == 1 and run.metric != "miou":
+        names = [name for name in names if name != "miou"]  # of one class it is dataset_iou
     folds = [fold for fold in report.folds if fold.scores]
     values = np.array(
         [[_float(fold.scores.get(name)) for name in names] for fold in folds], float
@@ -43,6 +45,9 @@ def folds_section(run: ReportRun) -> Section:
     if held:
         line = [_score(_float(held["scores"].get(name))) for name in names]
         foot.append([Cell(f"hold-out fold {held['fold']}"), Cell(str(held["images"])), *line])
+    if report.trivial:
+        told = [_score(report.trivial["score"]), *[Cell("")] * (len(names) - 1)]
+        foot.append([Cell(f"no network: {report.trivial['name']}"), Cell(""), *told])
     table = Table("Scores at native size", ["", "images", *names], rows + foot, foot=len(foot))
     notes = [] if folds else ["report.json holds no folds: this is a blend, or an older report."]
     if len(folds) == 1:

@@ -32,6 +32,17 @@ def time_section(run: ReportRun) -> Section:
     return Section("time", "Time", [table], notes=notes, figures={"seconds": seconds})
 
 
+def training_tile(run: ReportRun) -> list[tuple[str, str, str]]:
+    """(name, value, note) of time, steps and speed of all folds; none where one is not known."""
+    try:
+        done = [run.configured.folder.read_finished(fold.fold) for fold in run.report.folds]
+        seconds, steps = (sum(one[key] for one in done) for key in ("seconds", "steps"))
+        told = f"{steps} steps, {steps / seconds:.3g} a second"
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return []
+    return [("training", _duration(seconds), told)]
+
+
 def _time_row(done: dict[str, Any]) -> list[Cell]:
     return [
         Cell(f"fold {done['fold']}"),
