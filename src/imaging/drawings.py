@@ -50,7 +50,7 @@ def draw_contours(
     beyond = 2 * width
     for plane in planes:
         # What touches the border goes on beyond it, so that its outline there is not drawn.
-        wider = cv2.copyMakeBorder(plane.astype(np.uint8), *[beyond] * 4, cv2.BORDER_REPLICATE)
+        wider = np.pad(plane.astype(np.uint8), beyond, mode="edge")
         lines, _ = cv2.findContours(
             wider, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=(-beyond, -beyond)
         )

@@ -34,13 +34,12 @@ def time_section(run: ReportRun) -> Section:
 
 def training_tile(run: ReportRun) -> list[tuple[str, str, str]]:
     """(name, value, note) of time, steps and speed of all folds; none where one is not known."""
-    try:
-        done = [run.configured.folder.read_finished(fold.fold) for fold in run.report.folds]
-        seconds, steps = (sum(one[key] for one in done) for key in ("seconds", "steps"))
-        told = f"{steps} steps, {steps / seconds:.3g} a second"
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    folds = [run.configured.folder.read_finished(fold.fold) for fold in run.report.folds]
+    known = [done for done in folds if done and done["seconds"] and done.get("steps")]
+    if not folds or len(known) < len(folds):
         return []
-    return [("training", _duration(seconds), told)]
+    seconds, steps = (sum(done[key] for done in known) for key in ("seconds", "steps"))
+    return [("training", _duration(seconds), f"{steps} steps, {steps / seconds:.3g} a second")]
 
 
 def _time_row(done: dict[str, Any]) -> list[Cell]:
