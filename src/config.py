@@ -14,6 +14,7 @@ from typing import Literal
 
 from core import knobs
 from core.knobs import Free
+from core.ranges import is_range
 
 # ======== Where things are ========
 # The competition's files; a relative path starts at the repository root.
@@ -108,15 +109,27 @@ CHANNELS: int = 3
 # Bits of a channel, 8 or 16; 16 keeps the precision of 16-bit files.
 IMAGE_BITS: int = 8
 # Values of the files that become 0 and the most of IMAGE_BITS, what is beyond is cut: 0,2047 for 11
-# bits in files of 16, -1000,400 for CT, -30,0 for radar; NaN becomes 0. Empty = a whole type.
-VALUE_RANGE: tuple[float, ...] = ()
+# bits in files of 16, -1000,400 for CT; a pair a channel; or percentiles that folds.py measures for
+# each channel: 1%,99%. Empty = a whole type.
+VALUE_RANGE: tuple[float | str, ...] = ()
+# Value of the files that means no data, as NaN does: it becomes 0. None = there is none.
+NODATA: float | None = None
+# Whether pixels without data in all channels are neither trained on nor scored.
+IGNORE_NODATA: bool = False
+# What makes an image's channels: numbers of a file's channels from 1 (4,1,2); or, where
+# IMAGE_PATTERN has a part {band}, its values, a file each (B04,B03,B02). Empty = all of one file.
+BANDS: tuple[str, ...] = ()
+# Slices whose channels an image has, -1,0,1 with those before and after it, along the part {slice}
+# of IMAGE_PATTERN; at the ends the last is repeated. Empty = the image alone.
+STACK: tuple[int, ...] = ()
 # What the axes of an array (.npy, .npz) or of a TIFF's pages are, where their shape does not tell:
 # C,H,W; a number takes one index, H,W,4; the array of an .npz before a colon, image:H,W,C.
 AXES: str = ""
-# Mean of the encoder's training images, one a channel, of values scaled to 0...1.
-MODEL_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
-# Their standard deviation.
-MODEL_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
+# Mean of the encoder's training images, one a channel, of values scaled to 0...1; auto = of this
+# competition's, measured by folds.py.
+MODEL_MEAN: tuple[float, ...] | Literal["auto"] = (0.485, 0.456, 0.406)
+# Their standard deviation, or auto.
+MODEL_STD: tuple[float, ...] | Literal["auto"] = (0.229, 0.224, 0.225)
 # Only files that end so count as images; the end is no part of the id; auto = every image format.
 IMAGE_SUFFIX: str = "auto"
 # Where images lie under TRAIN_PATH when not in the folder itself: {id}/images/{id}.png, or
@@ -313,14 +326,18 @@ knobs.check(
         ("IMAGE_BITS", IMAGE_BITS in (8, 16), "8 or 16"),
         (
             "VALUE_RANGE",
-            not VALUE_RANGE or (len(VALUE_RANGE) == 2 and VALUE_RANGE[0] < VALUE_RANGE[1]),
-            "a lower and a higher value, or none",
+            is_range(VALUE_RANGE, CHANNELS),
+            "a lower and a higher value, such a pair a channel, percentiles (1%,99%), or none",
         ),
-        ("MODEL_MEAN", len(MODEL_MEAN) == CHANNELS, "one value a channel"),
+        (
+            "MODEL_MEAN",
+            MODEL_MEAN == "auto" or len(MODEL_MEAN) == CHANNELS,
+            "one value a channel, or auto",
+        ),
         (
             "MODEL_STD",
-            len(MODEL_STD) == CHANNELS and min(MODEL_STD) > 0,
-            "one value above 0 a channel",
+            MODEL_STD == "auto" or (len(MODEL_STD) == CHANNELS and min(MODEL_STD) > 0),
+            "one value above 0 a channel, or auto",
         ),
         (
             "IMAGE_SUFFIX",

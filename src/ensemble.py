@@ -18,6 +18,7 @@ from core.errors import UserError, script
 from core.flags import load_config
 from core.locks import Claim
 from core.recipes import recipe_digest
+from imaging.sources import stored_files
 from runs.experiment import competition_of
 from runs.owners import owning, scored
 from runs.reports import checkpoints_of, read_blend, read_report
@@ -184,6 +185,12 @@ def networks_line(report: "Report", wanted: Sequence[int] | None) -> str:
     return f"{', '.join(told)} ({report.metric} out of fold, report.json)"
 
 
+def _image_state(path: Path) -> tuple[int, int]:
+    """Bytes of an image's files, and the time of the newest."""
+    states = [_state_of(file) for file in stored_files(path)]
+    return sum(size for size, _ in states), max((time for _, time in states), default=0)
+
+
 def _state_of(path: Path) -> tuple[int, int]:
     """(size, time) of a file; of one that is not there, whoever needs it says so."""
     if not path.is_file():
@@ -275,7 +282,7 @@ def predict_runs(
     # What is asked for after an image is predicted predicts it again.
     asked = [config.SAVE_MASKS, config.SAVE_PROBS, config.UNREADABLE, recipe_digest()]
     states = [(str(path), *_state_of(path)) for run in checkpoints for path in run]
-    images = {img: _state_of(found[img]) for img in answer.plan.images}
+    images = {img: _image_state(found[img]) for img in answer.plan.images}
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
     sample = [config.TEST_CSV] if config.TEST_CSV.is_file() else []
     key = fingerprint(decided, answer.key(), states, asked, *sample)

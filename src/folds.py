@@ -129,12 +129,12 @@ def foreground(data: "TrainingImages", competition: "Competition") -> np.ndarray
             return data.areas / np.array([height * width for height, width in sizes])
         source = build_masks(competition)
 
-        def share(img: str, mask: str, size: tuple[int, int]) -> float:
-            pixels = source.read({"img": img, "mask": mask}, size)
+        def share(row: Any, size: tuple[int, int]) -> float:
+            pixels = source.read(row, size)
             inside = (pixels > 0) & (pixels < 255)
             return float(inside.any(axis=0).mean() if pixels.ndim == 3 else inside.mean())
 
-        return np.array(list(pool.map(share, table["img"], table["mask"], sizes)), np.float64)
+        return np.array(list(pool.map(share, table.to_dict("records"), sizes)), np.float64)
 
 
 def cheap_shares(data: "TrainingImages", competition: "Competition") -> np.ndarray | None:
@@ -315,11 +315,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.masks import build_masks
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
+    from competition.series import series_notes
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
     from runs.audits import write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, run_of
+    from runs.measured import measure_files, measured_notes, write_measured
     from runs.names import check_names
     from submissions.outlook import sample_notes
 
@@ -329,7 +331,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = collect_images(competition)
     table, notes = data.table, [*data.notes, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")
-    pixels = data_spec(config).pixels
+    measured = measure_files(config, rows)
+    pixels = data_spec(config, measured).pixels
     notes += probe_pairs(rows, competition.input, masks=build_masks(competition), pixels=pixels)
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)
@@ -345,11 +348,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if volumes is not None:
         table["volume"] = volumes
         check_volumes(table)
+    notes += series_notes(table["image"].tolist(), folds, config.STACK)
+    notes += measured_notes(measured)
     lines = summary(data, table, competition)
     audit = audit_table(data, table, competition, config=config, pixels=pixels)
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV, config.LOGS, notes)
     write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks)
+    write_measured(config, measured)
     trivial = trivial_line(config.METRIC, read_trivial(run_of(config)))
     print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict(), *trivial]))
     count = len(set(folds.tolist()) - {ALWAYS_TRAINED})

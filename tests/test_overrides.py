@@ -120,6 +120,8 @@ def test_flag_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
         (["--gradient-checkpointing"], "GRADIENT_CHECKPOINTING", True),
         (["--num-workers", "-1"], "NUM_WORKERS", -1),
         (["--rle-empty", "-1"], "RLE_EMPTY", "-1"),
+        (["--stack", "-2,0,2"], "STACK", (-2, 0, 2)),
+        (["--value-range", "-.5,1e3"], "VALUE_RANGE", (-0.5, 1000.0)),
         (["--mask-threshold", "none"], "MASK_THRESHOLD", None),
         (["--ignore-index=11"], "IGNORE_INDEX", 11),
         (["--class-names", "road, car"], "CLASS_NAMES", ("road", "car")),

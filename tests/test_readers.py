@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from core.errors import UserError
 from core.flags import load_config
-from imaging.images import image_size, list_images, read_image, read_values
+from imaging.images import PixelRules, image_size, list_images, read_image, read_values
 from imaging.readers import READERS, Held, Reader
 from runs.experiment import competition_of, data_spec
 
@@ -173,12 +173,12 @@ def test_dicom_is_in_the_units_of_its_tags(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path, channels=1)[..., 0], 255 - grey)
     deep = grey.astype(np.uint16) * 16
     dicom(path, deep, "MONOCHROME1", bits=12)
-    np.testing.assert_array_equal(read_values(path), 4095 - deep)
+    np.testing.assert_array_equal(read_values(path, PixelRules()), 4095 - deep)
     dicom(path, CUBE, "RGB", bits=8)
     np.testing.assert_array_equal(read_image(path), CUBE)
     counts = RNG.integers(-900, 3000, (20, 24), np.int16)
     dicom(path, counts, "MONOCHROME2", bits=16, RescaleSlope=0.5, RescaleIntercept=-24)
-    np.testing.assert_allclose(read_values(path), counts * 0.5 - 24)
+    np.testing.assert_allclose(read_values(path, PixelRules()), counts * 0.5 - 24)
     dicom(path, STACK, "MONOCHROME2", bits=8)
     np.testing.assert_array_equal(read_image(path, axes="3,H,W")[..., 0], STACK[3])
     with pytest.raises(UserError, match=r"holds 4 pages of .*AXES"):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from competition.patterns import FilePattern
+from competition.patterns import FilePattern, Found
 from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
@@ -10,27 +10,36 @@ from imaging.images import list_images
 from imaging.readers import image_suffixes, is_image
 
 
-def find_train_names(competition: Competition) -> dict[str, str]:
-    """Paths of the training images from TRAIN_PATH, by id.
+def find_train_images(competition: Competition) -> dict[str, Found]:
+    """The training images by id: their paths from TRAIN_PATH, and the parts of IMAGE_PATTERN.
 
     Raises:
         UserError: no such folder, two files of one id, or no image in it.
     """
-    return _names(competition, competition.train_path, competition.image_pattern, "IMAGE_PATTERN")
+    return _find(competition, competition.train_path, competition.image_pattern, "IMAGE_PATTERN")
+
+
+def find_train_names(competition: Competition) -> dict[str, str]:
+    """Paths of the training images from TRAIN_PATH, by id.
+
+    Raises:
+        UserError: as `find_train_images`.
+    """
+    return {img: image.path for img, image in find_train_images(competition).items()}
 
 
 def find_test_images(competition: Competition, folder: Path | None = None) -> dict[str, Path]:
     """The test images by id, in TEST_PATH or another folder of its layout.
 
     Raises:
-        UserError: as `find_train_names`.
+        UserError: as `find_train_images`.
     """
     folder = folder or competition.test_path
     pattern, knob = competition.test_pattern, "TEST_PATTERN"
     if not pattern:
         pattern, knob = competition.image_pattern, "IMAGE_PATTERN"
-    names = _names(competition, folder, pattern, knob)
-    return {img: folder / name for img, name in names.items()}
+    images = _find(competition, folder, pattern, knob)
+    return {img: folder / image.path for img, image in images.items()}
 
 
 def find_mask_names(competition: Competition, text: str = "") -> dict[str, str]:
@@ -47,17 +56,19 @@ def find_mask_names(competition: Competition, text: str = "") -> dict[str, str]:
     return pattern.find(competition.mask_path, is_wanted=lambda name: not name.startswith("."))
 
 
-def _names(competition: Competition, folder: Path, text: str, knob: str) -> dict[str, str]:
+def _find(competition: Competition, folder: Path, text: str, knob: str) -> dict[str, Found]:
     suffix = competition.image_suffix
     if not text:
-        found = list_images(folder, "" if suffix == AUTO else suffix)
+        names = list_images(folder, "" if suffix == AUTO else suffix)
+        found = {img: Found(name, {}) for img, name in names.items()}
         ends = ", ".join(image_suffixes()) if suffix == AUTO else suffix
         wanted, remedy = f"({ends})", "TRAIN_PATH, TEST_PATH, IMAGE_SUFFIX or IMAGE_PATTERN"
     else:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of images")
-        pattern = FilePattern(text, competition.id_template, knobs=(knob, "ID_TEMPLATE"))
-        found = pattern.find(folder, is_wanted=is_image)
+        knobs = (knob, "ID_TEMPLATE")
+        pattern = FilePattern(text, competition.id_template, knobs=knobs, bands=competition.bands)
+        found = pattern.find_images(folder, is_image)
         wanted, remedy = f"that fits {text!r}", knob
     if not found:
         raise UserError(f"{folder}: no image in it {wanted}: set {remedy}")

@@ -10,6 +10,7 @@ from competition.field_of_view import FieldOfView
 from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
 from competition.mask_file_lists import CLASS_PART, read_class_files, read_object_files
 from competition.mask_source import MaskSource
+from competition.no_data import DataOnly
 from competition.polygon_files import (
     ANNOTATION_SUFFIXES,
     annotation_files,
@@ -43,6 +44,8 @@ def build_masks(competition: Competition) -> MaskSource:
     source = pick(MASKS, name, "MASK_FORMAT")(competition)
     if competition.valid_suffix:
         source = FieldOfView(source, competition.valid_path, competition.valid_suffix)
+    if competition.ignore_nodata:
+        source = DataOnly(source, competition.input, competition.pixels)
     if competition.instances == "border" and not source.has_objects:
         raise UserError(
             f"INSTANCES=border: the masks do not tell objects apart (MASK_FORMAT={name}). Need a "

@@ -3,14 +3,29 @@
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from core.errors import UserError, raise_all
+from core.errors import SHOWN, UserError, raise_all
+from imaging.sources import BAND, SLICE
 
 TOKEN = re.compile(r"\*\*/|\*|\{([A-Za-z_]\w*)\}")
 EXCLUDE = " !"
 SPECIAL = re.compile(r"[*{]")
+
+
+class Found(NamedTuple):
+    """An image of a pattern.
+
+    Attributes:
+        path: posix, from the folder; with marks where the pattern has {band} or {slice}, see
+            `imaging.sources`.
+        parts: what stands in the pattern's places, without the band.
+    """
+
+    path: str
+    parts: dict[str, str]
 
 
 class FilePattern:
@@ -19,61 +34,115 @@ class FilePattern:
     `{name}` is a part of one folder's or file's name, as short as fits, and the same wherever it
     repeats; `*` is anything within a name, `**/` any folders; what fits a ` !` part is left out
     (a part without a slash is tried on the file's name). The last suffix may be in capitals.
+    Files that differ in `{band}` alone are one image; `{slice}` is an image's place in its series.
 
     Args:
         text: the pattern.
-        template: an id made of the parts, `{case}_{day}`; empty = all parts, joined by _.
+        template: an id made of the parts, `{case}_{day}`; empty = all parts but the band, joined
+            by _.
         knobs: names of the knobs of both, for messages.
+        bands: values of {band} that make an image, the first one's file stands for it.
 
     Raises:
         UserError: no part in it, a template of other parts, or one that makes paths.
     """
 
-    def __init__(self, text: str, template: str = "", *, knobs: tuple[str, str]):
+    def __init__(
+        self,
+        text: str,
+        template: str = "",
+        *,
+        knobs: tuple[str, str],
+        bands: Sequence[str] = (),
+    ):
         wanted, *excludes = text.strip().split(EXCLUDE)
-        self.text, self.knobs = wanted.strip(), knobs
-        self.rule = _compile(self.text)
+        self.text, self.knobs, self.bands = wanted.strip(), knobs, bands
+        self.rule = _compile(self.text, bands)
         self.excludes = [(_compile(part.strip()), "/" in part) for part in excludes]
-        names = list(self.rule.groupindex)
+        names = [name for name in _names(self.text) if name != BAND]
         self.template = template or "_".join(f"{{{name}}}" for name in names)
         self._check(names)
 
     def find(self, folder: Path, *, is_wanted: Callable[[str], bool]) -> dict[str, str]:
-        """Posix paths from the folder by id, in the order of the paths.
+        """Paths by id, in the order of the files, see `find_images`."""
+        return {img: image.path for img, image in self.find_images(folder, is_wanted).items()}
+
+    def find_images(self, folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Found]:
+        """Images by id, in the order of their files.
 
         Args:
             folder: where the pattern starts.
             is_wanted: whether a file of this name can be meant.
 
         Raises:
-            UserError: lists the files of one id.
+            UserError: lists the files of one id, or images without all of their bands.
         """
-        found: dict[str, str] = {}
+        found: dict[str, dict[str, tuple[str, re.Match[str]]]] = {}
         problems = []
         for path in self._walk(folder, is_wanted):
-            img = self.id_of(path)
-            if img is None:
+            match = self._match(path)
+            if match is None:
                 continue
-            if img in found:
-                problems.append(f"{img}: {found[img]} and {path}")
-            found.setdefault(img, path)
+            band = match.groupdict().get(BAND, "")
+            files = found.setdefault(self._id(match), {})
+            if band in files:
+                problems.append(f"{self._id(match)}: {files[band][0]} and {path}")
+            files.setdefault(band, (path, match))
         raise_all(
             problems,
             f"{folder}: two files have one id. Need ids that differ: put the part that tells them "
             f"apart into {self.knobs[1]} ({self.template!r}), or leave files out of "
             f"{self.knobs[0]} with ' !':",
         )
-        return found
+        self._check_bands(found, folder, is_wanted)
+        first = self.bands[0] if BAND in self.rule.groupindex else ""
+        return {img: self._found(*files[first]) for img, files in found.items()}
 
-    def id_of(self, path: str) -> str | None:
-        """The id of a posix path from the folder, None where it does not fit."""
+    def _check_bands(
+        self,
+        found: Mapping[str, Mapping[str, object]],
+        folder: Path,
+        is_wanted: Callable[[str], bool],
+    ) -> None:
+        if BAND not in self.rule.groupindex:
+            return
+        if not (self.bands and found):
+            rule = _compile(self.text)
+            matches = map(rule.fullmatch, self._walk(folder, is_wanted))
+            there = sorted({match[BAND] for match in matches if match})
+            told = f"{', '.join(there[:SHOWN])}{'...' if len(there) > SHOWN else ''}"
+            raise UserError(
+                f"{folder}: {self.knobs[0]} has the part {{band}}, whose files are the channels of "
+                f"one image, BANDS is {','.join(self.bands)!r}: need some of {told or 'none found'}"
+            )
+        problems = [
+            f"{img}: no {band}"
+            for img, files in found.items()
+            for band in self.bands
+            if band not in files
+        ]
+        raise_all(problems, f"{folder}: images lack files of BANDS={','.join(self.bands)}:")
+
+    def _found(self, path: str, match: re.Match[str]) -> Found:
+        values = {
+            name: text for name, text in match.groupdict().items() if name in _names(self.text)
+        }
+        marked = {BAND, SLICE} & set(values)
+        parts = {name: text for name, text in values.items() if name != BAND}
+        return Found(_mark(self.text, match) if marked else path, parts)
+
+    def _id(self, match: re.Match[str]) -> str:
+        return same_name(self.template.format_map(match.groupdict()))
+
+    def _match(self, path: str) -> re.Match[str] | None:
+        """Of a posix path from the folder, None where it does not fit."""
         match = self.rule.fullmatch(path)
         if match is None:
             return None
         name = path.rpartition("/")[2]
         if any(rule.fullmatch(path if whole else name) for rule, whole in self.excludes):
             return None
-        return same_name(self.template.format_map(match.groupdict()))
+        return match
 
     def _check(self, names: list[str]) -> None:
         pattern, template = self.knobs
@@ -110,8 +179,13 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _compile(text: str) -> re.Pattern[str]:
-    """The regular expression of a pattern's text."""
+def _names(text: str) -> list[str]:
+    """Names of a pattern's parts, each once."""
+    return list(dict.fromkeys(match[1] for match in TOKEN.finditer(text) if match[1]))
+
+
+def _compile(text: str, bands: Sequence[str] = ()) -> re.Pattern[str]:
+    """The regular expression of a pattern's text; a * at n is its group _n."""
     stem, dot, suffix = text.rpartition(".")
     if not dot or not suffix.isalnum():
         stem, suffix = text, ""
@@ -119,17 +193,39 @@ def _compile(text: str) -> re.Pattern[str]:
     seen: set[str] = set()
     at = 0
     for match in TOKEN.finditer(stem):
-        parts += [re.escape(stem[at : match.start()]), _piece(match, seen)]
+        parts += [re.escape(stem[at : match.start()]), _piece(match, seen, bands)]
         at = match.end()
-    end = rf"(?i:\.{suffix})" if suffix else ""
+    end = rf"(?P<_end>(?i:\.{suffix}))" if suffix else "(?P<_end>)"
     return re.compile("".join(parts) + re.escape(stem[at:]) + end)
 
 
-def _piece(match: re.Match[str], seen: set[str]) -> str:
+def _piece(match: re.Match[str], seen: set[str], bands: Sequence[str]) -> str:
     name = match[1]
     if not name:
-        return "(?:.*/)?" if match[0] == "**/" else "[^/]*"
+        return f"(?P<_{match.start()}>{'(?:.*/)?' if match[0] == '**/' else '[^/]*'})"
     if name in seen:
         return f"(?P={name})"
     seen.add(name)
-    return f"(?P<{name}>[^/]+?)"
+    # Of names that hold the separator, too: a_b_vv.tif is band vv of a_b.
+    known = "|".join(map(re.escape, bands)) if name == BAND else ""
+    return f"(?P<{name}>{known or '[^/]+?'})"
+
+
+def _mark(text: str, match: re.Match[str]) -> str:
+    """The path of a match with marks for its band and slice; * stays beside and behind a mark.
+
+    What a * stands for may differ from slice to slice, as a height in the file's name.
+    """
+    first = min(text.find(f"{{{part}}}") for part in (BAND, SLICE) if f"{{{part}}}" in text)
+    loose = text.rfind("/", 0, first)
+    stem = text[: -len(match["_end"])] if match["_end"] else text
+
+    def written(token: re.Match[str]) -> str:
+        name = token[1]
+        if name in (BAND, SLICE):
+            return f"{{{name}:{match[name]}}}"
+        if token[0] == "*" and token.start() > loose:
+            return "*"
+        return match[name or f"_{token.start()}"]
+
+    return TOKEN.sub(written, stem) + match["_end"]

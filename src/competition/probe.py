@@ -8,7 +8,7 @@ import numpy as np
 
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
-from imaging.images import image_size, read_image, read_values
+from imaging.images import PixelRules, image_size, read_image, read_values
 from imaging.rle import Size
 
 # Files a suffix whose size is looked at, and pairs of a suffix and size that are decoded.
@@ -48,12 +48,12 @@ def probe_pairs(
         except UserError as error:
             problems.append(str(error))
     raise_all(problems, f"{len(problems)} of {len(sampled)} training pairs looked at are no good:")
-    return [] if pixels.get("value_range") else _range_notes(decoded, pixels["axes"])
+    return [] if pixels.get("value_range") else _range_notes(decoded, PixelRules(**pixels))
 
 
-def _range_notes(paths: Sequence[Path], axes: str) -> list[str]:
+def _range_notes(paths: Sequence[Path], rules: PixelRules) -> list[str]:
     """A note when no value of the files reaches a quarter of what their type holds."""
-    found = [read_values(path, axes=axes) for path in paths]
+    found = [read_values(path, rules) for path in paths]
     if not found:
         return []
     most, kind = max(float(pixels.max()) for pixels in found), max(pixels.dtype for pixels in found)

@@ -12,7 +12,7 @@ from competition.spec import Competition
 from competition.table_files import file_stamp
 from competition.tables import holds_files, holds_outlines, image_id, train_table
 from core.errors import UserError
-from imaging.images import image_size, read_values
+from imaging.images import PixelRules, image_size, read_values
 from imaging.rle import (
     Layout,
     Order,
@@ -42,7 +42,7 @@ class Sampled(NamedTuple):
     text: str
     size: Size
     path: Path
-    axes: str
+    rules: PixelRules
 
 
 class Recognised(NamedTuple):
@@ -175,11 +175,11 @@ def _sample(cells: Sequence[tuple[str, str]], competition: Competition) -> list[
         return []  # told where images are needed
     many = [row for row in cells if row[1].count(" ") >= 2 * TELLING_RUNS - 1] or list(cells)
     rows = [row for row in many if row[0] in names]
-    sampled, axes = [], competition.axes
+    sampled, rules = [], competition.pixels
     for img, text in rows[:: -(-len(rows) // LOOKED_AT) or 1]:
         try:
             path = competition.train_path / names[img]
-            sampled.append(Sampled(text, image_size(path, axes), path, axes))
+            sampled.append(Sampled(text, image_size(path, rules.axes), path, rules))
         except UserError:
             continue
     return sampled
@@ -218,7 +218,7 @@ def _edge_lead(row: Sampled, base: int, relative: bool) -> float | None:
         return None
     try:
         column, by_row = _decode_both(row, base, relative)
-        values = np.nan_to_num(read_values(row.path, axes=row.axes).astype(np.float32))
+        values = np.nan_to_num(read_values(row.path, row.rules).astype(np.float32))
     except UserError:
         return None
     grey = values.mean(2) if values.ndim == 3 else values

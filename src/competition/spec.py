@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from imaging.images import PixelRules
+
 # The tables that config.py names as it ships; any other was chosen by somebody.
 SHIPPED_TABLE = "train_masks.csv"
 SHIPPED_SAMPLE = "sample_submission.csv"
@@ -56,6 +58,9 @@ class Competition:
     image_suffix: str
     image_pattern: str
     axes: str
+    bands: tuple[str, ...]
+    nodata: float | None
+    ignore_nodata: bool
     test_pattern: str
     mask_pattern: str
     id_template: str
@@ -65,3 +70,8 @@ class Competition:
     mask_values: Mapping[Any, int] | None = field(hash=False)
     mask_threshold: int | None
     ignore_index: int | None
+
+    @property
+    def pixels(self) -> PixelRules:
+        """How an image's own files are read, without a range and without its neighbours."""
+        return PixelRules(axes=self.axes, bands=self.bands, nodata=self.nodata)

@@ -1,16 +1,16 @@
 """The training images of a competition, one row each: where image and mask lie, what is known."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from competition.listings import find_mask_names, find_train_names
+from competition.listings import find_mask_names, find_train_images, find_train_names
 from competition.mask_source import MaskSource
 from competition.masks import build_masks, mask_format
-from competition.patterns import same_name
+from competition.patterns import Found, same_name
 from competition.places import names_in, place_files, prefix_of
 from competition.second_table import join_second, one_row_an_image
 from competition.spec import Competition
@@ -166,12 +166,21 @@ def _find_images(
     if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
         image = place_files(table["image"], (root, folder), root)
         return image, _missing(table["image"], image, "image", folder), []
-    images = find_train_names(competition)
+    images = find_train_images(competition)
     prefix = prefix_of(folder, root)
-    image = [prefix + images[img] if img in images else "" for img in table["img"]]
+    image = [prefix + images[img].path if img in images else "" for img in table["img"]]
+    _add_parts(table, images)
     spare = len(images.keys() - set(table["img"]))
     notes = [f"{spare} images of {folder.name} are in no row: left out"] if spare else []
     return image, _missing(table["img"], image, "image", folder), notes
+
+
+def _add_parts(table: pd.DataFrame, images: Mapping[str, Found]) -> None:
+    """Adds the parts of IMAGE_PATTERN as columns, where it has several and the table none so."""
+    names = next(iter(images.values())).parts
+    for name in names if len(names) > 1 else ():
+        if name not in table:
+            table[name] = [images[i].parts[name] if i in images else "" for i in table["img"]]
 
 
 def _find_masks(

@@ -8,6 +8,7 @@ import argparse
 import importlib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -157,6 +158,20 @@ def _of_other_verbs(verbs: Verbs, verb: str) -> dict[str, str]:
     return {option: name for option, name in taken.items() if name != verb}
 
 
+def join_numbers(words: Sequence[str]) -> list[str]:
+    """Words with a value that begins with a minus joined to its flag: --stack=-1,0,1.
+
+    argparse takes it for a flag of its own.
+    """
+    joined: list[str] = []
+    for word in words:
+        if re.match(r"-[\d.]", word) and joined and re.fullmatch(r"--[\w-]+", joined[-1]):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def load_config(
     argv: Sequence[str] | None = None,
     add_arguments: AddArguments | None = None,
@@ -183,7 +198,7 @@ def load_config(
         UserError: an unknown flag or variable, a text that does not fit, a value out of range;
             all of them at once.
     """
-    words = expand_flag_files(sys.argv[1:] if argv is None else argv)
+    words = join_numbers(expand_flag_files(sys.argv[1:] if argv is None else argv))
     others: dict[str, str] = {}
     if verbs:
         verb, words = _choose_verb(words, verbs, verb)

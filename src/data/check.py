@@ -15,6 +15,7 @@ from core.errors import UserError, raise_all
 from core.files import write_json
 from data.specs import DataSpec, Row
 from imaging.images import read_image
+from imaging.sources import stored_files
 
 
 def check_data(
@@ -80,7 +81,7 @@ def files_key(
     digest.update(pickle.dumps(placeless))
     for row in rows:
         digest.update(row["img"].encode())
-        paths = [root / row["image"]]
+        paths = stored_files(root / row["image"])
         with contextlib.suppress(UserError):  # told, with all others, when it is read
             paths += masks.files(row)
         for path in paths:

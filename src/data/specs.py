@@ -1,15 +1,21 @@
 """What a network must know of its data, and the rows it is trained on."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from competition.mask_source import Row as Row
 from core.errors import raise_all
 from imaging.geometry import Size
+from imaging.images import PixelRules
 
 # Of what a network sees at once, pixels.
 LARGEST_SIDE = 1 << 16
+
+
+def pairs_of(values: Sequence[float]) -> list[tuple[float, float]]:
+    """Low and high, of each channel."""
+    return list(zip(values[::2], values[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,11 @@ class DataSpec:
     bits: int = 8
     # Of the files' values: what becomes 0 and the most of `bits`; empty = a type's whole range.
     value_range: tuple[float, ...] = ()
-    # Of arrays and pages, as AXES.
+    # The rest as `imaging.images.PixelRules` has it.
+    nodata: float | None = None
     axes: str = ""
+    bands: tuple[str, ...] = ()
+    stack: tuple[int, ...] = ()
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     size: Size = (512, 512)
@@ -41,8 +50,7 @@ class DataSpec:
     @property
     def pixels(self) -> dict[str, Any]:
         """How `read_image` reads an image for the network."""
-        names = ("channels", "bits", "value_range", "axes")
-        return {name: getattr(self, name) for name in names}
+        return {field.name: getattr(self, field.name) for field in fields(PixelRules)}
 
     @property
     def outputs(self) -> int:
@@ -74,8 +82,8 @@ class DataSpec:
             "classes": 1 <= self.classes <= 254,
             "channels": 1 <= self.channels <= 1024,
             "bits": self.bits in (8, 16),
-            "value_range": len(self.value_range) in (0, 2)
-            and list(self.value_range) == sorted(set(self.value_range)),
+            "value_range": len(self.value_range) in (0, 2, 2 * self.channels)
+            and all(low < high for low, high in pairs_of(self.value_range)),
             "mean": len(self.mean) == self.channels,
             "std": len(self.std) == self.channels and min(self.std, default=0) > 0,
             "size": len(self.size) == 2 and all(1 <= side <= LARGEST_SIDE for side in self.size),

@@ -9,6 +9,7 @@ import tifffile
 from core.errors import UserError
 from imaging.polygons import Polygons
 from imaging.rle import Size
+from imaging.sources import own_file
 from imaging.tiff import is_tiff
 
 # Polygons of less than so many pixels are in other units.
@@ -33,7 +34,7 @@ def read_georeference(path: Path) -> Georeference | None:
         UserError: the picture is turned on its map.
     """
     try:
-        with path.open("rb") as stream:
+        with own_file(path).open("rb") as stream:
             if not is_tiff(stream.read(4)):
                 return None
             stream.seek(0)

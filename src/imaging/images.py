@@ -3,25 +3,48 @@
 import os
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 
 from core.errors import UserError, raise_all
 from imaging.axes import order_axes, parse_axes, resolve_axes, size_of
 from imaging.files import DECODE_FAULTS, read_complete, unreadable
 from imaging.readers import HEAD, Hints, is_image, reader_of
+from imaging.sources import BAND, has_mark, image_files, own_file
 from imaging.values import check_type, fit_bits, fit_channels, scale_values
 
+# How far the sides of an image's files may differ in proportion.
+SAME_SHAPE = 0.02
 
-def read_image(
-    path: str | Path,
-    *,
-    channels: int = 3,
-    bits: int = 8,
-    value_range: Sequence[float] = (),
-    axes: str = "",
-) -> np.ndarray:
+
+@dataclass(frozen=True)
+class PixelRules:
+    """How files become what a network sees; each field as the knob of its name.
+
+    Attributes:
+        channels: of the image.
+        bits: of a channel, 8 or 16.
+        value_range: what becomes 0 and the most of `bits`, one pair or one a channel.
+        nodata: a value that means none; NaN means none, too.
+        axes: of arrays and pages.
+        bands: values of the mark {band} of paths that have it, else numbers of channels from 1.
+        stack: steps to the slices whose channels are the image's; () = itself.
+    """
+
+    channels: int = 3
+    bits: int = 8
+    value_range: tuple[float, ...] = ()
+    nodata: float | None = None
+    axes: str = ""
+    bands: tuple[str, ...] = ()
+    stack: tuple[int, ...] = ()
+
+
+def read_image(path: str | Path, **rules: Any) -> np.ndarray:
     """A picture as (H, W, channels), RGB order: uint8 for bits=8, uint16 for bits=16.
 
     The rules, for every format:
@@ -31,33 +54,123 @@ def read_image(
     - Alpha is dropped, not blended (kept when channels=4); a palette gives its colours.
     - 16 bits to 8: v / 257, rounded. 8 bits to 16: v * 257.
     - With a value range any type of pixel is taken: its ends become 0 and the most of `bits`, what
-      is beyond is cut, NaN becomes 0.
+      is beyond is cut; NaN and `nodata` become 0.
     - An animation gives its first picture; of pages, and of arrays whose axes their shape does not
       tell, `axes` says what they are.
+    - Of several files (bands, slices) the channels stand behind each other; a file of another
+      size is resized to the first.
+
+    Args:
+        path: a file, or a path with marks, see `imaging.sources`.
+        rules: fields of PixelRules.
 
     Raises:
         UserError: no such file, truncated or unreadable, another count of channels, or pixels
             that are not 8 or 16 unsigned bits without a value range.
     """
-    name = Path(path).name
-    pixels = read_values(path, alpha=channels == 4, axes=axes)
-    if value_range:
-        pixels = scale_values(pixels, value_range, bits)
-    check_type(pixels, name)
-    pixels = fit_channels(pixels, channels, name)
-    return np.ascontiguousarray(fit_bits(pixels, bits))
+    how = PixelRules(**rules)
+    files = image_files(path, how.bands, how.stack)
+    arrays = _read_files(path, files, how)
+    size = _grid(path, arrays, how)
+    if how.value_range:
+        pixels = _join(arrays, files, size)
+        pixels = scale_values(pixels, how.value_range, how.bits, nodata=how.nodata)
+    else:
+        pairs = zip(arrays, files, strict=True)
+        pixels = _join([_whole_range(array, file, how) for array, file in pairs], files, size)
+    pixels = fit_channels(pixels, how.channels, own_file(path).name)
+    return np.ascontiguousarray(pixels)
 
 
-def read_values(path: str | Path, *, alpha: bool = False, axes: str = "") -> np.ndarray:
-    """(H, W) or (H, W, C) of a file with the numbers that it holds; alpha only when asked for.
+def read_values(path: str | Path, how: PixelRules) -> np.ndarray:
+    """(H, W) or (H, W, C) of an image's files with the numbers that they hold.
 
     Raises:
         UserError: as `read_image`.
     """
-    name, wanted = Path(path).name, parse_axes(axes)
+    files = image_files(path, how.bands, how.stack)
+    arrays = _read_files(path, files, how)
+    return _join(arrays, files, _grid(path, arrays, how))
+
+
+def _grid(path: str | Path, arrays: Sequence[np.ndarray], how: PixelRules) -> tuple[int, int]:
+    """(H, W) of the file that a path names: its image's masks lie on it."""
+    height, width = arrays[0].shape[:2]
+    return (height, width) if len(arrays) == 1 else image_size(path, how.axes)
+
+
+def _read_files(path: str | Path, files: Sequence[Path], how: PixelRules) -> list[np.ndarray]:
+    picks = not has_mark(path, BAND)
+    read = {file: _read_file(file, how, picks=picks) for file in dict.fromkeys(files)}
+    return [read[file] for file in files]
+
+
+def _join(arrays: Sequence[np.ndarray], files: Sequence[Path], size: tuple[int, int]) -> np.ndarray:
+    """Channels behind each other, on a grid of (H, W).
+
+    Raises:
+        UserError: files of different shapes.
+    """
+    pairs = zip(arrays, files, strict=True)
+    fitted = [_to_size(array, size, file) for array, file in pairs]
+    return np.dstack(fitted) if len(fitted) > 1 else fitted[0]
+
+
+def _whole_range(pixels: np.ndarray, file: Path, how: PixelRules) -> np.ndarray:
+    """uint8 or uint16 whose type's whole range is black to white; no data is black."""
+    check_type(pixels, file.name)
+    if how.nodata is not None:
+        pixels = np.where(pixels == how.nodata, pixels.dtype.type(0), pixels)
+    return fit_bits(pixels, how.bits)
+
+
+def _read_file(path: Path, how: PixelRules, *, picks: bool) -> np.ndarray:
+    """(H, W) or (H, W, C) of one file; with `picks` the channels that BANDS names by number."""
+    name, wanted = path.name, parse_axes(how.axes)
+    numbers = _numbers(how.bands) if picks else []
+    # A fourth channel is alpha unless four are asked for.
+    hints = Hints(max(numbers, default=how.channels) == 4 and not how.stack, wanted.array)
     data = read_complete(path)
-    array, own = reader_of(data[:HEAD]).read(data, name, Hints(alpha, wanted.array))
-    return order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
+    array, own = reader_of(data[:HEAD]).read(data, name, hints)
+    pixels = order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
+    if numbers:
+        pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+        if max(numbers) > pixels.shape[2]:
+            raise UserError(f"{name}: has {pixels.shape[2]} bands, BANDS asks for {max(numbers)}")
+        pixels = pixels[:, :, [number - 1 for number in numbers]]
+    return pixels
+
+
+def _numbers(bands: Sequence[str]) -> list[int]:
+    """BANDS as numbers of channels from 1.
+
+    Raises:
+        UserError: they are none.
+    """
+    if not all(band.isdecimal() and int(band) for band in bands):
+        raise UserError(
+            f"BANDS={','.join(bands)}: need numbers of a file's channels from 1; names of files "
+            "need a part {band} in IMAGE_PATTERN"
+        )
+    return [int(band) for band in bands]
+
+
+def _to_size(pixels: np.ndarray, size: tuple[int, int], file: Path) -> np.ndarray:
+    """Pixels of another resolution on the grid of an image's first file.
+
+    Raises:
+        UserError: they are of another shape.
+    """
+    own = pixels.shape[:2]
+    if own == size:
+        return pixels
+    if abs(own[0] * size[1] / (own[1] * size[0]) - 1) > SAME_SHAPE:
+        raise UserError(
+            f"{file.name}: is {own}, the first file of its image {size}: need files of one shape"
+        )
+    way = cv2.INTER_AREA if own[0] > size[0] else cv2.INTER_LINEAR
+    kept = pixels.dtype in (np.uint8, np.uint16, np.int16, np.float32, np.float64)
+    return cv2.resize(pixels if kept else pixels.astype(np.float32), size[::-1], interpolation=way)
 
 
 def image_size(path: str | Path, axes: str = "") -> tuple[int, int]:
@@ -66,8 +179,8 @@ def image_size(path: str | Path, axes: str = "") -> tuple[int, int]:
     Raises:
         UserError: no such file, a header that cannot be read, or axes that it does not tell.
     """
-    name, wanted = Path(path).name, parse_axes(axes)
-    hints = Hints(array=wanted.array)
+    path, wanted = own_file(path), parse_axes(axes)
+    name, hints = path.name, Hints(array=wanted.array)
     try:
         with open(path, "rb") as file:
             reader = reader_of(file.read(HEAD))

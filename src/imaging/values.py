@@ -8,12 +8,36 @@ import numpy as np
 from core.errors import UserError
 
 
-def scale_values(pixels: np.ndarray, value_range: Sequence[float], bits: int) -> np.ndarray:
-    """uint8 or uint16 of any numbers: the range's ends become 0 and the most, NaN becomes 0."""
-    low, high = value_range
+def scale_values(
+    pixels: np.ndarray, value_range: Sequence[float], bits: int, *, nodata: float | None = None
+) -> np.ndarray:
+    """uint8 or uint16 of any numbers: the range's ends become 0 and the most.
+
+    Args:
+        pixels: (H, W) or (H, W, C).
+        value_range: low and high; or low and high of each channel.
+        bits: 8 or 16.
+        nodata: a value that becomes 0, as NaN does.
+
+    Raises:
+        UserError: another count of channels than of pairs.
+    """
+    low, high = np.asarray(value_range, np.float64).reshape(-1, 2).T
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if len(low) not in (1, channels):
+        raise UserError(f"VALUE_RANGE has {len(low)} pairs, images have {channels} channels")
+    if pixels.ndim == 2:
+        low, high = low[0], high[0]
     share = (pixels.astype(np.float64) - low) / (high - low)
-    whole = np.rint(np.clip(np.nan_to_num(share, nan=0.0), 0, 1) * (2**bits - 1))
+    share[lacks_data(pixels, nodata)] = 0
+    whole = np.rint(np.clip(share, 0, 1) * (2**bits - 1))
     return whole.astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def lacks_data(pixels: np.ndarray, nodata: float | None) -> np.ndarray:
+    """bool of the same shape: NaN, or the value that means none."""
+    lacking = np.isnan(pixels)
+    return lacking if nodata is None else lacking | (pixels == nodata)
 
 
 def check_type(pixels: np.ndarray, name: str) -> None:

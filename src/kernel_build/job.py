@@ -10,6 +10,7 @@ from competition.spec import Competition
 from core.errors import UserError
 from core.knobs import PREFIX
 from core.recipes import recipe_file
+from runs.measured import is_measured, pixel_values
 
 if TYPE_CHECKING:
     from submissions.answer import Answer
@@ -20,6 +21,7 @@ HOST_KNOBS = (
 )
 # The fields of imaging.rle.Layout.
 LAYOUT_KNOBS = ("RLE_ORDER", "RLE_BASE", "RLE_RELATIVE")
+MEASURED_KNOBS = ("VALUE_RANGE", "MODEL_MEAN", "MODEL_STD")
 UNDER_INPUT = ("TRAIN_PATH", "MASK_PATH", "VALID_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV")
 
 
@@ -34,7 +36,8 @@ def travelling_knobs(config: Any) -> list[str]:
     flags = []
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name, text = variable.removeprefix(PREFIX), os.environ[variable]
-        if name in HOST_KNOBS or name in LAYOUT_KNOBS:
+        measured = name in MEASURED_KNOBS and is_measured(config)
+        if name in HOST_KNOBS or name in LAYOUT_KNOBS or measured:
             continue
         if name == "RECIPE":
             # Its flags are among these already.
@@ -46,6 +49,9 @@ def travelling_knobs(config: Any) -> list[str]:
                 raise UserError(f"{name}: {text} is outside INPUT, Kaggle mounts INPUT only")
             text = Path(text).relative_to(config.INPUT).as_posix()
         flags += ["--" + name.lower().replace("_", "-"), text]
+    for name, value in zip(MEASURED_KNOBS, pixel_values(config).values(), strict=True):
+        if is_measured(config):
+            flags += ["--" + name.lower().replace("_", "-"), ",".join(map(str, value))]
     from competition.run_layout import run_layout
     from runs.experiment import competition_of
 

@@ -14,11 +14,13 @@ from core.files import file_digest
 from core.knobs import PREFIX, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
 from runs.fold_table import folds_digest
+from runs.measured import pixel_values
 from runs.run import Run
 
 # --help and wrong flags answer at once: torch comes in where it is used.
 if TYPE_CHECKING:
     from data.specs import DataSpec
+    from data.statistics import Statistics
     from Lightning_datamodule import LoaderSpec
     from Lightning_module import Recipe
 
@@ -47,11 +49,15 @@ def _is_chosen(config: Any, knob: str, shipped: str) -> bool:
     return f"{PREFIX}{knob}" in os.environ or getattr(config, knob).name != shipped
 
 
-def data_spec(config: Any) -> "DataSpec":
+def data_spec(config: Any, measured: "Statistics | None" = None) -> "DataSpec":
     """DataSpec of the configuration.
 
+    Args:
+        config: the configuration.
+        measured: of the training files; None takes what folds.py wrote.
+
     Raises:
-        UserError: AXES are none.
+        UserError: AXES are none, or what is to be measured was not.
     """
     from data.specs import DataSpec
     from imaging.axes import parse_axes
@@ -61,9 +67,8 @@ def data_spec(config: Any) -> "DataSpec":
         DataSpec,
         config,
         bits=config.IMAGE_BITS,
-        mean=config.MODEL_MEAN,
-        std=config.MODEL_STD,
         gate=config.GATE == "head",
+        **pixel_values(config, measured),
     )
 
 

@@ -1,0 +1,115 @@
+"""Images of several files: a path whose marks {band:vv} and {slice:0007} say what else belongs.
+
+A mark stands where a file's name holds its band, or its place in a series; the text behind the
+colon is the file's own. `train/awc00_{band:vv}.tif` is the image of awc00_vv.tif and its bands.
+"""
+
+import functools
+import glob
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.errors import UserError
+
+BAND, SLICE = "band", "slice"
+MARK = re.compile(r"\{(band|slice):([^{}/]*)\}")
+
+
+def has_mark(path: str | Path, part: str) -> bool:
+    """Whether a path says where its band or slice stands."""
+    return any(match[1] == part for match in MARK.finditer(str(path)))
+
+
+def own_file(path: str | Path) -> Path:
+    """The file of a path itself: of its own band, in its own place.
+
+    Raises:
+        UserError: a path with a * that no file, or more than one, fits.
+    """
+    text = MARK.sub(lambda match: match[2], str(path))
+    if text == str(path) or "*" not in text:
+        return Path(text)
+    found = _glob(str(path))
+    if len(found) != 1:
+        raise UserError(f"{text}: {len(found) or 'no'} such files, need one")
+    return Path(found[0])
+
+
+def image_files(
+    path: str | Path, bands: Sequence[str] = (), stack: Sequence[int] = ()
+) -> list[Path]:
+    """The files whose channels are an image's, in their order: slice by slice, band by band.
+
+    Args:
+        path: with marks, where there is more than one file.
+        bands: values of the mark {band}; without the mark they are no files.
+        stack: steps to slices before and after, 0 is the image's own; at the ends of a series its
+            last slice is repeated.
+
+    Raises:
+        UserError: `stack` without the mark {slice}, or bands of a path that has the mark without.
+    """
+    if "{" not in str(path):
+        if stack:
+            raise UserError(f"{path}: STACK needs a part {{slice}} in IMAGE_PATTERN; run folds.py")
+        return [Path(path)]
+    paths = _neighbours(str(path), stack) if stack else [str(path)]
+    if not has_mark(path, BAND):
+        return [own_file(one) for one in paths]
+    if not bands:
+        raise UserError(f"{path}: has several bands, name them in BANDS")
+    return [own_file(_set_mark(one, BAND, band)) for one in paths for band in bands]
+
+
+def stored_files(path: str | Path) -> list[Path]:
+    """All files that hold bands of an image: what was made of them is stale when one changes."""
+    if not has_mark(path, BAND):
+        return [own_file(path)]
+    return [Path(name) for name in sorted(_glob(str(path), part=BAND))]
+
+
+def series_of(path: str | Path) -> str:
+    """The path without its own place: the same for all images of a series."""
+    return _set_mark(str(path), SLICE, "")
+
+
+def _neighbours(path: str, steps: Sequence[int]) -> list[str]:
+    if not has_mark(path, SLICE):
+        raise UserError(f"{path}: STACK needs a part {{slice}} in IMAGE_PATTERN; run folds.py")
+    values = _slices(series_of(path))
+    own = next(match[2] for match in MARK.finditer(path) if match[1] == SLICE)
+    if own not in values:
+        raise UserError(f"{own_file(path)}: no such file")
+    at, last = values.index(own), len(values) - 1
+    return [_set_mark(path, SLICE, values[min(max(at + step, 0), last)]) for step in steps]
+
+
+@functools.lru_cache(maxsize=4096)
+def _slices(series: str) -> list[str]:
+    """What stands in the place of {slice} in the files of a series, by number."""
+    plain = MARK.sub(lambda match: match[0] if match[1] == SLICE else match[2], series)
+    mark = f"{{{SLICE}:}}"
+    pieces = [re.escape(piece).replace(r"\*", "[^/]*") for piece in plain.split(mark)]
+    again = r"\1".join(pieces[1:])
+    rule = re.compile(f"{pieces[0]}([^/]+?){again}")
+    matches = [rule.fullmatch(name.replace(os.sep, "/")) for name in _glob(series, part=SLICE)]
+    return sorted({match[1] for match in matches if match}, key=_by_number)
+
+
+def _by_number(text: str) -> tuple[float, str]:
+    try:
+        return float(text), text
+    except ValueError:
+        return float("inf"), text
+
+
+def _glob(path: str, part: str = "") -> list[str]:
+    """Files that a path fits, any value in the place of `part`."""
+    pieces = re.split(r"(\*)", MARK.sub(lambda m: "*" if m[1] == part else m[2], path))
+    return glob.glob("".join(p if p == "*" else glob.escape(p) for p in pieces))
+
+
+def _set_mark(path: str, part: str, value: str) -> str:
+    return MARK.sub(lambda m: f"{{{part}:{value}}}" if m[1] == part else m[0], path)
