@@ -48,7 +48,8 @@ META_CSV: Free[str] = ""
 TEST_CSV: Free[Path] = Path("sample_submission.csv")
 
 # ======== The competition's tables ========
-# Column with image ids, here and in TEST_CSV; auto = the first.
+# Column with image ids, here and in TEST_CSV; auto = the first; in TRAIN_CSV also several columns,
+# joined: {case}_{day}_slice_{slice}.
 ID_COLUMN: str = "auto"
 # Column with run lengths, polygons or mask files of objects; auto = a name with rle, encoded or
 # pixels, else the last.

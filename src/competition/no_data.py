@@ -57,4 +57,4 @@ class DataOnly(MaskSource):
         """bool (H, W): no channel holds data."""
         values = read_values(self.root / row["image"], self.rules)
         lacking = lacks_data(values, self.rules.nodata)
-        return lacking.all(2) if lacking.ndim == 3 else lacking
+        return np.asarray(lacking.all(2)) if lacking.ndim == 3 else lacking

@@ -33,8 +33,9 @@ class FilePattern:
 
     `{name}` is a part of one folder's or file's name, as short as fits, and the same wherever it
     repeats; `*` is anything within a name, `**/` any folders; what fits a ` !` part is left out
-    (a part without a slash is tried on the file's name). The last suffix may be in capitals.
-    Files that differ in `{band}` alone are one image; `{slice}` is an image's place in its series.
+    (a part without a slash is tried on the file's name, `old/` is all of a folder). The last
+    suffix may be in capitals. Files that differ in `{band}` alone are one image; `{slice}` is an
+    image's place in its series.
 
     Args:
         text: the pattern.
@@ -58,7 +59,7 @@ class FilePattern:
         wanted, *excludes = text.strip().split(EXCLUDE)
         self.text, self.knobs, self.bands = wanted.strip(), knobs, bands
         self.rule = _compile(self.text, bands)
-        self.excludes = [(_compile(part.strip()), "/" in part) for part in excludes]
+        self.excludes = [(_compile(_whole(part.strip())), "/" in part) for part in excludes]
         names = [name for name in _names(self.text) if name != BAND]
         self.template = template or "_".join(f"{{{name}}}" for name in names)
         self._check(names)
@@ -177,6 +178,11 @@ class FilePattern:
 def same_name(name: str) -> str:
     """A name as every file system's spelling of it: macOS writes é as e and an accent."""
     return unicodedata.normalize("NFC", name)
+
+
+def _whole(text: str) -> str:
+    """A part to leave out; a folder, `test/`, means all that lies in it."""
+    return f"{text}**/*" if text.endswith("/") else text
 
 
 def _names(text: str) -> list[str]:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from imaging.images import PixelRules
+# --help and wrong flags answer at once: what reads pictures comes in where it is used.
+if TYPE_CHECKING:
+    from imaging.images import PixelRules
 
 # The tables that config.py names as it ships; any other was chosen by somebody.
 SHIPPED_TABLE = "train_masks.csv"
@@ -72,6 +74,8 @@ class Competition:
     ignore_index: int | None
 
     @property
-    def pixels(self) -> PixelRules:
+    def pixels(self) -> "PixelRules":
         """How an image's own files are read, without a range and without its neighbours."""
+        from imaging.images import PixelRules
+
         return PixelRules(axes=self.axes, bands=self.bands, nodata=self.nodata)

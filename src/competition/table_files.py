@@ -2,17 +2,23 @@
 
 import codecs
 import functools
+import itertools
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError, nearest
+from imaging.readers import image_suffixes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 AUTO = "auto"
 SEPARATORS = (",", ";", "\t")
+# Lines that say whether a table has a header.
+LOOKED_AT = 50
 # How files begin that are no tables, and what to do with them.
 NO_TABLES = {
     (
@@ -69,13 +75,13 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
 
     try:
         encoding = _encoding_of(path)
-        # A separator inside quotes is rare in a header; whichever comes most often wins.
         with path.open(encoding=encoding, errors="replace") as stream:
-            header = stream.readline()
-        separator = max(SEPARATORS, key=header.count)
+            lines = [line.strip() for line in itertools.islice(stream, LOOKED_AT)]
+        separator, names = _layout(lines)
         table = pd.read_csv(
             path,
             sep=separator,
+            names=names,
             dtype=str,
             keep_default_na=False,
             encoding=encoding,
@@ -88,13 +94,62 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
             f"{path}: not a CSV table ({error}): need a header, and rows of as many cells, with "
             "commas, semicolons or tabs between them"
         ) from None
+    table = _join_ids(table, id_column)
     if table.columns[0].startswith("Unnamed:") and len(table.columns) > 1:
         table = table.iloc[:, 1:]
     name = named_column(table, id_column, "ID_COLUMN", path.name) or str(table.columns[0])
     empty = (table[name].str.strip() == "").to_numpy().nonzero()[0]
     if len(empty):
-        lines = ", ".join(str(at + 2) for at in empty[:10])
-        raise UserError(f"{path}: {len(empty)} rows have no {name} (lines {lines}): drop them")
+        places = ", ".join(str(at + 2) for at in empty[:10])
+        raise UserError(f"{path}: {len(empty)} rows have no {name} (lines {places}): drop them")
+    return table
+
+
+def _layout(lines: Sequence[str]) -> tuple[str, list[str] | None]:
+    """The separator of a table's first lines, and names of its columns where it has no header.
+
+    A list without header begins with a file, a path, or what reads like the ids below it: digits
+    stand where theirs do.
+    """
+    first, *rest = lines or [""]
+    # A separator inside quotes is rare in a header; whichever comes most often wins.
+    separator = max(SEPARATORS, key=first.count)
+    if not first.count(separator) and all(map(_is_file, first.split())):
+        separator = r"\s+"
+    cells = [cell.strip() for cell in re.split(separator, first)]
+    below = [re.split(separator, line)[0] for line in rest if line]
+    alike = sum(_shape(line) == _shape(cells[0]) for line in below)
+    is_id = any(map(str.isdigit, cells[0])) and 2 * alike > len(below)
+    if not (_is_file(cells[0]) or is_id):
+        return separator, None
+    paths = all(map(_is_file, cells)) and (len(cells) > 1 or "/" in first)
+    names = ("image", "mask") if paths else ("img",)
+    return separator, [*names, *(f"column {at + 1}" for at in range(len(names), len(cells)))]
+
+
+def _is_file(cell: str) -> bool:
+    return len(cell) > 4 and cell.lower().endswith(image_suffixes())
+
+
+def _shape(text: str) -> str:
+    """A text with every run of digits as one 0, and of letters as one a."""
+    return re.sub(r"[A-Za-z]+", "a", re.sub(r"\d+", "0", text.strip()))
+
+
+def _join_ids(table: "pd.DataFrame", template: str) -> "pd.DataFrame":
+    """With the ids that ID_COLUMN joins from several columns, `{case}_{day}`, in one before them.
+
+    Raises:
+        UserError: it names a column that the table lacks, beside one that it has.
+    """
+    names = re.findall(r"\{(.+?)\}", template)
+    missing = [name for name in names if name not in table]
+    if not names or len(missing) == len(names):
+        return table
+    if missing:
+        named_column(table, missing[0], "ID_COLUMN", "the table")
+    rows = table[names].to_dict("records")
+    table.insert(0, template, [template.format_map(row) for row in rows])
     return table
 
 
@@ -139,6 +194,8 @@ def named_column(table: "pd.DataFrame", column: str, knob: str, name: str) -> st
         return None
     if column in table.columns:
         return column
+    if "{" in column:
+        return None  # ids that another table joins
     known = [str(c) for c in table.columns]
     raise UserError(
         f"{name}: no column {column!r}.{nearest(column, known)} It has: {', '.join(known)}. "

@@ -124,7 +124,8 @@ def sample_columns(
     others = [str(c) for c in table.columns if c != found.id]
     if not others:
         raise UserError(
-            f"{name}: has one column, {found.id!r}, need ids and masks: download it again"
+            f"{name}: has one column, {found.id!r}, need ids and masks: set TEST_CSV to the sample "
+            "submission"
         )
     rle = found.rle or next((c for c in reversed(others) if c != found.cls), others[-1])
     cls = None if found.cls == rle else found.cls
@@ -198,7 +199,9 @@ def read_sample_table(competition: "Competition") -> "pd.DataFrame":
     Raises:
         UserError: as `read_table`.
     """
-    return read_table(competition.test_csv, competition.id_column, header_alone=True)
+    # A submission's id is one column, as it stands.
+    column = AUTO if "{" in competition.id_column else competition.id_column
+    return read_table(competition.test_csv, column, header_alone=True)
 
 
 def class_ids(cells: "pd.Series", competition: "Competition") -> "pd.Series":

@@ -68,7 +68,10 @@ def _opened(stream: BinaryIO, name: str, part: str) -> Iterator[Any]:
             yield stream
             return
         with zipfile.ZipFile(stream) as archive:
-            names = [entry.removesuffix(".npy") for entry in archive.namelist()]
+            entries = [entry for entry in archive.namelist() if entry.endswith(".npy")]
+            names = [entry.removesuffix(".npy") for entry in entries]
+            if not names:
+                raise UserError(f"{name}: is a zip without arrays: unpack it")
             with archive.open(f"{_choose(names, part, name)}.npy") as inner:
                 yield inner
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, SyntaxError) as error:

@@ -27,6 +27,24 @@ DECODE_FAULTS = (
     cv2.error,
 )
 
+# How files begin that are no pictures, and what helps.
+FOREIGN = {
+    (b"version https://git-lfs",): "a pointer of Git LFS, not the file itself: git lfs pull",
+    (
+        b"<!doctype html",
+        b"<html",
+    ): "a web page, as one gets without logging in: download it logged in",
+    (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"BZh"): "compressed: unpack it",
+    (b"\x89HDF",): "HDF5 (or MATLAB 7.3): write its arrays with h5py and np.save",
+    (b"MATLAB 5.0",): "a file of MATLAB: write its arrays with scipy.io.loadmat and np.save",
+    (
+        b"\x5c\x01\0\0",
+        b"\0\0\x01\x5c",
+    ): "NIfTI, a volume: write its slices with nibabel and np.save",
+    (b"NRRD", b"ObjectType"): "a volume: write its slices with SimpleITK and np.save",
+    (b"{", b"[", b"<?xml"): "JSON or XML: annotations belong to MASK_PATH",
+}
+
 # Competition data is trusted and slides exceed PIL's limit of 179 million pixels.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -85,10 +103,23 @@ def check_declared(data: bytes, name: str) -> None:
         )
 
 
-def unreadable(name: str, reason: object = "") -> UserError:
-    """The error for a file that no decoder takes."""
+def unreadable(name: str, reason: object = "", data: bytes = b"") -> UserError:
+    """The error for a file that no decoder takes; of its bytes, what else it is."""
     told = f" ({reason})" if str(reason) else ""
+    if other := _foreign(data):
+        return UserError(f"{name}: cannot be decoded: it is {other}")
     return UserError(
         f"{name}: cannot be decoded{told}: truncated or not a picture, download it again or "
         "convert it"
     )
+
+
+def _foreign(data: bytes) -> str:
+    """What a file is that is no picture; "" where nothing tells."""
+    head = data[:256].lstrip(b"\xef\xbb\xbf\r\n\t ").lower()
+    for marks, what in FOREIGN.items():
+        if head.startswith(tuple(mark.lower() for mark in marks)):
+            return what
+    printable = all(byte >= 32 or byte in b"\r\n\t" for byte in data[:256])
+    utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return "text: lists and tables belong to TRAIN_CSV" if data and (printable or utf_16) else ""

@@ -56,7 +56,7 @@ def pil_array(
             upright = ImageOps.exif_transpose(picture)
             return np.asarray(convert(upright))
     except DECODE_FAULTS as error:
-        raise unreadable(name, error) from error
+        raise unreadable(name, error, data) from error
 
 
 def decode_picture(data: bytes, name: str, *, alpha: bool) -> np.ndarray:
@@ -73,9 +73,9 @@ def decode_picture(data: bytes, name: str, *, alpha: bool) -> np.ndarray:
             np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if alpha else flags
         )
     except cv2.error as error:
-        raise unreadable(name, error) from error
+        raise unreadable(name, error, data) from error
     if pixels is None:
-        raise unreadable(name)
+        raise unreadable(name, data=data)
     pixels = _to_rgb(pixels)
     return _turn_like_header(pixels, data) if alpha else pixels
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from core.recipes import load_recipe
 from imaging.arrays import ARRAY, ARRAYS, array_shape, read_array
@@ -93,6 +93,8 @@ def _read_picture(data: bytes, name: str, hints: Hints) -> Held:
 
 def _picture_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
     with Image.open(stream) as picture:
+        if isinstance(picture, ImageFile.StubImageFile):
+            raise OSError(f"{picture.format} is no picture")
         width, height = picture.size
         turned = exif_orientation(picture) >= 5
     return ((width, height) if turned else (height, width)), "HW"

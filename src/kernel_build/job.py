@@ -49,9 +49,9 @@ def travelling_knobs(config: Any) -> list[str]:
                 raise UserError(f"{name}: {text} is outside INPUT, Kaggle mounts INPUT only")
             text = Path(text).relative_to(config.INPUT).as_posix()
         flags += ["--" + name.lower().replace("_", "-"), text]
-    for name, value in zip(MEASURED_KNOBS, pixel_values(config).values(), strict=True):
+    for name, numbers in zip(MEASURED_KNOBS, pixel_values(config).values(), strict=True):
         if is_measured(config):
-            flags += ["--" + name.lower().replace("_", "-"), ",".join(map(str, value))]
+            flags += ["--" + name.lower().replace("_", "-"), ",".join(map(str, numbers))]
     from competition.run_layout import run_layout
     from runs.experiment import competition_of
 

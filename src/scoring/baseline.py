@@ -40,7 +40,7 @@ def trivial_scores(
         Scores by what was predicted everywhere; none where images are too large to look at many,
         or the metric has nothing to say.
     """
-    truths = read_truths(rows, root, masks)
+    truths = read_truths(rows, root, masks, spec.axes)
     if not truths:
         return {}
     shapes = [truth.shape[-2:] for _, truth, _ in truths]
@@ -70,17 +70,17 @@ def best_of(scores: Mapping[str, float], metric: str, spec: DataSpec) -> tuple[s
 
 
 def read_truths(
-    rows: Sequence[Row], root: Path, masks: MaskSource
+    rows: Sequence[Row], root: Path, masks: MaskSource, axes: str = ""
 ) -> list[tuple[Row, np.ndarray, np.ndarray | None]]:
     """(row, mask, objects) of evenly picked rows, made smaller than SIDE."""
     few = rows[:: max(1, len(rows) // 16)]
-    pixels = np.mean([np.prod(image_size(root / row["image"])) for row in few])
+    pixels = np.mean([np.prod(image_size(root / row["image"], axes)) for row in few])
     count = min(len(rows), IMAGES, int(PIXELS / pixels))
     found: list[tuple[Row, np.ndarray, np.ndarray | None]] = []
     for at in np.linspace(0, len(rows) - 1, count).astype(int):
         row = rows[at]
         with suppress(UserError, OSError):  # told by the trainer, with all others of its kind
-            size = image_size(root / row["image"])
+            size = image_size(root / row["image"], axes)
             zoom = min(1.0, SIDE / max(size))
             small = (max(1, round(size[0] * zoom)), max(1, round(size[1] * zoom)))
             labels = masks.objects(row, size) if masks.has_objects else None

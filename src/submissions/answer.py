@@ -201,7 +201,9 @@ def read_answer(
     def size_of(text: str) -> Size | None:
         img = RowIds(competition.answer_id).image(text)
         return (
-            answer_size(image_size(found[img]), competition.answer_size) if img in found else None
+            answer_size(image_size(found[img], competition.axes), competition.answer_size)
+            if img in found
+            else None
         )
 
     if not listed and not sample.shipped and competition.submission == AUTO:
