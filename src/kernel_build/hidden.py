@@ -2,8 +2,10 @@
 
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
-from competition.listings import find_test_images
+from competition.listings import find_test_images, find_train_names
+from competition.patterns import FilePattern
 from competition.spec import Competition
 from competition.tables import image_id, read_sample_table
 from core.errors import UserError
@@ -18,36 +20,86 @@ LEAST = 33
 def write_hidden(competition: Competition, target: Path, count: int) -> int:
     """Writes test images and a sample submission like the public ones; returns the images.
 
-    The last two are a black image and a file cut off in its middle.
+    Where there are no public ones, as with a sample that is a header alone, it takes after the
+    training images. The last two are a black image and a file cut off in its middle.
 
     Raises:
-        UserError: there are no public images to take after, or they lie by a pattern.
+        UserError: there are no images to take after.
     """
-    if competition.test_pattern or competition.image_pattern:
-        raise UserError(
-            "--hidden makes test images in TEST_PATH itself, and IMAGE_PATTERN or TEST_PATTERN is "
-            "set: rehearse without --hidden"
-        )
-    images = find_test_images(competition)
-    plan = read_answer(competition, images).plan
-    bases = [img for img in plan.images if img in images]
+    if competition.test_path.is_dir():
+        source, images = competition.test_path, find_test_images(competition)
+        listed = read_answer(competition, images).plan.images
+    else:
+        source, names = competition.train_path, find_train_names(competition)
+        images = {img: source / name for img, name in names.items()}
+        listed = list(images)
+    bases = [img for img in listed if img in images]
     if not bases:
         raise UserError(
             f"{competition.test_path} holds none of the images of {competition.test_csv.name}"
         )
     folder = target / competition.test_path.relative_to(competition.input)
     folder.mkdir(parents=True)
-    pairs = [(bases[at % len(bases)], f"hidden_{at:05d}") for at in range(count)]
-    for at, (base, img) in enumerate(pairs):
-        path = images[base]
-        new = folder / (img + path.name[len(base) :])
-        _write_image(path, new, scale=SCALES[at % len(SCALES)], black=at == count - 2)
-        if at == count - 1:
-            data = new.read_bytes()
-            new.write_bytes(data[: len(data) // 2])
-    sample = target / competition.test_csv.relative_to(competition.input)
-    _write_sample(competition, pairs, sample)
+    pairs, others = [], {path.relative_to(source).as_posix() for path in images.values()}
+    prefix = "hidden" if competition.test_pattern or competition.image_pattern else "hidden_"
+    for at in range(count):
+        base = bases[at % len(bases)]
+        path = images[base].relative_to(source).as_posix()
+        part = varied_part(competition, path, base)
+        new = f"{prefix}{at:05d}"
+        how = Change(SCALES[at % len(SCALES)], black=at == count - 2, cut=at == count - 1)
+        for sibling in siblings(source, path, part, others - {path}):
+            _write_file(source / sibling, folder / sibling.replace(part, new), how)
+        pairs.append((base, base.replace(part, new)))
+    if competition.test_csv.is_file():
+        _write_sample(competition, pairs, target)
     return count
+
+
+class Change(NamedTuple):
+    """What a hidden image has that its public one has not: other sides, no light, no end."""
+
+    scale: float
+    black: bool
+    cut: bool
+
+
+def varied_part(competition: Competition, path: str, img: str) -> str:
+    """What of an image's path and id is another in each hidden image: the pattern's first part."""
+    text = competition.test_pattern or competition.image_pattern
+    if not text:
+        return img
+    pattern = FilePattern(text, competition.id_template, knobs=("IMAGE_PATTERN", "ID_TEMPLATE"))
+    found = pattern.rule.fullmatch(path)
+    parts = [part for part in (found.groups() if found else ()) if part and part in img]
+    return parts[0] if parts else img
+
+
+def siblings(folder: Path, path: str, part: str, others: set[str]) -> list[str]:
+    """Posix paths of an image's files: all of a folder that is its own, else those named so.
+
+    Args:
+        folder: where paths start.
+        path: of the image.
+        part: that varies.
+        others: paths of other images.
+    """
+    parent = (folder / path).parent
+    own = part in parent.relative_to(folder).as_posix()
+    files = [
+        file.relative_to(folder).as_posix()
+        for file in sorted(parent.iterdir())
+        if file.is_file() and (own or file.name.startswith(part))
+    ]
+    return [file for file in files if file not in others]
+
+
+def _write_file(path: Path, new: Path, how: Change) -> None:
+    new.parent.mkdir(parents=True, exist_ok=True)
+    _write_image(path, new, scale=how.scale, black=how.black)
+    if how.cut:
+        data = new.read_bytes()
+        new.write_bytes(data[: len(data) // 2])
 
 
 def _write_image(path: Path, new: Path, *, scale: float, black: bool) -> None:
@@ -63,15 +115,24 @@ def _write_image(path: Path, new: Path, *, scale: float, black: bool) -> None:
         shutil.copyfile(path, new)
 
 
-def _write_sample(competition: Competition, pairs: list[tuple[str, str]], path: Path) -> None:
+def _write_sample(competition: Competition, pairs: list[tuple[str, str]], target: Path) -> None:
+    """The public sample's rows with the hidden ids; of a header alone, all that it asks for."""
     import pandas as pd
 
+    path = target / competition.test_csv.relative_to(competition.input)
+    path.parent.mkdir(parents=True, exist_ok=True)
     table, column = read_sample_table(competition), read_sample(competition).columns.id
+    if not len(table):
+        plan = read_answer(competition, {img: Path(img) for _, img in pairs}).plan
+        empty = dict.fromkeys(plan.header, "")
+        names = (plan.columns.id, plan.columns.cls or plan.columns.id)
+        rows = [empty | {names[1]: cls, names[0]: text} for text, cls in plan.rows]
+        pd.DataFrame(rows, columns=plan.header).to_csv(path, index=False)
+        return
     groups = dict(list(table.groupby(table[column].map(image_id), sort=False)))
     parts = []
     for base, img in pairs:
-        rows = groups[base].copy()
-        rows[column] = rows[column].str.replace(base, img, regex=False)
-        parts.append(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
+        rows_of = groups[base].copy()
+        rows_of[column] = rows_of[column].str.replace(base, img, regex=False)
+        parts.append(rows_of)
     pd.concat(parts).to_csv(path, index=False)

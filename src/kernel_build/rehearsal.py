@@ -158,7 +158,7 @@ def reference(
     done = subprocess.run(words, env=env, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"ensemble.py itself fails: {done.stderr.strip().splitlines()[-1]}")
-    return folder / "+".join(runs) / "submission.csv"
+    return folder / "+".join(runs) / job["answer"]
 
 
 def compare(ours: Path, theirs: Path, *, exact: bool) -> str:
@@ -282,7 +282,7 @@ def rehearse(
                 folder, inputs[way.hidden], way, root, variables=_machine(asked.demand_gpu)
             )
             exact = job["weights"] != "fp16"
-            word = compare(working / "submission.csv", expected[way.hidden], exact=exact)
+            word = compare(working / job["answer"], expected[way.hidden], exact=exact)
             cost = json.loads((working / "costs.json").read_text())
             costs.append(cost)
             kind = "hidden rerun" if way.hidden else "public sample"

@@ -10,6 +10,7 @@ import numpy as np
 
 from competition.spec import Competition
 from competition.table_files import AUTO
+from core.errors import UserError
 from imaging.images import image_size
 from imaging.mask_files import mask_to_instances
 from imaging.rle import Size
@@ -200,11 +201,12 @@ def read_answer(
 
     def size_of(text: str) -> Size | None:
         img = RowIds(competition.answer_id).image(text)
-        return (
-            answer_size(image_size(found[img], competition.axes), competition.answer_size)
-            if img in found
-            else None
-        )
+        if img not in found:
+            return None
+        try:
+            return answer_size(image_size(found[img], competition.axes), competition.answer_size)
+        except UserError:
+            return None  # told where the image is read
 
     if not listed and not sample.shipped and competition.submission == AUTO:
         competition = replace(competition, submission="rle")

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from competition.spec import Competition
 from core.errors import UserError
+from imaging.polygons import fill_polygons, read_wkt
 from imaging.rle import Size, mask_runs
 from submissions.answer_format import AnswerFormat, CellError, CellFinding, Frame, Item
 from submissions.plan import Plan
@@ -68,7 +68,8 @@ class Wkt(AnswerFormat):
 
     def read(self, cell: str, size: Size) -> list[Item]:
         """The pixels whose centres the outline holds."""
-        return [Item(paint_outline(self._parse(cell, size), size))]
+        self._parse(cell, size)
+        return [Item(fill_polygons(read_wkt(cell), size).view(np.uint8))]
 
     def inspect(self, cell: str, size: Size | None) -> CellFinding:
         """Its area; nothing is painted.
@@ -126,25 +127,6 @@ def _row_boxes(row: int, column: int, length: int, width: int) -> list[tuple[int
         boxes.append((column, row, column + part, row + 1))
         row, column, length = row + 1, 0, length - part
     return boxes
-
-
-def paint_outline(outline: Any, size: Size) -> np.ndarray:
-    """uint8 (H, W) of {0, 1}: pixels whose centres a shapely outline holds, by crossed edges."""
-    height, width = size
-    flips = np.zeros((height, width + 1), np.int64)
-    polygons = outline.geoms if outline.geom_type == "MultiPolygon" else [outline]
-    for ring in (ring for p in polygons if not p.is_empty for ring in (p.exterior, *p.interiors)):
-        points = np.asarray(ring.coords)[:, :2]
-        for (x0, y0), (x1, y1) in pairwise(points):
-            low, high = sorted((y0, y1))
-            rows = np.arange(
-                max(0, np.ceil(low - 0.5)), min(height, np.ceil(high - 0.5)), dtype=int
-            )
-            if len(rows):
-                x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-                columns = np.clip(np.ceil(x - 0.5), 0, width).astype(int)
-                np.add.at(flips, (rows, columns), 1)
-    return (np.cumsum(flips, axis=1)[:, :width] % 2).astype(np.uint8)
 
 
 def _shapely() -> Any:
