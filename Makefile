@@ -3,10 +3,11 @@
 # make bench  environment, every benchmark, benchmarks/RESULTS.md: minutes on a quiet machine
 # make matrix environment, every architecture with encoders of every kind: some ten minutes
 # make fuzz   a million odd inputs of each kind: an hour
+# make kills  every stage stopped twenty times in each way and called again: hours
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench matrix fuzz clean
+.PHONY: demo test bench matrix fuzz kills clean
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -35,6 +36,9 @@ matrix: .venv/ready
 fuzz: .venv/ready
 	for block in $$(seq 20); do FUZZ_INPUTS=50000 \
 	$(BIN)/python -m pytest -x --hypothesis-seed=$$block tests/test_fuzz_*.py || exit; done
+
+kills: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
 
 clean:
 	rm -rf .venv output/demo lightning_logs/demo

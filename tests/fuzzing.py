@@ -5,8 +5,10 @@ Hypothesis draws bytes; plain code makes inputs of them, many an example: fifty 
 strategy an input. A failure shows its Dice, which a call of the test's `check` repeats.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -77,13 +79,30 @@ def fuzz(
         @given(batch=drawn.map(partial(Batch, size=size)))
         def test(batch: Batch) -> None:
             for dice in batch.dice:
-                check(dice)
+                with seconds_at_most(20):
+                    check(dice)
 
         test.check = check
         test.__doc__ = check.__doc__
         return test
 
     return decorate
+
+
+@contextlib.contextmanager
+def seconds_at_most(limit: float) -> Iterator[None]:
+    """Ends what computes for longer with an error: odd bytes must not keep a stage for hours."""
+
+    def stop(number: int, frame: object) -> None:
+        raise TimeoutError(f"computed for {limit} seconds")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def damaged(whole: bytes, dice: Dice) -> bytes:

@@ -344,3 +344,20 @@ def test_list_images(tmp_path: Path) -> None:
         list_images(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         list_images(tmp_path / "absent")
+
+
+def test_pages_that_are_chained_in_a_circle(tmp_path: Path) -> None:
+    """No reader walks them for ever."""
+    stream = io.BytesIO()
+    options = {"photometric": "minisblack", "metadata": None}
+    tifffile.imwrite(stream, np.zeros((150, 2, 3), np.uint8), **options)
+    stream.seek(0)
+    pages = tifffile.TiffFile(stream).pages
+    last = pages[len(pages) - 1]
+    data = bytearray(stream.getvalue())
+    struct.pack_into("<I", data, last.offset + 2 + 12 * len(last.tags), pages[0].offset)
+    path = tmp_path / "x.tif"
+    path.write_bytes(data)
+    for read in (read_image, image_size, partial(read_mask_file, rules=MaskRules("binary"))):
+        with pytest.raises(UserError, match=r"x\.tif"):
+            read(path)

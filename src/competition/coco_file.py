@@ -1,6 +1,6 @@
 """COCO annotation files: images, annotations, categories."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ def read_coco(data: Any, path: Path, competition: Competition) -> dict[str, list
             for one in data["annotations"]
             if one.get("segmentation")
         ]
+        _check_kinds(images, found)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: no COCO annotations ({type(error).__name__}: {error}): need images with id, "
@@ -52,3 +53,13 @@ def read_coco(data: Any, path: Path, competition: Competition) -> dict[str, list
         if category in cls_of:
             by_id[number].annotations.append(Annotation(cls_of[category], segmentation))
     return entries
+
+
+def _check_kinds(images: Sequence[Sequence[Any]], found: Sequence[tuple[Any, Any, Any]]) -> None:
+    """Raises TypeError where an id is neither number nor text, a name no text, a size no number."""
+    ids = [row[0] for row in images] + [value for row in found for value in row[:2]]
+    wrong = [f"id {value!r}" for value in ids if not isinstance(value, int | float | str)]
+    wrong += [f"file_name {row[1]!r}" for row in images if not isinstance(row[1], str)]
+    wrong += [f"size {row[2:]!r}" for row in images if not all(type(n) is int for n in row[2:])]
+    if wrong:
+        raise TypeError(wrong[0][:200])

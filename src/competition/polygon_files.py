@@ -133,7 +133,7 @@ def load_document(path: Path) -> Any:
         return _load_json(text)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: set MASK_PATH to the annotations") from None
-    except (ValueError, ElementTree.ParseError) as error:
+    except (ValueError, RecursionError, ElementTree.ParseError) as error:
         raise UserError(
             f"{path}: no COCO annotations, and neither JSON, JSON lines, XML nor WKT ({error}): it "
             "is cut off, or masks of another MASK_FORMAT"

@@ -6,6 +6,7 @@ from typing import Any
 
 from competition.mask_source import Row as Row
 from core.errors import raise_all
+from core.typed import misfits
 from imaging.geometry import Size
 from imaging.images import PixelRules
 
@@ -77,6 +78,7 @@ class DataSpec:
         Raises:
             UserError: lists those that are not.
         """
+        raise_all(misfits(self), "the data of a network is not possible:")
         rules = {
             "task": self.task in ("binary", "multiclass", "multilabel"),
             "classes": 1 <= self.classes <= 254,

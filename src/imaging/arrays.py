@@ -28,6 +28,8 @@ def load_array(data: bytes, name: str) -> np.ndarray:
         UserError: as `read_array`, or floats between whole numbers.
     """
     array = read_array(data, name)
+    if array.ndim < 2 or not array.size:
+        raise UserError(f"{name}: holds {array.shape}, need (H, W)")
     if array.dtype.kind == "f" and (array == np.rint(array)).all():
         array = array.astype(np.int64)
     if array.dtype.kind not in "bui":

@@ -1,10 +1,10 @@
 """Files of pictures as bytes: whole ones, and the error for those that are not."""
 
+import contextlib
 import io
 import os
 import stat
-import struct
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -15,17 +15,6 @@ from core.memory import largest_picture
 from imaging.tiff import is_tiff, tiff_page, tiff_size
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-DECODE_FAULTS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    struct.error,
-    zlib.error,
-    cv2.error,
-)
 
 # How files begin that are no pictures, and what helps.
 FOREIGN = {
@@ -45,6 +34,8 @@ FOREIGN = {
     (b"{", b"[", b"<?xml"): "JSON or XML: annotations belong to MASK_PATH",
 }
 
+# OpenCV's own lines on stderr say nothing that our error does not.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 # Competition data is trusted and slides exceed PIL's limit of 179 million pixels.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -93,14 +84,28 @@ def check_declared(data: bytes, name: str) -> None:
         else:
             with Image.open(io.BytesIO(data)) as picture:
                 width, height = picture.size
-    except DECODE_FAULTS:
-        return  # the decoder says what is wrong; a UserError is told as it is
+    except Exception:
+        return  # the decoder says what is wrong
     most = largest_picture()
     if width * height > most:
         raise UserError(
             f"{name}: claims {width} x {height} pixels in {len(data)} bytes, this machine takes "
             f"{most} pixels a picture: take it away, or raise MAX_PIXELS if it is right"
         )
+
+
+@contextlib.contextmanager
+def decoding(name: str, data: bytes = b"") -> Iterator[None]:
+    """Around a decoder: whatever it raises of damaged bytes becomes the error `unreadable`.
+
+    That is any error there is: of OpenCV, zlib and struct, of Python's parser, a division by zero.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise unreadable(name, error, data) from error
 
 
 def unreadable(name: str, reason: object = "", data: bytes = b"") -> UserError:

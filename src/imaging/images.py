@@ -12,7 +12,7 @@ import numpy as np
 
 from core.errors import UserError, raise_all
 from imaging.axes import order_axes, parse_axes, resolve_axes, size_of
-from imaging.files import DECODE_FAULTS, read_complete, unreadable
+from imaging.files import decoding, read_complete
 from imaging.readers import HEAD, Hints, is_image, reader_of
 from imaging.sources import BAND, has_mark, image_files, own_file
 from imaging.values import check_type, fit_bits, fit_channels, scale_values
@@ -131,8 +131,9 @@ def _read_file(path: Path, how: PixelRules, *, picks: bool) -> np.ndarray:
     # A fourth channel is alpha unless four are asked for.
     hints = Hints(max(numbers, default=how.channels) == 4 and not how.stack, wanted.array)
     data = read_complete(path)
-    array, own = reader_of(data[:HEAD]).read(data, name, hints)
-    pixels = order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
+    with decoding(name, data):
+        array, own = reader_of(data[:HEAD]).read(data, name, hints)
+        pixels = order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
     if numbers:
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
         if max(numbers) > pixels.shape[2]:
@@ -182,21 +183,18 @@ def image_size(path: str | Path, axes: str = "") -> tuple[int, int]:
     path, wanted = own_file(path), parse_axes(axes)
     name, hints = path.name, Hints(array=wanted.array)
     try:
-        with open(path, "rb") as file:
-            reader = reader_of(file.read(HEAD))
-            file.seek(0)
-            if reader.shape is None:
-                array, own = reader.read(file.read(), name, hints)
-                shape = array.shape
-            else:
-                shape, own = reader.shape(file, name, hints)
+        file = open(path, "rb")  # noqa: SIM115  other errors than this one are the decoder's
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except UserError:
-        raise
-    except DECODE_FAULTS as error:
-        raise unreadable(name, error) from error
-    return size_of(shape, resolve_axes(shape, own, wanted.names, name))
+    with decoding(name), file:
+        reader = reader_of(file.read(HEAD))
+        file.seek(0)
+        if reader.shape is None:
+            array, own = reader.read(file.read(), name, hints)
+            shape = array.shape
+        else:
+            shape, own = reader.shape(file, name, hints)
+        return size_of(shape, resolve_axes(shape, own, wanted.names, name))
 
 
 def list_images(folder: str | Path, suffix: str = "") -> dict[str, str]:

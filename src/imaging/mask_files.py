@@ -10,7 +10,7 @@ from PIL import Image
 
 from core.errors import UserError
 from imaging.arrays import is_array, load_array
-from imaging.files import read_complete
+from imaging.files import decoding, read_complete
 from imaging.palettes import PaletteReader, palette_reader, read_palette
 from imaging.pictures import decode_tiff, pil_array
 from imaging.tiff import is_tiff
@@ -163,7 +163,8 @@ def decode_mask(data: bytes, name: str, palette: PaletteReader) -> np.ndarray:
         return palette(np.asarray(picture), colours)
 
     if is_array(data):
-        return _no_bool(load_array(data, name))
+        with decoding(name):
+            return _no_bool(load_array(data, name))
     if is_tiff(data):
         return _no_bool(decode_tiff(data, name, convert))
     pixels = _no_bool(pil_array(data, name, convert))

@@ -8,8 +8,7 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps
 
-from core.errors import UserError
-from imaging.files import DECODE_FAULTS, unreadable
+from imaging.files import decoding, unreadable
 from imaging.tiff import (
     ORIENTATION,
     check_deep_colours,
@@ -48,15 +47,12 @@ def pil_array(
     Raises:
         UserError: PIL cannot decode it.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if page:
-                picture.seek(page)
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-            return np.asarray(convert(upright))
-    except DECODE_FAULTS as error:
-        raise unreadable(name, error, data) from error
+    with decoding(name, data), Image.open(io.BytesIO(data)) as picture:
+        if page:
+            picture.seek(page)
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
+        return np.asarray(convert(upright))
 
 
 def decode_picture(data: bytes, name: str, *, alpha: bool) -> np.ndarray:
@@ -68,16 +64,14 @@ def decode_picture(data: bytes, name: str, *, alpha: bool) -> np.ndarray:
     if data.startswith(b"GIF8"):
         return pil_array(data, name, plain_mode)
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
-    try:
+    with decoding(name, data):
         pixels = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if alpha else flags
         )
-    except cv2.error as error:
-        raise unreadable(name, error, data) from error
-    if pixels is None:
-        raise unreadable(name, data=data)
-    pixels = _to_rgb(pixels)
-    return _turn_like_header(pixels, data) if alpha else pixels
+        if pixels is None:
+            raise unreadable(name, data=data)
+        pixels = _to_rgb(pixels)
+        return _turn_like_header(pixels, data) if alpha else pixels
 
 
 def decode_tiff(
@@ -95,7 +89,7 @@ def decode_tiff(
     Raises:
         UserError: none of them can decode it, or it has several pages and none is chosen.
     """
-    try:
+    with decoding(name, data):
         page = page or tiff_page(io.BytesIO(data), name)
         bits, coloured = tiff_bits(page), has_colour_model(page)
         if page.samplesperpixel == 1 and bits == 16:
@@ -109,12 +103,7 @@ def decode_tiff(
             # OpenCV turns a TIFF upright whatever the flags.
             if pixels is not None and pixels.dtype == np.uint16:
                 return _to_rgb(pixels)
-        pixels = read_tiff_bands(page, name)
-    except UserError:
-        raise
-    except DECODE_FAULTS as error:
-        raise unreadable(name, error) from error
-    return orient(pixels, tiff_orientation(page))
+        return orient(read_tiff_bands(page, name), tiff_orientation(page))
 
 
 def _deep_grey(

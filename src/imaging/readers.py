@@ -14,7 +14,6 @@ from PIL import Image, ImageFile
 from core.recipes import load_recipe
 from imaging.arrays import ARRAY, ARRAYS, array_shape, read_array
 from imaging.dicom import DICOM, dicom_shape, read_dicom
-from imaging.files import DECODE_FAULTS, unreadable
 from imaging.pictures import decode_picture, decode_tiff, exif_orientation, plain_mode
 from imaging.tiff import has_alpha, is_tiff, tiff_pages, tiff_size
 
@@ -101,10 +100,7 @@ def _picture_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int
 
 
 def _read_tiff(data: bytes, name: str, hints: Hints) -> Held:
-    try:
-        pages = tiff_pages(io.BytesIO(data))
-    except DECODE_FAULTS as error:
-        raise unreadable(name, error) from error
+    pages = tiff_pages(io.BytesIO(data))
     decoded = [decode_tiff(data, name, plain_mode, page=page) for page in pages]
     if has_alpha(pages[0]) and not hints.alpha:
         decoded = [pixels[..., :3] for pixels in decoded]

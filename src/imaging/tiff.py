@@ -1,7 +1,6 @@
 """TIFF pages: what their tags say, and bands that neither OpenCV nor PIL decodes (2, 5 or more)."""
 
 import logging
-import zlib
 from typing import BinaryIO
 
 import numpy as np
@@ -44,7 +43,13 @@ def tiff_pages(stream: BinaryIO) -> list[tifffile.TiffPage]:
     first = pages.first
     if not pages.is_multipage:
         return [first]
-    whole = [page for page in pages if isinstance(page, tifffile.TiffPage)]
+    whole, seen = [], set[int]()
+    for page in pages:
+        if page.offset in seen:
+            raise ValueError("its pages are chained in a circle")
+        seen.add(page.offset)
+        if isinstance(page, tifffile.TiffPage):
+            whole.append(page)
     return [
         page for page in whole if page.shape == first.shape and not page.subfiletype & COPY_OR_MASK
     ] or [first]
@@ -68,8 +73,12 @@ def tiff_page(stream: BinaryIO, name: str) -> tifffile.TiffPage:
 
 
 def tiff_size(page: tifffile.TiffPage) -> tuple[int, int]:
-    """(H, W) of a page when it is turned upright."""
-    height, width = page.imagelength, page.imagewidth
+    """(H, W) of a page when it is turned upright.
+
+    Raises:
+        TypeError: tags that are no numbers.
+    """
+    height, width = int(page.imagelength), int(page.imagewidth)
     return (width, height) if tiff_orientation(page) >= 5 else (height, width)
 
 
@@ -139,8 +148,7 @@ def read_tiff_bands(page: tifffile.TiffPage, name: str) -> np.ndarray:
             f"{tifffile.COMPRESSION(page.compression).name}, need NONE or ADOBE_DEFLATE: save the "
             "file again so, or pip install imagecodecs"
         )
-    try:
-        pixels = page.asarray()
-    except zlib.error as error:
-        raise ValueError(error) from error
+    pixels = page.asarray()
+    if pixels.ndim not in (2, 3):
+        raise ValueError(f"its pixels are {pixels.shape}")
     return np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, nearest, raise_all
 from core.files import file_digest, write_json
+from core.typed import misfits
 
 # --help and wrong flags answer at once: torch comes in where a report is read.
 if TYPE_CHECKING:
@@ -145,14 +146,16 @@ class Report:
                     f"{path} is of version {values['version']}, this code reads up to {VERSION}: "
                     f"update the code, or {remedy}"
                 )
-            return cls(**_arguments(values, path))
+            report = cls(**_arguments(values, path))
+            raise_all(_misfits(report), f"{path} is broken, {remedy}:")
+            return report
         except FileNotFoundError:
             raise UserError(f"no report {path}: {remedy}") from None
         except UserError:
             raise
         except KeyError as error:
             raise UserError(f"{path} is broken, {error} is missing: {remedy}") from None
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path} is broken ({error}): {remedy}") from None
 
 
@@ -170,6 +173,16 @@ def _arguments(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "rules": [_rule(rule, path) for rule in values.get("rules", ())],
         "blend": Blend(**_known(Blend, blend)) if blend else None,
     }
+
+
+def _misfits(report: Report) -> list[str]:
+    """A line for each value of a report, its folds, rules and blend that is of another kind."""
+    from data.specs import DataSpec
+    from postprocessing.rules import Rule
+
+    parts = [report, *report.folds, *report.rules, *([report.blend] if report.blend else [])]
+    known = {"DataSpec": DataSpec, "Rule": Rule}
+    return [f"{type(part).__name__}: {line}" for part in parts for line in misfits(part, known)]
 
 
 def _rule(values: Mapping[str, Any], path: Path) -> "Rule":
