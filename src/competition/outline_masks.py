@@ -23,6 +23,10 @@ class MaskFile(NamedTuple):
     path: Path
 
 
+# Pixels from the first: no image is so large.
+FAR = 1e6
+
+
 class Annotation(NamedTuple):
     """One object: its class, IGNORE where it counts for nothing, and its outline.
 
@@ -194,6 +198,7 @@ def decode_coco(segmentation: Any, size: Size) -> np.ndarray:
     from pycocotools import mask as coco
 
     if isinstance(segmentation, list):
+        _check_polygons(segmentation)
         packed = coco.merge(coco.frPyObjects(segmentation, *size))
     else:
         # Decoding trusts what is written here, to the size of memory.
@@ -202,6 +207,13 @@ def decode_coco(segmentation: Any, size: Size) -> np.ndarray:
         if isinstance(segmentation["counts"], list):
             packed = coco.frPyObjects(segmentation, *size)
     return coco.decode(packed).astype(bool)
+
+
+def _check_polygons(polygons: Sequence[Sequence[float]]) -> None:
+    """Raises ValueError where a corner is far beyond any image: painting follows every edge."""
+    far = [value for ring in polygons for value in ring if not abs(value) <= FAR]
+    if far:
+        raise ValueError(f"a corner at {far[0]}")
 
 
 def _check_counts(segmentation: Mapping[str, Any], size: Size) -> None:
