@@ -51,8 +51,10 @@ def trivial_scores(
         built: Any = build_metric(
             metric, task=spec.task, classes=spec.classes, class_names=spec.class_names
         )
-        for guess, shape, (_, truth, labels) in zip(masks_of, shapes, truths, strict=True):
-            _evidence(shrink(guess, shape), truth, labels, spec).add_to(built)
+        for guess, shape, (row, truth, labels) in zip(masks_of, shapes, truths, strict=True):
+            evidence = _evidence(shrink(guess, shape), truth, labels, spec)
+            evidence.slices = [(row.get("volume", ""), row["img"])]
+            evidence.add_to(built)
         score = float(built.compute())
         if np.isfinite(score):
             scores[name] = score
