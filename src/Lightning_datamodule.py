@@ -1,9 +1,10 @@
 """Folds, datasets and loaders: everything between train_folds.csv and a batch."""
 
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from competition.mask_source import MaskSource
-from core.errors import UserError
+from core.errors import UserError, raise_all
 from core.processes import end_with_parent
 from data.specs import DataSpec, Row
 from dataset import SegmentationDataset
@@ -36,6 +37,7 @@ class LoaderSpec:
     augmentation: str = "light"
     instances: bool = False
     crops_per_image: int = 1
+    weight_column: str = "weight"
 
 
 def rows_in(table: Any, folds: Sequence[int] | None = None) -> list[Row]:
@@ -60,11 +62,44 @@ def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[li
     return rows_in(train), rows_in(val)
 
 
+def row_weights(rows: Sequence[Row], column: str) -> list[float] | None:
+    """How often each image is drawn, by a column of train_folds.csv; None where it is not there.
+
+    Rows without a value, such as pseudo-labelled ones, weigh 1.
+
+    Raises:
+        UserError: values that are no weights, or none above 0.
+    """
+    if not any(column in row for row in rows):
+        return None
+    weights, problems = [], []
+    for row in rows:
+        text = str(row.get(column, "")) or "1"
+        try:
+            weight = float(text)
+        except ValueError:
+            weight = math.nan
+        weights.append(weight)
+        if not 0 <= weight < math.inf:
+            problems.append(f"{row['img']}: {column} is {text!r}, need a number, 0 or more")
+    if not problems and not any(weights):
+        problems = [f"column {column}: all training images have weight 0"]
+    raise_all(problems, "train_folds.csv: weights of images (WEIGHT_COLUMN):")
+    return weights
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """(index, pass) pairs, shuffled by both: a resumed run sees what an unbroken one saw.
 
     An epoch is `passes` passes over the images, numbered through all epochs. Each rank takes its
     share; shares are of one length, so the last may repeat a few images.
+
+    Args:
+        length: images.
+        seed, epoch: of the order.
+        rank, world: of this process, and how many there are.
+        passes: over the images, an epoch.
+        weights: one an image, to draw with replacement as often as each says.
     """
 
     def __init__(
@@ -76,9 +111,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world: int = 1,
         passes: int = 1,
+        weights: Sequence[float] | None = None,
     ):
         self.length, self.seed, self.epoch, self.passes = length, seed, epoch, passes
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.weights = rank, world, weights
 
     def __len__(self) -> int:
         return -(-self.length * self.passes // self.world)
@@ -95,7 +131,12 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def _shuffled(self, number: int) -> list[int]:
         generator = torch.Generator().manual_seed(hash((self.seed, number)) % 2**63)
-        order: list[int] = torch.randperm(self.length, generator=generator).tolist()
+        if self.weights is None:
+            drawn = torch.randperm(self.length, generator=generator)
+        else:
+            weights = torch.tensor(self.weights, dtype=torch.float64)
+            drawn = torch.multinomial(weights, self.length, replacement=True, generator=generator)
+        order: list[int] = drawn.tolist()
         return order
 
 
@@ -170,6 +211,15 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.root, self.masks, self.spec, self.loader = root, masks, spec, loader
         self.first_epoch = 0
 
+    @property
+    def batch_size(self) -> int:
+        """Images a training step; Lightning's search for it sets others."""
+        return self.loader.train_batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self.loader = replace(self.loader, train_batch_size=size)
+
     def state_dict(self) -> dict[str, Any]:
         """The epoch to go on with."""
         if self.trainer is None:
@@ -208,6 +258,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             seed=self.loader.seed,
             epoch=self.first_epoch,
             passes=self.loader.crops_per_image,
+            weights=row_weights(self.rows["train"], self.loader.weight_column),
             **self._rank(),
         )
         batches = EvenBatches(sampler, self.loader.train_batch_size)

@@ -19,6 +19,7 @@ from model_dispatcher import build_model, encoder_of
 from networks.outputs import logits_of
 from postprocessing.rules import Rule, label_by
 from training.finite import check_weights
+from training.groups import parameter_groups
 from training.optimizers import build_optimizer
 from training.schedules import build_scheduler
 
@@ -34,7 +35,9 @@ class Recipe:
     metric: str = "dice"
     lr: float = 1e-3
     encoder_lr_factor: float = 0.3
+    layer_decay: float = 1.0
     weight_decay: float = 1e-2
+    decay_norms: bool = True
     warmup: float = 0.05
     optimizer: str = "adamw"
     scheduler: str = "cosine"
@@ -134,21 +137,20 @@ class SegmentationModule(pl.LightningModule):
         return [optimizer], [schedule]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """All else at LR, the encoder at its share of it; one group where there is no encoder."""
-        encoder = encoder_of(self.model)
-        if encoder is None:
-            if self.recipe.encoder_lr_factor != 1 and self.trainer.is_global_zero:
-                name = self.hparams["model_name"]
-                print(f"{name} has no .encoder: all of it is trained at LR={self.recipe.lr:g}")
-            return [{"params": list(self.parameters()), "lr": self.recipe.lr}]
-        inside = {id(p) for p in encoder.parameters()}
-        own = [p for p in self.parameters() if id(p) not in inside]
-        rate = self.recipe.lr * self.recipe.encoder_lr_factor
-        groups = [
-            {"params": own, "lr": self.recipe.lr},
-            {"params": [p for p in self.parameters() if id(p) in inside], "lr": rate},
-        ]
-        return [group for group in groups if group["params"]]
+        """Each weight with its rate and decay; tells of a network without an encoder."""
+        recipe, encoder = self.recipe, encoder_of(self.model)
+        if encoder is None and recipe.encoder_lr_factor != 1 and self.trainer.is_global_zero:
+            name = self.hparams["model_name"]
+            print(f"{name} has no .encoder: all of it is trained at LR={recipe.lr:g}")
+        return parameter_groups(
+            self,
+            encoder,
+            lr=recipe.lr,
+            encoder_lr_factor=recipe.encoder_lr_factor,
+            layer_decay=recipe.layer_decay,
+            weight_decay=recipe.weight_decay,
+            decay_norms=recipe.decay_norms,
+        )
 
     def configure_gradient_clipping(
         self,
@@ -170,6 +172,8 @@ class SegmentationModule(pl.LightningModule):
         """
         scaled = image.float() / (2**self.spec.bits - 1)
         scaled = (scaled - self.mean) / self.std
+        # Weights of 16-true and bf16-true take their own type only.
+        scaled = scaled.to(self.std.dtype)
         # Batches come in channels_last; convolutions would follow them, whatever the weights have.
         return logits_of(self.model(scaled.contiguous(memory_format=self.memory_format)))
 

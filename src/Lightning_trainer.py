@@ -6,6 +6,7 @@ TensorBoard events and finished.json.
 
 import argparse
 import gc
+import itertools
 import os
 import signal
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ from core.knobs import fill, knob_values
 from core.locks import Claim
 from core.processes import end_with_parent
 from runs.audits import check_strict_folds
-from runs.experiment import identity_of, recipe, run_of
-from runs.fitting import build_trainer
+from runs.experiment import identity_of, run_of
+from runs.fitting import build_trainer, check_trainer_kwargs, keeps_checkpoints
 from runs.fold_table import choose_folds, read_fold_table
 from runs.identity import drop_run, open_run
 from runs.metrics_table import join_metrics, set_aside_metrics
@@ -28,23 +29,15 @@ from runs.names import check_names
 from runs.owners import networks, owning
 from runs.prepared import prepare_data
 from runs.run import Run
+from runs.starts import build_data, build_fold, find_settings
 from runs.trial import Machine, check_machine, check_network
 from training.steps import Steps
 
 STAGE = "Lightning_trainer"
 # Where torchrun, Lightning and Slurm tell a process its rank.
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-
-
-def slim_checkpoint(path: Path) -> None:
-    """Drops optimiser and raw weights from best.ckpt, four fifths of it: the rest predicts."""
-    import torch
-
-    from training.checkpoints import write_checkpoint
-
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    kept = {"state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version"}
-    write_checkpoint(path, {key: value for key, value in checkpoint.items() if key in kept})
+# Lines of a profiler's report that are printed.
+PROFILED = 24
 
 
 def check_resumable(path: Path, module: Any) -> dict[str, Any]:
@@ -92,64 +85,50 @@ def plan_steps(config: Any, images: int) -> Steps:
 
 
 def train_fold(
-    config: Any, run: Run, fold: int, *, cache: Any = None, place: tuple[int, int] = (1, 1)
+    config: Any,
+    run: Run,
+    fold: int,
+    *,
+    cache: Any = None,
+    resume: Path | None = None,
+    place: tuple[int, int] = (1, 1),
 ) -> dict[str, Any]:
-    """Trains one fold to its end, from last.ckpt if there is one; returns finished.json.
+    """Trains one fold to its end; returns finished.json, nothing where no checkpoints are kept.
+
+    It starts from last.ckpt if there is one.
 
     Args:
         config: the configuration.
         run: of it.
         fold: its number.
         cache: of `prepare_data`.
+        resume: last.ckpt of another run, where the fold has none of its own.
         place: among the folds of this session, from 1, and their number.
     """
     import pytorch_lightning as pl
 
-    from data.pseudo_masks import PseudoMasks
-    from Lightning_datamodule import SegmentationDataModule, split_rows
-    from Lightning_module import build_module
-    from runs.pseudo import read_pseudo_rows
-    from training.finite import check_weights
     from training.recomputation import recompute_blocks
 
-    known = {**(run.folder.read_begun() or {}), "knobs": None}  # they are in `config`
     folder = run.folder.fold(fold)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
+    last = resume if resume and not last.is_file() else last
     pl.seed_everything(config.SEED + fold, workers=True, verbose=False)
-    train, val = split_rows(run.table, fold, holdout=run.holdout)
-    masks, spec = run.masks, run.spec
-    if config.PSEUDO:
-        limit = round(config.PSEUDO_RATIO * len(train))
-        train += read_pseudo_rows(run, config.PSEUDO, fold, limit=limit)
-        masks = PseudoMasks(masks, task=spec.task, classes=spec.classes)
-    data = SegmentationDataModule(
-        train,
-        val,
-        root=run.input,
-        masks=masks,
-        spec=spec,
-        loader=run.loader,
-        cache=cache,
-    )
-    module = build_module(
-        config.MODEL_NAME,
-        spec,
-        recipe=recipe(config),
-        encoder_weights=None if last.is_file() else config.ENCODER_WEIGHTS,
-        notes={"run": run.name, "fold": fold, "config": knob_values(config), "identity": known},
-    )
+    data = build_data(config, run, fold, cache=cache)
+    train, val = data.rows["train"], data.rows["val"]
+    module = build_fold(config, run, fold, weights=not last.is_file())
     notes = check_resumable(last, module) if last.is_file() else {}
-    check_weights(module, f"ENCODER_WEIGHTS={config.ENCODER_WEIGHTS}")
     if config.GRADIENT_CHECKPOINTING:
         recompute_blocks(module.model)
     if is_main_process():
         set_aside_metrics(folder)
         write_json(folder / "config.json", knob_values(config))
     mode = "max" if module.metric.higher_is_better else "min"
-    trainer = build_trainer(config, folder, mode, layout=notes.get("channels_last"), place=place)
+    layout = notes.get("channels_last")
+    trainer = build_trainer(config, folder, mode, module=module, layout=layout, place=place)
     steps = plan_steps(config, len(train))
-    trainer.log_every_n_steps = max(1, min(10, steps.epoch))
+    if "log_every_n_steps" not in config.TRAINER_KWARGS:
+        trainer.log_every_n_steps = max(1, min(10, steps.epoch))
     if is_main_process():
         print(
             f"fold {fold}: {len(train)} training and {len(val)} validation images, "
@@ -165,6 +144,12 @@ def train_fold(
         if not is_main_process():
             raise SystemExit(128 + by) from None
         raise Stopped(told, by) from None
+    if config.PROFILER != "none":
+        lines = trainer.profiler.summary().splitlines()
+        print("\n".join(lines[:PROFILED]), f"\n... and more: {folder}/fit-profile*.txt", flush=True)
+    if not keeps_checkpoints(config):
+        print(f"fold {fold}: TRAINER_KWARGS keeps no checkpoints, the fold is not finished")
+        return {}
     return close_fold(trainer, folder, fold)
 
 
@@ -174,6 +159,8 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
     Raises:
         UserError: best.ckpt is gone.
     """
+    from training.checkpoints import slim_checkpoint
+
     best = trainer.checkpoint_callbacks[0]
     if best.best_model_score is None or not (folder / "checkpoints" / "best.ckpt").is_file():
         raise UserError(f"{folder} has no best.ckpt: delete it to train this fold again")
@@ -189,13 +176,20 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
     }
     if trainer.is_global_zero:
         join_metrics(folder)
-        slim_checkpoint(folder / "checkpoints" / "best.ckpt")
+        tops = [other.rank() for other in trainer.checkpoint_callbacks[1:-1]]
+        for path in [folder / "checkpoints" / "best.ckpt", *itertools.chain(*tops)]:
+            slim_checkpoint(path)
         write_json(folder / "finished.json", summary)
     return summary
 
 
 def train_folds(
-    config: Any, run: Run, folds: Sequence[int], *, cache: Any = None
+    config: Any,
+    run: Run,
+    folds: Sequence[int],
+    *,
+    cache: Any = None,
+    resume: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Trains the folds that are not finished; nothing of one fold stays in memory for the next."""
     import torch
@@ -208,7 +202,8 @@ def train_folds(
             print(f"fold {fold}: finished before, kept")
             continue
         place = todo.index(fold) + 1, len(todo)
-        summaries.append(train_fold(config, run, fold, cache=cache, place=place))
+        how: dict[str, Any] = {"cache": cache, "resume": resume, "place": place}
+        summaries.append(train_fold(config, run, fold, **how))
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -245,6 +240,35 @@ def end_line(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="delete the run and start anew")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="last",
+        help="go on with more EPOCHS: last = the run as it is, or a last.ckpt for one new fold",
+    )
+
+
+def find_resumed(folds: Sequence[int], asked: str | None) -> Path | None:
+    """The checkpoint of another run that --resume names; None without one.
+
+    Raises:
+        UserError: no such file, or several folds for one.
+    """
+    if asked in (None, "last"):
+        return None
+    path = Path(str(asked)).absolute()
+    if not path.is_file():
+        raise UserError(f"--resume: no file {path}. Need last, or a last.ckpt")
+    if len(folds) != 1:
+        raise UserError("--resume: a file is one fold's: choose it with --fold")
+    return path
+
+
+def open_finished(run: Run, folds: Sequence[int], *, epochs: int) -> None:
+    """Folds that have ended with fewer epochs go on."""
+    for fold, ended in run.folder.finished_folds().items():
+        if fold in folds and ended["epochs"] < epochs:
+            run.folder.finished(fold).unlink()
 
 
 @script
@@ -258,24 +282,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.console import quiet_lightning
 
     quiet_lightning()
+    check_trainer_kwargs(config.TRAINER_KWARGS)
     run = run_of(config)
-    check_machine(fill(Machine, config))
+    check_machine(fill(Machine, config), config.TRAINER_KWARGS)
     check_network(config.MODEL_NAME, run.spec, batch=config.TRAIN_BATCH_SIZE)
+    resume = find_resumed(folds, args.resume)
     if not is_main_process():  # the first rank owns the run for all of them
         end_with_parent()
-        train_folds(config, run, folds, cache=prepare_data(run, cache=config.CACHE))
+        cache = prepare_data(run, cache=config.CACHE)
+        train_folds(config, run, folds, cache=cache, resume=resume)
         return 0
     run.logs.mkdir(parents=True, exist_ok=True)
     if args.overwrite:
         whole = [*networks(run.logs, run.name, None), Claim(run.output, run.name)]
         with owning(STAGE, whole):
             drop_run(run)
-    with owning(STAGE, networks(run.logs, run.name, folds)):
-        open_run(run, identity_of(config))
+    cache = None
+    if config.FIND_LR or config.FIND_BATCH_SIZE:
         cache = prepare_data(run, cache=config.CACHE)
+        find_settings(config, run, folds[0], cache=cache)
+        run = run_of(config)
+    with owning(STAGE, networks(run.logs, run.name, folds)):
+        open_run(run, identity_of(config), longer=args.resume == "last")
+        if args.resume == "last":
+            open_finished(run, folds, epochs=config.EPOCHS)
+        cache = cache or prepare_data(run, cache=config.CACHE)
         kept = [fold for fold in folds if run.folder.is_finished(fold)]
         trivial = tell_start(config, run, [fold for fold in folds if fold not in kept])
-        summaries = train_folds(config, run, folds, cache=cache)
+        summaries = train_folds(config, run, folds, cache=cache, resume=resume)
+    if not all(summaries):
+        return 0
     print(end_line(run, summaries, kept=kept, trivial=trivial))
     return 0
 

@@ -218,38 +218,69 @@ EPOCHS: int = 20
 # Times that an image comes in an epoch, each with another crop and augmentation; more where there
 # are few images, or large ones with RESIZE_MODE=crop.
 CROPS_PER_IMAGE: int = 1
-# Peak learning rate of the decoder, after warm-up.
-LR: float = 1e-3
-# The encoder's rate as a share of LR; 1 when it starts from noise.
-ENCODER_LR_FACTOR: float = 0.3
-# A row of OPTIMIZERS: adamw, adam, sgd.
-OPTIMIZER: str = "adamw"
-# A row of SCHEDULERS: cosine, poly, step, none, onecycle, plateau.
-SCHEDULER: str = "cosine"
-# Weight decay of all weights; decoupled from the gradient with adamw.
-WEIGHT_DECAY: float = 1e-2
-# Share of all steps in which the rate climbs to LR, 0...1.
-WARMUP: float = 0.05
 # Images a step and device; the largest that fits, then ACCUMULATE_GRAD_BATCHES.
 TRAIN_BATCH_SIZE: int = 8
 # Images a step of validation and test.
 VAL_BATCH_SIZE: Free[int] = 8
 # Batches whose gradients add up to one optimiser step.
 ACCUMULATE_GRAD_BATCHES: int = 1
-# Largest gradient norm; 0 = no clipping.
-GRAD_CLIP: float = 1.0
+# Batches of an epoch, in training and validation: 0.2 = a fifth of them, 20 = so many.
+LIMIT_BATCHES: int | float = 1.0
+# Column of train_folds.csv with an image's weight: twice the weight is drawn twice as often.
+WEIGHT_COLUMN: str = "weight"
 # Run whose pseudo-labels of test images are trained on, too; see pseudo_label.py. Empty = none.
 PSEUDO: str = ""
 # Pseudo-labelled images an epoch as a share of the real ones; the surest are taken.
 PSEUDO_RATIO: float = 0.5
+# auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32. Weights are fp32, but with 16-true and
+# bf16-true: half the memory, and steps that may be lost in rounding.
+PRECISION: Literal["auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true"] = "auto"
+
+# ======== Optimiser ========
+# Peak learning rate of the decoder, after warm-up.
+LR: float = 1e-3
+# LR is searched for before the first fold: a run of 100 short steps whose weights are dropped.
+FIND_LR: Free[bool] = False
+# The encoder's rate as a share of LR; 1 when it starts from noise.
+ENCODER_LR_FACTOR: float = 0.3
+# A layer's rate in the encoder as a share of the next layer's; 1 = all alike.
+LAYER_DECAY: float = 1.0
+# A row of OPTIMIZERS: adamw, adam, sgd, muon; or any of torch.optim and timm: radam, lion, lamb...
+# Arguments after a colon: sgd:momentum=0.85.
+OPTIMIZER: str = "adamw"
+# A row of SCHEDULERS: cosine, poly, step, none, onecycle, plateau. Arguments after a colon:
+# cosine:floor=0.05, step:at=0.5/0.8, plateau:patience=3.
+SCHEDULER: str = "cosine"
+# Share of all steps in which the rate climbs to LR, 0...1.
+WARMUP: float = 0.05
+# Weight decay; decoupled from the gradient with adamw.
+WEIGHT_DECAY: float = 1e-2
+# Whether biases and the scales of normalisations decay, too.
+DECAY_NORMS: bool = True
+# Largest gradient norm; 0 = no clipping.
+GRAD_CLIP: float = 1.0
 # Share kept by the moving average of weights at each step, shorter at first; 0 = no averaging.
 EMA_DECAY: float = 0.99
-# Rows of CALLBACKS with commas: Lightning callbacks of your own. Empty = none.
-CALLBACKS: tuple[str, ...] = ()
+# Share of the training after which all weights are averaged alike, instead of EMA_DECAY; true =
+# 0.75. The rate must not fall to 0: SCHEDULER=cosine:floor=0.1.
+SWA: bool | float = False
+
+# ======== Start and end of training ========
+# Weights to start from: a best.ckpt of this project, or a run's name for each fold's own of it.
+# What does not fit (a head of other classes) stays new. Empty = ENCODER_WEIGHTS.
+INIT_CKPT: str = ""
+# Epochs in which the encoder and its BatchNorm stand still; true = all.
+FREEZE_ENCODER: int | bool = False
+# Modules that never move, by their names in the network: encoder.layer1,encoder.conv1.
+FREEZE_LAYERS: tuple[str, ...] = ()
 # Epochs between validations; the last epoch is always validated.
 VAL_EVERY: int = 1
-# auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32. Weights are always fp32.
-PRECISION: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
+# Validations in a row without a better METRIC after which a fold ends; none = never.
+EARLY_STOPPING: int | None = None
+# Gain of METRIC that counts as better for EARLY_STOPPING.
+EARLY_STOPPING_DELTA: float = 0.0
+# Best networks kept: best.ckpt, best_2.ckpt...
+SAVE_TOP_K: Free[int] = 1
 
 # ======== Machine ========
 # Channels-last memory, on or off; auto: some steps are measured, training and prediction apart.
@@ -265,12 +296,28 @@ ACCELERATOR: Free[str] = "auto"
 DEVICES: Free[int] = 1
 # Lightning's strategy: auto, ddp, ddp_spawn...
 STRATEGY: Free[str] = "auto"
-# Rows of LOGGERS with commas; without csv report.html has no curves.
-LOGGERS: Free[tuple[str, ...]] = ("csv", "tensorboard")
+# The largest TRAIN_BATCH_SIZE that fits is searched for before the first fold, from it on.
+FIND_BATCH_SIZE: Free[bool] = False
+# Any argument of Lightning's Trainer that has no knob: {'max_steps': 2000}, {'fast_dev_run': True},
+# {'overfit_batches': 2}, {'detect_anomaly': True}, {'max_time': '00:08:00:00'}.
+TRAINER_KWARGS: dict = {}
 # Data-loading processes; -1 = by the machine: up to 8 for a GPU, 1 for a CPU.
 NUM_WORKERS: Free[int] = -1
 # Decoded pairs kept for all epochs, folds and runs; auto: on disk, if they take a small part of it.
 CACHE: Free[Literal["auto", "none", "disk", "ram"]] = "auto"
+
+# ======== What is seen of a training ========
+# Rows of LOGGERS with commas: csv, tensorboard, wandb, mlflow. Without csv there are no curves in
+# report.html.
+LOGGERS: Free[tuple[str, ...]] = ("csv", "tensorboard")
+# Rows of CALLBACKS with commas: Lightning callbacks of your own. Empty = none.
+CALLBACKS: tuple[str, ...] = ()
+# Validation images drawn at each new best score, with truth and prediction; 0 = none.
+LOG_IMAGES: Free[int] = 0
+# Histograms of weights and gradients in TensorBoard, once an epoch.
+LOG_HISTOGRAMS: Free[bool] = False
+# Where the time goes: Lightning's profilers; the report is printed and kept in the fold's folder.
+PROFILER: Free[Literal["none", "simple", "advanced", "pytorch"]] = "none"
 
 # ======== After training ========
 # Probability above which a pixel is foreground (binary, multilabel).
@@ -361,11 +408,22 @@ knobs.check(
         ),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
-        ("LOGGERS", bool(LOGGERS), "one logger or more: csv"),
         ("EPOCHS", EPOCHS >= 1, "1 or more"),
         ("CROPS_PER_IMAGE", CROPS_PER_IMAGE >= 1, "1 or more"),
         ("LR", LR > 0, "a rate above 0"),
         ("ENCODER_LR_FACTOR", ENCODER_LR_FACTOR >= 0, "0 or more"),
+        ("LAYER_DECAY", 0 < LAYER_DECAY <= 1, "a share above 0, 1 or less"),
+        (
+            "LIMIT_BATCHES",
+            LIMIT_BATCHES >= 1 if isinstance(LIMIT_BATCHES, int) else 0 < LIMIT_BATCHES <= 1,
+            "a share above 0, 1.0 at most, or a number of batches",
+        ),
+        ("SWA", 0 <= SWA < 1 or SWA is True, "a share, 0 or more and below 1, or true"),
+        ("FREEZE_ENCODER", FREEZE_ENCODER >= 0, "epochs, 0 or more, or true"),
+        ("EARLY_STOPPING", EARLY_STOPPING is None or EARLY_STOPPING >= 1, "1 or more, or none"),
+        ("EARLY_STOPPING_DELTA", EARLY_STOPPING_DELTA >= 0, "0 or more"),
+        ("SAVE_TOP_K", SAVE_TOP_K >= 1, "1 or more"),
+        ("LOG_IMAGES", LOG_IMAGES >= 0, "0 images or more"),
         ("WEIGHT_DECAY", WEIGHT_DECAY >= 0, "0 or more"),
         ("WARMUP", 0 <= WARMUP < 1, "a share, 0 or more and below 1"),
         ("TRAIN_BATCH_SIZE", TRAIN_BATCH_SIZE >= 1, "1 or more"),
@@ -385,6 +443,12 @@ knobs.check(
             "GRADIENT_CHECKPOINTING",
             not GRADIENT_CHECKPOINTING or COMPILE == "off",
             f"false with COMPILE={COMPILE}: torch.compile cannot recompute BatchNorm",
+        ),
+        ("FIND_LR", not FIND_LR or DEVICES == 1, "false with several DEVICES: find it with one"),
+        (
+            "FIND_BATCH_SIZE",
+            not FIND_BATCH_SIZE or DEVICES == 1,
+            "false with several DEVICES: find it with one",
         ),
         ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),
         ("NUM_WORKERS", NUM_WORKERS >= -1, "0 or more, or -1 for auto"),

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from core.arguments import read_name
 from core.errors import UserError, pick
 from measures.gathered import GatheredVolumes, Slice
 from measures.matching import (
@@ -288,7 +289,7 @@ def build_metric(
 
 
 def _build_row(name: str, task: str, classes: int, class_names: Sequence[str] | None) -> Metric:
-    short, arguments = read_name(name)
+    short, arguments = read_name(name, "metric")
     row = pick(METRICS, short, "metric")
     try:
         metric = row(task, classes, class_names, **arguments)
@@ -314,36 +315,6 @@ def _read_term(term: str, text: str) -> tuple[float, str]:
             f"metric {text!r}: got {term!r}, need a name or weight*name, as in 0.4*dice"
         )
     return weight, name.strip()
-
-
-def read_name(name: str) -> tuple[str, dict[str, Any]]:
-    """The row and the arguments in a metric's name; numbers joined by / are a tuple.
-
-    Raises:
-        UserError: arguments that do not read.
-    """
-    short, *more = name.split(":")
-    arguments = {}
-    for part in ":".join(more).split(",") if more else []:
-        key, equals, text = (word.strip() for word in part.partition("="))
-        try:
-            values = [_number(word) for word in text.split("/")]
-        except ValueError:
-            values = []
-        if not (key.isidentifier() and equals and values):
-            raise UserError(
-                f"metric {name!r}: got {part!r}, need name:key=number, as in fbeta:beta=0.5 or "
-                "miou:only=1/2"
-            )
-        arguments[key] = values[0] if len(values) == 1 else tuple(values)
-    return short.strip(), arguments
-
-
-def _number(word: str) -> float:
-    try:
-        return int(word)
-    except ValueError:
-        return float(word)
 
 
 def without(name: str, key: str) -> str:

@@ -178,7 +178,6 @@ def test_space_separated_list_is_told_the_comma() -> None:
         (["--channels-last", "maybe"], "CHANNELS_LAST"),
         (["--save-masks", "maybe"], "SAVE_MASKS"),
         (["--precision", "64-true"], "PRECISION"),
-        (["--precision", "16-true"], "PRECISION"),
         (["--mask-values", "{[1]: 2}"], "MASK_VALUES"),
         (["--mask-values", "{1"], "MASK_VALUES"),
         (["--run", "../elsewhere"], "RUN"),

@@ -13,8 +13,8 @@ from core.errors import UserError
 from stages import call, errors_of
 from toys import Spy, loader, module_of, samples, trainer_of
 from training.callbacks import CALLBACKS
-from training.optimizers import OPTIMIZERS
-from training.schedules import SCHEDULERS
+from training.optimizers import OPTIMIZERS, build_optimizer
+from training.schedules import SCHEDULERS, build_scheduler
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
 STEPS = 20
@@ -66,12 +66,12 @@ def test_one_cycle_peaks_after_the_warmup_and_ends_near_zero(tmp_path: Path) -> 
 def test_plateau_falls_once_the_score_stands_still(tmp_path: Path) -> None:
     spy = Spy()
     # A rate of next to nothing: the score of each validation is the same.
-    module = module_of(lr=1e-12, encoder_lr_factor=1.0, scheduler="plateau")
+    module = module_of(lr=1e-12, encoder_lr_factor=1.0, scheduler="plateau:least=0")
     trainer = trainer_of(tmp_path, epochs=6, callbacks=[spy], check_val_every_n_epoch=1)
     trainer.fit(module, loader(samples("binary", 2), 2), loader(samples("binary", 2), 2))
     rates = np.array(spy.rates)[:, 0]
     assert rates[0] == 1e-12
-    assert rates[-1] == pytest.approx(1e-13)
+    assert rates[-1] == pytest.approx(5e-13)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -163,3 +163,93 @@ def test_a_loss_that_does_not_fit_the_task_is_told_with_the_names() -> None:
     config, _ = load_config(["--task", "multiclass", "--classes", "3", "--metric", "no"])
     with pytest.raises(UserError, match=r"(?s)LOSS: loss 'bce' needs.*METRIC: unknown"):
         check_names(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "kept"),
+    [("wandb", "wandb", "wandb/offline-run*"), ("mlflow", "mlflow", "mlruns/*/*/metrics/val_dice")],
+)
+def test_other_loggers_leave_a_run(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, name: str, package: str, kept: str
+) -> None:
+    pytest.importorskip(package)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    flags = competition.flags("--folds", "0", "--epochs", "1", "--loggers", name)
+    assert call("Lightning_trainer", flags) == 0
+    assert list((competition.logs / "baseline" / "fold_0").glob(kept))
+
+
+def test_a_logger_that_is_not_installed_is_told_before_training(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert call("Lightning_trainer", competition.flags("--loggers", "csv,mlflow")) == 2
+    assert "pip install mlflow-skinny" in "\n".join(errors_of(capsys))
+    assert not competition.logs.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("RAdam", torch.optim.RAdam),
+        ("sgd:momentum=0.85,nesterov=false", torch.optim.SGD),
+        ("adamw:betas=0.8/0.9", torch.optim.AdamW),
+        ("lamb", "Lamb"),
+        ("lion:betas=0.8/0.9", "Lion"),
+    ],
+)
+def test_any_optimiser_by_its_name_and_arguments(name: str, kind: Any) -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    groups = [{"params": [weight], "lr": 0.5}]
+    optimizer = build_optimizer(name, groups, lr=0.1, weight_decay=0.25, fused=False)
+    assert type(optimizer).__name__ == (kind if isinstance(kind, str) else kind.__name__)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+    assert optimizer.param_groups[0]["weight_decay"] == 0.25
+    if "betas" in name:
+        assert tuple(optimizer.param_groups[0]["betas"]) == (0.8, 0.9)
+    if "momentum" in name:
+        assert optimizer.param_groups[0]["momentum"] == 0.85
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "need"),
+    [
+        ("--optimizer", "adamm", "Did you mean adam"),
+        ("--optimizer", "adamw:beta=0.9", "Did you mean betas"),
+        ("--optimizer", "adamw:lr=3", "no argument 'lr'"),
+        ("--optimizer", "lbfgs", "optimiser 'lbfgs'"),
+        ("--optimizer", "adahessian", "needs more than gradients"),
+        ("--scheduler", "cosine:flor=0.1", "Did you mean floor"),
+        ("--scheduler", "plateau:patience", "need name:key=number"),
+        ("--scheduler", "plateau:factor=2", "scheduler 'plateau:factor=2'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_told(
+    competition: Competition, capsys: pytest.CaptureFixture[str], flag: str, value: str, need: str
+) -> None:
+    assert call("Lightning_trainer", competition.flags(flag, value)) == 2
+    assert need in "\n".join(errors_of(capsys))
+
+
+def test_arguments_of_schedules() -> None:
+    def rates(name: str, steps: int = 40) -> list[float]:
+        weight = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.SGD([weight], 2.0)
+        options = {"steps": steps, "warmup": 0.0, "monitor": "", "mode": "max", "val_every": 1}
+        schedule = build_scheduler(name, optimizer, **options)["scheduler"]
+        seen = []
+        for _ in range(steps):
+            seen.append(optimizer.param_groups[0]["lr"] / 2)
+            optimizer.step()
+            schedule.step()
+        return seen
+
+    np.testing.assert_allclose(rates("step:at=0.5,factor=0.2")[::10], [1, 1, 1, 0.2])
+    assert min(rates("cosine:floor=0.25")) == pytest.approx(0.25, abs=0.01)
+    assert rates("poly:power=2")[20] == pytest.approx((1 - 19 / 39) ** 2)
+    # Two cosines: the second begins at the peak.
+    twice = np.array(rates("cosine:cycles=2"))
+    assert (np.diff(twice) > 0.5).sum() == 1
+    cycle = rates("onecycle:start=10,linear=true")
+    assert cycle[0] == pytest.approx(0.1)
+    assert rates("onecycle", steps=1)[0] > 0

@@ -35,8 +35,12 @@ def load_encoder_weights(encoder: nn.Module, path: Path) -> None:
     encoder.load_state_dict(source, strict=False)
 
 
-# (prefix to cut from the file's keys, prefix to add): plain, SMP networks, DDP, timm-universal.
-_PREFIXES = [("", ""), ("encoder.", ""), ("module.", ""), ("", "model."), ("model.", "")]
+# (prefix to cut from the file's keys, prefix to add): plain, SMP networks, DDP, timm-universal, and
+# checkpoints of this project.
+_PREFIXES = [
+    *(("", ""), ("encoder.", ""), ("module.", ""), ("", "model."), ("model.", "")),
+    *(("model.net.encoder.", ""), ("model.encoder.", "")),
+]
 
 
 def _rename(source: Mapping[str, torch.Tensor], cut: str, add: str) -> dict[str, torch.Tensor]:

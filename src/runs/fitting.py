@@ -1,97 +1,173 @@
 """The Trainer of one fold, and the callbacks that every training has."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+from core.errors import UserError, nearest
 from core.knobs import fill
 from runs.trial import Machine
 
+# Arguments of Lightning's Trainer that a knob or this project gives.
+OWNED = {
+    "accelerator": "ACCELERATOR",
+    "strategy": "STRATEGY",
+    "devices": "DEVICES",
+    "precision": "PRECISION",
+    "logger": "LOGGERS",
+    "callbacks": "CALLBACKS",
+    "max_epochs": "EPOCHS",
+    "limit_train_batches": "LIMIT_BATCHES",
+    "check_val_every_n_epoch": "VAL_EVERY",
+    "accumulate_grad_batches": "ACCUMULATE_GRAD_BATCHES",
+    "gradient_clip_val": "GRAD_CLIP",
+    "profiler": "PROFILER",
+    "default_root_dir": "LOGS",
+    "plugins": "",
+    "use_distributed_sampler": "",
+}
 
-def validate_last_epoch(trainer: Any, module: Any) -> None:
-    """Ends every training with a validation, also when VAL_EVERY does not divide EPOCHS."""
-    if trainer.current_epoch + 1 == trainer.max_epochs:
-        trainer.check_val_every_n_epoch = 1
+
+def check_trainer_kwargs(given: dict[str, Any]) -> None:
+    """Makes sure that Lightning's Trainer takes TRAINER_KWARGS, and no knob says the same.
+
+    Raises:
+        UserError: it does not, or one does.
+    """
+    import pytorch_lightning as pl
+
+    known = [name for name in inspect.signature(pl.Trainer).parameters if name not in OWNED]
+    for name in given:
+        if OWNED.get(name):
+            raise UserError(f"TRAINER_KWARGS: {name} is the knob {OWNED[name]}: set it there")
+        if name not in known:
+            raise UserError(
+                f"TRAINER_KWARGS: no argument {name!r} of Lightning's Trainer."
+                f"{nearest(str(name), known)} Known: {', '.join(known)}"
+            )
+
+
+def keeps_checkpoints(config: Any) -> bool:
+    """Whether a training leaves networks behind: fast_dev_run and its like do not."""
+    options = config.TRAINER_KWARGS
+    off = options.get("fast_dev_run") or options.get("barebones")
+    return bool(options.get("enable_checkpointing", True)) and not off
+
+
+def build_checkpoints(config: Any, folder: Path, mode: str) -> tuple[list[Any], list[Any]]:
+    """Callbacks that keep best.ckpt and its runners-up, and the one of last.ckpt; best comes first.
+
+    last.ckpt is written after all other callbacks have had their say.
+    """
+    from training.checkpoints import MovableCheckpoint, TopCheckpoints
+
+    if not keeps_checkpoints(config):
+        return [], []
+    place: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
+    score: dict[str, Any] = {"monitor": f"val_{config.METRIC}", "mode": mode}
+    best: list[Any] = [MovableCheckpoint(filename="best", **score, **place)]
+    if config.SAVE_TOP_K > 1:
+        name, count = "top_{epoch}", config.SAVE_TOP_K
+        best.append(TopCheckpoints(filename=name, save_top_k=count, **score, **place))
+    last = MovableCheckpoint(filename="last", save_on_train_epoch_end=True, **place)
+    return best, [last]
 
 
 def build_callbacks(
-    config: Any, folder: Path, mode: str, *, layout: Any = None, place: tuple[int, int] = (1, 1)
+    config: Any,
+    folder: Path,
+    mode: str,
+    *,
+    module: Any = None,
+    layout: Any = None,
+    place: tuple[int, int] = (1, 1),
 ) -> list[Any]:
-    """Best and last checkpoint, timing, learning rate, moving average, layout, progress."""
-    from pytorch_lightning.callbacks import (
-        LambdaCallback,
-        LearningRateMonitor,
-        Timer,
-        WeightAveraging,
-    )
-
-    from training.averaging import build_average
-    from training.callbacks import build_extras
-    from training.checkpoints import MovableCheckpoint
-    from training.console import EpochLines, Live, on_terminal
-    from training.finite import Finite
-    from training.memory_format import ChannelsLast
-    from training.pulse import Pulse
-
-    checkpoints = folder / "checkpoints"
-    best = MovableCheckpoint(
-        checkpoints,
-        filename="best",
-        monitor=f"val_{config.METRIC}",
-        mode=mode,
-        enable_version_counter=False,
-    )
-    last = MovableCheckpoint(
-        checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    name = folder.name.replace("_", " ")
-    pulse = Pulse(*place)
-    shown = (Live if on_terminal() else EpochLines)(name, f"val_{config.METRIC}", pulse)
-    final = LambdaCallback(on_train_epoch_start=validate_last_epoch)
-    # The layout before the moving average, which copies the network.
-    memory = ChannelsLast(config.CHANNELS_LAST, config.TRAIN_BATCH_SIZE, layout)
-    rates = LearningRateMonitor("step")
-    callbacks = [best, Finite(name), rates, Timer(), pulse, shown, final, memory]
-    if config.EMA_DECAY:
-        callbacks.append(WeightAveraging(multi_avg_fn=build_average(config.EMA_DECAY)))
-    if config.COMPILE != "off":
-        from training.compilation import Compile
-
-        callbacks.append(Compile(config.COMPILE))
-    return [*callbacks, *build_extras(config.CALLBACKS), last]
-
-
-def build_trainer(
-    config: Any, folder: Path, mode: str, *, layout: Any = None, place: tuple[int, int] = (1, 1)
-) -> Any:
-    """The Trainer of one fold.
+    """What every training has, what knobs ask for, and rows of CALLBACKS.
 
     Args:
         config: the configuration.
         folder: of the fold.
-        mode: "max" where more of METRIC is better, else "min".
-        layout: what an earlier session of the fold has measured.
+        mode: max or min, whichever is better of METRIC.
+        module: what is trained, for the layers that stand still.
+        layout: memory layout that an earlier session has measured.
         place: of the fold among those of this session, from 1, and their number.
     """
+    from pytorch_lightning.callbacks import LearningRateMonitor, Timer
+
+    from training.averaging import build_averaging
+    from training.callbacks import build_extras
+    from training.console import EpochLines, Live, on_terminal
+    from training.finite import Finite
+    from training.freezing import build_freeze
+    from training.limits import LastValidation, build_stop
+    from training.memory_format import ChannelsLast
+    from training.pulse import Pulse
+    from training.sights import build_sights
+
+    best, last = build_checkpoints(config, folder, mode)
+    monitor, name = f"val_{config.METRIC}", folder.name.replace("_", " ")
+    pulse = Pulse(*place)
+    shown = (Live if on_terminal() else EpochLines)(name, monitor, pulse)
+    rates = [LearningRateMonitor("step")] if config.LOGGERS else []
+    # The layout before the moving average, which copies the network.
+    memory = ChannelsLast(config.CHANNELS_LAST, config.TRAIN_BATCH_SIZE, layout)
+    callbacks = [*best, Finite(name), *rates, Timer(), pulse, shown, LastValidation(), memory]
+    if module is not None:
+        callbacks += build_freeze(
+            module.model, encoder_epochs=config.FREEZE_ENCODER, layers=config.FREEZE_LAYERS
+        )
+    # Pictures before the averaging, which takes its weights away when a validation ends.
+    images, histograms = config.LOG_IMAGES, config.LOG_HISTOGRAMS
+    callbacks += build_sights(folder, monitor, mode, images=images, histograms=histograms)
+    half = config.PRECISION in ("16-true", "bf16-true")
+    callbacks += build_averaging(config.EMA_DECAY, config.SWA, half=half)
+    if config.COMPILE != "off":
+        from training.compilation import Compile
+
+        callbacks.append(Compile(config.COMPILE))
+    patience, gain = config.EARLY_STOPPING, config.EARLY_STOPPING_DELTA
+    callbacks += build_stop(monitor, mode, patience=patience, least_gain=gain)
+    return [*callbacks, *build_extras(config.CALLBACKS), *last]
+
+
+def build_trainer(
+    config: Any,
+    folder: Path,
+    mode: str,
+    *,
+    module: Any = None,
+    layout: Any = None,
+    place: tuple[int, int] = (1, 1),
+) -> Any:
+    """The Trainer of one fold; arguments as of `build_callbacks`."""
     import pytorch_lightning as pl
     import torch
 
     from training.checkpoints import CheckpointFiles
     from training.loggers import build_loggers
+    from training.profilers import build_profiler
 
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it and fp32 is asked for
+    options: dict[str, Any] = {
+        "num_sanity_val_steps": 0,
+        "enable_model_summary": False,
+        "enable_progress_bar": False,  # the displays are ours
+        "limit_val_batches": config.LIMIT_BATCHES,
+        "benchmark": config.RESIZE_MODE != "crop",
+        **config.TRAINER_KWARGS,
+    }
     return pl.Trainer(
         **fill(Machine, config).options,
         max_epochs=config.EPOCHS,
         accumulate_grad_batches=config.ACCUMULATE_GRAD_BATCHES,
         gradient_clip_val=config.GRAD_CLIP or None,
         check_val_every_n_epoch=config.VAL_EVERY,
-        callbacks=build_callbacks(config, folder, mode, layout=layout, place=place),
+        limit_train_batches=config.LIMIT_BATCHES,
+        callbacks=build_callbacks(config, folder, mode, module=module, layout=layout, place=place),
         plugins=[CheckpointFiles()],
         logger=build_loggers(config.LOGGERS, folder),
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-        enable_progress_bar=False,  # the displays are ours
+        profiler=build_profiler(config.PROFILER, folder),
         use_distributed_sampler=False,  # the samplers share images among ranks, none twice
-        benchmark=config.RESIZE_MODE != "crop",
         default_root_dir=folder,
+        **options,
     )

@@ -35,7 +35,7 @@ def runs_on(logs: Path, folds: str) -> list[str]:
     return [run.run for run in runs if (run.read_begun() or {}).get("folds") == folds]
 
 
-def open_run(run: Run, now: dict[str, Any]) -> None:
+def open_run(run: Run, now: dict[str, Any], *, longer: bool = False) -> None:
     """Starts the run's folder, or makes sure that the one there is of the same configuration.
 
     A run that stopped before its first checkpoint has nothing to keep: it may begin otherwise,
@@ -44,6 +44,7 @@ def open_run(run: Run, now: dict[str, Any]) -> None:
     Args:
         run: to start or to go on with.
         now: its identity, see `runs.experiment.identity_of`.
+        longer: it may go on with more EPOCHS.
 
     Raises:
         UserError: it was begun with other knobs, folds or data; lists what differs. Or it has
@@ -58,6 +59,9 @@ def open_run(run: Run, now: dict[str, Any]) -> None:
                 "were trained: choose another --run, or --overwrite to lose them"
             )
         if before and (kept or others(run.logs, run.name)):
+            epochs = now["knobs"]["EPOCHS"]
+            if longer and before["knobs"].get("EPOCHS", epochs) < epochs:
+                before["knobs"]["EPOCHS"] = epochs
             now |= {name: now[name] or before.get(name) for name in NEEDED_ONCE}
             raise_all(
                 differences(before, now),

@@ -11,9 +11,6 @@ from core.knobs import HEADLINE
 TABLES = {
     "AUGMENTATION": ("augmentations", "AUGMENTATIONS", "augmentation"),
     "TTA": ("inference.views", "VIEWS", "view of TTA"),
-    "OPTIMIZER": ("training.optimizers", "OPTIMIZERS", "optimiser"),
-    "SCHEDULER": ("training.schedules", "SCHEDULERS", "scheduler"),
-    "LOGGERS": ("training.loggers", "LOGGERS", "logger"),
     "CALLBACKS": ("training.callbacks", "CALLBACKS", "callback"),
 }
 
@@ -42,8 +39,34 @@ def _metric(config: Any) -> None:
         )
 
 
-# Knobs that hold more than a name: weights, arguments, a task that must fit.
-BUILT: dict[str, Callable[[Any], None]] = {"MODEL_NAME": _model, "LOSS": _loss, "METRIC": _metric}
+def _optimizer(config: Any) -> None:
+    from training.optimizers import check_optimizer
+
+    check_optimizer(config.OPTIMIZER)
+
+
+def _scheduler(config: Any) -> None:
+    from training.schedules import check_scheduler
+
+    check_scheduler(config.SCHEDULER)
+
+
+def _loggers(config: Any) -> None:
+    from training.loggers import find_logger
+
+    for name in config.LOGGERS:
+        find_logger(name)
+
+
+# Knobs that hold more than a name: weights, arguments, packages, a task that must fit.
+BUILT: dict[str, Callable[[Any], None]] = {
+    "MODEL_NAME": _model,
+    "LOSS": _loss,
+    "METRIC": _metric,
+    "OPTIMIZER": _optimizer,
+    "SCHEDULER": _scheduler,
+    "LOGGERS": _loggers,
+}
 
 
 def check_names(config: Any, *knobs: str) -> None:

@@ -1,5 +1,6 @@
 """What a run asks of the machine and of its network, tried before any image is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,25 +45,27 @@ class Machine:
         }
 
 
-def check_machine(machine: Machine) -> None:
+def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> None:
     """Makes sure that Lightning finds the devices and knows the strategy.
+
+    Args:
+        machine: where a run is trained.
+        more: arguments of Lightning's Trainer, TRAINER_KWARGS.
 
     Raises:
         UserError: it does not; in Lightning's words.
     """
     import pytorch_lightning as pl
 
+    quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options = {**(more or {}), **dict.fromkeys(quiet, False)}
     try:
-        pl.Trainer(
-            **machine.options,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        pl.Trainer(**machine.options, logger=False, **options)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"ACCELERATOR, DEVICES, STRATEGY or PRECISION: {reason}") from error
+        raise UserError(
+            f"ACCELERATOR, DEVICES, STRATEGY, PRECISION or TRAINER_KWARGS: {reason}"
+        ) from error
 
 
 def check_network(name: str, spec: "DataSpec", *, batch: int) -> None:

@@ -85,6 +85,31 @@ class MovableCheckpoint(ModelCheckpoint):
         super().load_state_dict(state)
 
 
+class TopCheckpoints(MovableCheckpoint):
+    """The best networks of a training, beside best.ckpt."""
+
+    @property
+    def state_key(self) -> str:
+        """Another than best.ckpt's, whose monitor it shares."""
+        return f"Top{super().state_key}"
+
+    def rank(self) -> list[Path]:
+        """Calls them best_2.ckpt, best_3.ckpt... by their scores; the first is best.ckpt's twin."""
+        scores = {Path(path): float(score) for path, score in self.best_k_models.items()}
+        ranked = sorted(scores, key=lambda path: scores[path], reverse=self.mode == "max")
+        for twin in ranked[:1]:
+            twin.unlink(missing_ok=True)
+        names = [path.with_name(f"best_{at}.ckpt") for at, path in enumerate(ranked[1:], start=2)]
+        return [path.replace(name) for path, name in zip(ranked[1:], names, strict=True)]
+
+
+def slim_checkpoint(path: Path) -> None:
+    """Drops optimiser and raw weights from best.ckpt, four fifths of it: the rest predicts."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    kept = {"state_dict", "hyper_parameters", "epoch", "global_step", "pytorch-lightning_version"}
+    write_checkpoint(path, {key: value for key, value in checkpoint.items() if key in kept})
+
+
 class CheckpointFiles(TorchCheckpointIO):
     """Lightning's files without its two copies, in memory and in the temporary folder.
 

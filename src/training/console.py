@@ -53,8 +53,8 @@ class Shown(Callback):
 
     def best_of(self, trainer: Any, score: float) -> float:
         """The best so far: Lightning's checkpoints hear of an epoch's score last."""
-        checkpoint = trainer.checkpoint_callbacks[0]
-        if checkpoint.best_model_score is None:
+        checkpoint = next(iter(trainer.checkpoint_callbacks), None)
+        if checkpoint is None or checkpoint.best_model_score is None:
             return score
         better = max if checkpoint.mode == "max" else min
         return better(float(checkpoint.best_model_score), score)

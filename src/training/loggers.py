@@ -1,10 +1,12 @@
 """LOGGERS: a name to what keeps the numbers of a training."""
 
+import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.errors import pick
+from core.errors import UserError, pick
 
 
 def csv(folder: Path) -> Any:
@@ -21,14 +23,58 @@ def tensorboard(folder: Path) -> Any:
     return TensorBoardLogger(folder.parent, name=folder.name, version="")
 
 
+def wandb(folder: Path) -> Any:
+    """A run of Weights & Biases in wandb/, for `wandb sync`; WANDB_MODE=online uploads it."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    class OneFold(WandbLogger):
+        """Ends with its fold, so that the next has a run of its own."""
+
+        def finalize(self, status: str) -> None:
+            super().finalize(status)
+            self.experiment.finish()
+
+    offline = os.environ.get("WANDB_MODE", "offline") != "online"
+    return OneFold(f"{folder.parent.name}-{folder.name}", save_dir=folder, offline=offline)
+
+
+def mlflow(folder: Path) -> Any:
+    """A run of MLflow in the fold's mlruns/, as files: a database would need more packages."""
+    from pytorch_lightning.loggers import MLFlowLogger
+
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    place = f"file:{folder / 'mlruns'}"
+    return MLFlowLogger(folder.parent.name, run_name=folder.name, tracking_uri=place)
+
+
 # Each row is called with the folder of a fold and gives a Lightning logger that writes into it.
-LOGGERS: dict[str, Callable[[Path], Any]] = {"csv": csv, "tensorboard": tensorboard}
+LOGGERS: dict[str, Callable[[Path], Any]] = {
+    "csv": csv,
+    "tensorboard": tensorboard,
+    "wandb": wandb,
+    "mlflow": mlflow,
+}
+# What a row needs beside requirements.txt: the module, and what pip calls it.
+NEEDS = {"wandb": ("wandb", "wandb"), "mlflow": ("mlflow", "mlflow-skinny")}
+
+
+def find_logger(name: str) -> Callable[[Path], Any]:
+    """The row of LOGGERS of that name.
+
+    Raises:
+        UserError: an unknown name, or a package that is not installed.
+    """
+    row = pick(LOGGERS, name, "logger")
+    module, package = NEEDS.get(name, (None, None))
+    if module and importlib.util.find_spec(module) is None:
+        raise UserError(f"LOGGERS={name}: not installed here: pip install {package}")
+    return row
 
 
 def build_loggers(names: tuple[str, ...], folder: Path) -> list[Any]:
     """The loggers of rows of LOGGERS.
 
     Raises:
-        UserError: an unknown name.
+        UserError: as `find_logger`.
     """
-    return [pick(LOGGERS, name, "logger")(folder) for name in names]
+    return [find_logger(name)(folder) for name in names]

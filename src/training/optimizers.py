@@ -1,4 +1,8 @@
-"""OPTIMIZERS: a name to an optimiser of parameter groups, each with a rate of its own."""
+"""OPTIMIZERS: a name to an optimiser of parameter groups, each with a rate of its own.
+
+Beside the rows any optimiser of torch.optim or timm goes by its name: radam, nadamw, lion, lamb...
+Arguments stand in the name: `adamw:betas=0.9/0.98`, `sgd:momentum=0.85,nesterov=false`.
+"""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -8,7 +12,24 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from core.errors import pick
+from core.arguments import check_arguments, read_name
+from core.errors import UserError, nearest, reason_of
+from core.recipes import load_recipe
+
+# Arguments that come from knobs of their own.
+KNOBS = ("params", "lr", "weight_decay", "fused")
+
+
+def timm_optimizer(name: str) -> Callable[..., Optimizer]:
+    """A row from timm's table of optimisers."""
+
+    def build(groups: Any, *, lr: float, weight_decay: float, **options: Any) -> Optimizer:
+        from timm.optim import create_optimizer_v2
+
+        return create_optimizer_v2(groups, name, lr, weight_decay, **options)
+
+    return build
+
 
 # Each row is called with (groups, lr=, weight_decay=), and fused= where it has such an argument.
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -17,24 +38,76 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": torch.optim.Adam,
     # Wants a rate ten to a hundred times that of adamw.
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    # Steps of orthogonal matrices, AdamW for what is no matrix; wants ten times the rate of adamw.
+    "muon": timm_optimizer("muon"),
 }
+
+
+def find_row(name: str) -> Callable[..., Optimizer]:
+    """The row of that name, else torch's optimiser, else timm's.
+
+    Raises:
+        UserError: nobody knows it; names the nearest.
+    """
+    from timm.optim import list_optimizers
+
+    load_recipe()
+    if name in OPTIMIZERS:
+        return OPTIMIZERS[name]
+    known: dict[str, Any] = {str(key): timm_optimizer(str(key)) for key in list_optimizers()}
+    known |= {key.lower(): v for key, v in vars(torch.optim).items() if inspect.isclass(v)}
+    if name.lower() not in known:
+        raise UserError(
+            f"unknown optimiser {name!r}.{nearest(name, [*OPTIMIZERS, *known])} Known: "
+            f"{', '.join(OPTIMIZERS)}, and those of torch.optim and timm by their names"
+        )
+    return known[name.lower()]
 
 
 def build_optimizer(
     name: str, groups: Sequence[dict[str, Any]], *, lr: float, weight_decay: float, fused: bool
 ) -> Optimizer:
-    """The optimiser of a row of OPTIMIZERS.
+    """The optimiser of a row of OPTIMIZERS, or of torch's or timm's by its name.
 
     Args:
-        name: the row.
+        name: the row, with arguments of it.
         groups: parameters and rates.
         lr: of groups without a rate.
-        weight_decay: of all groups.
+        weight_decay: of all groups that have none of their own.
         fused: one kernel for the whole step, where the optimiser has it.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or arguments that it does not take.
     """
-    row = pick(OPTIMIZERS, name, "optimiser")
-    more = {"fused": fused} if "fused" in inspect.signature(row).parameters else {}
-    return row(groups, lr=lr, weight_decay=weight_decay, **more)
+    short, arguments = read_name(name, "optimiser")
+    row = find_row(short)
+    accepted = inspect.signature(row).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    if not open_ended:
+        check_arguments(row, arguments, name, "optimiser", taken=KNOBS)
+    more = {"fused": fused} if "fused" in accepted else {}
+    if open_ended or "weight_decay" in accepted:
+        more["weight_decay"] = weight_decay  # type: ignore[assignment]
+    try:
+        return row(groups, lr=lr, **more, **arguments)
+    except (TypeError, ValueError, ImportError, AssertionError) as error:
+        raise UserError(f"optimiser {name!r}: {reason_of(error)}") from error
+
+
+def check_optimizer(name: str) -> None:
+    """Takes a step of a weight and a bias, to tell at once what an optimiser cannot.
+
+    Raises:
+        UserError: as `build_optimizer`, or it needs more than gradients.
+    """
+    weights = [torch.nn.Parameter(torch.ones(shape)) for shape in ((2, 2, 3, 3), (2,))]
+    groups = [{"params": [weight], "lr": 0.1} for weight in weights]
+    optimizer = build_optimizer(name, groups, lr=0.1, weight_decay=0.0, fused=False)
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    try:
+        optimizer.step()
+    except (TypeError, RuntimeError) as error:
+        raise UserError(
+            f"optimiser {name!r} needs more than gradients: {reason_of(error)}"
+        ) from error

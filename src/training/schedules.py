@@ -1,13 +1,16 @@
-"""SCHEDULERS: a name to the course of the learning rate."""
+"""SCHEDULERS: a name to the course of the learning rate; `cosine:floor=0.05`, `step:at=0.5/0.8`."""
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from core.errors import pick
+from core.arguments import check_arguments, read_name
+from core.errors import UserError, pick, reason_of
 
 
 def rate_at(step: int, steps: int, warmup: float, share: Callable[[float], float]) -> float:
@@ -25,19 +28,27 @@ def rate_at(step: int, steps: int, warmup: float, share: Callable[[float], float
     return share(min(1.0, (step - climb) / max(1, steps - climb)))
 
 
-def cosine(done: float) -> float:
-    """Half a cosine from 1 to 0."""
-    return 0.5 * (1 + math.cos(math.pi * done))
+def cosine(done: float, *, floor: float = 0.0, cycles: int = 1) -> float:
+    """Half a cosine from 1 to `floor`, so often as there are cycles.
+
+    Source: Loshchilov & Hutter 2017 (SGDR).
+    """
+    if done < 1:
+        done = done * cycles % 1
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def poly(done: float) -> float:
-    """(1 - done)^0.9. Source: Chen et al. 2017 (DeepLab)."""
-    return (1 - done) ** 0.9
+def poly(done: float, *, power: float = 0.9) -> float:
+    """(1 - done)^power. Source: Chen et al. 2017 (DeepLab)."""
+    return (1 - done) ** power
 
 
-def tenths(done: float) -> float:
-    """1, a tenth from 60 % on, a hundredth from 85 % on."""
-    return 0.1 ** ((done >= 0.6) + (done >= 0.85))
+def steps_down(
+    done: float, *, at: float | tuple[float, ...] = (0.6, 0.85), factor: float = 0.1
+) -> float:
+    """1, times `factor` from each share of the training in `at` on."""
+    edges = at if isinstance(at, tuple) else (at,)
+    return factor ** sum(done >= edge for edge in edges)
 
 
 def constant(done: float) -> float:
@@ -45,41 +56,96 @@ def constant(done: float) -> float:
     return 1.0
 
 
-def by_step(share: Callable[[float], float]) -> Callable[..., LRScheduler]:
-    """A row that follows `rate_at` with this share of the peak."""
+def by_step(share: Callable[..., float]) -> Callable[..., LRScheduler]:
+    """A row that follows `rate_at` with this share of the peak; its arguments are the share's."""
 
-    def build(optimizer: Optimizer, *, steps: int, warmup: float, **_: Any) -> LRScheduler:
-        return LambdaLR(optimizer, lambda step: rate_at(step, steps, warmup, share))
+    def build(
+        optimizer: Optimizer, *, steps: int, warmup: float, mode: str, **options: Any
+    ) -> LRScheduler:
+        check_arguments(share, options, share.__name__, "scheduler")
+        course = partial(share, **options)
+        return LambdaLR(optimizer, lambda step: rate_at(step, steps, warmup, course))
 
     return build
 
 
-def one_cycle(optimizer: Optimizer, *, steps: int, warmup: float, **_: Any) -> LRScheduler:
-    """Up from a 25th of the peak over the warm-up, down to next to nothing, both as cosines.
+def one_cycle(
+    optimizer: Optimizer,
+    *,
+    steps: int,
+    warmup: float,
+    mode: str,
+    start: float = 25.0,
+    end: float = 1e4,
+    linear: bool = False,
+) -> LRScheduler:
+    """Up from a `start`-th of the peak over the warm-up, down to an `end`-th of that.
+
+    Both are cosines, or lines where `linear`.
 
     Source: Smith & Topin 2018.
     """
     peaks = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, peaks, total_steps=steps, pct_start=warmup)
+    # torch divides by the steps of the way up less one.
+    share = max(warmup, 2 / steps)
+    return OneCycleLR(
+        optimizer,
+        peaks,
+        total_steps=max(steps, 3),
+        pct_start=min(share, 0.99),
+        div_factor=start,
+        final_div_factor=end,
+        anneal_strategy="linear" if linear else "cos",
+    )
 
 
-def plateau(optimizer: Optimizer, *, mode: str, **_: Any) -> LRScheduler:
-    """A tenth of the rate after three validations in a row without a new best score."""
-    return ReduceLROnPlateau(optimizer, "max" if mode == "max" else "min", patience=2)
+def plateau(
+    optimizer: Optimizer,
+    *,
+    steps: int,
+    warmup: float,
+    mode: str,
+    factor: float = 0.5,
+    patience: int = 2,
+    least: float = 1e-6,
+) -> LRScheduler:
+    """`factor` times the rate after `patience` + 1 validations in a row without a new best score.
+
+    No rate falls below `least`.
+    """
+    floors = [min(least, group["lr"]) for group in optimizer.param_groups]
+    return ReduceLROnPlateau(
+        optimizer,
+        "max" if mode == "max" else "min",
+        factor=factor,
+        patience=patience,
+        min_lr=floors,
+        eps=0.0,
+    )
 
 
-# Each row is called with (optimizer, steps=, warmup=, mode=); mode is max or min, whichever is
-# better of METRIC. It is stepped after each step of the optimiser; a ReduceLROnPlateau with METRIC
-# after each validation.
+# Each row is called with (optimizer, steps=, warmup=, mode=) and the arguments in its name; mode is
+# max or min, whichever is better of METRIC. It is stepped after each step of the optimiser; a
+# ReduceLROnPlateau with METRIC after each validation.
 SCHEDULERS: dict[str, Callable[..., LRScheduler]] = {
     "cosine": by_step(cosine),
     "poly": by_step(poly),
-    "step": by_step(tenths),
+    "step": by_step(steps_down),
     "none": by_step(constant),
     "onecycle": one_cycle,
     # Does not know WARMUP.
     "plateau": plateau,
 }
+
+
+def check_scheduler(name: str) -> None:
+    """Builds the schedule of one weight, to tell at once what is wrong with its name.
+
+    Raises:
+        UserError: an unknown name, or arguments that it does not take.
+    """
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.1)
+    build_scheduler(name, optimizer, steps=9, warmup=0.1, monitor="", mode="max", val_every=1)
 
 
 def build_scheduler(
@@ -95,7 +161,7 @@ def build_scheduler(
     """The schedule of a row of SCHEDULERS, as Lightning takes it.
 
     Args:
-        name: the row.
+        name: the row, with arguments of it.
         optimizer: whose groups hold the peak rates.
         steps: of the optimiser in the whole training.
         warmup: share of them, 0-1.
@@ -104,10 +170,16 @@ def build_scheduler(
         val_every: epochs between its values.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or arguments that it does not take.
     """
-    row = pick(SCHEDULERS, name, "scheduler")
-    schedule = row(optimizer, steps=steps, warmup=warmup, mode=mode)
+    short, arguments = read_name(name, "scheduler")
+    row = pick(SCHEDULERS, short, "scheduler")
+    try:
+        schedule = row(optimizer, steps=steps, warmup=warmup, mode=mode, **arguments)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"scheduler {name!r}: {reason_of(error)}") from error
     if isinstance(schedule, ReduceLROnPlateau):
         return {
             "scheduler": schedule,

@@ -1,0 +1,82 @@
+"""Arguments in a row's name: `tversky:alpha=0.3,gamma=0.75`, `step:at=0.5/0.8`."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from core.errors import UserError, nearest
+
+WORDS = {"true": True, "false": False, "none": None}
+
+
+def read_name(text: str, what: str) -> tuple[str, dict[str, Any]]:
+    """The row and the arguments in a text; values joined by / are a tuple.
+
+    Args:
+        text: a row's name, or name:key=value,key=value; a value is a number, true, false or none.
+        what: it names, for the message: "metric".
+
+    Raises:
+        UserError: arguments that do not read.
+    """
+    short, *more = text.split(":")
+    arguments = {}
+    for part in ":".join(more).split(",") if more else []:
+        key, equals, words = (word.strip() for word in part.partition("="))
+        try:
+            values = [_value(word.strip()) for word in words.split("/")]
+        except ValueError:
+            values = []
+        if not (key.isidentifier() and equals and values):
+            raise UserError(
+                f"{what} {text!r}: got {part!r}, need name:key=number, as in fbeta:beta=0.5 or "
+                "miou:only=1/2"
+            )
+        arguments[key] = values[0] if len(values) == 1 else tuple(values)
+    return short.strip(), arguments
+
+
+def _value(word: str) -> Any:
+    if word.lower() in WORDS:
+        return WORDS[word.lower()]
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
+
+
+def check_arguments(
+    row: Callable[..., Any],
+    given: Mapping[str, Any],
+    text: str,
+    what: str,
+    taken: Collection[str] = (),
+) -> None:
+    """Makes sure that a row takes these arguments.
+
+    Args:
+        row: builds what is asked for.
+        given: the arguments in its name.
+        text, what: as for `read_name`.
+        taken: arguments that the caller gives.
+
+    Raises:
+        UserError: it does not; names the nearest, and those that it takes.
+    """
+    known = [name for name in keywords_of(row) if name not in taken]
+    for key in given:
+        if key not in known:
+            takes = f"It takes {', '.join(known)}" if known else "It takes none"
+            raise UserError(f"{what} {text!r}: no argument {key!r}.{nearest(key, known)} {takes}")
+
+
+def keywords_of(row: Callable[..., Any]) -> list[str]:
+    """Names of the arguments that a row takes by keyword, those of its base classes included."""
+    kept = [p for p in inspect.signature(row).parameters.values() if p.default is not p.empty]
+    names = [p.name for p in kept]
+    target = getattr(row, "func", row)
+    for base in target.__mro__[1:-1] if inspect.isclass(target) else []:
+        if start := vars(base).get("__init__"):
+            options = inspect.signature(start).parameters.values()
+            names += [p.name for p in options if p.kind is p.KEYWORD_ONLY]
+    return list(dict.fromkeys(names))

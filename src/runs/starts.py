@@ -1,0 +1,144 @@
+"""Where a training starts: data, network, weights of another run, a rate and a batch found."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError
+from core.knobs import PREFIX, ROOT, fill, knob_values
+from runs.experiment import recipe
+from runs.fold_table import folds_digest
+from runs.folder import RunFolder
+from runs.run import Run
+from runs.trial import Machine
+
+# Knobs that a search may set.
+FOUND = {"FIND_BATCH_SIZE": "TRAIN_BATCH_SIZE", "FIND_LR": "LR"}
+
+
+def build_data(config: Any, run: Run, fold: int, *, cache: Any = None) -> Any:
+    """SegmentationDataModule of a fold, pseudo-labelled images included."""
+    from data.pseudo_masks import PseudoMasks
+    from Lightning_datamodule import SegmentationDataModule, split_rows
+    from runs.pseudo import read_pseudo_rows
+
+    train, val = split_rows(run.table, fold, holdout=run.holdout)
+    masks, spec = run.masks, run.spec
+    if config.PSEUDO:
+        limit = round(config.PSEUDO_RATIO * len(train))
+        train += read_pseudo_rows(run, config.PSEUDO, fold, limit=limit)
+        masks = PseudoMasks(masks, task=spec.task, classes=spec.classes)
+    return SegmentationDataModule(
+        train,
+        val,
+        root=run.input,
+        masks=masks,
+        spec=spec,
+        loader=run.loader,
+        cache=cache,
+    )
+
+
+def build_fold(config: Any, run: Run, fold: int, *, weights: bool) -> Any:
+    """SegmentationModule of a fold, as new.
+
+    Args:
+        config: the configuration.
+        run: of it.
+        fold: its number.
+        weights: with those of ENCODER_WEIGHTS or INIT_CKPT; a resumed training brings its own.
+    """
+    from Lightning_module import build_module
+    from training.finite import check_weights
+    from training.warm_start import start_from
+
+    source = init_checkpoint(config.INIT_CKPT, run, fold) if weights else None
+    known = {**(run.folder.read_begun() or {}), "knobs": None}  # they are in `config`
+    module = build_module(
+        config.MODEL_NAME,
+        run.spec,
+        recipe=recipe(config),
+        encoder_weights=config.ENCODER_WEIGHTS if weights and source is None else None,
+        notes={"run": run.name, "fold": fold, "config": knob_values(config), "identity": known},
+    )
+    check_weights(module, f"ENCODER_WEIGHTS={config.ENCODER_WEIGHTS}")
+    if source is not None:
+        path, state = source
+        print(f"fold {fold}: {start_from(module.model, state, path.name)}", flush=True)
+        check_weights(module, str(path))
+    return module
+
+
+def init_checkpoint(asked: str, run: Run, fold: int) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that a fold starts from: its path and its weights.
+
+    Args:
+        asked: INIT_CKPT, a run's name or a file; empty = none.
+        run: that starts.
+        fold: of it.
+
+    Raises:
+        UserError: there is none, or its network has seen the fold's validation images.
+    """
+    from training.warm_start import read_checkpoint
+
+    if not asked:
+        return None
+    if (run.logs / asked).is_dir():
+        path = RunFolder(run.logs, asked).checkpoints(fold) / "best.ckpt"
+        foreign = "was trained on other folds, or with another HOLDOUT"
+        if not path.is_file() or not _same_folds(run, path.parents[2] / "run.json"):
+            reason = foreign if path.is_file() else f"has no best.ckpt of fold {fold}"
+            raise UserError(
+                f"INIT_CKPT: run {asked!r} {reason}. Its networks may have seen what this run is "
+                "validated on: train it on these folds, or name a file"
+            )
+        return path, read_checkpoint(path)["state_dict"]
+    path = ROOT / asked
+    checkpoint = read_checkpoint(path)
+    notes = checkpoint["hyper_parameters"].get("notes") or {}
+    begun = path.absolute().parent.parent.parent / "run.json"
+    if _same_folds(run, begun) and notes.get("fold") not in (None, fold):
+        raise UserError(
+            f"INIT_CKPT: {path} is of fold {notes['fold']}, it was trained on validation images "
+            f"of fold {fold}. Name its run, {notes.get('run')!r}: each fold then takes its own"
+        )
+    return path, checkpoint["state_dict"]
+
+
+def _same_folds(run: Run, begun: Path) -> bool:
+    """Whether a run.json is of a run on this one's train_folds.csv and hold-out."""
+    other = RunFolder(begun.parents[1], begun.parent.name).read_begun()
+    if not begun.is_file() or other is None:
+        return False
+    same = other["folds"] == folds_digest(run.folds_csv)
+    return bool(same and other["knobs"].get("HOLDOUT") == run.holdout)
+
+
+def find_settings(config: Any, run: Run, fold: int, *, cache: Any = None) -> None:
+    """Sets the knobs that FIND_LR and FIND_BATCH_SIZE look for, and tells them.
+
+    A run that was begun keeps what it found: the same command goes on with it.
+    """
+    begun = run.folder.read_begun() if run.folder.has_checkpoints() else None
+    known = begun["knobs"] if begun else {}
+    for name in [name for flag, name in FOUND.items() if getattr(config, flag)]:
+        value = known[name] if name in known else _search(config, run, name, fold, cache)
+        how = "as found before" if name in known else "found on a network that is thrown away"
+        setattr(config, name, value)
+        os.environ[PREFIX + name] = str(value)  # for processes started later
+        print(f"{name}={value:.3g}: {how}", flush=True)
+
+
+def _search(config: Any, run: Run, name: str, fold: int, cache: Any) -> Any:
+    from training.finders import find_batch_size, find_rate
+
+    data = build_data(config, run, fold, cache=cache)
+    data.batch_size = config.TRAIN_BATCH_SIZE
+    module, machine = build_fold(config, run, fold, weights=True), fill(Machine, config).options
+    if name == "TRAIN_BATCH_SIZE":
+        return find_batch_size(module, data, machine)
+    rate = find_rate(module, data, machine)
+    if rate is None:
+        print(f"no rate stands out: LR stays {config.LR:g}", flush=True)
+    return config.LR if rate is None else rate

@@ -1,0 +1,47 @@
+"""Where a training ends, and that it never ends without a validation."""
+
+from typing import Any
+
+from pytorch_lightning.callbacks import Callback, EarlyStopping
+
+
+class LastValidation(Callback):
+    """Ends every training with a validation: VAL_EVERY need not divide EPOCHS.
+
+    Lightning itself leaves an epoch that max_steps cuts off without one.
+    """
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
+        if trainer.should_stop:
+            trainer.check_val_every_n_epoch = 1
+
+
+def build_stop(
+    monitor: str, mode: str, *, patience: int | None, least_gain: float
+) -> list[EarlyStopping]:
+    """Lightning's early stopping, if any.
+
+    Args:
+        monitor: logged score.
+        mode: max or min, whichever is better of it.
+        patience: validations in a row without a gain; None = never.
+        least_gain: of the score, for it to count as one.
+    """
+    if patience is None:
+        return []
+    return [
+        EarlyStopping(
+            monitor,
+            min_delta=least_gain,
+            patience=patience,
+            mode=mode,
+            check_finite=False,  # a metric may be nan where nothing was found yet
+            check_on_train_epoch_end=False,
+        )
+    ]

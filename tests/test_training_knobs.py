@@ -1,0 +1,371 @@
+"""Knobs of the training from the flag to the effect: stops, limits, starts, freezing, averages."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from conftest import Competition
+from core.errors import UserError
+from Lightning_datamodule import EpochSampler, row_weights
+from Lightning_trainer import main
+from model_dispatcher import build_model, encoder_of
+from networks.encoder_weights import load_encoder_weights
+from toys import loader, module_of, samples, trainer_of
+from trained import checkpoint, finished, fold_of, same_weights, told
+from training import finders
+from training.averaging import build_averaging
+from training.freezing import build_freeze
+from training.groups import parameter_groups
+from training.limits import LastValidation, build_stop
+from training.warm_start import start_from
+
+pytestmark = pytest.mark.usefixtures("tiny_net")
+ONE = ("--fold", "0", "--epochs", "1")
+
+
+def state_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+# ---------------------------------------------------------------- one run, many knobs
+
+
+def test_what_one_run_leaves_of_many_knobs(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = ["--save-top-k", "3", "--epochs", "4", "--lr", "0.02", "--limit-batches", "2"]
+    words += ["--log-images", "2", "--log-histograms", "true", "--profiler", "simple"]
+    assert main(competition.flags("--fold", "0", *words)) == 0
+    folder, out = fold_of(competition), capsys.readouterr().out
+    assert "Profiler Report" in out
+    assert "Profiler Report" in (folder / "fit-profile.txt").read_text()
+    assert finished(competition)["steps"] == 2 * 4
+
+    # The three best, by their scores, and the last.
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "best_2.ckpt", "best_3.ckpt", "last.ckpt"}
+    scores = pd.read_csv(folder / "metrics.csv").dropna(subset="val_dice")["val_dice"]
+    ranked = scores.reset_index(drop=True).sort_values(ascending=False).index[:3]
+    epochs = [checkpoint(folder, name)["epoch"] for name in ("best", "best_2", "best_3")]
+    assert epochs == list(ranked)
+    assert "optimizer_states" not in checkpoint(folder, "best_2")
+
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"weights/head.0.weight", "gradients/head.0.weight"} <= set(events.Tags()["histograms"])
+    assert "images/best" in events.Tags()["images"]
+    better = [epoch for epoch, score in enumerate(scores) if score > max([0, *scores[:epoch]])]
+    drawn = sorted(path.name for path in (folder / "images").iterdir())
+    assert drawn == [f"epoch_{epoch:03d}.png" for epoch in better]
+    # Two rows of image, truth and prediction.
+    assert cv2.imread(str(folder / "images" / drawn[0])).shape == (2 * 70, 3 * 64 + 12, 3)
+
+
+@pytest.mark.parametrize("precision", ["16-true", "bf16-true"])
+def test_half_weights_train_and_average(competition: Competition, precision: str) -> None:
+    assert main(competition.flags(*ONE, "--precision", precision)) == 0
+    last = checkpoint(fold_of(competition), "last")
+    kept = {"16-true": torch.float16, "bf16-true": torch.bfloat16}[precision]
+    assert last["current_model_state"]["model.head.0.weight"].dtype == kept
+    assert last["state_dict"]["model.head.0.weight"].dtype == torch.float32
+    assert last["state_dict"]["model.head.0.weight"].isfinite().all()
+
+
+# ---------------------------------------------------------------- ends
+
+
+def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
+    stop = build_stop("val_dice", "max", patience=2, least_gain=1.1)  # no score gains so much
+    trainer = trainer_of(tmp_path, epochs=9, callbacks=[*stop])
+    trainer.fit(module_of(), loader(samples("binary", 2), 2), loader(samples("binary", 2), 2))
+    assert trainer.current_epoch == 3
+    assert build_stop("val_dice", "max", patience=None, least_gain=0.0) == []
+
+
+def test_early_stopping_by_its_flags(competition: Competition) -> None:
+    words = ["--early-stopping", "1", "--early-stopping-delta", "1.1"]
+    assert main(competition.flags("--fold", "0", "--epochs", "9", *words)) == 0
+    assert finished(competition)["epochs"] == 2
+
+
+def test_max_steps_ends_within_an_epoch_with_a_validation(competition: Competition) -> None:
+    words = ["--trainer-kwargs", "{'max_steps': 2}", "--val-every", "5"]
+    assert main(competition.flags("--fold", "0", *words)) == 0
+    assert finished(competition)["steps"] == 2
+    assert (fold_of(competition) / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("options", ["{'fast_dev_run': True}", "{'enable_checkpointing': False}"])
+def test_a_trial_keeps_nothing(competition: Competition, options: str) -> None:
+    words = ["--trainer-kwargs", options, "--loggers", ""]
+    assert main(competition.flags(*ONE, *words)) == 0
+    assert [path.name for path in fold_of(competition).rglob("*")] == ["config.json"]
+    # It begins anew with other knobs.
+    assert main(competition.flags(*ONE, "--lr", "0.1")) == 0
+    assert finished(competition)["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "need"),
+    [
+        ("{'max_epoch': 3}", "no argument 'max_epoch'"),
+        ("{'precision': '16-mixed'}", "precision is the knob PRECISION"),
+        ("{'limit_train_batches': 2}", "the knob LIMIT_BATCHES"),
+        ("{'fast_dev_run': 'x'}", "TRAINER_KWARGS"),
+    ],
+)
+def test_what_the_trainer_does_not_take(
+    competition: Competition, capsys: pytest.CaptureFixture[str], options: str, need: str
+) -> None:
+    assert main(competition.flags("--trainer-kwargs", options)) == 2
+    assert need in told(capsys)
+    assert not competition.logs.exists()
+
+
+# ---------------------------------------------------------------- starts
+
+
+def test_more_epochs_go_on_where_the_run_ended(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = competition.flags("--fold", "0", "--lr", "0.02")
+    assert main(flags) == 0
+    longer = [*flags, "--epochs", "3"]
+    assert main(longer) == 2
+    assert "EPOCHS: the run has 2, now 3" in told(capsys)
+    assert main([*longer, "--resume", "last"]) == 0
+    assert (finished(competition)["epochs"], finished(competition)["steps"]) == (3, 9)
+    table = pd.read_csv(fold_of(competition) / "metrics.csv").dropna(subset="val_dice")
+    assert table["epoch"].tolist() == [0, 1, 2]
+    # Now it is a run of three epochs.
+    assert main(longer) == 0
+    assert "finished before" in told(capsys)
+
+    # Its last.ckpt starts a run of another name, with its steps behind it.
+    path = str(fold_of(competition) / "checkpoints" / "last.ckpt")
+    words = ["--run", "on", "--epochs", "4", "--resume", path]
+    assert main([*flags, *words]) == 0
+    assert (finished(competition, "on")["epochs"], finished(competition, "on")["steps"]) == (4, 12)
+    assert main([*flags, "--run", "two", "--resume", "none.ckpt"]) == 2
+    assert "no file" in told(capsys)
+
+
+def test_a_run_starts_from_anothers_fold(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(competition.flags(*ONE, "--lr", "0.02")) == 0
+    best = fold_of(competition) / "checkpoints" / "best.ckpt"
+    words = ["--init-ckpt", "baseline", "--lr", "1e-12", "--ema-decay", "0"]
+    assert main(competition.flags(*ONE, "--run", "next", *words)) == 0
+    assert "9 of 9 tensors from best.ckpt" in told(capsys)
+    before = torch.load(best, weights_only=True)["state_dict"]
+    after = checkpoint(fold_of(competition, "next"), "last")["state_dict"]
+    name = "model.head.0.weight"
+    torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-9)
+    # A network of fold 0 was trained on what fold 1 validates.
+    leak = ["--run", "leak", "--fold", "1", "--init-ckpt", str(best)]
+    assert main(competition.flags(*leak)) == 2
+    assert "was trained on validation images of fold 1" in told(capsys)
+    competition.table["kfold"] = 1 - competition.table["kfold"]
+    competition.table.to_csv(competition.output / "train_folds.csv", index=False)
+    assert main(competition.flags(*ONE, "--run", "other", *words)) == 2
+    assert "other folds" in told(capsys)
+
+
+def test_what_does_not_fit_stays_new() -> None:
+    three, one = (build_model("tiny", classes=classes) for classes in (3, 1))
+    state = {f"model.{name}": value for name, value in three.state_dict().items()}
+    head = one.state_dict()["head.0.weight"].clone()
+    line = start_from(one, state, "x.ckpt")
+    assert line.startswith("7 of 9 tensors from x.ckpt, 2 stay new (first: head.0.weight)")
+    assert torch.equal(one.state_dict()["head.0.weight"], head)
+    assert same_weights(one.encoder.state_dict(), three.encoder.state_dict())
+    with pytest.raises(UserError, match="nothing of x"):
+        start_from(one, {"model.other": torch.zeros(3)}, "x")
+
+
+def test_a_checkpoint_of_this_project_is_an_encoders_weights(tmp_path: Path) -> None:
+    source, target = (build_model("smp_unet_mobilenet_v2") for _ in range(2))
+    state = {f"model.{name}": value for name, value in source.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "best.ckpt")
+    load_encoder_weights(encoder_of(target), tmp_path / "best.ckpt")
+    assert same_weights(encoder_of(target).state_dict(), encoder_of(source).state_dict())
+
+
+def test_rate_and_batch_are_found_once(
+    competition: Competition, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finders, "STEPS", 24)
+    flags = competition.flags(*ONE, "--find-lr", "true", "--find-batch-size", "true")
+    assert main(flags) == 0
+    knobs = json.loads((competition.logs / "baseline" / "run.json").read_text())["knobs"]
+    # Six images: a batch of two becomes one of four, never one of eight.
+    assert knobs["TRAIN_BATCH_SIZE"] == 4
+    assert 1e-7 < knobs["LR"] < 1
+    assert f"LR={knobs['LR']:.3g}" in told(capsys)
+    recipe = checkpoint(fold_of(competition), "best")["hyper_parameters"]["recipe"]
+    assert recipe["lr"] == knobs["LR"]
+    assert main(flags) == 0
+    assert f"LR={knobs['LR']:.3g}: as found before" in told(capsys)
+
+
+# ---------------------------------------------------------------- what moves, and how fast
+
+
+def test_a_frozen_encoder_stands_still_and_wakes(tmp_path: Path) -> None:
+    module, states = module_of(lr=0.1), []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+            states.append(state_of(module.model))
+
+    freeze = build_freeze(module.model, encoder_epochs=2, layers=())
+    trainer = trainer_of(tmp_path, epochs=3, callbacks=[*freeze, Watch()])
+    start = state_of(module.model)
+    trainer.fit(module, loader(samples("binary", 4), 2), loader(samples("binary", 2), 2))
+    encoder = [name for name in start if name.startswith("encoder")]
+    assert "encoder.1.running_mean" in encoder
+    assert all(torch.equal(states[1][name], start[name]) for name in encoder)
+    assert not torch.equal(states[0]["head.0.weight"], start["head.0.weight"])
+    assert not any(torch.equal(states[2][name], start[name]) for name in encoder)
+
+
+def test_frozen_layers_by_name(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--freeze-layers", "encoder.0,head", "--lr", "0.1"]
+    assert main(competition.flags(*ONE, "--ema-decay", "0", *words)) == 0
+    table = checkpoint(fold_of(competition), "last")
+    moved = {name for name, state in table["optimizer_states"][0]["state"].items() if state}
+    assert len(moved) == 2  # scale and shift of the one layer that is left
+    assert main(competition.flags(*ONE, "--run", "b", "--freeze-layers", "encoder.9")) == 2
+    assert "Did you mean encoder." in told(capsys)
+
+
+def test_freezing_needs_an_encoder() -> None:
+    with pytest.raises(UserError, match=r"no \.encoder"):
+        build_freeze(torch.nn.Conv2d(3, 1, 1), encoder_epochs=True, layers=())
+
+
+@pytest.mark.parametrize("start", [0.5, 0.0])
+def test_swa_is_the_mean_of_the_last_weights(tmp_path: Path, start: float) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            seen.append(module.model.head[0].weight.detach().clone())
+
+    module = module_of(lr=0.1)
+    average = build_averaging(0.99, start or 1e-9)
+    trainer = trainer_of(tmp_path, epochs=2, callbacks=[Watch(), *average])
+    trainer.fit(module, loader(samples("binary", 8), 2))
+    mean = torch.stack(seen[round(start * 8) :]).mean(0)
+    torch.testing.assert_close(module.model.head[0].weight.detach(), mean)
+    assert not torch.equal(mean, seen[-1])
+
+
+def test_rates_fall_layer_by_layer_and_norms_keep_their_scale() -> None:
+    model = build_model("tiny")
+    groups = parameter_groups(
+        model,
+        model.encoder,
+        lr=1.0,
+        encoder_lr_factor=0.5,
+        layer_decay=0.1,
+        weight_decay=0.25,
+        decay_norms=False,
+    )
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in groups
+        for p in group["params"]
+    }
+    assert found == {
+        "head.0.weight": (1.0, 0.25),
+        "head.0.bias": (1.0, 0.0),
+        "encoder.0.weight": (pytest.approx(0.05), 0.25),
+        "encoder.0.bias": (pytest.approx(0.05), 0.0),
+        "encoder.1.weight": (0.5, 0.0),
+        "encoder.1.bias": (0.5, 0.0),
+    }
+
+
+def test_layers_of_wrapped_encoders() -> None:
+    from training.groups import layers_of
+
+    with torch.device("meta"):
+        vit = encoder_of(build_model("smp_dpt_tu-vit_tiny_patch16_224"))
+        resnet = encoder_of(build_model("smp_unet_resnet18"))
+    assert len([layer for layer in layers_of(vit) if type(layer).__name__ == "Block"]) == 12
+    assert len(list(layers_of(resnet))) == 6
+
+
+# ---------------------------------------------------------------- what is drawn how often
+
+
+def test_images_are_drawn_as_often_as_they_weigh() -> None:
+    weights = [0.0, 1.0, 2.0, 5.0]
+    sampler = EpochSampler(4, seed=3, weights=weights)
+    counts = np.zeros(4)
+    for epoch in range(2500):
+        sampler.set_epoch(epoch)
+        for index, _ in sampler:
+            counts[index] += 1
+    np.testing.assert_allclose(counts / 10_000, np.array(weights) / 8, atol=0.015)
+    assert list(sampler) == list(sampler)
+
+
+def test_weights_of_images_are_numbers() -> None:
+    rows = [{"img": "a", "weight": "2"}, {"img": "b", "weight": ""}, {"img": "c"}]
+    assert row_weights(rows, "weight") == [2, 1, 1]
+    assert row_weights(rows, "other") is None
+    for text, need in (("-1", "'-1'"), ("much", "'much'"), ("inf", "'inf'")):
+        with pytest.raises(UserError, match=f"a: weight is {need}"):
+            row_weights([{"img": "a", "weight": text}], "weight")
+    with pytest.raises(UserError, match="all training images have weight 0"):
+        row_weights([{"img": "a", "weight": "0"}], "weight")
+
+
+def test_a_column_of_weights_reaches_the_training(competition: Competition) -> None:
+    competition.table["weight"] = [float(at == 0 or at > 5) for at in range(12)]
+    competition.table.to_csv(competition.output / "train_folds.csv", index=False)
+    table = competition.table
+    train = table[table["kfold"] == 1]
+    seen: set[str] = set()
+
+    from training.callbacks import CALLBACKS
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, *_: Any) -> None:
+            seen.update(batch["img"])
+
+    CALLBACKS["watch"] = Watch
+    try:
+        assert main(competition.flags("--fold", "0", "--epochs", "4", "--callbacks", "watch")) == 0
+    finally:
+        del CALLBACKS["watch"]
+    assert seen
+    assert seen <= set(train["img"][train["weight"] == 1])
+    assert len(set(train["img"])) > len(seen)
+
+
+def test_last_epoch_of_a_limit_is_told_to_validate() -> None:
+    class Trainer:
+        max_steps, global_step, should_stop, check_val_every_n_epoch = 5, 4, False, 7
+
+    trainer: Any = Trainer()
+    LastValidation().on_train_batch_end(trainer)
+    assert not trainer.should_stop
+    trainer.global_step = 5
+    LastValidation().on_train_batch_end(trainer)
+    assert trainer.should_stop
+    assert trainer.check_val_every_n_epoch == 1
