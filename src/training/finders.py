@@ -22,7 +22,7 @@ def find_rate(module: Any, data: Any, machine: dict[str, Any]) -> float | None:
 
     Source: Smith 2017, Cyclical Learning Rates.
     """
-    from pytorch_lightning.tuner import Tuner
+    from pytorch_lightning.tuner.tuning import Tuner
 
     trial = copy.deepcopy(module)
     trial.lr = trial.recipe.lr
@@ -46,7 +46,7 @@ def find_batch_size(module: Any, data: Any, machine: dict[str, Any]) -> int:
     Args:
         module, data, machine: as for `find_rate`.
     """
-    from pytorch_lightning.tuner import Tuner
+    from pytorch_lightning.tuner.tuning import Tuner
 
     before, images = data.batch_size, len(data.rows["train"])
     doublings = min(DOUBLINGS, max(0, (images // before).bit_length() - 1))

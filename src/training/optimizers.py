@@ -24,9 +24,10 @@ def timm_optimizer(name: str) -> Callable[..., Optimizer]:
     """A row from timm's table of optimisers."""
 
     def build(groups: Any, *, lr: float, weight_decay: float, **options: Any) -> Optimizer:
-        from timm.optim import create_optimizer_v2
+        from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 
-        return create_optimizer_v2(groups, name, lr, weight_decay, **options)
+        optimizer: Optimizer = create_optimizer_v2(groups, name, lr, weight_decay, **options)
+        return optimizer
 
     return build
 
@@ -49,7 +50,7 @@ def find_row(name: str) -> Callable[..., Optimizer]:
     Raises:
         UserError: nobody knows it; names the nearest.
     """
-    from timm.optim import list_optimizers
+    from timm.optim import list_optimizers  # type: ignore[attr-defined]
 
     load_recipe()
     if name in OPTIMIZERS:
