@@ -1,0 +1,115 @@
+"""What mask files hold: their values, counted, and what these can mean."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from core.errors import UserError
+from imaging.files import read_complete
+from imaging.mask_files import decode_mask, is_lossy
+from imaging.palettes import read_palette
+
+# Mask files looked at, evenly picked.
+LOOKED_AT = 200
+# Values of two-valued masks.
+PAIRS = ({0, 1}, {0, 255}, {0, 65535})
+# A file's values beyond so many are no classes.
+MANY = 64
+# Of fewer files each may hold a value that no other has.
+FEW = 10
+# Share of a file's pixels that are 0 or the top where edges alone are soft.
+HARD = 0.9
+
+
+@dataclass
+class Census:
+    """Values of a sample of mask files.
+
+    Attributes:
+        read: how many files could be read; `lossy` of them are JPEG or the like.
+        files: in how many files each value is; a colour is (r, g, b).
+        single: of the values above 0 in a file, the share that is one connected part, a file each.
+        running: whether the values of a file leave no number out, a file each.
+        pairs: how many files hold nothing but 0 and 1, 0 and 255, or 0 and 65535.
+        most: the largest value of each file.
+        hard: the share of pixels that are 0 or the largest, a file each.
+        layers: how many files are arrays of several layers (N, H, W).
+    """
+
+    read: int = 0
+    lossy: int = 0
+    files: Counter = field(default_factory=Counter)
+    single: list[float] = field(default_factory=list)
+    running: list[bool] = field(default_factory=list)
+    most: list[int] = field(default_factory=list)
+    hard: list[float] = field(default_factory=list)
+    layers: int = 0
+    pairs: int = 0
+
+    @property
+    def coloured(self) -> bool:
+        """Whether values are colours in most files."""
+        colours = sum(n for value, n in self.files.items() if isinstance(value, tuple))
+        return 2 * colours > sum(self.files.values())
+
+    def usual(self) -> list:
+        """Values that are no slip of one file, sorted."""
+        lonely = 1 if self.read < FEW else 2
+        kept = [value for value, n in self.files.items() if n >= lonely]
+        return sorted(value for value in kept if isinstance(value, tuple) == self.coloured)
+
+
+def take_census(paths: Sequence[Path]) -> Census:
+    """The values of mask files; those that cannot be read are passed by."""
+    census = Census()
+    chosen = paths[:: -(-len(paths) // LOOKED_AT) or 1]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(_values_of, chosen):
+            if found is None:
+                continue
+            pixels, lossy = found
+            census.read += 1
+            census.lossy += lossy
+            if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4):
+                census.layers += 1
+                continue
+            _count(census, pixels)
+    return census
+
+
+def _values_of(path: Path) -> tuple[np.ndarray, bool] | None:
+    try:
+        data = read_complete(path)
+        return decode_mask(data, path.name, read_palette), is_lossy(data)
+    except UserError:
+        return None
+
+
+def _count(census: Census, pixels: np.ndarray) -> None:
+    if pixels.ndim == 3:
+        planes = pixels[:, :, :3]
+        if planes.shape[2] == 3 and (planes != planes[:, :, :1]).any():
+            colours = np.unique(planes.reshape(-1, 3), axis=0)[: MANY + 1]
+            census.files.update(map(tuple, colours.tolist()))
+            return
+        pixels = planes[:, :, 0]
+    values, counts = np.unique(pixels, return_counts=True)
+    census.files.update(values[: 4 * MANY].tolist())
+    census.pairs += any(set(values.tolist()) <= pair for pair in PAIRS)
+    census.most.append(int(values[-1]))
+    edges = counts[values == 0].sum() + counts[-1]
+    census.hard.append(float(edges / pixels.size))
+    numbers = [value for value in values.tolist() if value]
+    if 1 < len(numbers) <= MANY:
+        census.running.append(numbers[-1] == len(numbers))
+        census.single.append(float(np.mean([_is_one_part(pixels == n) for n in numbers])))
+
+
+def _is_one_part(inside: np.ndarray) -> bool:
+    return cv2.connectedComponents(inside.view(np.uint8), connectivity=8)[0] == 2

@@ -1,0 +1,153 @@
+"""Which images belong together: groups that names, folders and tables tell, held against looks."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from looking.fold_audit import ASKED, SURE, TELLING, guess_groupings
+from looking.layout import Layout
+from looking.likeness import Looks, nearest_apart
+from looking.lines import Line
+from looking.listing import constant_columns
+
+# Regular expressions whose bracket may be a group, the plainest first.
+PATTERNS = {
+    r"(.+?)[-_](?:day|slice|frame|view|tile|crop)[-_]?\d.*": "what stands before a numbered part",
+    r"(.+)_\d+$": "what stands before the last number",
+    r"(.+?)[_-][a-z]+[_-]?\d+(?:[_.-].*)?$": "what stands before a word and a number",
+    r"([^_-]+)[_-]": "what stands before the first _",
+    r"([A-Za-z]+)\d+$": "the letters before a number",
+}
+# Words of a column that is a split already.
+SPLIT_WORDS = (
+    {"train", "training", "trn"},
+    {"val", "valid", "validation"},
+)
+FOLDS = 5
+
+
+class Grouping(NamedTuple):
+    """One way to group the images.
+
+    Attributes:
+        knob: GROUP_COLUMN or GROUP_PATTERN.
+        value: of the knob.
+        told: in words.
+        groups: of each image.
+        share, lift: how often the look-alike is of the own group, and that above chance, 0 to 1.
+    """
+
+    knob: str
+    value: str
+    told: str
+    groups: np.ndarray
+    share: float
+    lift: float
+
+
+def find_grouping(names: Sequence[str], looks: Looks, layout: Layout) -> Grouping | None:
+    """The grouping that matters: a column named so, else what the pictures bear out."""
+    columns = _table_columns(names, layout)
+    named = guess_groupings(columns)
+    found = []
+    for column, cells in named.items():
+        if _is_grouping(cells):
+            share, lift = likeness_in_groups(cells, looks)
+            found.append(Grouping("GROUP_COLUMN", column, f"column {column!r}", cells, share, lift))
+    if found:
+        return max(found, key=lambda one: (one.lift >= SURE, -len(set(one.groups))))
+    for pattern, told in PATTERNS.items():
+        cells = _matched(pattern, names)
+        if _is_grouping(cells):
+            share, lift = likeness_in_groups(cells, looks)
+            found.append(Grouping("GROUP_PATTERN", pattern, told, cells, share, lift))
+    sure = [one for one in found if one.lift >= SURE]
+    even = [one for one in sure if _can_be_dealt(one.groups)]
+    return min(even or sure, key=lambda one: len(set(one.groups)), default=None)
+
+
+def _can_be_dealt(groups: np.ndarray) -> bool:
+    """Whether the groups fill all folds, and none of them is more than two folds' share."""
+    counts = np.unique(groups.astype(str), return_counts=True)[1]
+    return len(counts) >= FOLDS and counts.max() * FOLDS <= 2 * len(groups)
+
+
+def _matched(pattern: str, names: Sequence[str]) -> np.ndarray:
+    matches = [re.match(pattern, name) for name in names]
+    return np.array([m[1] if m else name for m, name in zip(matches, names, strict=True)], object)
+
+
+def _is_grouping(cells: np.ndarray) -> bool:
+    """Whether there is more than one group, and a good part of the images is not alone."""
+    counts = np.unique(cells.astype(str), return_counts=True)[1]
+    return len(counts) > 1 and counts[counts > 1].sum() > 0.2 * len(cells)
+
+
+def likeness_in_groups(cells: np.ndarray, looks: Looks) -> tuple[float, float]:
+    """How often an image's look-alike is of its group, and by how much above chance (0 to 1)."""
+    codes = np.unique(cells.astype(str), return_inverse=True)[1]
+    others = np.bincount(codes)[codes] - 1
+    asked = np.flatnonzero((others > 0) & looks.known)
+    asked = asked[:: -(-len(asked) // ASKED) or 1]
+    if len(asked) < TELLING:
+        return 0.0, 0.0
+    nearest = nearest_apart(looks, asked, np.arange(len(codes)))
+    share = float((codes[asked] == codes[nearest])[nearest >= 0].mean())
+    chance = float((others[asked] / (len(codes) - 1)).mean())
+    return share, (share - chance) / max(1 - chance, 1e-9)
+
+
+def _table_columns(names: Sequence[str], layout: Layout) -> Mapping[str, np.ndarray]:
+    """Columns of the tables, in the order of the images; "" for an image without a row."""
+    columns: dict[str, np.ndarray] = {}
+    for listed in (layout.meta, layout.listed):
+        if listed is not None:
+            table = constant_columns(listed, layout.train.paths).set_index("img")
+            table = table.reindex(list(names), fill_value="")
+            columns |= {str(name): table[name].to_numpy(object) for name in table}
+    return columns
+
+
+def split_lines(
+    names: Sequence[str], grouping: Grouping | None, layout: Layout, shares: np.ndarray
+) -> Iterator[Line]:
+    """SPLIT and what it needs: the competition's own split, groups, or strata of foreground.
+
+    Args:
+        names: ids of the images.
+        grouping: what belongs together.
+        layout: for the tables.
+        shares: foreground share of each image, nan where it is not known.
+    """
+    columns = _table_columns(names, layout)
+    published = next((name for name, cells in columns.items() if _is_split(cells)), None)
+    if published:
+        told = f"the competition's own split is in column {published!r}"
+        yield Line("SPLIT", "column", told)
+        yield Line("SPLIT_COLUMN", published, "")
+    elif grouping is not None:
+        count = len(set(grouping.groups.tolist()))
+        told = f"{count} groups, {grouping.told}"
+        if grouping.lift >= SURE:
+            told += f"; {grouping.share:.0%} of images look most like one of their own group"
+        yield Line("SPLIT", "group", told)
+        if count < FOLDS:
+            yield Line("N_FOLDS", str(count), f"no more folds than groups: {count}")
+    elif np.isfinite(shares).all() and len(shares) >= 4 * FOLDS:
+        yield Line(
+            "SPLIT", "stratified", "no groups found; every fold gets its share of foreground"
+        )
+    else:
+        yield Line("SPLIT", "kfold", "no groups found, and too few images to balance")
+        if len(names) < FOLDS:
+            yield Line("N_FOLDS", str(max(2, len(names))), "")
+    if grouping is not None:
+        yield Line(grouping.knob, grouping.value, "" if not published else grouping.told)
+
+
+def _is_split(cells: np.ndarray) -> bool:
+    words = {str(cell).strip().lower() for cell in cells}
+    kinds = [bool(words & kind) for kind in SPLIT_WORDS]
+    return all(kinds) and words <= set().union(*SPLIT_WORDS)

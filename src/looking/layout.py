@@ -1,0 +1,195 @@
+"""Which files are the training images, their masks, and the test images; which tables say what."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.errors import UserError
+from looking.listing import HALF, Listed, rank_training, read_tables
+from looking.schemes import Scheme, schemes_of
+from looking.survey import MASK, TEST, TRAIN, VAL, FileSet, Survey, words_in
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The parts of a competition.
+
+    Attributes:
+        survey: all that lies there.
+        train: the training images.
+        masks: mask files; None where masks are in a table or a COCO file.
+        valid: files that say where there is data, which the test images have, too.
+        test: the test images.
+        listed: the table of the training images.
+        meta: a second table of them.
+        sample: the sample submission's name; "" where there is none.
+        sampled: the same, read; None where it cannot be (a header alone).
+        coco: the annotation file of the training images.
+        broken: tables that cannot be read, and why.
+    """
+
+    survey: Survey
+    train: Scheme
+    masks: Scheme | None
+    valid: Scheme | None
+    test: Scheme | None
+    listed: Listed | None
+    meta: Listed | None
+    sample: str
+    sampled: Listed | None
+    coco: str
+    broken: dict[str, str]
+
+
+def find_layout(survey: Survey) -> Layout:
+    """The likeliest layout of a folder.
+
+    Raises:
+        UserError: no images in it.
+    """
+    if not survey.sets:
+        raise UserError(
+            f"{survey.root}: no images in it: unpack the competition's files there, and pass the "
+            "folder that holds them: --input <folder>"
+        )
+    tables, broken = read_tables(survey.root, survey.tables)
+    schemes = {id(one): schemes_of(one, survey.sets) for one in survey.sets}
+    pictures = [one for one in survey.sets if not one.words & MASK] or survey.sets
+    train, candidates = _choose_train(pictures, survey.sets, schemes, tables)
+    ranked = rank_training(tables, train.paths)
+    samples = [one for one in tables if one.is_sample and one not in ranked[:1]]
+    test = _choose_test(pictures, schemes, train, samples)
+    fitting = [one for one in samples if test is None or one.names(test.paths)]
+    sampled = min(fitting or samples, key=lambda one: len(one.name), default=None)
+    headers = [name for name in broken if words_in(name) & {"sample", "submission"}]
+    coco = _choose_coco(survey.coco, train)
+    masks, valid = _part_masks(candidates, survey.sets, schemes, train, test)
+    return Layout(
+        survey=survey,
+        train=train,
+        masks=masks,
+        valid=valid,
+        test=test,
+        listed=ranked[0] if ranked else None,
+        meta=_choose_meta(tables, ranked, train),
+        sample=sampled.name if sampled else min(headers, key=len, default=""),
+        sampled=sampled,
+        coco=coco,
+        broken=broken,
+    )
+
+
+Schemes = dict[int, list[Scheme]]
+
+
+def _choose_train(
+    pictures: Sequence[FileSet],
+    sets: Sequence[FileSet],
+    schemes: Schemes,
+    tables: Sequence[Listed],
+) -> tuple[Scheme, list[Scheme]]:
+    """The training images, and the mask sets whose files are theirs, the best first.
+
+    A set counts by the share of its images that a table or mask files name, then by its words.
+    """
+    best: tuple[tuple[float, ...], Scheme, list[Scheme]] | None = None
+    for files in pictures:
+        words = files.words
+        for order, scheme in enumerate(schemes[id(files)]):
+            masks = _masks_of(scheme, sets, schemes)
+            ranked = rank_training(tables, scheme.paths)
+            named = max((one.best_column(scheme.paths)[1] for one in ranked[:1]), default=0)
+            covered = max(named, len(masks[0].paths.keys() & scheme.paths.keys()) if masks else 0)
+            score = (
+                round(covered / len(files.files), 1),
+                -len(words & (TEST | VAL)),
+                len(words & TRAIN),
+                -len(scheme.clashes),
+                -order,
+                len(files.files),
+            )
+            if best is None or score > best[0]:
+                best = score, scheme, masks
+    assert best is not None
+    return best[1], best[2]
+
+
+def _masks_of(train: Scheme, sets: Sequence[FileSet], schemes: Schemes) -> list[Scheme]:
+    """Sets of mask files that have most of the images' ids, the best first."""
+    found = []
+    for files in sets:
+        if files is train.files or not files.words & MASK:
+            continue
+        fitting = [one for one in schemes[id(files)] if one.template == train.template]
+        # In one folder a mask is named by the image's id and an end, whatever its own parts are.
+        fitting += [one for one in schemes[id(files)] if not files.nested and one not in fitting]
+        for scheme in fitting:
+            common = len(scheme.paths.keys() & train.paths.keys())
+            if common >= HALF * min(len(train.paths), len(scheme.paths)) and common:
+                found.append((common, scheme))
+                break
+    found.sort(key=lambda pair: (-pair[0], "instance" in pair[1].files.words))
+    return [scheme for _, scheme in found]
+
+
+def _choose_test(
+    pictures: Sequence[FileSet], schemes: Schemes, train: Scheme, samples: Sequence[Listed]
+) -> Scheme | None:
+    """The images that a sample names, else those of a folder called test."""
+    candidates = [
+        scheme
+        for files in pictures
+        if files is not train.files
+        for scheme in schemes[id(files)]
+        if scheme.template == train.template or not files.nested
+    ]
+    for scheme in candidates:
+        if any(one.names(scheme.paths) for one in samples):
+            return scheme
+    called = [one for one in candidates if one.files.words & TEST]
+    like = [one for one in called if one.template == train.template]
+    return max(like or called, key=lambda one: len(one.paths), default=None)
+
+
+def _part_masks(
+    masks: Sequence[Scheme],
+    sets: Sequence[FileSet],
+    schemes: Schemes,
+    train: Scheme,
+    test: Scheme | None,
+) -> tuple[Scheme | None, Scheme | None]:
+    """Mask files, and fields of view: those have a like beside the test images."""
+    beside = _masks_of(test, sets, schemes) if test else []
+    places = {one.files.folders[-1:] for one in beside}
+    seen = [one for one in masks if one.files.folders[-1:] in places and one.files.folders[-1:]]
+    true = [one for one in masks if one not in seen]
+    if not true:
+        return (masks[0] if masks else None), None
+    return true[0], seen[0] if seen and seen[0].template == "{id}" else None
+
+
+def _choose_coco(names: Sequence[str], train: Scheme) -> str:
+    """The annotation file of the training images: called train, or beside them."""
+
+    def rank(name: str) -> tuple[bool, bool, int]:
+        words = words_in(name)
+        beside = name.rpartition("/")[0] == train.files.root
+        return (not beside, not words & TRAIN, len(name))
+
+    fitting = [name for name in names if not words_in(name) & (TEST | VAL)]
+    return min(fitting, key=rank, default="")
+
+
+def _choose_meta(
+    tables: Sequence[Listed], ranked: Sequence[Listed], train: Scheme
+) -> Listed | None:
+    """A second table that names every training image, with columns that the first lacks."""
+    first = ranked[0] if ranked else None
+    have = set(first.table) if first else set()
+    for one in tables:
+        if one is first or one.is_sample or one.columns.rle or not set(one.table) - have:
+            continue
+        column, count = one.best_column(train.paths)
+        wanted = set(train.paths) & first.ids[first.columns.id] if first else set(train.paths)
+        if count and wanted <= one.ids[column]:
+            return one
+    return None

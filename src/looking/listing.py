@@ -1,0 +1,97 @@
+"""Which table is which: of the training images, the sample submission, a second table."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from competition.second_table import one_row_an_image
+from competition.table_files import read_table
+from competition.tables import Columns, image_id, table_columns
+from core.errors import UserError
+from core.gates import LONGEST_ID
+from looking.survey import TEST, TRAIN, words_in
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE = {"sample", "submission", "submit"}
+# A table is of a set when it names so much of it, or the set so much of the table.
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A table that could be read.
+
+    Attributes:
+        name: posix path from the survey's root.
+        table: its cells as text.
+        columns: which is which by their names.
+        ids: image ids by column.
+    """
+
+    name: str
+    table: "pd.DataFrame"
+    columns: Columns
+    ids: dict[str, set[str]]
+
+    def best_column(self, images: Collection[str]) -> tuple[str, int]:
+        """The column that names most of the images, and how many."""
+        wanted = set(images)
+        counts = {column: len(ids & wanted) for column, ids in self.ids.items()}
+        column = max(counts, key=lambda name: counts[name], default="")
+        return column, counts.get(column, 0)
+
+    def names(self, images: Collection[str]) -> bool:
+        """Whether it is a table of these images, or of a good part of them."""
+        column, count = self.best_column(images)
+        return count > 0 and count >= HALF * min(len(images), len(self.ids[column]))
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether its name is that of a sample submission."""
+        return bool(words_in(self.name) & SAMPLE)
+
+
+def read_tables(root: Path, names: Collection[str]) -> tuple[list[Listed], dict[str, str]]:
+    """The tables that can be read, and why the others cannot, by name."""
+    found, broken = [], {}
+    for name in names:
+        try:
+            table = read_table(root / name).rename(columns=lambda column: str(column))
+            columns = table_columns(table, name=name)
+        except UserError as error:
+            broken[name] = str(error)
+            continue
+        ids = {str(c): set(table[c].map(image_id)) for c in table if _may_be_ids(table[c])}
+        found.append(Listed(name, table, columns, ids))
+    return found, broken
+
+
+def _may_be_ids(cells: "pd.Series") -> bool:
+    """Whether cells are short enough to name a file: run lengths are not."""
+    return bool(cells.head(50).str.len().max() <= LONGEST_ID) and not cells.head(50).eq("").all()
+
+
+def rank_training(tables: Collection[Listed], images: Collection[str]) -> list[Listed]:
+    """Tables of the training images, the likeliest first: with run lengths, and called train."""
+    known = [one for one in tables if not one.is_sample and one.names(images)]
+    known = [one for one in known if not words_in(one.name) & TEST or words_in(one.name) & TRAIN]
+
+    def rank(one: Listed) -> tuple[bool, bool, bool, int]:
+        words = words_in(one.name)
+        first = one.ids[one.columns.id] & set(images)
+        return (one.columns.rle is None, not first, not words & TRAIN, len(one.name))
+
+    return sorted(known, key=rank)
+
+
+def constant_columns(listed: Listed, images: Collection[str]) -> "pd.DataFrame":
+    """One row an image: img, and the columns whose cells agree within every image."""
+    key, _ = listed.best_column(images)
+    ids = listed.table[key].map(image_id)
+    kept = ids.isin(set(images))
+    columns = Columns(key, listed.columns.rle, None)
+    table = one_row_an_image(listed.table[kept], ids[kept], columns)
+    return table.rename(columns=lambda name: str(name).strip())

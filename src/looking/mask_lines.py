@@ -1,0 +1,199 @@
+"""How masks are written, as knobs: of mask files, of run lengths in a table, of a COCO file."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from competition.tables import joined_classes
+from looking.census import HARD, MANY, Census, take_census
+from looking.layout import Layout
+from looking.lines import Line
+from looking.listing import Listed
+from looking.survey import SLIPS
+
+VOID = 255
+# The share of files with two values that says that all are meant so.
+MOST = 0.8
+# Of values above 0, the share that is one part where values number objects.
+ONE_PART = 0.9
+# Classes that a network can have.
+MOST_CLASSES = 254
+
+
+def mask_lines(layout: Layout) -> Iterator[Line]:
+    """TASK, CLASSES and all that tells how masks are read, with the evidence."""
+    if layout.masks is not None and not _table_is_fuller(layout):
+        yield from _place_lines(layout)
+        paths = [layout.survey.root / path for path in layout.masks.paths.values()]
+        yield from file_lines(take_census(paths), _asked_classes(layout.sampled))
+    elif layout.coco:
+        yield Line("MASK_PATH", layout.coco, "polygons or run lengths of a COCO file")
+        yield from coco_lines(layout.survey.root / layout.coco)
+    elif layout.listed is not None and layout.listed.columns.rle:
+        yield from table_lines(layout.listed, layout)
+
+
+def _table_is_fuller(layout: Layout) -> bool:
+    """Whether a table of run lengths names more images than there are mask files."""
+    assert layout.masks is not None
+    listed, images = layout.listed, layout.train.paths.keys()
+    if listed is None or listed.columns.rle is None:
+        return False
+    return len(listed.ids[listed.columns.id] & images) > len(layout.masks.paths.keys() & images)
+
+
+def _place_lines(layout: Layout) -> Iterator[Line]:
+    masks = layout.masks
+    assert masks is not None
+    common = len(masks.paths.keys() & layout.train.paths.keys())
+    told = f"{common} of {len(layout.train.paths)} images have a mask {masks.files.told()}"
+    yield Line("MASK_PATH", masks.files.root or ".", told)
+    lacking = len(layout.train.paths) - common
+    if lacking > SLIPS * len(layout.train.paths):
+        yield Line("ABSENT", "empty", f"{lacking} images have no mask: nothing is on them")
+    if masks.plain:
+        yield Line("MASK_SUFFIX", masks.pattern.removeprefix("{id}"), "")
+    else:
+        yield Line("MASK_PATTERN", masks.pattern, "")
+    if layout.valid is not None:
+        valid = layout.valid
+        why = f"{valid.files.told()} says where there is data: test images have it, too"
+        yield Line("VALID_PATH", valid.files.root, why)
+        yield Line("VALID_SUFFIX", valid.pattern.removeprefix("{id}"), "")
+
+
+def _asked_classes(sampled: Listed | None) -> set[int]:
+    """Class numbers that the sample asks for; empty where it asks by other words or for none."""
+    if sampled is None or sampled.columns.cls is None:
+        return set()
+    cells = set(sampled.table[sampled.columns.cls].str.strip())
+    return {int(cell) for cell in cells} if all(cell.isdigit() for cell in cells) else set()
+
+
+def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
+    """Knobs of mask files of these values; `asked` are the classes of the sample."""
+    values = census.usual()
+    shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
+    seen = f"values of {census.read} mask files: {shown}"
+    if census.layers or _number_objects(census, values):
+        each = "a layer" if census.layers else "a value, one connected part,"
+        yield Line("TASK", "binary", f"{seen}; {each} an object")
+        yield Line("MASK_FORMAT", "labels", "")
+    elif census.coloured:
+        yield from _colour_lines(values, seen)
+    elif census.pairs >= MOST * census.read and not _is_trimap(values, census):
+        yield Line("TASK", "binary", f"{census.pairs} of {census.read} mask files hold two values")
+    elif _is_trimap(values, census):
+        yield Line("TASK", "binary", f"{seen}; {VOID} beside 0 and 1 is no class: ignored")
+        yield Line("IGNORE_INDEX", str(VOID), "")
+    elif len(values) > MANY or 2 * census.lossy > census.read:
+        yield Line("TASK", "binary", f"{seen}: soft edges between nothing and foreground")
+        if np.median(census.hard or [0]) > HARD and 2 * census.lossy <= census.read:
+            yield Line("MASK_THRESHOLD", str(max(1, (max(census.most) + 1) // 2)), "")
+    else:
+        yield from _class_lines(values, asked, seen)
+
+
+def _is_trimap(values: Sequence, census: Census) -> bool:
+    """Whether 255 stands beside 0 and 1 in many files: for what is not known."""
+    return set(values) == {0, 1, VOID} and census.files[VOID] > (1 - MOST) * census.read
+
+
+def _number_objects(census: Census, values: Sequence) -> bool:
+    """Whether values number objects: each is one part, none is left out, images hold 1 to n."""
+    if census.coloured or len(census.single) < 3 or len(set(census.most)) < 2:
+        return False
+    counts = [census.files[value] for value in values if value]
+    fewer = counts == sorted(counts, reverse=True) and counts[-1] < counts[0]
+    return bool(fewer and all(census.running) and np.mean(census.single) >= ONE_PART)
+
+
+def _colour_lines(values: Sequence, seen: str) -> Iterator[Line]:
+    """Colours are numbered in their order, black first."""
+    order = {colour: at for at, colour in enumerate(sorted(values))}
+    if len(values) <= 2 and (0, 0, 0) in order:
+        yield Line("TASK", "binary", f"{seen}: one colour on black")
+        return
+    yield Line("TASK", "multiclass", f"{seen}; colours are numbered from the darkest red on")
+    yield Line("CLASSES", str(len(order)), "")
+    yield Line("MASK_VALUES", str(order), "")
+
+
+def _class_lines(values: Sequence[int], asked: set[int], seen: str) -> Iterator[Line]:
+    """Class ids; what the sample does not ask for, and 255, is ignored."""
+    ignored = [v for v in values if v == VOID] if max(values) == VOID else []
+    if asked and not ignored and asked < set(values) and max(values) > max(asked):
+        ignored = [max(values)]
+        seen += f"; the sample asks for {min(asked)} to {max(asked)}, so {ignored[0]} is void"
+    classes = [value for value in values if value not in ignored]
+    top = classes[-1] if classes else 0
+    yield Line("TASK", "multiclass", seen)
+    if len(classes) >= 2 and len(classes) < top + 1 and top > len(asked):
+        yield Line("CLASSES", str(len(classes)), f"{top + 1 - len(classes)} numbers are not used")
+        yield Line("MASK_VALUES", str({value: at for at, value in enumerate(classes)}), "")
+    else:
+        yield Line("CLASSES", str(max(top + 1, 2)), "")
+    if ignored:
+        yield Line("IGNORE_INDEX", str(ignored[0]), "")
+
+
+def table_lines(listed: Listed, layout: Layout) -> Iterator[Line]:
+    """Knobs of run lengths in a table."""
+    columns = listed.columns
+    yield Line("MASK_FORMAT", "rle", f"run lengths in {listed.name}, column {columns.rle!r}")
+    images = layout.train.paths.keys()
+    named = listed.ids[columns.id] & images
+    cells = listed.table[columns.rle].str.strip()
+    if len(images) - len(named) > max(3, SLIPS * len(images)) and not (cells == "").any():
+        told = f"{len(images) - len(named)} images have no row, and no cell is empty: they are"
+        yield Line("ABSENT", "empty", f"{told} images without foreground")
+    sampled = layout.sampled
+    asks = sampled is None or sampled.columns.cls is not None or _joined(sampled)
+    classes = listed.table[columns.cls].str.strip() if columns.cls else None
+    joined = joined_classes(listed.table[columns.id])
+    texts = joined if classes is None else list(classes)
+    if texts is None or not asks:
+        yield Line("TASK", "binary", "one mask an image: the tables name no class to tell apart")
+    else:
+        yield from _table_class_lines(sorted(set(texts)), columns.cls or "the id")
+
+
+def _joined(listed: Listed) -> bool:
+    return joined_classes(listed.table[listed.columns.id]) is not None
+
+
+def _table_class_lines(texts: Sequence[str], column: str) -> Iterator[Line]:
+    shown = ", ".join(texts[:12]) + (", ..." if len(texts) > 12 else "")
+    told = f"classes in {column!r}: {shown}"
+    numbers = all(text.isdigit() for text in texts)
+    count = int(max(texts, key=int)) - min(map(int, texts)) + 1 if numbers else len(texts)
+    if count == 1 or count > MOST_CLASSES:
+        yield Line("TASK", "binary", f"{told}: all rows are one foreground")
+        return
+    yield Line("TASK", "multilabel", f"{told}; rows of two classes may share pixels")
+    yield Line("CLASSES", str(count), "")
+    if numbers:
+        yield Line("CLASS_BASE", str(min(map(int, texts))), "")
+    else:
+        yield Line("CLASS_NAMES", ",".join(texts), "")
+
+
+def coco_lines(path: Path) -> Iterator[Line]:
+    """Knobs of a COCO file: its categories that have an outline."""
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    used = {one.get("category_id") for one in content["annotations"] if one.get("segmentation")}
+    names = [
+        str(one.get("name", one["id"])).replace(",", " ")
+        for one in content.get("categories", [])
+        if one["id"] in used
+    ]
+    outlines = f"{len(content['annotations'])} outlines of {len(content['images'])} images"
+    if len(used) < 2:
+        yield Line("TASK", "binary", f"{outlines}, one category: {', '.join(names)}")
+        return
+    names = list(dict.fromkeys(names))
+    yield Line("TASK", "multiclass", f"{outlines}, {len(names)} categories; 0 is what none covers")
+    yield Line("CLASSES", str(len(names) + 1), "")
+    yield Line("CLASS_NAMES", ",".join(["background", *names]), "")

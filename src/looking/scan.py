@@ -1,0 +1,246 @@
+"""One pass over every image and mask, with all cores: what is worth knowing of each."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from competition.mask_source import MaskSource
+from core.errors import UserError
+from imaging.files import DECODE_FAULTS, read_complete
+from imaging.images import read_image
+from imaging.mask_files import IGNORE, is_lossy
+from imaging.pictures import exif_orientation
+from looking.likeness import look_of, to_grey
+
+# Bins of a channel's histogram.
+BINS = 16
+# Sides in pixels above which a mask is looked at in a smaller version.
+LARGE = 1024
+# Border pixels of each side that must be foreground for a mask to touch it.
+TOUCHED = 0.95
+
+
+@dataclass
+class Picture:
+    """What is known of an image file.
+
+    Attributes:
+        img: id.
+        path: from INPUT.
+        problem: why it cannot be read; "" where it can.
+        size: (H, W).
+        mode: as Pillow names it; "" where it cannot say.
+        kind: what the content is: JPEG, PNG...; "" where Pillow cannot say.
+        orientation: EXIF's, 1 is upright.
+        transparent: share of pixels that alpha hides.
+        digest: of the pixels.
+        low, high, mean, std: of all values, shares of the range.
+        histogram: float (C, BINS) of shares; without rows where it cannot be read.
+        look: hash and thumbnail.
+    """
+
+    img: str
+    path: str
+    problem: str = ""
+    size: tuple[int, int] = (0, 0)
+    mode: str = ""
+    kind: str = ""
+    orientation: int = 1
+    transparent: float = 0.0
+    digest: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    mean: float = 0.0
+    std: float = 0.0
+    histogram: np.ndarray = field(default_factory=lambda: np.zeros((0, BINS), np.float32))
+    look: tuple[np.ndarray, np.ndarray] | None = None
+
+
+@dataclass
+class Mask:
+    """What is known of an image's mask.
+
+    Attributes:
+        path: of its file from INPUT; "" where it is in a table.
+        problem: why it cannot be read.
+        lossy: whether the file is a JPEG or the like.
+        digest: of the mask; "" where it is empty.
+        share: foreground share of the pixels that count.
+        ignored: share of the pixels that do not.
+        touches: how many of the four sides are foreground.
+        parts: connected parts of the foreground.
+        specks: parts of one or two pixels.
+        ragged: pixels of the outline beside those of the same area's circle.
+        thickness: twice the largest distance to the background, pixels.
+        areas: of the connected parts, pixels, the largest 100.
+        edge: mean step of grey values at the outline, beside the mean step everywhere.
+        classes: share of the pixels of each class.
+    """
+
+    path: str = ""
+    problem: str = ""
+    lossy: bool = False
+    digest: str = ""
+    share: float = 0.0
+    ignored: float = 0.0
+    touches: int = 0
+    parts: int = 0
+    specks: int = 0
+    ragged: float = 0.0
+    thickness: float = 0.0
+    areas: list[int] = field(default_factory=list)
+    edge: float = 0.0
+    classes: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image with its mask; None where it has none (test images)."""
+
+    picture: Picture
+    mask: Mask | None = None
+
+
+def scan_pairs(
+    rows: Sequence[Mapping[str, Any]],
+    root: Path,
+    *,
+    masks: MaskSource | None,
+    pixels: Mapping[str, Any],
+    title: str,
+) -> list[Pair]:
+    """Reads all images, and their masks where a source is given.
+
+    Args:
+        rows: `img`, `image`, `mask` of each.
+        root: folder that their paths start from.
+        masks: where masks come from.
+        pixels: arguments of `read_image`.
+        title: of the progress bar.
+    """
+    from tqdm import tqdm
+
+    cv2.setNumThreads(0)  # the pool below keeps the cores busy
+
+    def look(row: Mapping[str, Any]) -> Pair:
+        picture, image = _look_at_image(row, root, pixels)
+        if masks is None:
+            return Pair(picture)
+        return Pair(picture, _look_at_mask(row, root, masks, image, picture.size))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        done = pool.map(look, rows)
+        return list(tqdm(done, title, len(rows), leave=False, disable=None, unit="image"))
+
+
+def _look_at_image(
+    row: Mapping[str, Any], root: Path, pixels: Mapping[str, Any]
+) -> tuple[Picture, np.ndarray | None]:
+    picture = Picture(row["img"], row["image"])
+    path = root / row["image"]
+    try:
+        data = read_complete(path)
+        image = read_image(path, **pixels)
+    except UserError as error:
+        picture.problem = str(error)
+        return picture, None
+    picture.size = (image.shape[0], image.shape[1])
+    _read_header(picture, data)
+    picture.digest = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
+    step = max(1, min(picture.size) // 256)
+    small = image[::step, ::step].astype(np.float32) / np.iinfo(image.dtype).max
+    picture.low, picture.high = float(small.min()), float(small.max())
+    picture.mean, picture.std = float(small.mean()), float(small.std())
+    counts = [np.histogram(small[..., c], BINS, (0, 1))[0] for c in range(small.shape[2])]
+    picture.histogram = np.array(counts, np.float32) / small[..., 0].size
+    picture.look = look_of(to_grey(image))
+    return picture, image
+
+
+def _read_header(picture: Picture, data: bytes) -> None:
+    """What Pillow says of the file; nothing where it does not know it."""
+    import io
+
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            picture.mode, picture.kind = opened.mode, opened.format or ""
+            picture.orientation = exif_orientation(opened)
+            if opened.mode in ("RGBA", "LA"):
+                alpha = np.asarray(opened.getchannel("A").resize((64, 64)))
+                picture.transparent = float((alpha < 250).mean())
+    except DECODE_FAULTS:
+        return
+
+
+def _look_at_mask(
+    row: Mapping[str, Any],
+    root: Path,
+    masks: MaskSource,
+    image: np.ndarray | None,
+    size: tuple[int, int],
+) -> Mask:
+    mask = Mask(row.get("mask", ""))
+    if image is None:
+        return mask
+    try:
+        planes = masks.read(row, size)
+        if mask.path:
+            with (root / mask.path).open("rb") as stream:
+                mask.lossy = is_lossy(stream.read(16))
+    except UserError as error:
+        mask.problem = str(error)
+        return mask
+    _measure(mask, planes, image)
+    return mask
+
+
+def _measure(mask: Mask, planes: np.ndarray, image: np.ndarray) -> None:
+    """Fills what is known of a mask uint8 (H, W) of ids, or (K, H, W) of {0, 1}."""
+    ids = planes if planes.ndim == 2 else (planes == 1).any(0).view(np.uint8)
+    void = ids == IGNORE
+    counted = max(int(void.size - np.count_nonzero(void)), 1)
+    if planes.ndim == 3:
+        mask.classes = {k: float((one == 1).mean()) for k, one in enumerate(planes)}
+    else:
+        numbers = np.bincount(ids.ravel(), minlength=2)
+        mask.classes = {k: n / counted for k, n in enumerate(numbers[:IGNORE].tolist()) if n}
+    inside = ((ids > 0) & ~void).view(np.uint8)
+    mask.ignored = 1 - counted / void.size
+    mask.share = float(inside.sum() / counted)
+    if not inside.any():
+        return
+    mask.digest = hashlib.blake2b(planes.tobytes(), digest_size=16).hexdigest()
+    sides = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
+    mask.touches = sum(float(side.mean()) >= TOUCHED for side in sides)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
+    areas = np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1]
+    mask.parts, mask.specks = count - 1, int((areas <= 2).sum())
+    mask.areas = areas[:100].tolist()
+    _measure_outline(mask, ids, inside, image)
+
+
+def _measure_outline(mask: Mask, ids: np.ndarray, inside: np.ndarray, image: np.ndarray) -> None:
+    down, right = inside[1:] != inside[:-1], inside[:, 1:] != inside[:, :-1]
+    outline = np.count_nonzero(down) + np.count_nonzero(right)
+    # A circle of the same area has an outline of 4 / pi times its own in such pixels.
+    mask.ragged = outline / (4 * 2 * np.sqrt(inside.sum() / np.pi))
+    step = max(1, max(inside.shape) // LARGE)
+    distances = cv2.distanceTransform(np.ascontiguousarray(inside[::step, ::step]), cv2.DIST_L2, 3)
+    mask.thickness = 2 * step * float(distances.max())
+    if ids.max() > 1:  # the outlines of classes are all edges
+        down, right = ids[1:] != ids[:-1], ids[:, 1:] != ids[:, :-1]
+    grey = to_grey(image).astype(np.int16)
+    steps = np.abs(np.diff(grey, axis=0)), np.abs(np.diff(grey, axis=1))
+    edges = np.count_nonzero(down) + np.count_nonzero(right)
+    everywhere = (steps[0].mean() + steps[1].mean()) / 2
+    if edges and everywhere:
+        at_outline = (steps[0][down].sum() + steps[1][right].sum()) / edges
+        mask.edge = float(at_outline / everywhere)

@@ -1,0 +1,261 @@
+"""What lies under a folder never seen: sets of files that lie alike, tables, annotation files."""
+
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from competition.patterns import same_name
+from imaging.readers import is_image
+
+# Words in the names of folders and files, and what they say; camelCase counts as words.
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+TRAIN = {"train", "training", "trn"}
+TEST = {"test", "tst", "testing", "hidden"}
+VAL = {"val", "valid", "validation", "dev"}
+MASK = {
+    *("mask", "masks", "label", "labels", "gt", "truth", "groundtruth", "annotation", "anno"),
+    *("annotations", "annos", "seg", "segmentation", "segmentations", "manual", "target"),
+    *("targets", "instances"),
+}
+IMAGE = {"image", "images", "img", "imgs", "input", "inputs", "picture", "pictures", "photo", "rgb"}
+ROLES = TRAIN | TEST | VAL | MASK | IMAGE
+# Names that every system leaves behind.
+RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
+# A set of files is told from a stray one.
+FEW = 3
+DOZEN = 12
+# The share of files that may have a like of another suffix by mistake.
+SLIPS = 0.05
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Files that lie alike, as `{a}/images/*_mask.png`.
+
+    Attributes:
+        folders: names of the folders from the root; None where they differ from file to file.
+        tail: what all names end with, `_mask.png`; the suffix at least, `.*` where they differ.
+        files: (names of the folders that differ, name without head and tail) to the posix path.
+        head: what all names begin with, where another set of the folder begins otherwise: `test_`.
+        doubles: further files of a name that `files` has, with another suffix.
+    """
+
+    folders: tuple[str | None, ...]
+    tail: str
+    files: Mapping[tuple[str, ...], str]
+    head: str = ""
+    doubles: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> set[str]:
+        """Words of the folders and of the tail, in small letters."""
+        return words_in("/".join(name for name in self.folders if name), self.head, self.tail)
+
+    @property
+    def suffix(self) -> str:
+        """The file type, `.png`."""
+        return "." + self.tail.rpartition(".")[2].lower()
+
+    @property
+    def root(self) -> str:
+        """The folders that are the same for all files, posix; "" is the root itself."""
+        fixed = []
+        for name in self.folders:
+            if name is None:
+                break
+            fixed.append(name)
+        return "/".join(fixed)
+
+    @property
+    def nested(self) -> bool:
+        """Whether the files lie in more than one folder."""
+        return None in self.folders
+
+    def told(self) -> str:
+        """The set as a person writes it: train/*/images/*.png."""
+        names = [name or "*" for name in self.folders]
+        return "/".join([*names, f"{self.head}*{self.tail}"])
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All that lies under a folder.
+
+    Attributes:
+        root: the folder.
+        sets: of pictures and arrays, the largest first.
+        tables: CSV files, posix paths from the root.
+        coco: JSON files with images and annotations.
+        other: names of further files by suffix, counted.
+    """
+
+    root: Path
+    sets: list[FileSet]
+    tables: list[str]
+    coco: list[str]
+    other: dict[str, int]
+
+
+def survey(root: Path) -> Survey:
+    """What lies under a folder, links followed; hidden files and systems' rubbish are passed by."""
+    pictures: list[str] = []
+    tables, coco = [], []
+    other: Counter[str] = Counter()
+    for base, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(f for f in folders if f[0] != "." and f.lower() not in RUBBISH)
+        here = Path(base).relative_to(root).as_posix()
+        prefix = "" if here == "." else f"{here}/"
+        for name in sorted(names):
+            if name[0] == "." or name.lower() in RUBBISH:
+                continue
+            suffix = Path(name).suffix.lower()
+            if is_image(name):
+                pictures.append(prefix + name)
+            elif suffix == ".csv":
+                tables.append(prefix + name)
+            elif suffix == ".json" and _is_coco(root / prefix / name):
+                coco.append(prefix + name)
+            else:
+                other[suffix or name] += 1
+    sets = [found for group in _alike(pictures) for found in _split_names(*group)]
+    sets.sort(key=lambda found: -len(found.files))
+    return Survey(root, sets, tables, coco, dict(other.most_common()))
+
+
+def words_in(*names: str) -> set[str]:
+    """Words of names, in small letters: gtFine_labelIds is gt, fine, label, ids."""
+    return {word.lower() for name in names for word in WORD.findall(name)}
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether a JSON file holds COCO's lists of images and annotations."""
+    try:
+        with path.open("rb") as stream:
+            if not stream.read(64).lstrip(b"\xef\xbb\xbf \n").startswith(b"{"):
+                return False
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError):
+        return False
+    return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+
+
+Group = tuple[tuple[str | None, ...], list[tuple[tuple[str, ...], str, str]]]
+
+
+def _alike(paths: Sequence[str]) -> list[Group]:
+    """Paths by the folders that they lie in; folders of one kind are one."""
+    tree = [(tuple(path.split("/")), (), path) for path in paths]
+    return _merge(tree, ())
+
+
+def _merge(
+    tree: Sequence[tuple[tuple[str, ...], tuple[str, ...], str]], folders: tuple[str | None, ...]
+) -> list[Group]:
+    """Groups below a folder; `tree` holds the rest of each path, and folders that differ."""
+    here = [(vary, parts[0], path) for parts, vary, path in tree if len(parts) == 1]
+    groups: list[Group] = [(folders, here)] if here else []
+    below = defaultdict(list)
+    for parts, vary, path in tree:
+        if len(parts) > 1:
+            below[parts[0]].append((parts[1:], vary, path))
+    # Train, test, images and masks do not come by the dozen: those are ids.
+    plain = [name for name in below if len(below) > DOZEN or not words_in(name) & ROLES]
+    merged = plain if len(plain) > 1 and _same_kind([below[name] for name in plain]) else []
+    if merged:
+        rest = [
+            (parts, (*vary, name), path) for name in merged for parts, vary, path in below[name]
+        ]
+        groups += _merge(rest, (*folders, None))
+    for name in below:
+        if name not in merged:
+            groups += _merge(below[name], (*folders, name))
+    return groups
+
+
+def _same_kind(branches: Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...], str]]]) -> bool:
+    """Whether most folders hold the same kinds of files at the same depths."""
+    kinds: Counter[frozenset[tuple[int, str]]] = Counter()
+    for branch in branches:
+        kinds[
+            frozenset((len(parts), Path(parts[-1]).suffix.lower()) for parts, _, _ in branch)
+        ] += 1
+    return 2 * kinds.most_common(1)[0][1] >= len(branches)
+
+
+def _split_names(
+    folders: tuple[str | None, ...], files: Sequence[tuple[tuple[str, ...], str, str]]
+) -> list[FileSet]:
+    """The files of like folders, by what their names end with."""
+    stems = {(vary, name.rpartition(".")[0]) for vary, name, _ in files}
+    tails: Counter[str] = Counter()
+    tail_of = {}
+    ends = Counter(_last_word(stem) for _, stem in stems)
+    for vary, name, path in files:
+        stem, _, suffix = name.rpartition(".")
+        tail_of[path] = f"{_tail(vary, stem, stems, ends)}.{suffix}"
+        tails[tail_of[path].lower()] += 1
+    found: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
+    for vary, name, path in files:
+        tail = tail_of[path]
+        if tails[tail.lower()] < min(FEW, len(files)):  # a stray file
+            tail = "." + name.rpartition(".")[2]
+        found[tail].setdefault((*vary, same_name(name[: -len(tail)])), path)
+    sets = [FileSet(folders, tail, members) for tail, members in found.items()]
+    return [part for one in _join_suffixes(sets) for part in _split_heads(one)]
+
+
+def _join_suffixes(sets: Sequence[FileSet]) -> list[FileSet]:
+    """Pictures of several formats are one set, unless most have a like of the other format."""
+    plain = [one for one in sets if one.tail.rfind(".") == 0]
+    plain.sort(key=lambda one: -len(one.files))
+    if len(plain) < 2:
+        return list(sets)
+    first, rest = plain[0], plain[1:]
+    files, doubles, joined = dict(first.files), [], []
+    for one in rest:
+        common = len(one.files.keys() & first.files.keys())
+        if 2 * common > len(one.files) and common > SLIPS * len(first.files):
+            continue
+        doubles += [path for key, path in one.files.items() if key in files]
+        files = {**one.files, **files}
+        joined.append(one)
+    if not joined:
+        return list(sets)
+    whole = FileSet(first.folders, ".*", dict(sorted(files.items())), doubles=tuple(doubles))
+    return [whole, *(one for one in sets if one is not first and one not in joined)]
+
+
+def _split_heads(whole: FileSet) -> list[FileSet]:
+    """Training and test images that lie in one folder are two sets: train_1, testA_1."""
+    heads: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
+    for (*vary, name), path in whole.files.items():
+        match = re.match(r"[A-Za-z]+[_\-]?", name)
+        head = match[0] if match else ""
+        heads[head][(*vary, name[len(head) :])] = path
+    said = [words_in(head) for head in heads]
+    both = any(words & TRAIN for words in said) and any(words & TEST for words in said)
+    if not both or not all(words & ROLES for words in said):
+        return [whole]
+    return [FileSet(whole.folders, whole.tail, named, head) for head, named in heads.items()]
+
+
+def _tail(
+    vary: tuple[str, ...], stem: str, stems: set[tuple[tuple[str, ...], str]], ends: Counter[str]
+) -> str:
+    """What a name ends with beside its own part: `_mask` where another is the same without it."""
+    for match in re.finditer(r"[_\-. ](?=[^/]*[A-Za-z])", stem):
+        if (vary, stem[: match.start()]) in stems:
+            return stem[match.start() :]
+    end = _last_word(stem)
+    # A word that many names end with, and not all of one word: _vv and _vh, _training_mask.
+    return end if end and ends[end] >= FEW and 2 * ends[end] * 6 >= len(stems) else ""
+
+
+def _last_word(stem: str) -> str:
+    """The words that end a name, from their separator on: _training_mask of 21_training_mask."""
+    match = re.search(r"(?:[_\-][A-Za-z][A-Za-z0-9]*)+$", stem)
+    return match[0] if match and match.start() > 0 else ""

@@ -1,0 +1,68 @@
+"""look.py finds every planted fault by its file, and nothing where nothing is."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import folds
+import look
+from core.flag_files import expand_flag_files
+from planted import FAULTS, write_clean
+
+
+def look_at(root: Path, out: Path) -> dict[str, Any]:
+    flags = ["--input", str(root), "--output", str(out), "--recipes", str(out), "--name", "mine"]
+    assert look.main(flags) == 0
+    return json.loads((out / "look.json").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _offline() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("clean") / "data"
+    write_clean(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def planted(clean: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """(what was planted, what was found), all faults at once."""
+    out = tmp_path_factory.mktemp("planted")
+    shutil.copytree(clean, out / "data")
+    told = {
+        name: plant(4 * at + 3)(out / "data") for at, (name, plant) in enumerate(FAULTS.items())
+    }
+    return told, look_at(out / "data", out)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_found_by_its_file(name: str, planted: tuple[Any, Any]) -> None:
+    told, found = planted
+    kind, file = told[name]
+    assert (kind, file) in [(one["kind"], one["file"]) for one in found["findings"]]
+
+
+def test_clean_data_have_no_finding_and_a_recipe_that_folds_take(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = look_at(clean, tmp_path)
+    assert found["findings"] == []
+    assert "nothing wrong was found" in capsys.readouterr().out
+    recipe = tmp_path / "mine.args"
+    words = ["--input", str(clean), "--output", str(tmp_path), f"@{recipe}"]
+    assert folds.main(words) == 0
+    assert "wrote 150 images" in capsys.readouterr().out
+    assert "--mask-suffix _mask.png" in recipe.read_text()
+    assert {"--task", "binary", "--split"} <= set(expand_flag_files([f"@{recipe}"]))
+    page = (tmp_path / "look.html").read_text()
+    assert len(page) < 10_000_000
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
