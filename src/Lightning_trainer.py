@@ -279,6 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_names(config)
     folds = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
 
+    from looking.self_test import check_learning
     from training.console import quiet_lightning
 
     quiet_lightning()
@@ -287,6 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_machine(fill(Machine, config), config.TRAINER_KWARGS)
     check_network(config.MODEL_NAME, run.spec, batch=config.TRAIN_BATCH_SIZE)
     resume = find_resumed(folds, args.resume)
+    check_learning(run.spec, loss=config.LOSS, metric=config.METRIC, weights=config.CLASS_WEIGHTS)
     if not is_main_process():  # the first rank owns the run for all of them
         end_with_parent()
         cache = prepare_data(run, cache=config.CACHE)

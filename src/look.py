@@ -7,22 +7,13 @@ Every flag of config.py may be given as well: what you say is not guessed.
 
 import argparse
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from core.errors import UserError, script
+from core.errors import script
 from core.files import write_json
 from core.flags import load_config, number
 from core.knobs import ROOT
-from looking.findings import FINDINGS, find_all
-from looking.layout import find_layout
-from looking.lines import Line, words_of
-from looking.seen import Seen
-from looking.survey import survey
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,124 +25,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hours", type=number(0.01, kind=float), default=0.0, help=hours)
 
 
-def first_lines(layout: Any, told: dict[str, Line]) -> dict[str, dict[str, Line]]:
-    """Lines on files, masks and images, by heading; what the user told stands."""
-    from looking.mask_lines import mask_lines
-    from looking.place_lines import image_lines, place_lines
-
-    paths = list(layout.train.paths.values())
-    return {
-        "Files": as_lines(place_lines(layout), told),
-        "Masks": as_lines(mask_lines(layout), told),
-        "Images": as_lines(image_lines(layout.survey.root, paths), told),
-    }
-
-
-def as_lines(lines: Any, told: dict[str, Line]) -> dict[str, Line]:
-    """Lines by knob, the user's own in their place."""
-    return {line.knob: told.get(line.knob, line) for line in lines}
-
-
-def flat(sections: dict[str, dict[str, Line]]) -> dict[str, Line]:
-    """All lines by knob."""
-    return {knob: line for lines in sections.values() for knob, line in lines.items()}
-
-
-def look_at_all(config: Any, layout: Any, notes: list[str]) -> Seen:
-    """Reads every image and mask; what keeps masks from being read at all is a note."""
-    from competition.masks import build_masks
-    from looking.rows import test_rows, training_rows
-    from looking.scan import scan_pairs
-    from runs.experiment import competition_of, data_spec
-
-    masks = None
-    try:
-        masks = build_masks(competition_of(config))
-    except UserError as error:
-        notes.append(f"masks are not read: {error}")
-    how: dict[str, Any] = {"pixels": data_spec(config).pixels}
-    train = scan_pairs(
-        training_rows(layout), config.INPUT, masks=masks, title="looking at training images", **how
-    )
-    test = scan_pairs(test_rows(layout), config.INPUT, masks=None, title="at test images", **how)
-    return Seen(layout, train, test, task=config.TASK, classes=config.CLASSES)
-
-
-def machine_here(hours: float) -> Any:
-    """This machine as the fingerprint takes it."""
-    import os
-
-    import torch
-
-    from looking.fingerprint import Machine
-    from looking.weights import can_fetch_weights
-    from training.precision import cpu_has_bf16
-
-    memory = 0
-    if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory
-    return Machine(
-        cores=os.cpu_count() or 1,
-        bf16=cpu_has_bf16(),
-        memory=memory,
-        weights=can_fetch_weights(),
-        hours=hours or (3.0 if memory else 1.0),
-    )
-
-
-def later_lines(seen: Seen, told: dict[str, Line], hours: float) -> tuple[dict[str, Any], Any]:
-    """Lines on folds and training, by heading, and the grouping."""
-    from looking.fingerprint import take_fingerprint, training_lines
-    from looking.groups import FOLDS, find_grouping, split_lines
-    from looking.likeness import join_looks
-
-    names = [pair.picture.img for pair in seen.train]
-    looks = join_looks([pair.picture.look for pair in seen.train])
-    grouping = find_grouping(names, looks, seen.layout)
-    shares = np.array(
-        [np.nan if p.mask is None or p.mask.problem else p.mask.share for p in seen.train]
-    )
-    folds = as_lines(split_lines(names, grouping, seen.layout, shares), told)
-    count = 1 if folds["SPLIT"].value == "column" else FOLDS
-    count = int(folds["N_FOLDS"].value) if "N_FOLDS" in folds else count
-    mark = take_fingerprint(seen.train, task=seen.task, classes=seen.classes, folds=count)
-    training = {} if mark is None else as_lines(training_lines(mark, machine_here(hours)), told)
-    return {"Folds": folds, "Training": training}, grouping
-
-
-def try_recipe(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(what folds.py will refuse, what keeps the sample submission from being understood)."""
-    from competition.training_images import collect_images
-    from runs.experiment import competition_of
-    from submissions.outlook import sample_notes
-
-    config, _ = load_config(words)
-    refused, unclear = [], []
-    try:
-        collect_images(competition_of(config))
-    except UserError as error:
-        refused.append(f"folds.py will stop: {error}")
-    try:
-        sample_notes(competition_of(config))
-    except UserError as error:
-        unclear.append(str(error))
-    return refused, unclear
-
-
-def told_lines(args: Any) -> dict[str, Line]:
-    """What the user said by flags, as lines."""
-    known = {name: text for name, text in vars(args).items() if name.isupper()}
-    places = {"INPUT", "OUTPUT", "LOGS", "RECIPE"}
-    return {k: Line(k, text, "you said so") for k, text in known.items() if k not in places}
-
-
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes look.json, look.html and the recipe."""
     config, args = load_config(argv, add_arguments, description=__doc__)
+    from collections import Counter
+
+    from looking.findings import find_all
+    from looking.layout import find_layout
+    from looking.lines import Line, words_of
     from looking.page import write_look_page
     from looking.recipe import recipe_text, write_recipe
+    from looking.seen import Seen
     from looking.shift import compare_sets
+    from looking.steps import (
+        first_lines,
+        flat,
+        later_lines,
+        look_at_all,
+        tell,
+        told_lines,
+        try_recipe,
+    )
+    from looking.survey import survey
 
     places = ["--input", str(config.INPUT), "--output", str(config.OUTPUT)]
     told, notes, output = told_lines(args), [], config.OUTPUT
@@ -210,17 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = f"--input {config.INPUT} @{recipe}"
     print(f"next: python src/folds.py {words}, then python src/Lightning_trainer.py {words}")
     return 0
-
-
-def tell(seen: Seen, counts: Counter, notes: Sequence[str], shift: str) -> None:
-    """Prints what was seen, a line each."""
-    print(f"{len(seen.train)} training and {len(seen.test)} test images; {shift}")
-    for note in notes:
-        print(f"note: {note}")
-    for kind, count in counts.items():
-        print(f"{FINDINGS[kind][0]}: {count}")
-    if not counts:
-        print("nothing wrong was found")
 
 
 if __name__ == "__main__":

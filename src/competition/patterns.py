@@ -132,6 +132,11 @@ class FilePattern:
         parts = {name: text for name, text in values.items() if name != BAND}
         return Found(_mark(self.text, match) if marked else path, parts)
 
+    def id_of(self, path: str) -> str | None:
+        """The id of a posix path from the folder, None where it does not fit."""
+        match = self._match(path)
+        return None if match is None else self._id(match)
+
     def _id(self, match: re.Match[str]) -> str:
         return same_name(self.template.format_map(match.groupdict()))
 

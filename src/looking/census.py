@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,7 +45,7 @@ class Census:
 
     read: int = 0
     lossy: int = 0
-    files: Counter = field(default_factory=Counter)
+    files: Counter[Any] = field(default_factory=Counter)
     single: list[float] = field(default_factory=list)
     running: list[bool] = field(default_factory=list)
     most: list[int] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Census:
         colours = sum(n for value, n in self.files.items() if isinstance(value, tuple))
         return 2 * colours > sum(self.files.values())
 
-    def usual(self) -> list:
+    def usual(self) -> list[Any]:
         """Values that are no slip of one file, sorted."""
         lonely = 1 if self.read < FEW else 2
         kept = [value for value, n in self.files.items() if n >= lonely]

@@ -5,8 +5,9 @@ from looking.seen import RARE, Found, Seen
 
 
 def clashes(seen: Seen) -> Found:
-    for scheme in (seen.layout.train, seen.layout.masks, seen.layout.test):
-        for img, path in scheme.clashes if scheme else ():
+    parts = (seen.layout.train, seen.layout.masks, seen.layout.test)
+    for scheme in [part for part in parts if part is not None]:
+        for img, path in scheme.clashes:
             yield path, f"has the id {img}, as {scheme.paths[img]} has: rename or drop one"
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,12 +97,12 @@ def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
         yield from _class_lines(values, asked, seen)
 
 
-def _is_trimap(values: Sequence, census: Census) -> bool:
+def _is_trimap(values: Sequence[Any], census: Census) -> bool:
     """Whether 255 stands beside 0 and 1 in many files: for what is not known."""
     return set(values) == {0, 1, VOID} and census.files[VOID] > (1 - MOST) * census.read
 
 
-def _number_objects(census: Census, values: Sequence) -> bool:
+def _number_objects(census: Census, values: Sequence[Any]) -> bool:
     """Whether values number objects: each is one part, none is left out, images hold 1 to n."""
     if census.coloured or len(census.single) < 3 or len(set(census.most)) < 2:
         return False
@@ -110,7 +111,7 @@ def _number_objects(census: Census, values: Sequence) -> bool:
     return bool(fewer and all(census.running) and np.mean(census.single) >= ONE_PART)
 
 
-def _colour_lines(values: Sequence, seen: str) -> Iterator[Line]:
+def _colour_lines(values: Sequence[Any], seen: str) -> Iterator[Line]:
     """Colours are numbered in their order, black first."""
     order = {colour: at for at, colour in enumerate(sorted(values))}
     if len(values) <= 2 and (0, 0, 0) in order:

@@ -1,5 +1,6 @@
 """look.html: what was seen of a data set, on one page that needs no network."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,10 @@ class Painter:
         from competition.masks import build_masks
         from runs.experiment import competition_of, data_spec
 
+        self.masks: Any = None
         self.config, self.task, self.spec = config, task, data_spec(config)
-        try:
+        with contextlib.suppress(UserError):
             self.masks = build_masks(competition_of(config))
-        except UserError:
-            self.masks = None
 
     def read(self, pair: Pair) -> tuple[np.ndarray, np.ndarray | None] | None:
         """Image uint8 or uint16 (H, W, C) and its mask, None where it has none."""
@@ -148,7 +148,7 @@ class Painter:
         """(picture, kind, words) of what was found, where there is something to see."""
         by_path = {p.picture.path: p for p in (*seen.train, *seen.test)}
         by_path |= {p.mask.path: p for p in seen.train if p.mask and p.mask.path}
-        found = []
+        found: list[tuple[np.ndarray, str, str]] = []
         for finding in findings:
             pair = by_path.get(finding.file)
             if pair and len(found) < SUSPECTS and (read := self.read(pair)):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
-from imaging.images import read_values
+from imaging.images import PixelRules, read_values
 from looking.layout import Layout
 from looking.lines import Line
 from looking.listing import Listed
@@ -108,7 +108,7 @@ def image_lines(root: Path, paths: Sequence[str]) -> Iterator[Line]:
 
     def look(path: str) -> np.ndarray | None:
         try:
-            return read_values(root / path)
+            return read_values(root / path, PixelRules())
         except UserError:
             return None
 

@@ -1,0 +1,53 @@
+"""Shows what training sees: how many images, their shapes, and one picture with its mask.
+
+python src/test_dataset.py    output/sample.png, of the images of output/train_folds.csv
+
+The whole data set is looked at by src/look.py.
+"""
+
+from collections.abc import Sequence
+
+from core.errors import script
+from core.flags import load_config
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes OUTPUT/sample.png: images as they are above, augmented below."""
+    config, _ = load_config(argv, description=__doc__)
+    import numpy as np
+
+    from competition.masks import build_masks
+    from dataset import SegmentationDataset
+    from imaging.drawings import TRUTH, draw_contours, tile, to_rgb, write_sheet
+    from Lightning_datamodule import rows_in
+    from runs.experiment import competition_of, data_spec
+    from runs.fold_table import read_fold_table
+
+    rows = rows_in(read_fold_table(config.FOLDS_CSV))
+    masks = build_masks(competition_of(config))
+    tiles = []
+    for augment in (None, config.AUGMENTATION):
+        dataset = SegmentationDataset(
+            rows,
+            config.INPUT,
+            spec=data_spec(config),
+            masks=masks,
+            augment=augment,
+            seed=config.SEED,
+        )
+        for at in np.linspace(0, len(dataset) - 1, min(4, len(dataset))).astype(int).tolist():
+            sample = dataset[(at, 0)]
+            image = to_rgb(sample["image"].permute(1, 2, 0).numpy())
+            title = sample["img"] + (f", {augment}" if augment else "")
+            tiles.append(tile(draw_contours(image, sample["mask"].numpy(), TRUTH), title))
+    shapes = ", ".join(f"{key} {tuple(sample[key].shape)}" for key in ("image", "mask"))
+    path = config.OUTPUT / "sample.png"
+    write_sheet(path, tiles, columns=min(4, len(rows)))
+    print(f"{len(rows)} images; {shapes}, {sample['image'].dtype}")
+    print(f"drew {len(tiles)} samples, as they are and augmented: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
