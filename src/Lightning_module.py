@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from core.errors import UserError, reason_of
+from criteria.base import StagedLoss
 from data.specs import DataSpec
 from losses import build_loss
 from measures.pixels import leave_out_ignored
@@ -252,6 +253,11 @@ class SegmentationModule(pl.LightningModule):
                 values = self.metric.per_class()
             for name, value in values.items():
                 self.log(f"val_{self.recipe.metric}_{name}", value, rank_zero_only=True)
+
+    def on_train_epoch_start(self) -> None:
+        """Tells a loss of several stages where the training is."""
+        if isinstance(self.loss, StagedLoss):
+            self.loss.epoch = self.current_epoch + 1
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> torch.Tensor:
         loss, _ = self._step(batch, "train")

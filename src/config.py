@@ -206,7 +206,8 @@ ENCODER_WEIGHTS: str | None = "imagenet"
 GATE: Literal["none", "head"] = "none"
 
 # ======== Training ========
-# Rows of LOSSES joined by +, with weights if wanted: bce+dice, 0.5*ce+dice.
+# Rows of LOSSES joined by +, with weights and arguments if wanted: bce+dice, 0.5*ce+focal:gamma=3;
+# "bce+dice then lovasz from epoch 20" changes it on the way.
 LOSS: str = "bce+dice"
 # Weight of each class in the loss; empty = all alike.
 CLASS_WEIGHTS: tuple[float, ...] = ()

@@ -19,7 +19,7 @@ FLOORS = [
     ("data",),
     ("training",),
     ("model_dispatcher", "losses", "metrics", "augmentations"),
-    ("measures", "postprocessing", "networks"),
+    ("measures", "postprocessing", "networks", "criteria"),
     ("competition",),
     ("imaging",),
     ("kernel_side", "demo", "config"),

@@ -1,5 +1,6 @@
 """Every row of LOSSES against a NumPy twin of its formula, and the contracts all rows keep."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
 
 from core.errors import UserError
 from losses import LOSSES, build_loss, foreign
@@ -337,3 +339,195 @@ def test_what_a_foreign_loss_cannot_do_is_one_line(monkeypatch):
         make("own", "multilabel")(noise("multilabel"), truth("multilabel"))
     with pytest.raises(UserError, match="CLASS_WEIGHTS: BCEWithLogitsLoss"):
         make("own", "multilabel", class_weights=[1.0, 2.0])
+
+
+# ---------------------------------------------------------------- against their formulas
+
+
+def planes_of(logits, target, task):
+    """Probabilities and truth of the pixels that count, (B, K, H, W), 0 elsewhere; and which."""
+    logits, target = logits.double().numpy(), target.numpy().astype(int)
+    if task != "multiclass":
+        return 1 / (1 + np.exp(-logits)), target, np.ones(target.shape, bool)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    valid = np.repeat(target[:, None] != 255, CLASSES[task], 1)
+    masks = np.stack([target == k for k in range(CLASSES[task])], 1).astype(int)
+    return probs * valid, masks * valid, valid
+
+
+def gdice_twin(p, y, valid, *, batch=False, k=0.0, smooth=1.0):
+    axes = (0, 2, 3) if batch else (2, 3)
+    area = np.atleast_2d(y.sum(axes))
+    w = 1 / area**2
+    both, sums = np.atleast_2d((p * y).sum(axes)), np.atleast_2d(p.sum(axes)) + area
+    top = smooth * w.max(1)
+    g = (2 * (w * both).sum(1) + top) / ((w * sums).sum(1) + top)
+    return (1 - g / (1 + k * (1 - g))).mean()
+
+
+def mcc_twin(p, y, valid):
+    scores = []
+    for k in range(p.shape[1]):
+        tp, fp = (p * y)[:, k].sum() + 1, (p * (1 - y))[:, k].sum()
+        fn = ((1 - p) * y)[:, k].sum()
+        tn = (valid[:, k] * (1 - p[:, k]) * (1 - y[:, k])).sum() + 1
+        known = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        scores.append((tp * tn - fp * fn) / known)
+    return 1 - np.mean(scores)
+
+
+def entropy_of(p, y, valid, task):
+    """Cross-entropy: of the pixels that count (multiclass), or (K, pixels)."""
+    if task == "multiclass":
+        return -np.log((p * y).sum(1)[valid[:, 0]])
+    entropy = -np.where(y, np.log(p), np.log(1 - p))
+    return np.moveaxis(entropy, 1, 0).reshape(p.shape[1], -1)
+
+
+def topk_twin(p, y, valid, task):
+    rows = np.atleast_2d(entropy_of(p, y, valid, task))
+    count = max(1, round(0.1 * rows.shape[1]))
+    return np.sort(rows, 1)[:, -count:].mean()
+
+
+def exp_log_twin(p, y, valid, task):
+    axes = (0, 2, 3)
+    dice = ((2 * (p * y).sum(axes) + 1) / (p.sum(axes) + y.sum(axes) + 1)).mean()
+    return 0.8 * (-np.log(dice)) ** 0.3 + 0.2 * entropy_of(p, y, valid, task).mean()
+
+
+def boundary_twin(p, y, valid):
+    total = np.zeros(p.shape)
+    for at in np.ndindex(p.shape[:2]):
+        outside, inside = distance_transform_edt(1 - y[at]), distance_transform_edt(y[at])
+        total[at] = (p[at] - y[at]) * np.where(y[at] == 1, 1 - inside, outside)
+    return np.mean((total * valid).sum((0, 2, 3)) / valid.sum((0, 2, 3)))
+
+
+def hausdorff_twin(p, y, valid):
+    def field(mask):
+        if mask.all() or not mask.any():
+            return np.ones(mask.shape)
+        return distance_transform_edt(mask) + distance_transform_edt(1 - mask)
+
+    total = np.zeros(p.shape)
+    for at in np.ndindex(p.shape[:2]):
+        fields = field((p[at] > 0.5).astype(int)) ** 2 + field(y[at]) ** 2
+        total[at] = (p[at] - y[at]) ** 2 * fields
+    return np.mean((total * valid).sum((0, 2, 3)) / valid.sum((0, 2, 3)))
+
+
+NEW = {
+    "gdice": gdice_twin,
+    "gdice_batch": partial(gdice_twin, batch=True),
+    "gdice_penalty": partial(gdice_twin, k=2.5, smooth=2.0),
+    "mcc": mcc_twin,
+    "boundary": boundary_twin,
+    "hausdorff": hausdorff_twin,
+}
+ENTROPIES = {"topk": topk_twin, "exp_log": exp_log_twin}
+
+
+@pytest.mark.parametrize("task", CLASSES)
+@pytest.mark.parametrize("name", [*NEW, *ENTROPIES])
+def test_value_equals_its_formula(name, task):
+    logits, target = noise(task), truth(task)
+    planes = planes_of(logits, target, task)
+    expected = NEW[name](*planes) if name in NEW else ENTROPIES[name](*planes, task)
+    assert make(name, task)(logits, target).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_distances_weigh_pixels_by_scipy():
+    target = torch.zeros(1, 1, 12, 12, dtype=torch.uint8)
+    target[..., 3:9, 2:10] = 1
+    logits = noise("binary", (1, 12, 12))
+    y = target[0, 0].numpy()
+    weights = np.ones((12, 12))
+    for region in (y, 1 - y):
+        inside = distance_transform_edt(region)
+        weights += (inside.max() - inside) / inside.max() * region
+    entropy = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
+    expected = (entropy[0, 0].numpy() * weights).mean()
+    assert make("distance_ce", "binary")(logits, target).item() == pytest.approx(expected, rel=1e-5)
+    empty = make("distance_ce", "binary")(logits, 0 * target)
+    assert empty.item() == pytest.approx(make("bce", "binary")(logits, 0 * target).item())
+
+
+def test_centre_lines_hold_what_is_thin_together():
+    target = torch.zeros(1, 1, 32, 32)
+    target[..., 15:18, 2:30] = 1
+    gap, thinner = target.clone(), target.clone()
+    gap[..., 15:18, 14:18] = 0  # 12 pixels cut the line in two
+    thinner[..., 17, 2:14] = 0  # 12 pixels make it thinner
+    loss = make("cldice:share=1", "binary")
+    values = [loss(40 * mask - 20, target).item() for mask in (target, thinner, gap)]
+    assert values[0] == pytest.approx(0, abs=1e-4)
+    assert values[2] > 2 * values[1]
+    dice = [make("dice", "binary")(40 * mask - 20, target).item() for mask in (thinner, gap)]
+    assert dice[0] == pytest.approx(dice[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_positive_weights_are_torchs_own(task):
+    logits, target = noise(task), truth(task)
+    inside = target.float().sum((0, 2, 3))
+    ratio = (target[:, 0].numel() - inside) / inside
+    for text, weight in (
+        ("bce:positive=3", 3 * torch.ones_like(ratio)),
+        ("bce:adaptive=true", ratio),
+    ):
+        expected = F.binary_cross_entropy_with_logits(
+            logits, target.float(), pos_weight=weight.view(-1, 1, 1)
+        )
+        assert make(text, task)(logits, target).item() == pytest.approx(expected.item(), rel=1e-5)
+    none = constant(0, task)
+    assert make("bce:adaptive=true", task)(0.0 * none, none).isfinite()
+
+
+def test_smoothing_is_torchs_own():
+    logits, target = noise("multiclass"), truth("multiclass")
+    expected = F.cross_entropy(logits, target, ignore_index=255, label_smoothing=0.2)
+    value = make("ce:smoothing=0.2", "multiclass")(logits, target)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_arguments_change_a_row():
+    logits, target = noise("binary"), truth("binary")
+    value = make("tversky:alpha=.3,beta=.7,gamma=.75", "binary")(logits, target)
+    assert value == make("focal_tversky", "binary")(logits, target)
+    both = make("0.5*focal:gamma=1+2*topk:hardest=1", "binary")(logits, target)
+    parts = [make(text, "binary")(logits, target) for text in ("focal:gamma=1", "bce")]
+    assert both.item() == pytest.approx((0.5 * parts[0] + 2 * parts[1]).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "need"),
+    [
+        ("tversky:alfa=0.3", "Did you mean alpha"),
+        ("bce:task=3", "no argument 'task'"),
+        ("lovasz:gamma=1", "It takes none"),
+        ("ce:smoothing=1", "smoothing"),
+        ("topk:hardest=0", "hardest"),
+        ("dice:alpha", "need name:key=number"),
+        ("dice then", "unknown loss"),
+        ("dice then bce from 1", "rising"),
+        ("dice then bce from 5 then iou from 5", "rising"),
+    ],
+)
+def test_arguments_and_stages_that_do_not_read(text, need):
+    with pytest.raises(UserError, match=need):
+        make(text, "binary")
+
+
+def test_stages_follow_the_epoch():
+    logits, target = noise("binary"), truth("binary")
+    loss = make("bce+dice then lovasz from epoch 20 then iou from 30", "binary")
+    for epoch, name in (
+        (1, "bce+dice"),
+        (19, "bce+dice"),
+        (20, "lovasz"),
+        (29, "lovasz"),
+        (30, "iou"),
+    ):
+        loss.epoch = epoch
+        assert loss(logits, target) == make(name, "binary")(logits, target), epoch

@@ -1,0 +1,1 @@
+"""Losses as modules: of pixels, of overlaps, of outlines."""
