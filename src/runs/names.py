@@ -69,6 +69,13 @@ BUILT: dict[str, Callable[[Any], None]] = {
 }
 
 
+# The order in which they are told.
+ORDER = (
+    *("MODEL_NAME", "LOSS", "METRIC", "AUGMENTATION", "TTA"),
+    *("OPTIMIZER", "SCHEDULER", "LOGGERS", "CALLBACKS"),
+)
+
+
 def check_names(config: Any, *knobs: str) -> None:
     """Makes sure that knobs name rows of their tables; without `knobs` all of them.
 
@@ -76,7 +83,7 @@ def check_names(config: Any, *knobs: str) -> None:
         UserError: lists every knob that does not.
     """
     problems = []
-    for knob in knobs or (*BUILT, *TABLES):
+    for knob in knobs or ORDER:
         try:
             if knob in BUILT:
                 BUILT[knob](config)
