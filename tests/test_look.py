@@ -10,7 +10,7 @@ import pytest
 import folds
 import look
 from core.flag_files import expand_flag_files
-from planted import FAULTS, write_clean
+from planted import FAULTS, scene, write, write_clean
 
 
 def look_at(root: Path, out: Path) -> dict[str, Any]:
@@ -66,3 +66,19 @@ def test_clean_data_have_no_finding_and_a_recipe_that_folds_take(
     page = (tmp_path / "look.html").read_text()
     assert len(page) < 10_000_000
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_images_deep_in_folders_are_called_as_the_table_calls_them(tmp_path: Path) -> None:
+    rows = ["img,rle"]
+    for at in range(12):
+        folder = tmp_path / "data" / "train" / f"study{at % 4}" / f"s{at}"
+        folder.mkdir(parents=True)
+        write(folder / f"scan{at}a.png", scene(at)[0])
+        rows.append(f"scan{at}a,{800 + at} 9 {864 + at} 9 {928 + at} 9")
+    (tmp_path / "data" / "train.csv").write_text("\n".join(rows))
+    found = look_at(tmp_path / "data", tmp_path)
+    assert found["findings"] == []
+    words = ["--input", str(tmp_path / "data"), "--output", str(tmp_path)]
+    assert folds.main([*words, f"@{tmp_path / 'mine.args'}"]) == 0
+    table = (tmp_path / "train_folds.csv").read_text()
+    assert "scan3a,train/study3/s3/scan3a.png" in table

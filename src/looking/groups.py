@@ -69,9 +69,10 @@ def find_grouping(names: Sequence[str], looks: Looks, layout: Layout) -> Groupin
 
 
 def _can_be_dealt(groups: np.ndarray) -> bool:
-    """Whether the groups fill all folds, and none of them is more than two folds' share."""
+    """Whether most images are in groups that fill all folds, none of more than two folds' share."""
     counts = np.unique(groups.astype(str), return_counts=True)[1]
-    return len(counts) >= FOLDS and counts.max() * FOLDS <= 2 * len(groups)
+    fills = len(counts) >= FOLDS and counts.max() * FOLDS <= 2 * len(groups)
+    return bool(fills and 2 * counts[counts > 1].sum() > len(groups))
 
 
 def _matched(pattern: str, names: Sequence[str]) -> np.ndarray:

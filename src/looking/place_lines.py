@@ -55,7 +55,8 @@ def _name_lines(train: Scheme, test: Scheme | None, layout: Layout) -> Iterator[
         ends = {one.pattern.removeprefix("{id}") for one in (train, test)}
         if all(end.startswith(".") for end in ends):
             return  # every picture format counts
-    template = "" if train.template == "{id}" else train.template
+    # Without a template an id is made of all parts.
+    template = "" if train.template == "{id}" and "{folder" not in train.pattern else train.template
     yield Line("IMAGE_PATTERN", train.pattern, "the part in braces is the id")
     if test is not None and test.pattern != train.pattern:
         yield Line("TEST_PATTERN", test.pattern, "")
