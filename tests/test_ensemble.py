@@ -268,3 +268,27 @@ def test_runs_of_other_classes_have_no_mean(
     assert submit(own, "--runs", "baseline,wide") == 2
     (line,) = errors_of(capsys)
     assert "different TASK, CLASSES or INSTANCES" in line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"img": "a"}',
+        '{"img": "a", "rows": 1}',
+        '{"img": "a", "rows": [["x"]]}',
+        '{"key": "k"}',
+        "[" * 9999,
+    ],
+)
+def test_a_line_of_another_shape_ends_a_part(tmp_path: Path, line: str) -> None:
+    from submissions.answer_files import Row
+    from submissions.part_file import PartFile
+
+    path = tmp_path / "part.jsonl"
+    with PartFile(path, "k") as part:
+        part.write("a", [Row("1 1")])
+    with path.open("a") as stream:
+        stream.write(line + "\n" + '{"img": "b", "rows": []}\n')
+    part = PartFile(path, "k")
+    assert set(part.done) == {"a"}
+    assert part.read("a") == [Row("1 1")]

@@ -35,7 +35,7 @@ class PartFile:
         with self.path.open("rb") as stream:
             for at, line in enumerate(stream):
                 values = _whole_line(line)
-                if values is None or (at == 0 and values != {"key": self.key}):
+                if values is None or (values == {"key": self.key}) != (at == 0):
                     break
                 if at and tuple(values.get("state", ())) == self.states.get(values["img"], ()):
                     self.done[values["img"]] = self._end
@@ -79,12 +79,21 @@ class PartFile:
 
 
 def _whole_line(line: bytes) -> dict[str, Any] | None:
-    """The values of a line of a part; None if it is cut off or broken."""
+    """The values of a line of a part; None if it is cut off, broken or of another shape."""
     try:
         values = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return values if isinstance(values, dict) and values.keys() & {"key", "img"} else None
+    if not isinstance(values, dict):
+        return None
+    rows = values.get("rows")
+    whole = (
+        isinstance(values.get("img"), str)
+        and isinstance(values.get("state", []), list)
+        and isinstance(rows, list)
+        and all(isinstance(row, list) and len(row) == len(Row._fields) for row in rows)
+    )
+    return values if whole or values.keys() == {"key"} else None
 
 
 def fingerprint(*parts: Any) -> str:
