@@ -39,7 +39,7 @@ class Scale(NamedTuple):
 
 
 SCALES = {
-    "small": Scale((320, 480), 2, 100, 6, 6),
+    "small": Scale((320, 480), 2, 80, 6, 6),
     # Two samples a pixel would cost 0.3 s a frame here; antialiased edges do at this size.
     "carvana": Scale((1280, 1918), 1, 16, 16, 4),
 }

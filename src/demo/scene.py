@@ -115,8 +115,8 @@ def draw_tiles(image: np.ndarray, colour: np.ndarray, side: int) -> None:
 def clutter(image: np.ndarray, rng: np.random.Generator, car: Car, horizon: int) -> None:
     """Boxes, poles and blobs around the horizon, in place; colour alone must not find the car."""
     rows, columns = image.shape[:2]
-    for _ in range(rng.integers(5, 10)):
-        own = rng.random() < 0.55
+    for _ in range(rng.integers(1, 5)):
+        own = rng.random() < 0.1
         pick = car.colours[rng.integers(len(car.colours))] if own else rng.integers(20, 235, 3)
         colour = tuple(int(v) for v in np.clip(pick + rng.integers(-12, 13, 3), 0, 255))
         x = rng.uniform(0, columns)
