@@ -154,11 +154,11 @@ def test_the_page_s_template_and_style_travel_with_its_code() -> None:
     from core.knobs import SRC
     from kernel_build.check import WRITE, _cell_problems
     from kernel_build.image import import_closure
-    from kernel_build.notebook import Kernel, build_cells
+    from kernel_build.notebook import Kernel, build_cells, unpack_cell
     from kernel_build.train import ROOTS
 
     cells = build_cells(SRC, ROOTS, [], kernel=Kernel("me", "a title"), job=JOB)
-    sources = ["".join(cell["source"]) for cell in cells]
+    sources = [one for cell in cells for one in unpack_cell("".join(cell["source"]))]
     written = {source.partition("\n")[0]: source.partition("\n")[2] for source in sources}
     for name in ("page.html", "page.css"):
         text = written[f"%%writefile {{SRC}}/reporting/{name}"]

@@ -80,7 +80,7 @@ BAD = {
     "length": (changed(1, "5 3 9 0"), "no positive length"),
     "base": (changed(1, "0 3"), "RLE_BASE=0"),
     "bounds": (changed(3, "5400 2"), "line 4: c: run 1 of 1 (start 5400, length 2) ends after"),
-    "sorted": (changed(1, "50 3 9 2"), "runs must be sorted"),
+    "sorted": (changed(1, "5390 3 9 2"), "runs must be sorted"),
     "empty": (changed(2, "-1"), "line 3: an empty mask is '-1', this competition wants ''"),
     "pixel order": (COLUMN, "the file is in column order"),
 }

@@ -13,7 +13,7 @@ from core.knobs import SRC
 from kernel_build.bundle import METADATA as DATASET_METADATA
 from kernel_build.bundle import is_pure
 from kernel_build.image import local_imports
-from kernel_build.notebook import METADATA, NOTEBOOK, sent_size, slugify
+from kernel_build.notebook import METADATA, NOTEBOOK, sent_size, slugify, unpack_cell
 from kernel_side.mount import MANIFEST, file_hash
 
 # The server refuses 1,000,000; a margin for what it counts beside.
@@ -127,7 +127,8 @@ def notebook_problems(notebook: Path, *, internet: bool) -> list[str]:
     size = sent_size(notebook)
     if size > LIMIT:
         problems.append(f"size: {size} bytes as sent, Kaggle takes fewer than 1,000,000")
-    sources = ["".join(c["source"]) for c in content["cells"] if c["cell_type"] == "code"]
+    cells = ["".join(c["source"]) for c in content["cells"] if c["cell_type"] == "code"]
+    sources = [source for cell in cells for source in unpack_cell(cell)]
     written = {found[1].replace("/", ".") for found in map(WRITE.match, sources) if found}
     for source in sources:
         problems += _cell_problems(source, written, SRC, internet=internet)

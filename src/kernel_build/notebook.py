@@ -1,7 +1,10 @@
 """The notebook folder of a kernel: readable cells, written by Python, the same bytes every time."""
 
+import base64
+import io
 import json
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,9 @@ NOTEBOOK = "kernel.ipynb"
 METADATA = "kernel-metadata.json"
 CPU = "cpu"
 TRAIN_FOLDER = "train_kernel"
+# Letters of source that travel as text; JSON adds a tenth, Kaggle takes less than a million.
+MOST_TEXT = 800_000
+PACKED = re.compile(r'^PACKED = "([A-Za-z0-9+/=]+)"$', re.M)
 
 ENVIRONMENT = """\
 import os
@@ -117,12 +123,49 @@ def build_cells(
 
 
 def file_cells(src: Path, files: Sequence[str]) -> list[str]:
-    """Cells that write the files of `src`, and the recipe's Python file if there is one."""
-    paths = [(f"{{SRC}}/{name}", src / name) for name in files]
+    """Cells that write the files of `src`, and the recipe's Python file if there is one.
+
+    Where all of them as text would come near Kaggle's limit, the rooms travel packed in one cell.
+    """
+    texts = {name: (src / name).read_text(encoding="utf-8") for name in files}
+    rooms = {name: text for name, text in texts.items() if "/" in name}
+    packed = rooms if sum(map(len, texts.values())) > MOST_TEXT else {}
+    cells = [pack_cell(packed)] if packed else []
+    cells += [write_cell("SRC", name, text) for name, text in texts.items() if name not in packed]
     recipe = recipe_file()
     if recipe:
-        paths.append((f"{{WORK}}/recipes/{recipe.name}", recipe))
-    return [f"%%writefile {target}\n{path.read_text(encoding='utf-8')}" for target, path in paths]
+        text = recipe.read_text(encoding="utf-8")
+        cells.append(write_cell("WORK", f"recipes/{recipe.name}", text))
+    return cells
+
+
+def write_cell(place: str, name: str, text: str) -> str:
+    """A cell that writes one file."""
+    return f"%%writefile {{{place}}}/{name}\n{text}"
+
+
+def pack_cell(texts: Mapping[str, str]) -> str:
+    """A cell that writes files out of a zip in base64; the same files make the same cell."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(texts):
+            archive.writestr(zipfile.ZipInfo(name), texts[name], zipfile.ZIP_DEFLATED)
+    packed = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        "import base64, io, zipfile\n\n"
+        "# The rooms of src/, packed: as text they would be more than Kaggle takes.\n"
+        f'PACKED = "{packed}"\n'
+        "zipfile.ZipFile(io.BytesIO(base64.b64decode(PACKED))).extractall(SRC)\n"
+    )
+
+
+def unpack_cell(source: str) -> list[str]:
+    """The cells that a packed one stands for; of any other cell itself."""
+    found = PACKED.search(source)
+    if not found:
+        return [source]
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(found[1]))) as archive:
+        return [write_cell("SRC", name, archive.read(name).decode()) for name in archive.namelist()]
 
 
 def _cell(at: int, kind: str, source: str) -> dict[str, Any]:

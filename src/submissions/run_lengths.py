@@ -43,6 +43,8 @@ LEAST_PIXELS = 1024
 UNKNOWN: Size = (1 << 31, 1 << 31)
 # At the wrong size it is cut in parts, which shreds less.
 CUT = 0.8
+# Of so few masks that come from a weak network most may look so by chance.
+FEW = 5
 # Sizes that answers are wrongly written at: shares of the image's sides, and squares.
 SHARES, SQUARES = (0.5, 0.25, 2.0), (256, 512, 1024)
 PLAIN = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
@@ -115,7 +117,7 @@ class RunsFormat(AnswerFormat):
                 self._is_whole(one, size, self.order, CUT)
                 for one, size in zip(sample, sizes, strict=True)
             )
-            if 2 * votes > len(sample):
+            if 2 * votes > len(sample) >= FEW:
                 return "size", (
                     f"{sample[0].where} and others: {votes} of {len(sample)} masks are whole at "
                     f"{told} and shredded at {sample[0].size}: encode them at the size that the "
