@@ -43,8 +43,8 @@ LEAST_PIXELS = 1024
 UNKNOWN: Size = (1 << 31, 1 << 31)
 # At the wrong size it is cut in parts, which shreds less.
 CUT = 0.8
-# Of so few masks that come from a weak network most may look so by chance.
-FEW = 5
+# Outline of a pixel of mask, at most: a weak network's specks are shredded at every size.
+SPECKS = 0.8
 # Sizes that answers are wrongly written at: shares of the image's sides, and squares.
 SHARES, SQUARES = (0.5, 0.25, 2.0), (256, 512, 1024)
 PLAIN = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
@@ -117,7 +117,7 @@ class RunsFormat(AnswerFormat):
                 self._is_whole(one, size, self.order, CUT)
                 for one, size in zip(sample, sizes, strict=True)
             )
-            if 2 * votes > len(sample) >= FEW:
+            if 2 * votes > len(sample):
                 return "size", (
                     f"{sample[0].where} and others: {votes} of {len(sample)} masks are whole at "
                     f"{told} and shredded at {sample[0].size}: encode them at the size that the "
@@ -137,7 +137,8 @@ class RunsFormat(AnswerFormat):
             return False
         here = sum(count_outline(self._paint(runs, one.size, self.order)) for runs in masks)
         there = sum(count_outline(self._paint(runs, size, order)) for runs in masks)
-        return there < share * here
+        pixels = sum(int(lengths.sum()) for _, lengths in masks)
+        return there < min(share * here, SPECKS * pixels)
 
     @staticmethod
     def _paint(runs: Runs, size: Size, order: Order) -> np.ndarray:
