@@ -44,7 +44,7 @@ UNKNOWN: Size = (1 << 31, 1 << 31)
 # At the wrong size it is cut in parts, which shreds less.
 CUT = 0.8
 # Outline of a pixel of mask, at most: a weak network's specks are shredded at every size.
-SPECKS = 0.8
+SPECKS = 0.7
 # Sizes that answers are wrongly written at: shares of the image's sides, and squares.
 SHARES, SQUARES = (0.5, 0.25, 2.0), (256, 512, 1024)
 PLAIN = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
