@@ -43,8 +43,6 @@ LEAST_PIXELS = 1024
 UNKNOWN: Size = (1 << 31, 1 << 31)
 # At the wrong size it is cut in parts, which shreds less.
 CUT = 0.8
-# Outline of a pixel of mask, at most: a weak network's specks are shredded at every size.
-SPECKS = 0.7
 # Sizes that answers are wrongly written at: shares of the image's sides, and squares.
 SHARES, SQUARES = (0.5, 0.25, 2.0), (256, 512, 1024)
 PLAIN = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
@@ -137,8 +135,7 @@ class RunsFormat(AnswerFormat):
             return False
         here = sum(count_outline(self._paint(runs, one.size, self.order)) for runs in masks)
         there = sum(count_outline(self._paint(runs, size, order)) for runs in masks)
-        pixels = sum(int(lengths.sum()) for _, lengths in masks)
-        return there < min(share * here, SPECKS * pixels)
+        return there < share * here
 
     @staticmethod
     def _paint(runs: Runs, size: Size, order: Order) -> np.ndarray:
