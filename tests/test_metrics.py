@@ -82,7 +82,13 @@ def evidence_of(mask, target):
         probs = torch.rand(6, 5, generator=torch.Generator().manual_seed(0)).expand(len(mask), 6, 5)
         return [*(values if values.ndim == 3 else values[:, 0] for values in labels), probs]
 
-    return Evidence(mask, target, task=task, classes=CLASSES[task], objects=objects)
+    # Each image is a volume of one slice, called alike in whatever batch it comes.
+    names = [
+        str(hash(one.numpy().tobytes() + two.numpy().tobytes()))
+        for one, two in zip(mask, target, strict=True)
+    ]
+    slices = [(name, "0") for name in names]
+    return Evidence(mask, target, task=task, classes=CLASSES[task], objects=objects, slices=slices)
 
 
 def class_sets(mask, target, task, k):

@@ -13,10 +13,11 @@ import test_dataset
 import test_model
 from conftest import Competition, write_competition
 from core.errors import UserError
+from criteria.base import MaskLoss
 from data.specs import DataSpec
 from looking.measuring import count_parameters, measure_cost
 from looking.self_test import CHECKS, Bench, check_learning, drawn_batch, run_checks
-from losses import LOSSES, MaskLoss
+from losses import LOSSES
 from metrics import METRICS, build_metric
 from model_dispatcher import MODELS, build_model
 from tiny_net import TinyNet
