@@ -19,6 +19,7 @@ from inference.predictor import autocast
 from Lightning_datamodule import LoaderSpec, build_loader
 from networks import DEVICE, finish, noise_module
 from reference import train_step
+from runs.experiment import fit_of
 from runs.fitting import build_trainer
 from training.averaging import build_average
 from training.precision import precision_here
@@ -208,7 +209,7 @@ def by_lightning(module: Any, loader: Any, losses: list[float]) -> float:
             seen.append(finish(outputs["loss"].detach()))
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build_trainer(config, Path(folder) / "bench" / "fold_0", "max")
+        trainer = build_trainer(fit_of(config), Path(folder) / "bench" / "fold_0", "max")
         kept = [c for c in trainer.callbacks if not isinstance(c, ModelCheckpoint)]
         trainer.callbacks = [*kept, Clock()]
         with (

@@ -36,7 +36,7 @@ def by_us(config: Any, began: float) -> None:
 
     import Lightning_trainer
     from runs import fitting
-    from runs.experiment import run_of
+    from runs.experiment import fit_of, run_of
     from runs.prepared import prepare_data
 
     def listen(trainer: Any, module: Any) -> None:
@@ -47,7 +47,7 @@ def by_us(config: Any, began: float) -> None:
     fitting.build_callbacks = lambda *words, **how: [ear, *inner(*words, **how)]
     run = run_of(config)
     cache = prepare_data(run, cache=config.CACHE)
-    Lightning_trainer.train_fold(config, run, config.TRAIN_FOLDS[0], cache=cache)
+    Lightning_trainer.train_fold(fit_of(config), run, config.TRAIN_FOLDS[0], cache=cache)
 
 
 class Material:

@@ -3,21 +3,21 @@
 import math
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle, groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.processes import end_with_parent
+from data.samplers import EpochSampler, EvenBatches, SizeBatches
 from data.specs import DataSpec, Row
 from dataset import SegmentationDataset
 from imaging.images import image_size
@@ -86,100 +86,6 @@ def row_weights(rows: Sequence[Row], column: str) -> list[float] | None:
         problems = [f"column {column}: all training images have weight 0"]
     raise_all(problems, "train_folds.csv: weights of images (WEIGHT_COLUMN):")
     return weights
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """(index, pass) pairs, shuffled by both: a resumed run sees what an unbroken one saw.
-
-    An epoch is `passes` passes over the images, numbered through all epochs. Each rank takes its
-    share; shares are of one length, so the last may repeat a few images.
-
-    Args:
-        length: images.
-        seed, epoch: of the order.
-        rank, world: of this process, and how many there are.
-        passes: over the images, an epoch.
-        weights: one an image, to draw with replacement as often as each says.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        *,
-        seed: int,
-        epoch: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        passes: int = 1,
-        weights: Sequence[float] | None = None,
-    ):
-        self.length, self.seed, self.epoch, self.passes = length, seed, epoch, passes
-        self.rank, self.world, self.weights = rank, world, weights
-
-    def __len__(self) -> int:
-        return -(-self.length * self.passes // self.world)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        numbers = range(self.epoch * self.passes, (self.epoch + 1) * self.passes)
-        order = [(index, number) for number in numbers for index in self._shuffled(number)]
-        order = list(islice(cycle(order), len(self) * self.world))
-        return iter(order[self.rank :: self.world])
-
-    def _shuffled(self, number: int) -> list[int]:
-        generator = torch.Generator().manual_seed(hash((self.seed, number)) % 2**63)
-        if self.weights is None:
-            drawn = torch.randperm(self.length, generator=generator)
-        else:
-            weights = torch.tensor(self.weights, dtype=torch.float64)
-            drawn = torch.multinomial(weights, self.length, replacement=True, generator=generator)
-        order: list[int] = drawn.tolist()
-        return order
-
-
-class EvenBatches(Sampler[list[Any]]):
-    """Batches of what a sampler gives, as few as hold at most `batch` each, sizes even by one.
-
-    Nothing is left out of an epoch. Batch statistics need two images: where a batch of one would
-    be left, the first image comes twice.
-
-    Attributes:
-        sampler: Lightning tells it the epoch.
-    """
-
-    def __init__(self, sampler: EpochSampler, batch: int):
-        self.sampler, self.batch = sampler, batch
-
-    def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch)
-
-    def __iter__(self) -> Iterator[list[Any]]:
-        count = len(self)
-        total = max(len(self.sampler), min(2, self.batch) * count)
-        order = cycle(self.sampler)
-        for at in range(count):
-            yield list(islice(order, total * (at + 1) // count - total * at // count))
-
-
-class SizeBatches(Sampler[list[int]]):
-    """Batches of images of one size, every image once; ranks take batches in turn, none twice."""
-
-    def __init__(self, sizes: Sequence[Any], batch: int, *, rank: int = 0, world: int = 1):
-        order = sorted(range(len(sizes)), key=lambda index: (sizes[index], index))
-        # A rank without any batch would leave the others waiting.
-        batch = min(batch, max(1, len(sizes) // world))
-        runs = [list(run) for _, run in groupby(order, key=lambda index: sizes[index])]
-        batches = [run[i : i + batch] for run in runs for i in range(0, len(run), batch)]
-        self.batches = batches[rank::world]
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
 
 
 class SegmentationDataModule(pl.LightningDataModule):

@@ -16,12 +16,12 @@ from typing import Any
 from core.errors import Stopped, UserError, reason_of, script
 from core.files import write_json
 from core.flags import load_config
-from core.knobs import fill, knob_values
 from core.locks import Claim
 from core.processes import end_with_parent
 from runs.audits import check_strict_folds
-from runs.experiment import identity_of, run_of
-from runs.fitting import build_trainer, check_trainer_kwargs, keeps_checkpoints
+from runs.experiment import fit_of, identity_of, run_of
+from runs.fit import Fit
+from runs.fitting import build_trainer, check_trainer_kwargs
 from runs.fold_table import choose_folds, read_fold_table
 from runs.identity import drop_run, open_run
 from runs.metrics_table import join_metrics, set_aside_metrics
@@ -30,7 +30,7 @@ from runs.owners import networks, owning
 from runs.prepared import prepare_data
 from runs.run import Run
 from runs.starts import build_data, build_fold, find_settings
-from runs.trial import Machine, check_machine, check_network
+from runs.trial import check_machine, check_network
 from training.steps import Steps
 
 STAGE = "Lightning_trainer"
@@ -72,20 +72,20 @@ def is_main_process() -> bool:
     return all(os.environ.get(name, "0") == "0" for name in RANKS)
 
 
-def plan_steps(config: Any, images: int) -> Steps:
+def plan_steps(fit: Fit, images: int) -> Steps:
     """Steps of a training on that many images."""
     return Steps(
         images,
-        batch=config.TRAIN_BATCH_SIZE,
-        accumulate=config.ACCUMULATE_GRAD_BATCHES,
-        devices=max(1, config.DEVICES),
-        crops=config.CROPS_PER_IMAGE,
-        epochs=config.EPOCHS,
+        batch=fit.train_batch_size,
+        accumulate=fit.accumulate_grad_batches,
+        devices=max(1, fit.devices),
+        crops=fit.crops_per_image,
+        epochs=fit.epochs,
     )
 
 
 def train_fold(
-    config: Any,
+    fit: Fit,
     run: Run,
     fold: int,
     *,
@@ -98,8 +98,8 @@ def train_fold(
     It starts from last.ckpt if there is one.
 
     Args:
-        config: the configuration.
-        run: of it.
+        fit: how it is trained.
+        run: that it is of.
         fold: its number.
         cache: of `prepare_data`.
         resume: last.ckpt of another run, where the fold has none of its own.
@@ -113,21 +113,21 @@ def train_fold(
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / "checkpoints" / "last.ckpt"
     last = resume if resume and not last.is_file() else last
-    pl.seed_everything(config.SEED + fold, workers=True, verbose=False)
-    data = build_data(config, run, fold, cache=cache)
+    pl.seed_everything(fit.seed + fold, workers=True, verbose=False)
+    data = build_data(fit, run, fold, cache=cache)
     train, val = data.rows["train"], data.rows["val"]
-    module = build_fold(config, run, fold, weights=not last.is_file())
+    module = build_fold(fit, run, fold, weights=not last.is_file())
     notes = check_resumable(last, module) if last.is_file() else {}
-    if config.GRADIENT_CHECKPOINTING:
+    if fit.gradient_checkpointing:
         recompute_blocks(module.model)
     if is_main_process():
         set_aside_metrics(folder)
-        write_json(folder / "config.json", knob_values(config))
+        write_json(folder / "config.json", fit.knobs)
     mode = "max" if module.metric.higher_is_better else "min"
     layout = notes.get("channels_last")
-    trainer = build_trainer(config, folder, mode, module=module, layout=layout, place=place)
-    steps = plan_steps(config, len(train))
-    if "log_every_n_steps" not in config.TRAINER_KWARGS:
+    trainer = build_trainer(fit, folder, mode, module=module, layout=layout, place=place)
+    steps = plan_steps(fit, len(train))
+    if "log_every_n_steps" not in fit.trainer_kwargs:
         trainer.log_every_n_steps = max(1, min(10, steps.epoch))
     if is_main_process():
         print(
@@ -139,15 +139,15 @@ def train_fold(
         trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
     except SystemExit as end:
         # Lightning's own way out after Ctrl-C and SIGTERM.
-        told = f"stopped in fold {fold}, epoch {trainer.current_epoch + 1} of {config.EPOCHS}"
+        told = f"stopped in fold {fold}, epoch {trainer.current_epoch + 1} of {fit.epochs}"
         by = end.__context__.code - 128 if isinstance(end.__context__, Stopped) else signal.SIGINT
         if not is_main_process():
             raise SystemExit(128 + by) from None
         raise Stopped(told, by) from None
-    if config.PROFILER != "none":
+    if fit.profiler != "none":
         lines = trainer.profiler.summary().splitlines()
         print("\n".join(lines[:PROFILED]), f"\n... and more: {folder}/fit-profile*.txt", flush=True)
-    if not keeps_checkpoints(config):
+    if not fit.keeps_checkpoints:
         print(f"fold {fold}: TRAINER_KWARGS keeps no checkpoints, the fold is not finished")
         return {}
     return close_fold(trainer, folder, fold)
@@ -184,7 +184,7 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
 
 
 def train_folds(
-    config: Any,
+    fit: Fit,
     run: Run,
     folds: Sequence[int],
     *,
@@ -203,21 +203,21 @@ def train_folds(
             continue
         place = todo.index(fold) + 1, len(todo)
         how: dict[str, Any] = {"cache": cache, "resume": resume, "place": place}
-        summaries.append(train_fold(config, run, fold, **how))
+        summaries.append(train_fold(fit, run, fold, **how))
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return summaries
 
 
-def tell_start(config: Any, run: Run, todo: Sequence[int]) -> str:
+def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
     """Says what is odd about the steps to come; returns the score to beat in words."""
     from Lightning_datamodule import split_rows
     from runs.baseline import best_trivial, trivial_words
 
     if todo:
         train, _ = split_rows(run.table, todo[0], holdout=run.holdout)
-        for note in plan_steps(config, len(train)).notes():
+        for note in plan_steps(fit, len(train)).notes():
             print(f"note: {note}")
     return trivial_words(best_trivial(run))
 
@@ -284,15 +284,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     quiet_lightning()
     check_trainer_kwargs(config.TRAINER_KWARGS)
-    run = run_of(config)
-    check_machine(fill(Machine, config), config.TRAINER_KWARGS)
-    check_network(config.MODEL_NAME, run.spec, batch=config.TRAIN_BATCH_SIZE)
+    run, fit = run_of(config), fit_of(config)
+    check_machine(fit.machine, fit.trainer_kwargs)
+    check_network(fit.model_name, run.spec, batch=fit.train_batch_size)
     resume = find_resumed(folds, args.resume)
     check_learning(run.spec, loss=config.LOSS, metric=config.METRIC, weights=config.CLASS_WEIGHTS)
     if not is_main_process():  # the first rank owns the run for all of them
         end_with_parent()
         cache = prepare_data(run, cache=config.CACHE)
-        train_folds(config, run, folds, cache=cache, resume=resume)
+        train_folds(fit, run, folds, cache=cache, resume=resume)
         return 0
     run.logs.mkdir(parents=True, exist_ok=True)
     if args.overwrite:
@@ -303,15 +303,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.FIND_LR or config.FIND_BATCH_SIZE:
         cache = prepare_data(run, cache=config.CACHE)
         find_settings(config, run, folds[0], cache=cache)
-        run = run_of(config)
+        run, fit = run_of(config), fit_of(config)
     with owning(STAGE, networks(run.logs, run.name, folds)):
         open_run(run, identity_of(config), longer=args.resume == "last")
         if args.resume == "last":
-            open_finished(run, folds, epochs=config.EPOCHS)
+            open_finished(run, folds, epochs=fit.epochs)
         cache = cache or prepare_data(run, cache=config.CACHE)
         kept = [fold for fold in folds if run.folder.is_finished(fold)]
-        trivial = tell_start(config, run, [fold for fold in folds if fold not in kept])
-        summaries = train_folds(config, run, folds, cache=cache, resume=resume)
+        trivial = tell_start(fit, run, [fold for fold in folds if fold not in kept])
+        summaries = train_folds(fit, run, folds, cache=cache, resume=resume)
     if not all(summaries):
         return 0
     print(end_line(run, summaries, kept=kept, trivial=trivial))

@@ -19,7 +19,7 @@ from core.flags import load_config
 from core.locks import Claim
 from core.recipes import recipe_digest
 from imaging.sources import stored_files
-from runs.experiment import competition_of
+from runs.experiment import competition_of, run_of
 from runs.owners import owning, scored
 from runs.reports import checkpoints_of, read_blend, read_report
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from data.specs import DataSpec
     from postprocessing.rules import Rule
     from runs.reports import Report
+    from runs.run import Run
     from submissions.answer import Answer
     from submissions.part_file import PartFile
 
@@ -41,12 +42,17 @@ class How:
         views: of test-time augmentation, of each run.
         weights: of each run; None: every network weighs the same.
         kind: of the mean, see `mean_probs`.
+        skip: a file that cannot be read is an empty mask, not an error.
+        save_masks, save_probs: pictures are kept beside the answer.
     """
 
     rules: "Sequence[Rule]"
     views: Sequence[Sequence[str]]
     weights: Sequence[float] | None
     kind: str
+    skip: bool
+    save_masks: bool
+    save_probs: bool
 
 
 # Share of images that may be lost before a submission is no longer worth writing.
@@ -71,7 +77,7 @@ def part_path(folder: Path, index: int, count: int) -> Path:
 
 
 def predict_images(
-    config: Any,
+    run: "Run",
     images: list[tuple[str, Path]],
     checkpoints: list[list[Path]],
     *,
@@ -85,12 +91,11 @@ def predict_images(
 
     from imaging.levels import write_mask, write_probs
     from postprocessing.rules import decide_by, label_by
-    from runs.experiment import run_of
     from submissions.answer import Prediction
     from submissions.answer_format import Frame
 
     gated = any(rule.gate or rule.gate_scale for rule in how.rules)
-    predictor = run_of(config).predictor(
+    predictor = run.predictor(
         checkpoints, views=how.views, weights=how.weights, kind=how.kind, gates=gated
     )
     if gated and not predictor.gates:
@@ -98,20 +103,20 @@ def predict_images(
             "the rules ask for GATE=head, and some network has no such head: "
             "src/tune.py chooses rules for these runs"
         )
-    skip, files = config.UNREADABLE == "empty", dict(images)
+    files = dict(images)
     task, classes = answer.task, answer.classes
     lost: list[str] = []
     with tqdm(total=len(images), desc="predicting", unit="image", disable=None) as bar:
-        for batch in predictor.batches(images, skip=skip):
+        for batch in predictor.batches(images, skip=how.skip):
             for img, _, probs in predictor.restore(batch):
                 gates = probs[-classes:, 0, 0].tolist() if gated else None
                 probs = probs[:-classes] if gated else probs
                 mask = decide_by(how.rules, probs, task=task, gates=gates)
                 split = answer.takes_objects and how.rules[0].split
                 objects = label_by(how.rules, probs, task=task) if split else None
-                if config.SAVE_MASKS:
+                if how.save_masks:
                     write_mask(folder / "masks" / f"{img}.png", mask)
-                if config.SAVE_PROBS:
+                if how.save_probs:
                     write_probs(folder / "probs" / f"{img}.png", probs)
                 sure = probs.float().cpu().numpy() if answer.takes_confidence else None
                 if img in batch.lost:
@@ -278,9 +283,12 @@ def predict_runs(
         views=[report.tta for report in reports],
         weights=blend.weights if blend else None,
         kind=blend.kind if blend else "probs",
+        skip=config.UNREADABLE == "empty",
+        save_masks=config.SAVE_MASKS,
+        save_probs=config.SAVE_PROBS,
     )
     # What is asked for after an image is predicted predicts it again.
-    asked = [config.SAVE_MASKS, config.SAVE_PROBS, config.UNREADABLE, recipe_digest()]
+    asked = [how.save_masks, how.save_probs, how.skip, recipe_digest()]
     states = [(str(path), *_state_of(path)) for run in checkpoints for path in run]
     images = {img: _image_state(found[img]) for img in answer.plan.images}
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
@@ -300,7 +308,7 @@ def predict_runs(
                 "before"
             )
             predict_images(
-                config, todo, checkpoints, part=part, answer=answer, how=how, folder=folder
+                run_of(config), todo, checkpoints, part=part, answer=answer, how=how, folder=folder
             )
     rows = write_submission(path, answer, images, key=key, count=count)
     if rows is None:

@@ -4,7 +4,6 @@ python src/folds.py                                    groups of GROUP_PATTERN (
 python src/folds.py --split stratified --n-folds 10
 """
 
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from core.errors import UserError, nearest, raise_all, script
+from core.errors import UserError, raise_all, script
 from core.files import clear_parts, file_digest, writing
 from core.flags import load_config
+from core.knobs import fill
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,126 +30,8 @@ WORDS = {
     **dict.fromkeys(("train", "trn", "training", "false"), ALWAYS_TRAINED),
 }
 FLAGS = {"0": ALWAYS_TRAINED, "1": 0}
-# The pattern that config.py ships; any other was chosen by somebody.
-SHIPPED_PATTERN = r"(.+?(?=[-_]+(?:day|slice|frame|view|tile|crop)[-_]?\d)|.+(?=_\d+$))"
 GROUPED = ("group", "stratified_group")
-MANY_VALUES = 20
 SHOWN_CLASSES = 12
-PROBED = 16
-
-
-def column_of(table: "pd.DataFrame", name: str, knob: str) -> "pd.Series":
-    """A column of the training table.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name in table:
-        return table[name]
-    known = [str(c) for c in table.columns]
-    raise UserError(
-        f"{knob}: no column {name!r} that is the same in all rows of an image."
-        f"{nearest(name, known)} There are: {', '.join(known)}"
-    )
-
-
-def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[str]) -> "pd.Series":
-    """Group of each image as text: a column, else the pattern's first bracket, else the id.
-
-    Raises:
-        UserError: no such column, empty cells in it, or a pattern without exactly one bracket.
-    """
-    import pandas as pd
-
-    if column or "group" in table:
-        groups = column_of(table, column or "group", "GROUP_COLUMN")
-        empty = table["img"][groups.str.strip() == ""]
-        raise_all(list(empty), f"GROUP_COLUMN {column or 'group'} is empty for these images:")
-        return groups
-    try:
-        rule = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"GROUP_PATTERN {pattern!r} is no regular expression: {error}") from None
-    if rule.groups != 1:
-        raise UserError(
-            f"GROUP_PATTERN {pattern!r} has {rule.groups} capturing groups, need one, around what "
-            "names the group; (?:...) groups without capturing"
-        )
-    matches = [rule.match(img) for img in table["img"]]
-    alone = sum(match is None or match[1] is None for match in matches)
-    if alone == len(matches):
-        notes.append(f"GROUP_PATTERN {pattern!r} fits no id: each image is its own group")
-    elif alone:
-        notes.append(f"{alone} ids do not fit GROUP_PATTERN {pattern!r}: each is its own group")
-    named = zip(table["img"], matches, strict=True)
-    found = [m[1] if m and m[1] is not None else img for img, m in named]
-    if pattern == SHIPPED_PATTERN and len(set(found)) == 1 < len(found):
-        notes.append(f"all ids begin with {found[0]!r}, which is no group: each image is its own")
-        found = list(table["img"])
-    return pd.Series(found, index=table.index, dtype=object)
-
-
-def find_strata(data: "TrainingImages", column: str, competition: "Competition") -> np.ndarray:
-    """Stratum codes of the images, int64 (N,): a column's values, else bins of foreground share.
-
-    A column of many different numbers is cut into five equally full bins.
-    """
-    import pandas as pd
-
-    from competition.splits import BINS, area_bins
-
-    if not column:
-        return area_bins(foreground(data, competition))
-    values = column_of(data.table, column, "STRATIFY_COLUMN")
-    numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.notna().all() and values.nunique() > MANY_VALUES:
-        ranks = numbers.rank(method="dense").to_numpy()
-        return np.asarray(pd.qcut(ranks, BINS, labels=False, duplicates="drop"), np.int64)
-    return pd.factorize(values, sort=True)[0]
-
-
-def foreground(data: "TrainingImages", competition: "Competition") -> np.ndarray:
-    """Foreground share of each image, float64 (N,): from run lengths, else from decoded masks."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from competition.masks import build_masks
-    from imaging.images import image_size
-
-    table, root = data.table, competition.input
-    if data.areas is not None:
-        shares = cheap_shares(data, competition)
-        if shares is not None:
-            return shares
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        sizes = list(
-            pool.map(lambda image: image_size(root / image, competition.axes), table["image"])
-        )
-        if data.areas is not None:
-            return data.areas / np.array([height * width for height, width in sizes])
-        source = build_masks(competition)
-
-        def share(row: Any, size: tuple[int, int]) -> float:
-            pixels = source.read(row, size)
-            inside = (pixels > 0) & (pixels < 255)
-            return float(inside.any(axis=0).mean() if pixels.ndim == 3 else inside.mean())
-
-        return np.array(list(pool.map(share, table.to_dict("records"), sizes)), np.float64)
-
-
-def cheap_shares(data: "TrainingImages", competition: "Competition") -> np.ndarray | None:
-    """Foreground shares from run lengths when a few images, evenly picked, are of one size."""
-    from imaging.images import image_size
-
-    if data.areas is None:
-        return None
-    step = max(1, len(data.table) // PROBED)
-    paths = [competition.input / image for image in data.table["image"][::step]]
-    sizes = {image_size(path, competition.axes) for path in paths}
-    if len(sizes) > 1:
-        return None
-    height, width = sizes.pop()
-    return data.areas / (height * width)
 
 
 def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
@@ -194,6 +76,8 @@ def make_folds(
         UserError: a column is missing or wrong, or there is too little for N_FOLDS.
     """
     from competition import splits as splitters
+    from competition.groups import column_of
+    from competition.strata import find_strata
 
     table, split = data.table, config.SPLIT
     if "kfold" in table:
@@ -229,6 +113,8 @@ def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: lis
 
 def summary(data: "TrainingImages", table: "pd.DataFrame", competition: "Competition") -> list[str]:
     """A line a fold: images, groups, mean foreground, images with each class."""
+    from competition.strata import cheap_shares
+
     shares = cheap_shares(data, competition)
     unit = "{:.1%} foreground"
     values = shares
@@ -262,6 +148,8 @@ def audit_table(
     pixels: Mapping[str, Any],
 ) -> "FoldAudit":
     """Whether the folds leak, by what all images look like; see `looking.fold_audit`."""
+    from competition.groups import SHIPPED_PATTERN
+    from competition.strata import cheap_shares
     from looking.fold_audit import audit_folds, guess_groupings
     from looking.likeness import looks_of
 
@@ -312,6 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, _ = load_config(argv, description=__doc__)
     import pandas as pd
 
+    from competition.groups import find_groups
     from competition.masks import build_masks
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
@@ -321,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runs.audits import write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, run_of
-    from runs.measured import measure_files, measured_notes, write_measured
+    from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
     from submissions.outlook import sample_notes
 
@@ -331,7 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = collect_images(competition)
     table, notes = data.table, [*data.notes, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")
-    measured = measure_files(config, rows)
+    asked = fill(Asked, config)
+    measured = measure_files(asked, rows)
     pixels = data_spec(config, measured).pixels
     notes += probe_pairs(rows, competition.input, masks=build_masks(competition), pixels=pixels)
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
@@ -355,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV, config.LOGS, notes)
     write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks)
-    write_measured(config, measured)
+    write_measured(asked, measured)
     trivial = trivial_line(config.METRIC, read_trivial(run_of(config)))
     print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict(), *trivial]))
     count = len(set(folds.tolist()) - {ALWAYS_TRAINED})

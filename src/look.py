@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from looking.findings import find_all
     from looking.layout import find_layout
     from looking.lines import Line, words_of
-    from looking.page import write_look_page
+    from looking.page import Painter, write_look_page
     from looking.recipe import recipe_text, write_recipe
     from looking.seen import Seen
     from looking.shift import compare_sets
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try_recipe,
     )
     from looking.survey import survey
+    from runs.experiment import competition_of, data_spec
 
     places = ["--input", str(config.INPUT), "--output", str(config.OUTPUT)]
     told, notes, output = told_lines(args), [], config.OUTPUT
@@ -57,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, _ = load_config([*places, *words_of(flat(sections)), *words_of(own)])
     if "TASK" not in flat(sections):
         notes.append("no masks were found: set MASK_PATH or MASK_FORMAT, see docs/data.md")
-    seen = look_at_all(config, layout, notes)
+    competition, spec = competition_of(config), data_spec(config)
+    seen = look_at_all(competition, spec.pixels, layout, notes)
     later, grouping = later_lines(seen, told, args.hours)
     sections |= later
     if grouping is not None:
@@ -100,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "findings": [finding._asdict() for finding in findings],
         },
     )
-    page = write_look_page(output / "look.html", name, seen, sections, findings, shift, config)
+    painter = Painter(competition, spec, augmentation=config.AUGMENTATION, seed=config.SEED)
+    page = write_look_page(output / "look.html", name, seen, sections, findings, shift, painter)
     tell(seen, counts, [*notes, *refused], shift.verdict())
     print(f"wrote {page}, {output / 'look.json'} and {recipe}")
     words = f"--input {config.INPUT} @{recipe}"

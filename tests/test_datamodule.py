@@ -15,14 +15,12 @@ from PIL import Image
 from competition.file_masks import FileMasks
 from conftest import Competition
 from core.errors import UserError
+from data.samplers import EpochSampler, EvenBatches, SizeBatches
 from data.specs import DataSpec
 from imaging.mask_files import MaskRules
 from Lightning_datamodule import (
-    EpochSampler,
-    EvenBatches,
     LoaderSpec,
     SegmentationDataModule,
-    SizeBatches,
     build_loader,
     choose_workers,
     rows_in,

@@ -10,6 +10,7 @@ import pytest
 
 import folds
 import Lightning_trainer
+from competition.groups import SHIPPED_PATTERN
 from imaging.drawings import write_picture
 from looking.fold_audit import audit_folds
 from looking.likeness import FLAT, NEAR, join_looks, look_of, near_pairs, nearest_apart
@@ -166,7 +167,7 @@ def test_camvid(
     ],
 )
 def test_the_shipped_pattern_is_anchored(img: str, group: str | None) -> None:
-    match = re.match(folds.SHIPPED_PATTERN, img)
+    match = re.match(SHIPPED_PATTERN, img)
     assert (match and match[1]) == group
 
 
@@ -174,4 +175,4 @@ def test_the_shipped_pattern_is_config_s() -> None:
     from core.knobs import SRC, read_knobs
 
     shipped = {name: text for _, name, text, _ in read_knobs(SRC / "config.py")}
-    assert shipped["GROUP_PATTERN"] == f'r"{folds.SHIPPED_PATTERN}"'
+    assert shipped["GROUP_PATTERN"] == f'r"{SHIPPED_PATTERN}"'

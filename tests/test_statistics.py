@@ -11,12 +11,13 @@ from competition.masks import build_masks
 from competitions import competition_in
 from core.errors import UserError
 from core.flags import load_config
+from core.knobs import fill
 from data.specs import DataSpec
 from data.statistics import measure
 from imaging.images import PixelRules, read_image
 from kernel_build.job import travelling_knobs
 from runs.experiment import data_spec
-from runs.measured import measure_files, write_measured
+from runs.measured import Asked, measure_files, write_measured
 
 RNG = np.random.default_rng(4)
 
@@ -111,8 +112,9 @@ def test_what_is_measured_is_the_networks(tmp_path: Path, capsys: Any) -> None:
     config, _ = load_config(words)
     with pytest.raises(UserError, match=r"image_stats\.json: .* run src/folds\.py again"):
         data_spec(config)
-    measured = measure_files(config, rows())
-    write_measured(config, measured)
+    asked = fill(Asked, config)
+    measured = measure_files(asked, rows())
+    write_measured(asked, measured)
     spec = data_spec(config)
     assert (spec.value_range, spec.mean, spec.std) == tuple(vars(measured).values())
     assert DataSpec.from_dict(spec.to_dict()) == spec

@@ -35,7 +35,7 @@ def read_class_files(competition: Competition) -> OutlineMasks:
             entry = entries.setdefault(img, [Entry(None, [])])[0]
             entry.annotations.append(Annotation(cls, MaskFile(competition.mask_path / path)))
     raise_all(problems, f"{competition.mask_path}: no mask files of these classes:")
-    return _masks_of(entries, competition, tells_objects=False)
+    return OutlineMasks(entries, competition, by_area=False, tells_objects=False)
 
 
 def read_object_files(competition: Competition) -> OutlineMasks:
@@ -63,19 +63,4 @@ def read_object_files(competition: Competition) -> OutlineMasks:
         entry = entries.setdefault(img, [Entry(None, [])])[0]
         if name and label in cls_of:
             entry.annotations.append(Annotation(cls_of[label], MaskFile(root / path)))
-    return _masks_of(entries, competition, tells_objects=True)
-
-
-def _masks_of(
-    entries: dict[str, list[Entry]], competition: Competition, *, tells_objects: bool
-) -> OutlineMasks:
-    return OutlineMasks(
-        entries,
-        competition.input,
-        task=competition.task,
-        classes=competition.classes,
-        by_area=tells_objects,
-        tells_objects=tells_objects,
-        absent_is_empty=competition.absent == "empty",
-        name=competition.mask_path.name,
-    )
+    return OutlineMasks(entries, competition, by_area=True)

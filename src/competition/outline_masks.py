@@ -54,11 +54,10 @@ class OutlineMasks(MaskSource):
 
     Args:
         entries: of each image id.
-        root: folder that the images' paths start from.
+        competition: whose images, task and classes they are of.
         by_area: smaller objects lie on larger ones, as with COCO.
         tells_objects: an annotation is an object, not all of a class.
-        absent_is_empty: an image that the file does not list is empty.
-        name: of the file, for messages.
+        name: of the file, for messages; "" = MASK_PATH's.
     """
 
     several_rows = True
@@ -66,18 +65,17 @@ class OutlineMasks(MaskSource):
     def __init__(
         self,
         entries: Mapping[str, list[Entry]],
-        root: Path,
+        competition: Competition,
         *,
-        task: str,
-        classes: int,
         by_area: bool,
         tells_objects: bool = True,
-        absent_is_empty: bool = False,
-        name: str,
+        name: str = "",
     ):
-        self.entries, self.task, self.classes, self.name = dict(entries), task, classes, name
-        self.root, self.by_area, self.absent_is_empty = root, by_area, absent_is_empty
-        self.has_objects = tells_objects and task != "multilabel"
+        self.entries, self.by_area = dict(entries), by_area
+        self.root, self.name = competition.input, name or competition.mask_path.name
+        self.task, self.classes = competition.task, competition.classes
+        self.absent_is_empty = competition.absent == "empty"
+        self.has_objects = tells_objects and self.task != "multilabel"
         self.ignores = any(
             one.cls == IGNORE for them in entries.values() for e in them for one in e.annotations
         )

@@ -57,7 +57,7 @@ def read_coco_masks(competition: Competition) -> OutlineMasks:
     """
     path = competition.mask_path
     entries = read_coco(load_document(path), path, competition)
-    return _outline_masks(entries, competition, by_area=True)
+    return OutlineMasks(entries, competition, by_area=True)
 
 
 def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMasks:
@@ -83,21 +83,7 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
                 "MASK_PATH to the folder, if there is such a file an image"
             )
         drawn += [(image_id(one.image) or own, one) for one in found]
-    return _outline_masks(entries_of(drawn, competition), competition, by_area=False)
-
-
-def _outline_masks(
-    entries: Mapping[str, list[Entry]], competition: Competition, *, by_area: bool
-) -> OutlineMasks:
-    return OutlineMasks(
-        entries,
-        competition.input,
-        task=competition.task,
-        classes=competition.classes,
-        by_area=by_area,
-        absent_is_empty=competition.absent == "empty",
-        name=competition.mask_path.name,
-    )
+    return OutlineMasks(entries_of(drawn, competition), competition, by_area=False)
 
 
 def entries_of(

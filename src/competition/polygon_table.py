@@ -43,15 +43,8 @@ def read_outline_cells(
         if outline is not None:
             shapes.append((label, outline))
     raise_all(problems, f"{name}: {len(problems)} cells of {columns.rle} are no polygons:")
-    return OutlineMasks(
-        entries_of(list(drawn.items()), competition),
-        competition.input,
-        task=competition.task,
-        classes=competition.classes,
-        by_area=False,
-        absent_is_empty=competition.absent == "empty",
-        name=name,
-    )
+    entries = entries_of(list(drawn.items()), competition)
+    return OutlineMasks(entries, competition, by_area=False, name=name)
 
 
 def read_cell(cell: str) -> Any:

@@ -1,9 +1,9 @@
 """Volumes whose slices are the images, for metrics that score them whole."""
 
-import re
 from typing import TYPE_CHECKING
 
-from core.errors import UserError, nearest, raise_all
+from competition.groups import column_of, compile_bracket
+from core.errors import raise_all
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,13 +18,7 @@ def find_volumes(table: "pd.DataFrame", column: str, pattern: str) -> "pd.Series
     import pandas as pd
 
     if column:
-        if column not in table:
-            known = [str(name) for name in table.columns]
-            raise UserError(
-                f"VOLUME_COLUMN: no column {column!r} that is the same in all rows of an image."
-                f"{nearest(column, known)} There are: {', '.join(known)}"
-            )
-        return table[column]
+        return column_of(table, column, "VOLUME_COLUMN")
     if not pattern:
         return None
     volumes = [volume_of(img, pattern) for img in table["img"]]
@@ -39,16 +33,7 @@ def volume_of(img: str, pattern: str) -> str:
     Raises:
         UserError: the pattern is no regular expression with one bracket.
     """
-    try:
-        rule = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"VOLUME_PATTERN {pattern!r} is no regular expression: {error}") from None
-    if rule.groups != 1:
-        raise UserError(
-            f"VOLUME_PATTERN {pattern!r} has {rule.groups} capturing groups, need one, around what "
-            "names the volume; (?:...) groups without capturing"
-        )
-    match = rule.match(img)
+    match = compile_bracket(pattern, "VOLUME_PATTERN").match(img)
     return match[1] or "" if match else ""
 
 

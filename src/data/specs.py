@@ -20,22 +20,13 @@ def pairs_of(values: Sequence[float]) -> list[tuple[float, float]]:
 
 
 @dataclass(frozen=True)
-class DataSpec:
+class DataSpec(PixelRules):
     """What a network must know of its data; a checkpoint carries it as plain values."""
 
     task: str = "binary"
     classes: int = 1
     class_names: tuple[str, ...] = ()
     instances: str = "components"
-    channels: int = 3
-    bits: int = 8
-    # Of the files' values: what becomes 0 and the most of `bits`; empty = a type's whole range.
-    value_range: tuple[float, ...] = ()
-    # The rest as `imaging.images.PixelRules` has it.
-    nodata: float | None = None
-    axes: str = ""
-    bands: tuple[str, ...] = ()
-    stack: tuple[int, ...] = ()
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     size: Size = (512, 512)

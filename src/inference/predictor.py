@@ -14,12 +14,13 @@ from torch import nn
 from torch.utils.data import Dataset, get_worker_info
 
 from core.errors import UserError
+from data.samplers import SizeBatches
 from data.specs import DataSpec
 from imaging.geometry import Size, fit_image, restore_probs
 from imaging.images import image_size, read_image
 from inference.layout import lay_out
 from inference.views import TestTimeModel, add_views
-from Lightning_datamodule import LoaderSpec, SizeBatches, build_loader
+from Lightning_datamodule import LoaderSpec, build_loader
 from Lightning_module import SegmentationModule, load_module
 from postprocessing.means import mean_probs
 from training.precision import precision_here, uses_cuda

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from competition.spec import Competition
 from core.errors import UserError
-from core.knobs import PREFIX
+from core.knobs import PREFIX, fill
 from core.recipes import recipe_file
-from runs.measured import is_measured, pixel_values
+from runs.measured import Asked, pixel_values
 
 if TYPE_CHECKING:
     from submissions.answer import Answer
@@ -33,11 +33,12 @@ def travelling_knobs(config: Any) -> list[str]:
     Raises:
         UserError: a path outside INPUT.
     """
-    flags = []
+    asked, flags = fill(Asked, config), []
+    numbers = zip(MEASURED_KNOBS, pixel_values(asked).values(), strict=True)
+    measured = dict(numbers) if asked.measured else {}
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name, text = variable.removeprefix(PREFIX), os.environ[variable]
-        measured = name in MEASURED_KNOBS and is_measured(config)
-        if name in HOST_KNOBS or name in LAYOUT_KNOBS or measured:
+        if name in (*HOST_KNOBS, *LAYOUT_KNOBS, *measured):
             continue
         if name == "RECIPE":
             # Its flags are among these already.
@@ -49,9 +50,8 @@ def travelling_knobs(config: Any) -> list[str]:
                 raise UserError(f"{name}: {text} is outside INPUT, Kaggle mounts INPUT only")
             text = Path(text).relative_to(config.INPUT).as_posix()
         flags += ["--" + name.lower().replace("_", "-"), text]
-    for name, numbers in zip(MEASURED_KNOBS, pixel_values(config).values(), strict=True):
-        if is_measured(config):
-            flags += ["--" + name.lower().replace("_", "-"), ",".join(map(str, numbers))]
+    for name, values in measured.items():
+        flags += ["--" + name.lower().replace("_", "-"), ",".join(map(str, values))]
     from competition.run_layout import run_layout
     from runs.experiment import competition_of
 

@@ -3,13 +3,15 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from competition.mask_source import MaskSource
+from competition.spec import Competition
 from core.errors import UserError
 from core.files import writing
+from data.specs import DataSpec
 from imaging.drawings import TRUTH, draw_contours, paint_classes, to_rgb
 from imaging.images import read_image
 from looking.findings import FINDINGS, Finding
@@ -33,10 +35,9 @@ def write_look_page(
     sections: Mapping[str, Mapping[str, Line]],
     findings: Sequence[Finding],
     shift: Shift,
-    config: Any,
+    painter: "Painter",
 ) -> Path:
     """Writes the page; returns its path."""
-    painter = Painter(config, seen.task)
     chapters = [
         _findings_section(findings),
         _gallery("samples", "Samples", painter.samples(seen), "Masks as they will be trained on."),
@@ -69,23 +70,25 @@ class Painter:
     """Draws images with their masks; what cannot be read is left out.
 
     Args:
-        config: how images and masks are read.
-        task: of the masks.
+        competition: whose images and masks they are.
+        spec: how an image is read, and of which task.
+        augmentation: the row of AUGMENTATIONS that is shown.
+        seed: of what it draws.
     """
 
-    def __init__(self, config: Any, task: str):
+    def __init__(self, competition: Competition, spec: DataSpec, *, augmentation: str, seed: int):
         from competition.masks import build_masks
-        from runs.experiment import competition_of, data_spec
 
-        self.masks: Any = None
-        self.config, self.task, self.spec = config, task, data_spec(config)
+        self.masks: MaskSource | None = None
+        self.root, self.task, self.spec = competition.input, spec.task, spec
+        self.augmentation, self.seed = augmentation, seed
         with contextlib.suppress(UserError):
-            self.masks = build_masks(competition_of(config))
+            self.masks = build_masks(competition)
 
     def read(self, pair: Pair) -> tuple[np.ndarray, np.ndarray | None] | None:
         """Image uint8 or uint16 (H, W, C) and its mask, None where it has none."""
         try:
-            image = read_image(self.config.INPUT / pair.picture.path, **self.spec.pixels)
+            image = read_image(self.root / pair.picture.path, **self.spec.pixels)
         except UserError:
             return None
         if pair.mask is None or self.masks is None or pair.mask.problem:
@@ -129,11 +132,11 @@ class Painter:
         row = {"img": full.picture.img, "image": full.picture.path, "mask": full.mask.path}
         data = SegmentationDataset(
             [row],
-            self.config.INPUT,
+            self.root,
             spec=self.spec,
             masks=self.masks,
-            augment=self.config.AUGMENTATION,
-            seed=self.config.SEED,
+            augment=self.augmentation,
+            seed=self.seed,
         )
         found = []
         for epoch in range(VIEWS):

@@ -1,11 +1,12 @@
 """The steps of look.py: lines on files and masks, the look at all images, lines on training."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from competition.spec import Competition
 from core.errors import UserError
 from core.flags import load_config
 from looking.findings import FINDINGS
@@ -36,24 +37,25 @@ def flat(sections: dict[str, dict[str, Line]]) -> dict[str, Line]:
     return {knob: line for lines in sections.values() for knob, line in lines.items()}
 
 
-def look_at_all(config: Any, layout: Any, notes: list[str]) -> Seen:
+def look_at_all(
+    competition: Competition, pixels: Mapping[str, Any], layout: Any, notes: list[str]
+) -> Seen:
     """Reads every image and mask; what keeps masks from being read at all is a note."""
     from competition.masks import build_masks
     from looking.rows import test_rows, training_rows
     from looking.scan import scan_pairs
-    from runs.experiment import competition_of, data_spec
 
-    masks = None
+    masks, root = None, competition.input
     try:
-        masks = build_masks(competition_of(config))
+        masks = build_masks(competition)
     except UserError as error:
         notes.append(f"masks are not read: {error}")
-    how: dict[str, Any] = {"pixels": data_spec(config).pixels}
+    how: dict[str, Any] = {"pixels": pixels}
     train = scan_pairs(
-        training_rows(layout), config.INPUT, masks=masks, title="looking at training images", **how
+        training_rows(layout), root, masks=masks, title="looking at training images", **how
     )
-    test = scan_pairs(test_rows(layout), config.INPUT, masks=None, title="at test images", **how)
-    return Seen(layout, train, test, task=config.TASK, classes=config.CLASSES)
+    test = scan_pairs(test_rows(layout), root, masks=None, title="at test images", **how)
+    return Seen(layout, train, test, task=competition.task, classes=competition.classes)
 
 
 def machine_here(hours: float) -> Any:

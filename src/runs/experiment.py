@@ -13,9 +13,11 @@ from core.errors import pick
 from core.files import file_digest
 from core.knobs import PREFIX, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
+from runs.fit import Fit
 from runs.fold_table import folds_digest
-from runs.measured import pixel_values
+from runs.measured import Asked, pixel_values
 from runs.run import Run
+from runs.trial import Machine
 
 # --help and wrong flags answer at once: torch comes in where it is used.
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def data_spec(config: Any, measured: "Statistics | None" = None) -> "DataSpec":
         config,
         bits=config.IMAGE_BITS,
         gate=config.GATE == "head",
-        **pixel_values(config, measured),
+        **pixel_values(fill(Asked, config), measured),
     )
 
 
@@ -98,6 +100,12 @@ def recipe(config: Any) -> "Recipe":
     from Lightning_module import Recipe
 
     return fill(Recipe, config)
+
+
+def fit_of(config: Any) -> Fit:
+    """Fit of the configuration."""
+    machine = fill(Machine, config)
+    return fill(Fit, config, machine=machine, recipe=recipe(config), knobs=knob_values(config))
 
 
 def identity_of(config: Any) -> dict[str, Any]:

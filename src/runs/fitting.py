@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, nearest
-from core.knobs import fill
-from runs.trial import Machine
+from runs.fit import Fit
 
 # Arguments of Lightning's Trainer that a knob or this project gives.
 OWNED = {
@@ -47,34 +46,27 @@ def check_trainer_kwargs(given: dict[str, Any]) -> None:
             )
 
 
-def keeps_checkpoints(config: Any) -> bool:
-    """Whether a training leaves networks behind: fast_dev_run and its like do not."""
-    options = config.TRAINER_KWARGS
-    off = options.get("fast_dev_run") or options.get("barebones")
-    return bool(options.get("enable_checkpointing", True)) and not off
-
-
-def build_checkpoints(config: Any, folder: Path, mode: str) -> tuple[list[Any], list[Any]]:
+def build_checkpoints(fit: Fit, folder: Path, mode: str) -> tuple[list[Any], list[Any]]:
     """Callbacks that keep best.ckpt and its runners-up, and the one of last.ckpt; best comes first.
 
     last.ckpt is written after all other callbacks have had their say.
     """
     from training.checkpoints import MovableCheckpoint, TopCheckpoints
 
-    if not keeps_checkpoints(config):
+    if not fit.keeps_checkpoints:
         return [], []
     place: dict[str, Any] = {"dirpath": folder / "checkpoints", "enable_version_counter": False}
-    score: dict[str, Any] = {"monitor": f"val_{config.METRIC}", "mode": mode}
+    score: dict[str, Any] = {"monitor": f"val_{fit.metric}", "mode": mode}
     best: list[Any] = [MovableCheckpoint(filename="best", **score, **place)]
-    if config.SAVE_TOP_K > 1:
-        name, count = "top_{epoch}", config.SAVE_TOP_K
+    if fit.save_top_k > 1:
+        name, count = "top_{epoch}", fit.save_top_k
         best.append(TopCheckpoints(filename=name, save_top_k=count, **score, **place))
     last = MovableCheckpoint(filename="last", save_on_train_epoch_end=True, **place)
     return best, [last]
 
 
 def build_callbacks(
-    config: Any,
+    fit: Fit,
     folder: Path,
     mode: str,
     *,
@@ -85,7 +77,7 @@ def build_callbacks(
     """What every training has, what knobs ask for, and rows of CALLBACKS.
 
     Args:
-        config: the configuration.
+        fit: how it is trained.
         folder: of the fold.
         mode: max or min, whichever is better of METRIC.
         module: what is trained, for the layers that stand still.
@@ -104,34 +96,34 @@ def build_callbacks(
     from training.pulse import Pulse
     from training.sights import build_sights
 
-    best, last = build_checkpoints(config, folder, mode)
-    monitor, name = f"val_{config.METRIC}", folder.name.replace("_", " ")
+    best, last = build_checkpoints(fit, folder, mode)
+    monitor, name = f"val_{fit.metric}", folder.name.replace("_", " ")
     pulse = Pulse(*place)
     shown = (Live if on_terminal() else EpochLines)(name, monitor, pulse)
-    rates = [LearningRateMonitor("step")] if config.LOGGERS else []
+    rates = [LearningRateMonitor("step")] if fit.loggers else []
     # The layout before the moving average, which copies the network.
-    memory = ChannelsLast(config.CHANNELS_LAST, config.TRAIN_BATCH_SIZE, layout)
+    memory = ChannelsLast(fit.channels_last, fit.train_batch_size, layout)
     callbacks = [*best, Finite(name), *rates, Timer(), pulse, shown, LastValidation(), memory]
     if module is not None:
         callbacks += build_freeze(
-            module.model, encoder_epochs=config.FREEZE_ENCODER, layers=config.FREEZE_LAYERS
+            module.model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers
         )
     # Pictures before the averaging, which takes its weights away when a validation ends.
-    images, histograms = config.LOG_IMAGES, config.LOG_HISTOGRAMS
+    images, histograms = fit.log_images, fit.log_histograms
     callbacks += build_sights(folder, monitor, mode, images=images, histograms=histograms)
-    half = config.PRECISION in ("16-true", "bf16-true")
-    callbacks += build_averaging(config.EMA_DECAY, config.SWA, half=half)
-    if config.COMPILE != "off":
+    half = fit.precision in ("16-true", "bf16-true")
+    callbacks += build_averaging(fit.ema_decay, fit.swa, half=half)
+    if fit.compile != "off":
         from training.compilation import Compile
 
-        callbacks.append(Compile(config.COMPILE))
-    patience, gain = config.EARLY_STOPPING, config.EARLY_STOPPING_DELTA
+        callbacks.append(Compile(fit.compile))
+    patience, gain = fit.early_stopping, fit.early_stopping_delta
     callbacks += build_stop(monitor, mode, patience=patience, least_gain=gain)
-    return [*callbacks, *build_extras(config.CALLBACKS), *last]
+    return [*callbacks, *build_extras(fit.callbacks), *last]
 
 
 def build_trainer(
-    config: Any,
+    fit: Fit,
     folder: Path,
     mode: str,
     *,
@@ -152,21 +144,21 @@ def build_trainer(
         "num_sanity_val_steps": 0,
         "enable_model_summary": False,
         "enable_progress_bar": False,  # the displays are ours
-        "limit_val_batches": config.LIMIT_BATCHES,
-        "benchmark": config.RESIZE_MODE != "crop",
-        **config.TRAINER_KWARGS,
+        "limit_val_batches": fit.limit_batches,
+        "benchmark": fit.resize_mode != "crop",
+        **fit.trainer_kwargs,
     }
     return pl.Trainer(
-        **fill(Machine, config).options,
-        max_epochs=config.EPOCHS,
-        accumulate_grad_batches=config.ACCUMULATE_GRAD_BATCHES,
-        gradient_clip_val=config.GRAD_CLIP or None,
-        check_val_every_n_epoch=config.VAL_EVERY,
-        limit_train_batches=config.LIMIT_BATCHES,
-        callbacks=build_callbacks(config, folder, mode, module=module, layout=layout, place=place),
+        **fit.machine.options,
+        max_epochs=fit.epochs,
+        accumulate_grad_batches=fit.accumulate_grad_batches,
+        gradient_clip_val=fit.grad_clip or None,
+        check_val_every_n_epoch=fit.val_every,
+        limit_train_batches=fit.limit_batches,
+        callbacks=build_callbacks(fit, folder, mode, module=module, layout=layout, place=place),
         plugins=[CheckpointFiles()],
-        logger=build_loggers(config.LOGGERS, folder),
-        profiler=build_profiler(config.PROFILER, folder),
+        logger=build_loggers(fit.loggers, folder),
+        profiler=build_profiler(fit.profiler, folder),
         use_distributed_sampler=False,  # the samplers share images among ranks, none twice
         default_root_dir=folder,
         **options,

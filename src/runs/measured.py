@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import write_json
-from core.knobs import fill, knob_values
 from core.ranges import percentiles_of
 
 # --help and wrong flags answer at once: what reads pictures comes in where it is used.
@@ -19,12 +19,46 @@ FILE = "image_stats.json"
 AUTO = "auto"
 
 
-def is_measured(config: Any) -> bool:
-    """Whether VALUE_RANGE, MODEL_MEAN or MODEL_STD ask for the training files."""
-    return bool(percentiles_of(config.VALUE_RANGE)) or AUTO in (config.MODEL_MEAN, config.MODEL_STD)
+@dataclass(frozen=True)
+class Asked:
+    """What the knobs of pixel values ask for; each field as the knob of its name."""
+
+    input: Path
+    output: Path
+    channels: int
+    image_bits: int
+    value_range: tuple[float, ...] | tuple[str, ...]
+    model_mean: tuple[float, ...] | str
+    model_std: tuple[float, ...] | str
+    nodata: float | None
+    axes: str
+    bands: tuple[str, ...]
+    stack: tuple[int, ...]
+
+    @property
+    def path(self) -> Path:
+        """Where folds.py keeps what it measured."""
+        return self.output / FILE
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        """The two percentiles of VALUE_RANGE, () where it holds values."""
+        return percentiles_of(self.value_range)
+
+    @property
+    def measured(self) -> bool:
+        """Whether VALUE_RANGE, MODEL_MEAN or MODEL_STD ask for the training files."""
+        return bool(self.percentiles) or AUTO in (self.model_mean, self.model_std)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What decides what is measured, as JSON holds it."""
+        names = ("channels", "image_bits", "value_range", "nodata", "axes", "bands", "stack")
+        values = {name: getattr(self, name) for name in names}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
-def measure_files(config: Any, rows: "Sequence[Row]") -> "Statistics | None":
+def measure_files(asked: Asked, rows: "Sequence[Row]") -> "Statistics | None":
     """Statistics of the training files; None where no knob asks for them.
 
     Raises:
@@ -33,12 +67,18 @@ def measure_files(config: Any, rows: "Sequence[Row]") -> "Statistics | None":
     from data.statistics import measure
     from imaging.images import PixelRules
 
-    if not is_measured(config):
+    if not asked.measured:
         return None
-    asked = percentiles_of(config.VALUE_RANGE)
-    value_range = () if asked else tuple(map(float, config.VALUE_RANGE))
-    rules = fill(PixelRules, config, bits=config.IMAGE_BITS, value_range=value_range)
-    return measure(rows, config.INPUT, rules, percentiles=asked)
+    rules = PixelRules(
+        channels=asked.channels,
+        bits=asked.image_bits,
+        value_range=() if asked.percentiles else tuple(map(float, asked.value_range)),
+        nodata=asked.nodata,
+        axes=asked.axes,
+        bands=asked.bands,
+        stack=asked.stack,
+    )
+    return measure(rows, asked.input, rules, percentiles=asked.percentiles)
 
 
 def measured_notes(measured: "Statistics | None") -> list[str]:
@@ -50,30 +90,29 @@ def measured_notes(measured: "Statistics | None") -> list[str]:
     return [f"measured: {ends}mean {told['mean']}; std {told['std']} of values scaled to 0...1"]
 
 
-def write_measured(config: Any, measured: "Statistics | None") -> None:
+def write_measured(asked: Asked, measured: "Statistics | None") -> None:
     """Writes what was measured, or takes away what was for other knobs."""
-    path = config.OUTPUT / FILE
     if measured is None:
-        path.unlink(missing_ok=True)
+        asked.path.unlink(missing_ok=True)
     else:
-        write_json(path, {"key": _key(config), **asdict(measured)})
+        write_json(asked.path, {"key": asked.key, **asdict(measured)})
 
 
-def pixel_values(config: Any, measured: "Statistics | None" = None) -> dict[str, tuple[float, ...]]:
+def pixel_values(asked: Asked, measured: "Statistics | None" = None) -> dict[str, Any]:
     """value_range, mean and std of the configuration as numbers.
 
     Args:
-        config: the configuration.
+        asked: by the knobs.
         measured: of the training files; None reads what folds.py wrote.
 
     Raises:
         UserError: they are to be measured, and were not for these knobs.
     """
-    known = asdict(measured or _read(config)) if is_measured(config) else {}
+    known = asdict(measured or _read(asked)) if asked.measured else {}
     given = {
-        "value_range": () if percentiles_of(config.VALUE_RANGE) else config.VALUE_RANGE,
-        "mean": config.MODEL_MEAN,
-        "std": config.MODEL_STD,
+        "value_range": () if asked.percentiles else asked.value_range,
+        "mean": asked.model_mean,
+        "std": asked.model_std,
     }
     return {
         name: tuple(known[name]) if value == AUTO or (name == "value_range" and known) else value
@@ -81,26 +120,18 @@ def pixel_values(config: Any, measured: "Statistics | None" = None) -> dict[str,
     }
 
 
-def _read(config: Any) -> "Statistics":
+def _read(asked: Asked) -> "Statistics":
     from data.statistics import Statistics
 
-    path = config.OUTPUT / FILE
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["key"] == _key(config):
+        known = json.loads(asked.path.read_text(encoding="utf-8"))
+        if known["key"] == asked.key:
             return Statistics(
                 **{field.name: tuple(known[field.name]) for field in fields(Statistics)}
             )
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise UserError(
-        f"{path}: VALUE_RANGE, MODEL_MEAN or MODEL_STD are to be measured, and were not with these "
-        "knobs: run src/folds.py again with the same flags"
+        f"{asked.path}: VALUE_RANGE, MODEL_MEAN or MODEL_STD are to be measured, and were not with "
+        "these knobs: run src/folds.py again with the same flags"
     )
-
-
-def _key(config: Any) -> dict[str, Any]:
-    """Knobs that decide what is measured, as JSON holds them."""
-    names = ("CHANNELS", "IMAGE_BITS", "VALUE_RANGE", "NODATA", "AXES", "BANDS", "STACK")
-    values = knob_values(config)
-    return {name: values[name] for name in names}

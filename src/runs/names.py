@@ -7,18 +7,17 @@ from typing import Any
 from core.errors import UserError, pick, raise_all
 from core.knobs import HEADLINE
 
-# Knobs that hold the name of a row, or several: the module of the table, the table, what a row is.
-TABLES = {
+# Knobs that name a row, or several: the module, its table or
+# what finds a row in it, and what a row is.
+ROWS = {
+    "MODEL_NAME": ("model_dispatcher", "find_builder", ""),
     "AUGMENTATION": ("augmentations", "AUGMENTATIONS", "augmentation"),
     "TTA": ("inference.views", "VIEWS", "view of TTA"),
+    "OPTIMIZER": ("training.optimizers", "check_optimizer", ""),
+    "SCHEDULER": ("training.schedules", "check_scheduler", ""),
+    "LOGGERS": ("training.loggers", "find_logger", ""),
     "CALLBACKS": ("training.callbacks", "CALLBACKS", "callback"),
 }
-
-
-def _model(config: Any) -> None:
-    from model_dispatcher import find_builder
-
-    find_builder(config.MODEL_NAME)
 
 
 def _loss(config: Any) -> None:
@@ -39,41 +38,8 @@ def _metric(config: Any) -> None:
         )
 
 
-def _optimizer(config: Any) -> None:
-    from training.optimizers import check_optimizer
-
-    check_optimizer(config.OPTIMIZER)
-
-
-def _scheduler(config: Any) -> None:
-    from training.schedules import check_scheduler
-
-    check_scheduler(config.SCHEDULER)
-
-
-def _loggers(config: Any) -> None:
-    from training.loggers import find_logger
-
-    for name in config.LOGGERS:
-        find_logger(name)
-
-
-# Knobs that hold more than a name: weights, arguments, packages, a task that must fit.
-BUILT: dict[str, Callable[[Any], None]] = {
-    "MODEL_NAME": _model,
-    "LOSS": _loss,
-    "METRIC": _metric,
-    "OPTIMIZER": _optimizer,
-    "SCHEDULER": _scheduler,
-    "LOGGERS": _loggers,
-}
-
-
-# The order in which they are told.
-ORDER = (
-    *("MODEL_NAME", "LOSS", "METRIC", "AUGMENTATION", "TTA"),
-    *("OPTIMIZER", "SCHEDULER", "LOGGERS", "CALLBACKS"),
-)
+# Knobs that must fit others: told first.
+FITTED: dict[str, Callable[[Any], None]] = {"LOSS": _loss, "METRIC": _metric}
 
 
 def check_names(config: Any, *knobs: str) -> None:
@@ -83,19 +49,19 @@ def check_names(config: Any, *knobs: str) -> None:
         UserError: lists every knob that does not.
     """
     problems = []
-    for knob in knobs or ORDER:
+    for knob in knobs or (*FITTED, *ROWS):
         try:
-            if knob in BUILT:
-                BUILT[knob](config)
+            if knob in FITTED:
+                FITTED[knob](config)
             else:
-                _pick_rows(knob, getattr(config, knob))
+                _find_rows(knob, getattr(config, knob))
         except UserError as error:
             problems.append(f"{knob}: {error}")
     raise_all(problems, HEADLINE)
 
 
-def _pick_rows(knob: str, names: str | tuple[str, ...]) -> None:
-    module, table, what = TABLES[knob]
+def _find_rows(knob: str, names: str | tuple[str, ...]) -> None:
+    module, table, what = ROWS[knob]
     rows = getattr(importlib.import_module(module), table)
     for name in (names,) if isinstance(names, str) else names:
-        pick(rows, name, what)
+        rows(name) if callable(rows) else pick(rows, name, what)

@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.knobs import PREFIX, ROOT, fill, knob_values
-from runs.experiment import recipe
+from core.knobs import PREFIX, ROOT
+from runs.experiment import fit_of
+from runs.fit import Fit
 from runs.fold_table import folds_digest
 from runs.folder import RunFolder
 from runs.run import Run
-from runs.trial import Machine
 
 # Knobs that a search may set.
 FOUND = {"FIND_BATCH_SIZE": "TRAIN_BATCH_SIZE", "FIND_LR": "LR"}
 
 
-def build_data(config: Any, run: Run, fold: int, *, cache: Any = None) -> Any:
+def build_data(fit: Fit, run: Run, fold: int, *, cache: Any = None) -> Any:
     """SegmentationDataModule of a fold, pseudo-labelled images included."""
     from data.pseudo_masks import PseudoMasks
     from Lightning_datamodule import SegmentationDataModule, split_rows
@@ -24,9 +24,9 @@ def build_data(config: Any, run: Run, fold: int, *, cache: Any = None) -> Any:
 
     train, val = split_rows(run.table, fold, holdout=run.holdout)
     masks, spec = run.masks, run.spec
-    if config.PSEUDO:
-        limit = round(config.PSEUDO_RATIO * len(train))
-        train += read_pseudo_rows(run, config.PSEUDO, fold, limit=limit)
+    if fit.pseudo:
+        limit = round(fit.pseudo_ratio * len(train))
+        train += read_pseudo_rows(run, fit.pseudo, fold, limit=limit)
         masks = PseudoMasks(masks, task=spec.task, classes=spec.classes)
     return SegmentationDataModule(
         train,
@@ -39,12 +39,12 @@ def build_data(config: Any, run: Run, fold: int, *, cache: Any = None) -> Any:
     )
 
 
-def build_fold(config: Any, run: Run, fold: int, *, weights: bool) -> Any:
+def build_fold(fit: Fit, run: Run, fold: int, *, weights: bool) -> Any:
     """SegmentationModule of a fold, as new.
 
     Args:
-        config: the configuration.
-        run: of it.
+        fit: how it is trained.
+        run: that it is of.
         fold: its number.
         weights: with those of ENCODER_WEIGHTS or INIT_CKPT; a resumed training brings its own.
     """
@@ -52,16 +52,16 @@ def build_fold(config: Any, run: Run, fold: int, *, weights: bool) -> Any:
     from training.finite import check_weights
     from training.warm_start import start_from
 
-    source = init_checkpoint(config.INIT_CKPT, run, fold) if weights else None
-    known = {**(run.folder.read_begun() or {}), "knobs": None}  # they are in `config`
+    source = init_checkpoint(fit.init_ckpt, run, fold) if weights else None
+    known = {**(run.folder.read_begun() or {}), "knobs": None}  # they are beside it
     module = build_module(
-        config.MODEL_NAME,
+        fit.model_name,
         run.spec,
-        recipe=recipe(config),
-        encoder_weights=config.ENCODER_WEIGHTS if weights and source is None else None,
-        notes={"run": run.name, "fold": fold, "config": knob_values(config), "identity": known},
+        recipe=fit.recipe,
+        encoder_weights=fit.encoder_weights if weights and source is None else None,
+        notes={"run": run.name, "fold": fold, "config": fit.knobs, "identity": known},
     )
-    check_weights(module, f"ENCODER_WEIGHTS={config.ENCODER_WEIGHTS}")
+    check_weights(module, f"ENCODER_WEIGHTS={fit.encoder_weights}")
     if source is not None:
         path, state = source
         print(f"fold {fold}: {start_from(module.model, state, path.name)}", flush=True)
@@ -123,22 +123,22 @@ def find_settings(config: Any, run: Run, fold: int, *, cache: Any = None) -> Non
     begun = run.folder.read_begun() if run.folder.has_checkpoints() else None
     known = begun["knobs"] if begun else {}
     for name in [name for flag, name in FOUND.items() if getattr(config, flag)]:
-        value = known[name] if name in known else _search(config, run, name, fold, cache)
+        value = known[name] if name in known else _search(fit_of(config), run, name, fold, cache)
         how = "as found before" if name in known else "found on a network that is thrown away"
         setattr(config, name, value)
         os.environ[PREFIX + name] = str(value)  # for processes started later
         print(f"{name}={value:.3g}: {how}", flush=True)
 
 
-def _search(config: Any, run: Run, name: str, fold: int, cache: Any) -> Any:
+def _search(fit: Fit, run: Run, name: str, fold: int, cache: Any) -> Any:
     from training.finders import find_batch_size, find_rate
 
-    data = build_data(config, run, fold, cache=cache)
-    data.batch_size = config.TRAIN_BATCH_SIZE
-    module, machine = build_fold(config, run, fold, weights=True), fill(Machine, config).options
+    data = build_data(fit, run, fold, cache=cache)
+    data.batch_size = fit.train_batch_size
+    module, machine = build_fold(fit, run, fold, weights=True), fit.machine.options
     if name == "TRAIN_BATCH_SIZE":
         return find_batch_size(module, data, machine)
     rate = find_rate(module, data, machine)
     if rate is None:
-        print(f"no rate stands out: LR stays {config.LR:g}", flush=True)
-    return config.LR if rate is None else rate
+        print(f"no rate stands out: LR stays {fit.recipe.lr:g}", flush=True)
+    return fit.recipe.lr if rate is None else rate

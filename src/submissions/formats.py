@@ -10,10 +10,11 @@ from core.errors import UserError, pick
 from imaging.rle import Size, is_empty_rle
 from submissions.answer_format import AnswerFormat
 from submissions.mask_archive import MaskFiles
+from submissions.packed_counts import Counts, Packed
 from submissions.polygons import Wkt
 from submissions.results_file import CocoResults
 from submissions.row_ids import RowIds
-from submissions.run_lengths import Counts, Packed, RunLengths, RunLists
+from submissions.run_lengths import RunLengths, RunLists
 from submissions.sample import Sample, trained_by_objects, trained_cells
 
 # The values of SUBMISSION beside auto.

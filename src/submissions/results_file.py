@@ -12,8 +12,9 @@ from core.files import writing
 from imaging.rle import Size
 from submissions.answer_files import AnswerFile, Entry, Findings, Row
 from submissions.answer_format import CellError, Frame, Item
+from submissions.coco_counts import Runs, counted_runs, read_counts
+from submissions.packed_counts import Counts
 from submissions.plan import Plan
-from submissions.run_lengths import Counts, Runs, counted_runs, read_counts
 
 FIELDS = ("image_id", "category_id", "segmentation", "score")
 

@@ -1,10 +1,7 @@
-"""Cells of run lengths: plain, JSON lists, COCO's counts, counts packed with class and score."""
+"""Cells of run lengths, plain and as JSON lists; what all masks as runs have in common."""
 
-import base64
-import binascii
 import json
 import re
-import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,26 +29,19 @@ from submissions.answer_format import (
     Item,
     Sampled,
 )
+from submissions.coco_counts import UNKNOWN, Runs, short
 from submissions.plan import Plan
 
 # The wrong order shreds a mask: its outline is several times as long.
 SHREDDED = 0.6
 # Fewer runs tell nothing of the order.
 TELLING_RUNS = 8
-# No image is smaller.
-LEAST_PIXELS = 1024
-UNKNOWN: Size = (1 << 31, 1 << 31)
 # At the wrong size it is cut in parts, which shreds less.
 CUT = 0.8
 # Sizes that answers are wrongly written at: shares of the image's sides, and squares.
 SHARES, SQUARES = (0.5, 0.25, 2.0), (256, 512, 1024)
 PLAIN = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
 LISTS = re.compile(r"\s*\[[\d,\s]*\](\s*;\s*\[[\d,\s]*\])*\s*")
-PACKED = re.compile(
-    r"\s*\S+ [-+.eE\d]+ e[AJN][A-Za-z0-9+/=]+( \S+ [-+.eE\d]+ e[AJN][A-Za-z0-9+/=]+)*\s*"
-)
-
-Runs = tuple[np.ndarray, np.ndarray]
 
 
 class RunsFormat(AnswerFormat):
@@ -240,7 +230,7 @@ class RunLists(RunLengths):
         if not self.fits(cell, size):
             raise CellError(
                 "syntax",
-                f"{_short(cell)}: need JSON lists joined by semicolons, [1, 5, 20, 3];[40, 2]",
+                f"{short(cell)}: need JSON lists joined by semicolons, [1, 5, 20, 3];[40, 2]",
             )
         texts = [" ".join(re.findall(r"\d+", part)) for part in cell.split(";")]
         if "" in texts:
@@ -254,164 +244,6 @@ class RunLists(RunLengths):
             CellError: broken or outside of the image.
         """
         return RunsFormat.inspect(self, cell, size)
-
-
-@dataclass(frozen=True)
-class Counts(RunsFormat):
-    """COCO's compressed counts as pycocotools writes them, without the size: one mask a cell."""
-
-    overlaps: ClassVar[bool] = False
-
-    @classmethod
-    def fits(cls, cell: str, size: Size | None) -> bool:
-        """ASCII that counts the pixels of the image; of an unknown size enough of them."""
-        try:
-            counts = read_counts(cell)
-        except CellError:
-            return False
-        if size is None:
-            return len(counts) > 2 and int(counts.sum()) >= LEAST_PIXELS
-        return int(counts.sum()) == size[0] * size[1]
-
-    def write(self, items: Sequence[Item], frame: Frame) -> str:
-        """The counts of the one mask."""
-        return write_counts(items[0].mask)
-
-    def runs(self, cell: str, size: Size) -> list[Runs]:
-        """The runs of the one mask."""
-        return [counted_runs(read_counts(cell), size)]
-
-
-@dataclass(frozen=True)
-class Packed(RunsFormat):
-    """`label confidence mask` for each object; a mask is base64 of zlib of COCO's counts.
-
-    Source: Open Images 2019's instance segmentation, HuBMAP 2023, Human Protein Atlas 2021.
-    """
-
-    joins: ClassVar[bool] = True
-    names_classes: ClassVar[bool] = True
-    tells_confidence: ClassVar[bool] = True
-
-    @classmethod
-    def build(
-        cls, competition: Competition, plan: Plan, *, empty: str, cells: Sequence[str]
-    ) -> Self:
-        """The format; the one label in the sample is that of the one class."""
-        shown = {label for cell in cells for label in cell.split()[::3]}
-        one = len(plan.labels) == 1 and len(shown) == 1
-        return cls(empty=empty, labels=tuple(shown) if one else plan.labels)
-
-    @classmethod
-    def fits(cls, cell: str, size: Size | None) -> bool:
-        """A label, a number and base64 of a zlib stream, in turn."""
-        return PACKED.fullmatch(cell) is not None
-
-    def write(self, items: Sequence[Item], frame: Frame) -> str:
-        """Three words an item."""
-        words = []
-        for item in items:
-            data = zlib.compress(write_counts(item.mask).encode(), zlib.Z_BEST_COMPRESSION)
-            mask = base64.b64encode(data).decode()
-            words += [self.labels[item.cls], f"{item.confidence:.4f}", mask]
-        return " ".join(words)
-
-    def runs(self, cell: str, size: Size) -> list[Runs]:
-        """The runs of each object."""
-        return [runs for _, _, runs in self._objects(cell, size)]
-
-    def read(self, cell: str, size: Size) -> list[Item]:
-        """The objects with their classes and confidences."""
-        return [
-            Item(self._paint(runs, size, self.order), cls, confidence)
-            for cls, confidence, runs in self._objects(cell, size)
-        ]
-
-    def _objects(self, cell: str, size: Size) -> list[tuple[int, float, Runs]]:
-        words = cell.split(" ")
-        if len(words) % 3 or "" in words:
-            need = "need label, confidence and mask for each object, one blank between"
-            raise CellError("syntax", f"{_short(cell)}: {len(words)} words: {need}")
-        return [
-            (self._class(label), _confidence(number), counted_runs(_unpack(mask), size))
-            for label, number, mask in zip(words[::3], words[1::3], words[2::3], strict=True)
-        ]
-
-    def _class(self, label: str) -> int:
-        if label not in self.labels:
-            raise CellError("class", f"label {label!r}: need one of {', '.join(self.labels[:20])}")
-        return self.labels.index(label)
-
-
-def _confidence(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 <= value <= 1:
-        raise CellError("confidence", f"confidence {text!r}: need a number from 0 to 1")
-    return value
-
-
-def _unpack(text: str) -> np.ndarray:
-    try:
-        return read_counts(zlib.decompress(base64.b64decode(text, validate=True)).decode("ascii"))
-    except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
-        what = f"{_short(text)} is no base64 of zlib of COCO counts ({error})"
-        raise CellError("syntax", what) from None
-
-
-def write_counts(mask: np.ndarray) -> str:
-    """COCO's compressed counts of a {0, 1} mask (H, W)."""
-    from pycocotools import mask as coco
-
-    return coco.encode(np.asfortranarray(mask))["counts"].decode("ascii")
-
-
-def read_counts(text: str) -> np.ndarray:
-    """int64 (N,): pixels of background and foreground in turn, of COCO's compressed counts.
-
-    pycocotools trusts what it decodes, to reading beyond the text: here nothing is trusted.
-
-    Raises:
-        CellError: letters beyond ASCII 48...111, a number that is cut off, or one below 0.
-    """
-    codes = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise CellError("syntax", f"{_short(text)}: no COCO counts, or cut off")
-    ends = np.flatnonzero(codes & 32 == 0)
-    first = np.concatenate([[0], ends[:-1] + 1])
-    places = np.arange(len(codes)) - np.repeat(first, ends - first + 1)
-    if places.max() > 11:
-        raise CellError("syntax", f"{_short(text)}: no COCO counts: a number too large")
-    values = np.add.reduceat((codes & 31) << (5 * places), first)
-    values -= ((codes[ends] & 16) != 0).astype(np.int64) << (5 * (places[ends] + 1))
-    # From the fourth number on each is told as the difference from the last but one.
-    for at in range(3, len(values)):
-        values[at] += values[at - 2]
-    if values.min() < 0:
-        raise CellError("syntax", f"{_short(text)}: no COCO counts: a number below 0")
-    return values
-
-
-def counted_runs(counts: np.ndarray, size: Size) -> Runs:
-    """Starts from 0 and lengths of the foreground of COCO's counts.
-
-    Raises:
-        CellError: they count other pixels than (H, W) has.
-    """
-    total = int(counts.sum())
-    if size != UNKNOWN and total != size[0] * size[1]:
-        what = f"counts {total} pixels, the answer has {size[0] * size[1]} {size}"
-        raise CellError("size", f"{what}: encode the mask at that size, or set ANSWER_SIZE")
-    ends = np.cumsum(counts)
-    lengths = counts[1::2]
-    starts = ends[1::2] - lengths
-    return starts[lengths > 0], lengths[lengths > 0]
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}...")
 
 
 def _is_plain(text: str, starts: np.ndarray, lengths: np.ndarray) -> bool:

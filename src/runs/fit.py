@@ -1,0 +1,71 @@
+"""How the folds of a run are trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runs.trial import Machine
+
+# --help and wrong flags answer at once: torch comes in where it is used.
+if TYPE_CHECKING:
+    from Lightning_module import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How the folds of a run are trained; each field is called as its knob, in config.py.
+
+    `runs.experiment.fit_of` makes it of a configuration.
+
+    Attributes:
+        machine: where, and with which numbers.
+        recipe: what the module of a fold is told.
+        knobs: every knob as JSON holds it, for the checkpoint.
+    """
+
+    model_name: str
+    encoder_weights: str | None
+    init_ckpt: str
+    freeze_encoder: int | bool
+    freeze_layers: tuple[str, ...]
+    pseudo: str
+    pseudo_ratio: float
+    seed: int
+    metric: str
+    resize_mode: str
+
+    epochs: int
+    crops_per_image: int
+    train_batch_size: int
+    accumulate_grad_batches: int
+    limit_batches: int | float
+    devices: int
+    val_every: int
+    grad_clip: float
+    ema_decay: float
+    swa: bool | float
+    early_stopping: int | None
+    early_stopping_delta: float
+    save_top_k: int
+
+    precision: str
+    channels_last: str
+    compile: str
+    gradient_checkpointing: bool
+    callbacks: tuple[str, ...]
+    loggers: tuple[str, ...]
+    log_images: int
+    log_histograms: bool
+    profiler: str
+    trainer_kwargs: Mapping[str, Any]
+
+    machine: Machine
+    recipe: "Recipe"
+    knobs: Mapping[str, Any]
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether a training leaves networks behind: fast_dev_run and its like do not."""
+        options = self.trainer_kwargs
+        off = options.get("fast_dev_run") or options.get("barebones")
+        return bool(options.get("enable_checkpointing", True)) and not off
