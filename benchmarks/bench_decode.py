@@ -20,8 +20,9 @@ from decoders import (
 )
 from frames import frames
 from harness import Line, Target, gate, per, race
-from imaging import images, mask_files
+from imaging import mask_files
 from imaging.geometry import fit_image
+from imaging.pictures import decode_picture
 
 FILES = 8
 # Mean levels of 255 between a reduced decode and a full one, squeezed to the same side.
@@ -136,7 +137,7 @@ def race_over(
 
 def by_ours(data: bytes) -> np.ndarray:
     """What read_image does once it has the bytes."""
-    return images._decode(data, "frame", alpha=False)
+    return decode_picture(data, "frame", alpha=False)
 
 
 def squeeze(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -161,6 +161,7 @@ def tiny_net(monkeypatch: pytest.MonkeyPatch) -> type:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees another's flags, the shell's SEG_ variables, or that it runs on Kaggle."""
+    _restore_environment()  # what fixtures of several tests have set
     for name in [name for name in os.environ if name.startswith("SEG_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("KAGGLE_ROOT", "/nowhere")

@@ -92,7 +92,7 @@ def test_rerun_is_byte_identical_and_seed_matters(tree: Tree) -> None:
     tree.run("--seed", "1")
     assert path.read_bytes() != first
     names = sorted(p.name for p in tree.output.iterdir())
-    assert names == ["fold_audit.json", "train_folds.csv"]
+    assert names == ["baseline.json", "fold_audit.json", "train_folds.csv"]
 
 
 def test_kfold_sizes_differ_by_one_at_most(tree: Tree) -> None:

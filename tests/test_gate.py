@@ -213,7 +213,10 @@ def test_the_submission_follows_the_gate(gated, capsys) -> None:
     flags, path = flags_of(gated, "head"), gated.output / "head" / "report.json"
     assert call("tune", flags) == 0
     report = json.loads(path.read_text())
-    assert [step["step"] for step in report["tuning"]["classes"][0]][-1] == "gate"
+    assert [step["step"] for step in report["tuning"]["classes"][0]][-2:] == [
+        "gate",
+        "outline",
+    ]
     texts = []
     for gate in (0.0, 1.0):
         path.write_text(json.dumps({**report, "rules": [Rule(0.5, gate=gate).to_dict()]}))

@@ -321,7 +321,7 @@ def test_reports_hold_the_scores_of_objects(split_run: Competition) -> None:
     assert scores["map50"] >= scores["map"] >= 0
     assert report["score"] == scores["map"]
     steps = [step["step"] for step in report["tuning"]["classes"][0]]
-    assert steps[-1] == "watershed against parts"
+    assert steps[-2:] == ["watershed against parts", "outline"]
     assert report["tuning"]["held_out"] - report["tuning"]["untuned"] == pytest.approx(
         report["tuning"]["gains"][0][0]
     )

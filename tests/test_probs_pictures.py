@@ -80,9 +80,11 @@ def test_the_outline_is_the_masks_own_border() -> None:
     before = image.copy()
     drawn = draw_contours(image, mask, (1, 2, 3))
     changed = (drawn == (1, 2, 3)).all(2)
-    border = (mask > 0) & ~ndimage.binary_erosion(mask)
+    # Where the mask touches the border of the image, that is no outline.
+    border = (mask > 0) & ~ndimage.binary_erosion(mask, border_value=1)
+    inside = ndimage.binary_erosion(mask, np.ones((3, 3)), border_value=1)
     assert changed[border].all()
-    assert not changed[(mask == 0) | ndimage.binary_erosion(mask, np.ones((3, 3)))].any()
+    assert not changed[(mask == 0) | inside].any()
     assert np.array_equal(drawn[~changed], before[~changed])
     assert np.array_equal(image, before)  # the caller's picture is not drawn on
 
@@ -102,7 +104,7 @@ def test_an_empty_and_a_full_mask(value: int) -> None:
     drawn = draw_contours(
         np.zeros((9, 8, 3), np.uint8), np.full((9, 8), value, np.uint8), PREDICTION
     )
-    assert (drawn == PREDICTION).all(2).sum() == value * 30
+    assert not drawn.any()  # a full mask has no outline but the image's own border
 
 
 def test_lines_of_a_large_picture_are_thicker() -> None:

@@ -189,7 +189,7 @@ def test_crop_mode_validates_whole_images(competition: Competition) -> None:
 def test_spec_survives_plain_values() -> None:
     spec = DataSpec(task="multiclass", classes=2, class_names=("a", "b"), size=(32, 64))
     values = spec.to_dict()
-    assert {type(value) for value in values.values()} <= {str, int, bool, float, list}
+    assert {type(value) for value in values.values()} <= {str, int, bool, float, list, type(None)}
     assert DataSpec.from_dict(values) == spec
 
 

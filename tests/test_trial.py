@@ -142,7 +142,6 @@ def unread(competition: Competition) -> None:
         ("--strategy", "abacus"),
         ("--accelerator", "tpu"),
         ("--model-name", "smp_deeplabv3plus_resnet18", "--train-batch-size", "1"),
-        ("--precision", "bf16-true"),
     ],
     ids=" ".join,
 )

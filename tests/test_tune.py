@@ -405,7 +405,12 @@ def test_the_chain_follows_the_tuned_rules(competition, tiny_net, capsys) -> Non
     report = json.loads(path.read_text())
     tuning = report["tuning"]
     assert np.isclose(tuning["untuned"], report["score"], atol=2e-3)
-    assert [step["step"] for step in tuning["classes"][0]] == ["threshold", "pair", "parts"]
+    assert [step["step"] for step in tuning["classes"][0]] == [
+        "threshold",
+        "pair",
+        "parts",
+        "outline",
+    ]
     assert Lightning_tester.main(flags) == 0
     assert json.loads(path.read_text())["tuning"] == tuning, "scoring again keeps the tuning"
     path.write_text(json.dumps({**report, "rules": [Rule(0.5, min_area=10**6).to_dict()]}))

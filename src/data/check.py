@@ -1,14 +1,14 @@
 """One pass over every image and mask before training: all bad files in one message."""
 
 import contextlib
-import copy
 import hashlib
 import json
 import os
-import pickle
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import joblib
 
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
@@ -73,12 +73,10 @@ def files_key(
     digest = hashlib.sha256(f"{spec.pixels} {more}".encode())
     if spec.border:
         digest.update(b"border")
-    # A source's repr would hold its address, its pickle holds what it reads by; where the data
-    # lie is not what they are.
-    placeless = copy.copy(masks)
-    if hasattr(placeless, "root"):
-        placeless.root = Path()
-    digest.update(pickle.dumps(placeless))
+    # By value: equal sources of two processes, or of a class that cannot be pickled, are equal.
+    # Where the data lie is not what they are.
+    told = {name: value for name, value in vars(masks).items() if name != "root"}
+    digest.update(f"{type(masks).__qualname__} {joblib.hash(told)}".encode())
     for row in rows:
         digest.update(row["img"].encode())
         paths = stored_files(root / row["image"])

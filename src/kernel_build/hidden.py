@@ -9,6 +9,7 @@ from competition.patterns import FilePattern
 from competition.spec import Competition
 from competition.tables import image_id, read_sample_table
 from core.errors import UserError
+from imaging.sources import own_file
 from submissions.answer import read_answer
 from submissions.sample import read_sample
 
@@ -27,12 +28,13 @@ def write_hidden(competition: Competition, target: Path, count: int) -> int:
         UserError: there are no images to take after.
     """
     if competition.test_path.is_dir():
-        source, images = competition.test_path, find_test_images(competition)
-        listed = read_answer(competition, images).plan.images
+        source, found = competition.test_path, find_test_images(competition)
+        listed = read_answer(competition, found).plan.images
     else:
         source, names = competition.train_path, find_train_names(competition)
-        images = {img: source / name for img, name in names.items()}
-        listed = list(images)
+        found = {img: source / name for img, name in names.items()}
+        listed = list(found)
+    images = {img: own_file(path) for img, path in found.items()}
     bases = [img for img in listed if img in images]
     if not bases:
         raise UserError(
