@@ -43,7 +43,14 @@ class Recipe:
     optimizer: str = "adamw"
     scheduler: str = "cosine"
     threshold: float = 0.5
-    class_weights: tuple[float, ...] = ()
+    # One a class, or "auto", which each fold turns into numbers before it begins.
+    class_weights: tuple[float, ...] | str = ()
+
+    @property
+    def weights(self) -> list[float] | None:
+        """Weights of the classes in the loss; None where all count alike, or are not known yet."""
+        known = self.class_weights and self.class_weights != "auto"
+        return list(map(float, self.class_weights)) if known else None
 
 
 class SegmentationModule(pl.LightningModule):
@@ -92,7 +99,7 @@ class SegmentationModule(pl.LightningModule):
             self.recipe.loss,
             task=self.spec.task,
             classes=self.spec.classes,
-            class_weights=list(self.recipe.class_weights) or None,
+            class_weights=self.recipe.weights,
         )
 
     def configure_metrics(self) -> None:

@@ -288,7 +288,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_machine(fit.machine, fit.trainer_kwargs)
     check_network(fit.model_name, run.spec, batch=fit.train_batch_size)
     resume = find_resumed(folds, args.resume)
-    check_learning(run.spec, loss=config.LOSS, metric=config.METRIC, weights=config.CLASS_WEIGHTS)
+    known = () if config.CLASS_WEIGHTS == "auto" else config.CLASS_WEIGHTS
+    check_learning(run.spec, loss=config.LOSS, metric=config.METRIC, weights=known)
     if not is_main_process():  # the first rank owns the run for all of them
         end_with_parent()
         cache = prepare_data(run, cache=config.CACHE)

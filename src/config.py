@@ -209,8 +209,9 @@ GATE: Literal["none", "head"] = "none"
 # Rows of LOSSES joined by +, with weights and arguments if wanted: bce+dice, 0.5*ce+focal:gamma=3;
 # "bce+dice then lovasz from epoch 20" changes it on the way.
 LOSS: str = "bce+dice"
-# Weight of each class in the loss; empty = all alike.
-CLASS_WEIGHTS: tuple[float, ...] = ()
+# Weight of each class in the loss; auto = the median share of the classes over a class's own, in
+# the fold's training masks. Empty = all alike.
+CLASS_WEIGHTS: tuple[float, ...] | Literal["auto"] = ()
 # The row of METRICS that best.ckpt follows: the competition's own; arguments after a colon:
 # dataset_fbeta:beta=0.5, miou:only=1/2 (classes by number).
 METRIC: str = "dice"
@@ -360,7 +361,11 @@ knobs.check(
         ("CLASSES", TASK != "multiclass" or CLASSES >= 2, "2 or more for TASK=multiclass"),
         ("CLASSES", 1 <= CLASSES <= 254, "1...254"),
         ("CLASS_NAMES", len(CLASS_NAMES) in (0, CLASSES), "one name a class, or none"),
-        ("CLASS_WEIGHTS", len(CLASS_WEIGHTS) in (0, CLASSES), "one weight a class, or none"),
+        (
+            "CLASS_WEIGHTS",
+            CLASSES > 1 if CLASS_WEIGHTS == "auto" else len(CLASS_WEIGHTS) in (0, CLASSES),
+            "one weight a class, auto for two classes or more, or none",
+        ),
         (
             "INSTANCES",
             INSTANCES == "components" or TASK == "binary",

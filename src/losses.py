@@ -24,6 +24,7 @@ from criteria.overlaps import (
     LovaszLoss,
     MatthewsLoss,
     OverlapLoss,
+    RatesLoss,
 )
 from criteria.pixels import BinaryLoss, PixelLoss
 
@@ -51,6 +52,7 @@ LOSSES: dict[str, Builder] = {
     # The penalty flattens the slope on empty masks: two pixels stand against it.
     "gdice_penalty": partial(GeneralizedDiceLoss, penalty=2.5, smooth=2.0),
     "mcc": MatthewsLoss,
+    "sensitivity_specificity": RatesLoss,
     "lovasz": LovaszLoss,
     "bce": BinaryLoss,
     # With one or with overlapping masks the cross-entropy is the binary one.

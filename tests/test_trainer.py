@@ -150,14 +150,19 @@ def test_seeds(competition: Competition) -> None:
 # ---------------------------------------------------------------- other competitions
 
 
-def test_classes_by_name(competition: Competition) -> None:
+def test_classes_by_name(competition: Competition, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--task", "multiclass", "--classes", "2", "--class-names", "road,car"]
-    words += ["--loss", "ce+dice", "--class-weights", "1,3", "--metric", "miou"]
+    words += ["--loss", "ce+dice", "--class-weights", "auto", "--metric", "miou"]
     words += ["--mask-values", "{0: 0, 255: 1}"]
     assert main(competition.flags("--fold", "0", *words)) == 0
     table = pd.read_csv(fold_of(competition) / "metrics.csv").dropna(subset="val_miou")
     means = (table["val_miou_road"] + table["val_miou_car"]) / 2
     np.testing.assert_allclose(table["val_miou"], means, rtol=1e-5)
+    # The weights are told, and numbers in the checkpoint.
+    recipe = checkpoint(fold_of(competition), "best")["hyper_parameters"]["recipe"]
+    road, car = recipe["class_weights"]
+    assert road < 1 < car
+    assert f"road {road:g}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

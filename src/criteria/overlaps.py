@@ -1,10 +1,11 @@
-"""Losses of overlaps: Tversky's family, Lovász, generalised Dice, Matthews, ExpLog."""
+"""Losses of overlaps: Tversky's family, Lovász, generalised Dice, Matthews, ExpLog, two rates."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from core.errors import UserError
 from criteria.base import MaskLoss, columns, one_hot, probs_and_truth
 from criteria.pixels import PixelLoss
 
@@ -154,6 +155,33 @@ class ExpLogLoss(MaskLoss):
         value = (-dice.log()).clamp_min(1e-16) ** self.gamma
         entropy = self.entropy.loss(logits, target, valid)
         return self.share * value + (1 - self.share) * entropy
+
+
+class RatesLoss(MaskLoss):
+    """Squared errors of the foreground's pixels and of the others, each a mean of its own.
+
+    `share` of the first, which a missed object raises (sensitivity), and the rest of the second,
+    which false alarms raise (specificity).
+
+    Source: Brosch et al. 2015.
+    """
+
+    def __init__(self, *args: Any, share: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.share = share
+        if not 0 <= share <= 1:
+            raise UserError(f"got share={share}: need the foreground's share, 0...1")
+
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+        probs, truth = probs_and_truth(logits, target, valid)
+        known = torch.ones_like(truth) if valid is None else valid.unsqueeze(1).float()
+        errors, dims = (truth - probs) ** 2, (0, 2, 3)
+
+        def mean(inside: Tensor) -> Tensor:
+            return (errors * inside).sum(dims) / inside.sum(dims).clamp_min(1)
+
+        rest = known - truth
+        return self.class_mean(self.share * mean(truth) + (1 - self.share) * mean(rest))
 
 
 def _lovasz(errors: Tensor, truth: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ ROWS = {
 def _loss(config: Any) -> None:
     from losses import build_loss
 
-    weights = list(config.CLASS_WEIGHTS) or None
+    asked = config.CLASS_WEIGHTS
+    weights = [1.0] * config.CLASSES if asked == "auto" else list(asked) or None
     build_loss(config.LOSS, task=config.TASK, classes=config.CLASSES, class_weights=weights)
 
 

@@ -1,6 +1,7 @@
 """Where a training starts: data, network, weights of another run, a rate and a batch found."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,14 @@ def build_fold(fit: Fit, run: Run, fold: int, *, weights: bool) -> Any:
     from training.warm_start import start_from
 
     source = init_checkpoint(fit.init_ckpt, run, fold) if weights else None
+    recipe = fit.recipe
+    if recipe.class_weights == "auto":
+        recipe = replace(recipe, class_weights=_class_weights(run, fold))
     known = {**(run.folder.read_begun() or {}), "knobs": None}  # they are beside it
     module = build_module(
         fit.model_name,
         run.spec,
-        recipe=fit.recipe,
+        recipe=recipe,
         encoder_weights=fit.encoder_weights if weights and source is None else None,
         notes={"run": run.name, "fold": fold, "config": fit.knobs, "identity": known},
     )
@@ -67,6 +71,17 @@ def build_fold(fit: Fit, run: Run, fold: int, *, weights: bool) -> Any:
         print(f"fold {fold}: {start_from(module.model, state, path.name)}", flush=True)
         check_weights(module, str(path))
     return module
+
+
+def _class_weights(run: Run, fold: int) -> tuple[float, ...]:
+    """Weights of the classes by the fold's own training masks, told."""
+    from Lightning_datamodule import split_rows
+    from scoring.class_weights import weigh_classes
+
+    train, _ = split_rows(run.table, fold, holdout=run.holdout)
+    weights, told = weigh_classes(train, run.input, run.masks, spec=run.spec)
+    print(f"fold {fold}: CLASS_WEIGHTS {told}", flush=True)
+    return weights
 
 
 def init_checkpoint(asked: str, run: Run, fold: int) -> tuple[Path, dict[str, Any]] | None:

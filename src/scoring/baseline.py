@@ -72,12 +72,12 @@ def best_of(scores: Mapping[str, float], metric: str, spec: DataSpec) -> tuple[s
 
 
 def read_truths(
-    rows: Sequence[Row], root: Path, masks: MaskSource, axes: str = ""
+    rows: Sequence[Row], root: Path, masks: MaskSource, axes: str = "", *, most: int = IMAGES
 ) -> list[tuple[Row, np.ndarray, np.ndarray | None]]:
-    """(row, mask, objects) of evenly picked rows, made smaller than SIDE."""
+    """(row, mask, objects) of evenly picked rows, `most` at most, made smaller than SIDE."""
     few = rows[:: max(1, len(rows) // 16)]
     pixels = np.mean([np.prod(image_size(root / row["image"], axes)) for row in few])
-    count = min(len(rows), IMAGES, int(PIXELS / pixels))
+    count = min(len(rows), most, int(PIXELS / pixels))
     found: list[tuple[Row, np.ndarray, np.ndarray | None]] = []
     for at in np.linspace(0, len(rows) - 1, count).astype(int):
         row = rows[at]
