@@ -1,5 +1,6 @@
 """Knobs of the training from the flag to the effect: stops, limits, starts, freezing, averages."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.nn import BatchNorm2d, Dropout
 
 from conftest import Competition
 from core.errors import UserError
 from Lightning_datamodule import EpochSampler, row_weights
 from Lightning_trainer import main
-from model_dispatcher import build_model, encoder_of
+from model_dispatcher import MODELS, build_model, encoder_of
 from networks.encoder_weights import load_encoder_weights
 from toys import loader, module_of, samples, trainer_of
 from trained import checkpoint, finished, fold_of, same_weights, told
@@ -24,6 +26,7 @@ from training.averaging import build_averaging
 from training.freezing import build_freeze
 from training.groups import parameter_groups
 from training.limits import LastValidation, build_stop
+from training.optimizers import OPTIMIZERS
 from training.warm_start import start_from
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
@@ -270,6 +273,68 @@ def test_swa_is_the_mean_of_the_last_weights(tmp_path: Path, start: float) -> No
     mean = torch.stack(seen[round(start * 8) :]).mean(0)
     torch.testing.assert_close(module.model.head[0].weight.detach(), mean)
     assert not torch.equal(mean, seen[-1])
+
+
+class Still(torch.nn.Module):
+    """A frozen BatchNorm before one that learns, and dropout, under one head."""
+
+    def __init__(self, classes: int = 1, **_: Any):
+        super().__init__()
+        self.encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), BatchNorm2d(4))
+        self.free = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), BatchNorm2d(4), Dropout(0.5))
+        self.head = torch.nn.Conv2d(4, classes, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.free(self.encoder(image).relu()))
+
+
+def test_swa_takes_batch_statistics_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "tiny", Still)
+    module = module_of(lr=0.1)
+    freeze = build_freeze(module.model, encoder_epochs=True, layers=())
+    trainer = trainer_of(tmp_path, epochs=2, callbacks=[*freeze, *build_averaging(0, 0.25)])
+    train = loader(samples("binary", 8), 2)
+    trainer.fit(module, train, loader(samples("binary", 2, seed=1), 2))
+    still, norm = module.model.encoder[1], module.model.free[1]
+    assert torch.equal(still.running_mean, torch.zeros(4))
+    assert not still.num_batches_tracked
+    # Torch's own, on a copy: the frozen layers predict, as they did.
+    twin = copy.deepcopy(module).eval()
+    seen: list[torch.Tensor] = []
+    twin.model.free[0].register_forward_hook(lambda *a: seen.append(a[2].detach()))
+    with torch.no_grad():
+        for batch in train:
+            twin(batch["image"])
+    means = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
+    variances = torch.stack([x.transpose(0, 1).flatten(1).var(1) for x in seen]).mean(0)
+    torch.testing.assert_close(norm.running_mean, means)
+    torch.testing.assert_close(norm.running_var, variances)
+    assert norm.momentum == 0.1
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.0])
+def test_the_search_for_a_rate_keeps_the_encoders_share(
+    monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    monkeypatch.setattr(finders, "STEPS", 12)
+    seen: list[list[float]] = []
+
+    class Watched(torch.optim.SGD):
+        def __init__(self, *args: Any, **more: Any):
+            super().__init__(*args, **more)
+            self.register_step_post_hook(
+                lambda *_: seen.append([group["lr"] for group in self.param_groups])
+            )
+
+    monkeypatch.setitem(OPTIMIZERS, "watched", Watched)
+    module = module_of(lr=0.01, encoder_lr_factor=factor, optimizer="watched", warmup=0.5)
+    data = pl.LightningDataModule()
+    data.train_dataloader = lambda: loader(samples("binary", 8), 2)
+    finders.find_rate(module, data, {"accelerator": "cpu", "precision": "32-true"})
+    decoder, encoder = np.array(seen).T
+    np.testing.assert_allclose(decoder[[0, -1]], [1e-7, 1])
+    assert (np.diff(decoder) > 0).all()
+    np.testing.assert_allclose(encoder, factor * decoder)
 
 
 def test_rates_fall_layer_by_layer_and_norms_keep_their_scale() -> None:

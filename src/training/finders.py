@@ -2,6 +2,7 @@
 
 import copy
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 # Steps of the search for a rate, and the range that they climb through.
@@ -13,7 +14,7 @@ DOUBLINGS = 8
 def find_rate(module: Any, data: Any, machine: dict[str, Any]) -> float | None:
     """The rate at which the loss falls fastest while it climbs; None where that is not seen.
 
-    All parameters climb together, the encoder's share of the rate is not in it.
+    It is the decoder's: each group climbs at its own share, ENCODER_LR_FACTOR and LAYER_DECAY.
 
     Args:
         module: the network, as new; a copy of it is trained.
@@ -26,6 +27,7 @@ def find_rate(module: Any, data: Any, machine: dict[str, Any]) -> float | None:
 
     trial = copy.deepcopy(module)
     trial.lr = trial.recipe.lr
+    _keep_shares(trial)
     with tempfile.TemporaryDirectory() as folder:
         found = Tuner(_trainer(machine, folder)).lr_find(
             trial,
@@ -36,6 +38,32 @@ def find_rate(module: Any, data: Any, machine: dict[str, Any]) -> float | None:
             update_attr=False,
         )
     return found.suggestion() if found else None
+
+
+def _keep_shares(module: Any) -> None:
+    """Lightning's search gives all groups one rate: each steps at its share of it instead."""
+    module.recipe = replace(module.recipe, scheduler="none")
+    configure = module.configure_optimizers
+
+    def configured() -> Any:
+        optimizers, schedules = configure()
+        groups = optimizers[0].param_groups
+        shares = [group["initial_lr"] / module.recipe.lr for group in groups]
+
+        def take_shares(*_: Any) -> None:
+            for group, share in zip(groups, shares, strict=True):
+                group["searched"] = group["lr"]
+                group["lr"] *= share
+
+        def give_back(*_: Any) -> None:
+            for group in groups:
+                group["lr"] = group.pop("searched")
+
+        optimizers[0].register_step_pre_hook(take_shares)
+        optimizers[0].register_step_post_hook(give_back)
+        return optimizers, schedules
+
+    module.configure_optimizers = configured
 
 
 def find_batch_size(module: Any, data: Any, machine: dict[str, Any]) -> int:

@@ -1,0 +1,61 @@
+"""Running statistics of BatchNorm, taken anew: those of an average of weights are no average."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+# More batches than these hardly change a mean over them.
+BATCHES = 100
+
+
+def moving_norms(module: nn.Module) -> list[_BatchNorm]:
+    """Its BatchNorms with running statistics that follow the batches: frozen ones do not."""
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm)]
+    return [norm for norm in norms if norm.training and norm.track_running_stats]
+
+
+@torch.no_grad()
+def refresh_statistics(
+    module: Any,
+    norms: Sequence[_BatchNorm],
+    batches: Iterable[Any],
+    context: AbstractContextManager[Any],
+) -> None:
+    """Replaces running means and variances by those of its present weights over training batches.
+
+    All else, dropout among it, is as in prediction; random numbers drawn here are not missed later.
+
+    Args:
+        module: SegmentationModule, on its device.
+        norms: of it, see `moving_norms`.
+        batches: {"image": (B, C, H, W)...} of training; the first BATCHES are taken.
+        context: of the forward pass, such as autocast.
+
+    Source: torch.optim.swa_utils.update_bn.
+    """
+    devices = [module.device] if module.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), _counting(module, norms), context:
+        for batch in islice(batches, BATCHES):
+            module(batch["image"].to(module.device))
+
+
+@contextmanager
+def _counting(module: nn.Module, norms: Sequence[_BatchNorm]) -> Iterator[None]:
+    """Everything predicts, but `norms`, which begin at nothing and weigh all batches alike."""
+    modes = [(part, part.training) for part in module.modules()]
+    momenta = [norm.momentum for norm in norms]
+    module.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        norm.momentum = None
+    yield
+    for part, training in modes:
+        part.training = training
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
