@@ -326,6 +326,14 @@ PROFILER: Free[Literal["none", "simple", "advanced", "pytorch"]] = "none"
 THRESHOLD: Free[float] = 0.5
 # Views beside the image as it is, rows of VIEWS: flip_h, flip_v, rot180...; tune.py tta decides.
 TTA: Free[tuple[str, ...]] = ()
+# Side in pixels, or H,W, of what a network sees at once of a larger image, of RESIZE_MODE=crop;
+# auto: 1024 where an image has more than 4096 x 4096 pixels; off: never.
+WINDOW: Free[int | tuple[int, int] | Literal["auto", "off"]] = "auto"
+# Share of a window that the next one covers, too.
+OVERLAP: Free[float] = 0.25
+# Where windows overlap: gaussian, a weighted mean, the middle of a window counts most; crop, the
+# pixel of the window in whose middle it lies most.
+BLEND: Free[Literal["gaussian", "crop"]] = "gaussian"
 # Objects of fewer pixels are dropped from a submission.
 MIN_AREA: Free[int] = 0
 # Pixels that one picture may have; 0 = by this machine's memory. A file of a few kB may claim more.
@@ -459,6 +467,13 @@ knobs.check(
         ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),
         ("NUM_WORKERS", NUM_WORKERS >= -1, "0 or more, or -1 for auto"),
         ("THRESHOLD", 0 < THRESHOLD < 1, "a probability between 0 and 1"),
+        (
+            "WINDOW",
+            isinstance(WINDOW, str)
+            or min(WINDOW if isinstance(WINDOW, tuple) else (WINDOW,)) >= 32,
+            "sides of 32 pixels or more, auto or off",
+        ),
+        ("OVERLAP", 0 <= OVERLAP < 1, "a share, 0 or more and below 1"),
         ("MAX_PIXELS", MAX_PIXELS >= 0, "0 or more pixels"),
         ("MIN_AREA", MIN_AREA >= 0, "0 or more pixels"),
     ],

@@ -288,7 +288,8 @@ def predict_runs(
         save_probs=config.SAVE_PROBS,
     )
     # What is asked for after an image is predicted predicts it again.
-    asked = [how.save_masks, how.save_probs, how.skip, recipe_digest()]
+    windows = [config.WINDOW, config.OVERLAP, config.BLEND]
+    asked = [how.save_masks, how.save_probs, how.skip, recipe_digest(), windows]
     states = [(str(path), *_state_of(path)) for run in checkpoints for path in run]
     images = {img: _image_state(found[img]) for img in answer.plan.images}
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]

@@ -13,8 +13,16 @@ import numpy as np
 from core.errors import UserError, raise_all
 from imaging.axes import order_axes, parse_axes, resolve_axes, size_of
 from imaging.files import decoding, read_complete
-from imaging.readers import HEAD, Hints, is_image, reader_of
-from imaging.sources import BAND, has_mark, image_files, own_file
+from imaging.readers import HEAD, Hints, is_image, read_part, reader_of
+from imaging.sources import (
+    BAND,
+    Box,
+    has_mark,
+    image_files,
+    own_file,
+    window_of,
+    without_window,
+)
 from imaging.values import check_type, fit_bits, fit_channels, scale_values
 
 # How far the sides of an image's files may differ in proportion.
@@ -59,6 +67,7 @@ def read_image(path: str | Path, **rules: Any) -> np.ndarray:
       tell, `axes` says what they are.
     - Of several files (bands, slices) the channels stand behind each other; a file of another
       size is resized to the first.
+    - Of a path that names a window only that part; a TIFF's other strips or tiles are not read.
 
     Args:
         path: a file, or a path with marks, see `imaging.sources`.
@@ -100,8 +109,20 @@ def _grid(path: str | Path, arrays: Sequence[np.ndarray], how: PixelRules) -> tu
 
 
 def _read_files(path: str | Path, files: Sequence[Path], how: PixelRules) -> list[np.ndarray]:
-    picks = not has_mark(path, BAND)
-    read = {file: _read_file(file, how, picks=picks) for file in dict.fromkeys(files)}
+    picks, box = not has_mark(path, BAND), window_of(path)
+    if box is None:
+        read = {file: _read_file(file, how, picks=picks) for file in dict.fromkeys(files)}
+        return [read[file] for file in files]
+    size = image_size(without_window(path), how.axes)
+    if not box.is_inside(size):
+        raise UserError(f"{path}: the window is outside of the image of {size}")
+
+    def part(file: Path) -> np.ndarray:
+        if len(files) == 1 or image_size(file, how.axes) == size:
+            return _read_file(file, how, picks=picks, box=box)
+        return _to_size(_read_file(file, how, picks=picks), size, file)[box.slices]
+
+    read = {file: part(file) for file in dict.fromkeys(files)}
     return [read[file] for file in files]
 
 
@@ -124,16 +145,19 @@ def _whole_range(pixels: np.ndarray, file: Path, how: PixelRules) -> np.ndarray:
     return fit_bits(pixels, how.bits)
 
 
-def _read_file(path: Path, how: PixelRules, *, picks: bool) -> np.ndarray:
+def _read_file(path: Path, how: PixelRules, *, picks: bool, box: Box | None = None) -> np.ndarray:
     """(H, W) or (H, W, C) of one file; with `picks` the channels that BANDS names by number."""
     name, wanted = path.name, parse_axes(how.axes)
     numbers = _numbers(how.bands) if picks else []
     # A fourth channel is alpha unless four are asked for.
     hints = Hints(max(numbers, default=how.channels) == 4 and not how.stack, wanted.array)
-    data = read_complete(path)
+    held = None if box is None else read_part(path, hints, box)
+    whole = held is None
+    data = read_complete(path) if whole else b""
     with decoding(name, data):
-        array, own = reader_of(data[:HEAD]).read(data, name, hints)
+        array, own = held or reader_of(data[:HEAD]).read(data, name, hints)
         pixels = order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
+    pixels = pixels[box.slices] if whole and box else pixels
     if numbers:
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
         if max(numbers) > pixels.shape[2]:
@@ -180,6 +204,8 @@ def image_size(path: str | Path, axes: str = "") -> tuple[int, int]:
     Raises:
         UserError: no such file, a header that cannot be read, or axes that it does not tell.
     """
+    if box := window_of(path):
+        return box.height, box.width
     path, wanted = own_file(path), parse_axes(axes)
     name, hints = path.name, Hints(array=wanted.array)
     try:

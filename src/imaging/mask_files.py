@@ -13,6 +13,8 @@ from imaging.arrays import is_array, load_array
 from imaging.files import decoding, read_complete
 from imaging.palettes import PaletteReader, palette_reader, read_palette
 from imaging.pictures import decode_tiff, pil_array
+from imaging.readers import Hints, read_part
+from imaging.sources import own_file, window_of
 from imaging.tiff import is_tiff
 
 IGNORE = 255
@@ -66,6 +68,8 @@ class MaskRules:
 def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     """The mask of a file: uint8 (H, W) of {0, 1} or ids with 255 ignored; multilabel (K, H, W).
 
+    Of a path that names a window (see `imaging.sources`) it is that part of the mask.
+
     - A palette picture gives its colours: who writes it may number them in any order. Of Pascal
       VOC's palette, and where `values` are numbers, it gives its indices. Alpha is dropped,
       red = green = blue is grey.
@@ -78,17 +82,25 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     Raises:
         UserError: missing, truncated, or with values that no rule declares; lists the values.
     """
-    name = Path(path).name
-    data = read_complete(path)
+    file, box = own_file(path), window_of(path)
+    part = read_part(file, Hints(alpha=True), box) if box else None
+    if part is not None:
+        return _mask_of(part.array, rules, file.name)
+    data = read_complete(file)
     jpeg = is_lossy(data)
     if jpeg and rules.task == "multiclass":
         raise UserError(
-            f"{name}: a lossy file (JPEG) mixes class ids at every edge into other classes: export "
-            "the masks as PNG"
+            f"{file.name}: a lossy file (JPEG) mixes class ids at every edge into other classes: "
+            "export the masks as PNG"
         )
-    pixels = decode_mask(data, name, palette_reader(rules.values))
+    pixels = decode_mask(data, file.name, palette_reader(rules.values))
     if is_array(data):
-        pixels = _planes_last(pixels, rules, name)
+        pixels = _planes_last(pixels, rules, file.name)
+    mask = _mask_of(pixels, rules, file.name, jpeg=jpeg)
+    return mask[(..., *box.slices)] if box else mask
+
+
+def _mask_of(pixels: np.ndarray, rules: MaskRules, name: str, *, jpeg: bool = False) -> np.ndarray:
     if rules.task == "multilabel":
         return _read_channels(pixels, rules, name, jpeg=jpeg)
     grey = _to_grey(pixels, spread=JPEG_GREY_SPREAD if jpeg else 0)

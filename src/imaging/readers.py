@@ -6,16 +6,21 @@ A row of your own, in a recipe's .py: `READERS["raw"] = Reader((".raw",), knows,
 import functools
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile
+from tifffile import TiffPage
 
 from core.recipes import load_recipe
 from imaging.arrays import ARRAY, ARRAYS, array_shape, read_array
 from imaging.dicom import DICOM, dicom_shape, read_dicom
+from imaging.files import decoding
 from imaging.pictures import decode_picture, decode_tiff, exif_orientation, plain_mode
+from imaging.sources import Box
 from imaging.tiff import has_alpha, is_tiff, tiff_pages, tiff_size
+from imaging.tiff_windows import is_windowed, read_page_window
 
 # First bytes of a file that tell what it is.
 HEAD = 256
@@ -53,12 +58,14 @@ class Reader(NamedTuple):
         knows: whether the first HEAD bytes of a file are of this kind.
         read: what a file's bytes hold; its name is for messages.
         shape: shape and axes of the same, from an open file; None: the file is read for it.
+        part: as `read`, of a part of an open file alone; None, or gives None: all of it is read.
     """
 
     suffixes: tuple[str, ...]
     knows: Callable[[bytes], bool]
     read: Callable[[bytes, str, Hints], Held]
     shape: Callable[[BinaryIO, str, Hints], tuple[tuple[int, ...], str]] | None = None
+    part: Callable[[BinaryIO, str, Hints, Box], Held | None] | None = None
 
 
 def reader_of(head: bytes) -> Reader:
@@ -66,6 +73,19 @@ def reader_of(head: bytes) -> Reader:
     _load_recipe()
     known = (row for row in reversed(READERS.values()) if row.knows(head))
     return next(known, READERS["picture"])
+
+
+def read_part(path: str | Path, hints: Hints, box: Box) -> Held | None:
+    """What a part of a file holds; None where all of it has to be read, if there is a file.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    if not Path(path).is_file():
+        return None
+    with decoding(Path(path).name), open(path, "rb") as stream:
+        part = reader_of(stream.read(HEAD)).part
+        return None if part is None else part(stream, Path(path).name, hints, box)
 
 
 def image_suffixes() -> tuple[str, ...]:
@@ -101,7 +121,17 @@ def _picture_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int
 
 def _read_tiff(data: bytes, name: str, hints: Hints) -> Held:
     pages = tiff_pages(io.BytesIO(data))
-    decoded = [decode_tiff(data, name, plain_mode, page=page) for page in pages]
+    return _held_pages(pages, [decode_tiff(data, name, plain_mode, page=p) for p in pages], hints)
+
+
+def _tiff_part(stream: BinaryIO, name: str, hints: Hints, box: Box) -> Held | None:
+    pages = tiff_pages(stream)
+    if not all(map(is_windowed, pages)):
+        return None
+    return _held_pages(pages, [read_page_window(page, stream, box) for page in pages], hints)
+
+
+def _held_pages(pages: list[TiffPage], decoded: list[np.ndarray], hints: Hints) -> Held:
     if has_alpha(pages[0]) and not hints.alpha:
         decoded = [pixels[..., :3] for pixels in decoded]
     if len(pages) == 1:
@@ -152,7 +182,7 @@ READERS: dict[str, Reader] = {
     "picture": Reader(
         PICTURES, lambda head: head.startswith(PICTURE_MAGICS), _read_picture, _picture_shape
     ),
-    "tiff": Reader((".tif", ".tiff"), is_tiff, _read_tiff, _tiff_shape),
+    "tiff": Reader((".tif", ".tiff"), is_tiff, _read_tiff, _tiff_shape, _tiff_part),
     "array": Reader(
         (".npy", ".npz"), lambda head: head.startswith((ARRAY, ARRAYS)), _read_array, _array_shape
     ),

@@ -1,7 +1,8 @@
-"""Images of several files: a path whose marks {band:vv} and {slice:0007} say what else belongs.
+"""Images of several files, or of a part of one: what the marks in a path say.
 
-A mark stands where a file's name holds its band, or its place in a series; the text behind the
-colon is the file's own. `train/awc00_{band:vv}.tif` is the image of awc00_vv.tif and its bands.
+{band:vv} and {slice:0007} stand where a file's name holds its band, or its place in a series; the
+text behind the colon is the file's own. `train/awc00_{band:vv}.tif` is the image of awc00_vv.tif
+and its bands. {window:512,0,256,256} at the end is a part of the image: top, left, height, width.
 """
 
 import functools
@@ -10,11 +11,58 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from core.errors import UserError
 
-BAND, SLICE = "band", "slice"
-MARK = re.compile(r"\{(band|slice):([^{}/]*)\}")
+BAND, SLICE, WINDOW = "band", "slice", "window"
+MARK = re.compile(r"\{(band|slice|window):([^{}/]*)\}")
+
+
+class Box(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Of the rows and columns of an array."""
+        bottom, right = self.top + self.height, self.left + self.width
+        return slice(self.top, bottom), slice(self.left, right)
+
+    def is_inside(self, size: tuple[int, int]) -> bool:
+        """Whether it lies in an image of this (H, W)."""
+        return self.top + self.height <= size[0] and self.left + self.width <= size[1]
+
+
+def window_of(path: str | Path) -> Box | None:
+    """The part of an image that a path names; None: all of it.
+
+    Raises:
+        UserError: a mark that is no window.
+    """
+    mark = next((match for match in MARK.finditer(str(path)) if match[1] == WINDOW), None)
+    if mark is None:
+        return None
+    numbers = mark[2].split(",")
+    if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
+        raise UserError(f"{path}: need {{window:top,left,height,width}} in pixels")
+    return Box(*map(int, numbers))
+
+
+def without_window(path: str | Path) -> Path:
+    """The path of the whole image."""
+    return Path(MARK.sub(lambda match: "" if match[1] == WINDOW else match[0], str(path)))
+
+
+def with_window(path: str | Path, box: Box) -> Path:
+    """The path of a part of an image; of a part that is named already, of a part of that."""
+    outer = window_of(path) or Box(0, 0, 0, 0)
+    inner = (outer.top + box.top, outer.left + box.left, box.height, box.width)
+    return Path(f"{without_window(path)}{{{WINDOW}:{','.join(map(str, inner))}}}")
 
 
 def has_mark(path: str | Path, part: str) -> bool:
@@ -28,7 +76,7 @@ def own_file(path: str | Path) -> Path:
     Raises:
         UserError: a path with a * that no file, or more than one, fits.
     """
-    text = MARK.sub(lambda match: match[2], str(path))
+    text = MARK.sub(_own, str(path))
     if text == str(path) or "*" not in text:
         return Path(text)
     found = _glob(str(path))
@@ -75,6 +123,11 @@ def series_of(path: str | Path) -> str:
     return _set_mark(str(path), SLICE, "")
 
 
+def _own(mark: re.Match[str]) -> str:
+    """What stands in the place of a mark in the name of the path's own file."""
+    return "" if mark[1] == WINDOW else mark[2]
+
+
 def _neighbours(path: str, steps: Sequence[int]) -> list[str]:
     if not has_mark(path, SLICE):
         raise UserError(f"{path}: STACK needs a part {{slice}} in IMAGE_PATTERN; run folds.py")
@@ -89,7 +142,7 @@ def _neighbours(path: str, steps: Sequence[int]) -> list[str]:
 @functools.lru_cache(maxsize=4096)
 def _slices(series: str) -> list[str]:
     """What stands in the place of {slice} in the files of a series, by number."""
-    plain = MARK.sub(lambda match: match[0] if match[1] == SLICE else match[2], series)
+    plain = MARK.sub(lambda match: match[0] if match[1] == SLICE else _own(match), series)
     mark = f"{{{SLICE}:}}"
     pieces = [re.escape(piece).replace(r"\*", "[^/]*") for piece in plain.split(mark)]
     again = r"\1".join(pieces[1:])
@@ -107,7 +160,7 @@ def _by_number(text: str) -> tuple[float, str]:
 
 def _glob(path: str, part: str = "") -> list[str]:
     """Files that a path fits, any value in the place of `part`."""
-    pieces = re.split(r"(\*)", MARK.sub(lambda m: "*" if m[1] == part else m[2], path))
+    pieces = re.split(r"(\*)", MARK.sub(lambda m: "*" if m[1] == part else _own(m), path))
     return glob.glob("".join(p if p == "*" else glob.escape(p) for p in pieces))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +20,10 @@ from data.samplers import SizeBatches
 from data.specs import DataSpec
 from imaging.geometry import Size, fit_image, restore_probs
 from imaging.images import image_size, read_image
+from imaging.sources import Box, with_window
 from inference.layout import lay_out
 from inference.views import TestTimeModel, add_views
+from inference.windows import Piece, Strip, Windows, finished
 from Lightning_datamodule import LoaderSpec, build_loader
 from Lightning_module import SegmentationModule, load_module
 from postprocessing.means import mean_probs
@@ -142,24 +146,27 @@ def size_or_blank(path: Path, axes: str = "", *, skip: bool) -> Size:
 
 def build_stream(
     images: Sequence[tuple[str, Path]],
+    sizes: Sequence[Size | int],
     teams: Sequence[Team],
     loader: LoaderSpec,
     *,
     skip: bool = False,
 ) -> Any:
-    """A loader over images in their order; images of one size share a batch where teams need it.
+    """A loader over images in their order; images of one size share a batch.
 
     Where the network runs on the CPU too, decoding takes turns with it: each step of a network
     waits for its slowest core, and a worker process would make one slow.
+
+    Args:
+        images: (img, path) each.
+        sizes: of the images where networks take them at their own size, else alike.
+        teams: that look at them.
+        loader: batch size and workers.
+        skip: a file that cannot be read is black.
     """
     if loader.num_workers < 0 and not torch.cuda.is_available():
         loader = replace(loader, num_workers=0)
     stream = ImageStream(images, [team.spec for team in teams], skip=skip)
-    cropped = any(team.spec.resize_mode == "crop" for team in teams)
-    axes = teams[0].spec.axes
-    sizes: list[Any] = [
-        size_or_blank(path, axes, skip=skip) if cropped else 0 for _, path in images
-    ]
     return build_loader(stream, loader, batch_sampler=SizeBatches(sizes, loader.val_batch_size))
 
 
@@ -175,7 +182,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 class Batch(NamedTuple):
-    """A decoded batch with the networks' probabilities at their own size.
+    """A decoded batch with the networks' probabilities at their own size; of windows, the image's.
 
     Attributes:
         images: ids.
@@ -204,9 +211,11 @@ class Predictor:
         weights: of each run, shared by its networks; None: every network weighs the same.
         kind: of the mean over teams, see `mean_probs`; within a team probabilities are averaged.
         gates: keep the gates as channels K to 2 K - 1, if every network has them.
+        windows: how images too large for the networks are cut.
 
     Raises:
-        UserError: a checkpoint that does not load, or runs of different tasks or classes.
+        UserError: a checkpoint that does not load, runs of different tasks or classes, or of
+            another RESIZE_MODE than crop where WINDOW is a size.
     """
 
     def __init__(
@@ -220,12 +229,15 @@ class Predictor:
         weights: Sequence[float] | None = None,
         kind: str = "probs",
         gates: bool = False,
+        windows: Windows | None = None,
     ):
         self.device = choose_device(accelerator)
         self.precision = precision_here(precision, accelerator)
         self.teams = load_teams(runs, self.device, views=views, weights=weights)
         self.loader, self.kind = loader, kind
         self.gates = gates and all(team.spec.gate for team in self.teams)
+        self.windows = windows or Windows()
+        self.windows.check([team.spec.resize_mode for team in self.teams])
 
     @property
     def spec(self) -> DataSpec:
@@ -253,8 +265,27 @@ class Predictor:
 
     def batches(self, images: Sequence[tuple[str, Path]], *, skip: bool = False) -> Iterator[Batch]:
         """Predicted batches, for `restore`; with `skip` a file that cannot be read is black."""
-        for batch in build_stream(images, self.teams, self.loader, skip=skip):
+        whole, sizes, cut = self._sort(images, skip=skip)
+        for batch in build_stream(whole, sizes, self.teams, self.loader, skip=skip):
             yield self._predict(batch)
+        for img, path in cut:
+            yield self._slide(img, path, skip=skip)
+
+    def _sort(
+        self, images: Sequence[tuple[str, Path]], *, skip: bool = False
+    ) -> tuple[list[tuple[str, Path]], list[Size | int], list[tuple[str, Path]]]:
+        """Images that networks take whole, with their sizes where these matter, and the others."""
+        modes, axes = {team.spec.resize_mode for team in self.teams}, self.spec.axes
+        if "crop" not in modes:
+            return list(images), [0] * len(images), []
+        sizes = [size_or_blank(path, axes, skip=skip) for _, path in images]
+        cuts = [modes == {"crop"} and self.windows.size(size) is not None for size in sizes]
+        known = list(zip(images, sizes, cuts, strict=True))
+        return (
+            [pair for pair, _, cut in known if not cut],
+            [size for _, size, cut in known if not cut],
+            [pair for pair, _, cut in known if cut],
+        )
 
     def restore(self, batch: Batch) -> Iterator[tuple[str, Size, torch.Tensor]]:
         """As `images`, of one batch. Every network counts by its team's weight."""
@@ -276,12 +307,18 @@ class Predictor:
             names: rows of VIEWS; "" is the image as it is.
         """
         plain = [[module.model for module in team.modules] for team in self.teams]
-        for batch in build_stream(images, self.teams, self.loader):
-            shown: dict[str, dict[str, torch.Tensor]] = {img: {} for img in batch["img"]}
+        whole, sizes, cut = self._sort(images)
+        loaded: Iterator[Any] = iter(build_stream(whole, sizes, self.teams, self.loader))
+        looks = chain(
+            (partial(self._predict, batch) for batch in loaded),
+            (partial(self._slide, img, path) for img, path in cut),
+        )
+        for look in looks:
+            shown: dict[str, dict[str, torch.Tensor]] = {}
             for name in names:
                 self._look(plain, name)
-                for img, _, probs in self.restore(self._predict(batch)):
-                    shown[img][name] = probs
+                for img, _, probs in self.restore(look()):
+                    shown.setdefault(img, {})[name] = probs
             yield from shown.items()
 
     def _look(self, plain: Sequence[Sequence[nn.Module]], name: str) -> None:
@@ -292,17 +329,72 @@ class Predictor:
                 look = TestTimeModel(model, [name], task=task, plain=False) if name else model
                 module.model = look
 
-    @torch.inference_mode()
     def _predict(self, batch: dict[str, Any]) -> Batch:
-        spec = self.spec
-        channels = spec.outputs + (spec.classes if self.gates else 0)
-        means = []
-        for at, team in enumerate(self.teams):
-            image = batch[f"image_{at}"].to(self.device, non_blocking=True)
-            with autocast(self.device, self.precision):
-                each = [module.predict_step({"image": image}) for module in team.modules]
-                means.append(torch.stack([probs[:, :channels] for probs in each]).mean(0))
+        means = [self._mean(team, batch[f"image_{at}"]) for at, team in enumerate(self.teams)]
         flags = batch["unreadable"].tolist()
         lost = [img for img, flag in zip(batch["img"], flags, strict=True) if flag]
         sizes = [(height, width) for height, width in batch["size"].tolist()]
         return Batch(list(batch["img"]), sizes, lost, means)
+
+    @torch.inference_mode()
+    def _mean(self, team: Team, image: torch.Tensor) -> torch.Tensor:
+        """Mean probabilities (B, K, h, w) of a team's networks for (B, C, h, w)."""
+        image = image.to(self.device, non_blocking=True)
+        with autocast(self.device, self.precision):
+            each = [module.predict_step({"image": image}) for module in team.modules]
+            return torch.stack([probs[:, : self._channels] for probs in each]).mean(0)
+
+    @property
+    def _channels(self) -> int:
+        return self.spec.outputs + (self.spec.classes if self.gates else 0)
+
+    def _slide(self, img: str, path: Path, *, skip: bool = False) -> Batch:
+        """A batch of one image that is cut into windows."""
+        size = image_size(path, self.spec.axes)
+        try:
+            strips = list(self.strips(path))
+        except UserError:
+            if not skip:
+                raise
+            black = torch.zeros(1, self._channels, *size)
+            return Batch([img], [size], [img], [black] * len(self.teams))
+        means = [torch.cat(parts, 1) for parts in zip(*strips, strict=True)]
+        if self.gates:  # an image holds what any of its windows holds
+            for probs in means:
+                gates = probs[self.spec.outputs :]
+                gates[:] = gates.amax((1, 2), keepdim=True)
+        return Batch([img], [size], [], [probs[None] for probs in means])
+
+    def strips(self, path: Path) -> Iterator[list[torch.Tensor]]:
+        """Each team's probabilities (K, h, W) of a large image, rows from top to bottom.
+
+        Memory is bound by a row of windows, where the file can be read in parts: TIFF.
+
+        Raises:
+            UserError: the image cannot be read.
+        """
+        height, width = image_size(path, self.spec.axes)
+        window = self.windows.size((height, width)) or (height, width)
+        downs, rights = (
+            self.windows.cut(*pair) for pair in zip((height, width), window, strict=True)
+        )
+        sums = [Strip(self._channels, width, self.device) for _ in self.teams]
+        for down, rows in finished(downs, height):
+            part = with_window(path, Box(down.start, 0, window[0], width))
+            read = {_kind(team.spec): read_image(part, **team.spec.pixels) for team in self.teams}
+            for strip, team in zip(sums, self.teams, strict=True):
+                strip.grow(window[0])
+                self._add_row(strip, team, read[_kind(team.spec)], down, rights)
+            yield [strip.take(rows) for strip in sums]
+
+    def _add_row(
+        self, strip: Strip, team: Team, image: np.ndarray, down: Piece, rights: Sequence[Piece]
+    ) -> None:
+        """Predicts the windows of a row, (h, W, C), in batches, and adds them to its strip."""
+        batch, wide = self.loader.val_batch_size, len(rights[0].weights)
+        for at in range(0, len(rights), batch):
+            pieces = rights[at : at + batch]
+            cuts = [image[:, piece.start : piece.start + wide] for piece in pieces]
+            stacked = torch.from_numpy(np.stack(cuts)).permute(0, 3, 1, 2)
+            for probs, piece in zip(self._mean(team, stacked), pieces, strict=True):
+                strip.add(probs, down, piece)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from competition.mask_source import MaskSource
     from data.specs import DataSpec
+    from imaging.geometry import Size
     from inference.predictor import Predictor
     from Lightning_datamodule import LoaderSpec
     from postprocessing.rules import Rule
@@ -48,6 +49,9 @@ class Run:
     tta: tuple[str, ...]
     accelerator: str
     precision: str
+    window: "str | int | Size"
+    overlap: float
+    blend: str
     competition: Competition
     spec: "DataSpec"
     loader: "LoaderSpec"
@@ -89,11 +93,13 @@ class Run:
     def predictor(self, runs: Sequence[Sequence[Path]], **how: Any) -> "Predictor":
         """Predictor of these runs' checkpoints on this machine; `how` as Predictor takes it."""
         from inference.predictor import Predictor
+        from inference.windows import Windows
 
         return Predictor(
             runs,
             loader=self.loader,
             accelerator=self.accelerator,
             precision=self.precision,
+            windows=Windows(self.window, self.overlap, self.blend),
             **how,
         )

@@ -118,6 +118,7 @@ def _state_of(run: Run, checkpoints: Sequence[Path], rows: Mapping[str, Any]) ->
         "threshold": run.threshold,
         "metric": run.metric,
         "tta": list(run.tta),
+        "windows": [str(run.window), run.overlap, run.blend],
         "recipe": recipe_digest(),
     }
 

@@ -1,0 +1,245 @@
+"""Sliding windows: what comes out is what the network says of the whole image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from torch import nn
+
+from core.errors import UserError
+from data.specs import DataSpec
+from imaging.images import image_size, read_image
+from imaging.mask_files import MaskRules, read_mask_file
+from imaging.sources import Box, with_window
+from inference import predictor
+from inference.predictor import Predictor, Team
+from inference.views import add_views
+from inference.windows import Windows
+from Lightning_datamodule import LoaderSpec
+from Lightning_module import Recipe, build_module
+from model_dispatcher import MODELS
+
+SIZE = (149, 203)
+RNG = np.random.default_rng(5)
+
+
+class Pointwise(nn.Module):
+    """Each pixel by itself; a gate says how bright the brightest pixel is."""
+
+    def __init__(self, *, gate: bool = False, **kind: Any):
+        super().__init__()
+        self.net = nn.Conv2d(kind["channels"], kind["classes"], 1)
+        self.gate = gate
+
+    def forward(self, image: torch.Tensor) -> Any:
+        logits = self.net(image)
+        return (logits, image.amax((2, 3))[:, :1]) if self.gate else logits
+
+
+class Ramp(nn.Module):
+    """The same slope in every window, whatever it shows: neighbours disagree the most."""
+
+    def __init__(self, **kind: Any):
+        super().__init__()
+        self.classes = kind["classes"]
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        ramp = torch.linspace(-3, 3, image.shape[3])
+        return ramp.expand(len(image), self.classes, *image.shape[2:])
+
+
+@pytest.fixture(autouse=True)
+def _networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "pointwise", Pointwise)
+    monkeypatch.setitem(MODELS, "ramp", Ramp)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "scene.tif"
+    pixels = RNG.integers(0, 256, (*SIZE, 3), np.uint8)
+    tifffile.imwrite(path, pixels, tile=(32, 48), compression="zlib", photometric="rgb")
+    return path
+
+
+def predictor_of(
+    monkeypatch: pytest.MonkeyPatch,
+    windows: Windows,
+    network: str = "pointwise",
+    *,
+    views: Sequence[str] = (),
+    mode: str = "crop",
+    **data: Any,
+) -> Predictor:
+    """A Predictor of one network with weights of its own, no checkpoint read."""
+    torch.manual_seed(1)
+    spec = DataSpec(size=(32, 32), resize_mode=mode, **data)
+    module = build_module(network, spec, recipe=Recipe(), encoder_weights=None).eval()
+    add_views(module, views, task=spec.task)
+    monkeypatch.setattr(predictor, "load_teams", lambda *_, **__: [Team(spec, [module])])
+    loader = LoaderSpec(val_batch_size=3, num_workers=0)
+    return Predictor(
+        [[]], loader=loader, accelerator="cpu", precision="32-true", windows=windows, gates=True
+    )
+
+
+def probs_of(made: Predictor, path: Path) -> torch.Tensor:
+    ((img, size, probs),) = made.images([("scene", path)])
+    assert (img, size) == ("scene", SIZE)
+    return probs
+
+
+@pytest.mark.parametrize("blend", ["gaussian", "crop"])
+@pytest.mark.parametrize(
+    ("window", "overlap"), [(64, 0.5), ((48, 96), 0.25), (37, 0), (160, 0.5), (256, 0.5)]
+)
+def test_windows_say_what_the_whole_image_says(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, window: Any, overlap: float, blend: str
+) -> None:
+    """Of a network that looks at each pixel alone, to the rounding of float32, ragged edges too."""
+    task: Any = {"task": "multilabel", "classes": 3}
+    whole = probs_of(predictor_of(monkeypatch, Windows("off"), **task), picture)
+    cut = predictor_of(monkeypatch, Windows(window, overlap, blend), **task)
+    assert (probs_of(cut, picture) - whole).abs().max() < 1e-5
+
+
+def test_views_are_seen_in_every_window(picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = probs_of(predictor_of(monkeypatch, Windows("off")), picture)
+    made = predictor_of(monkeypatch, Windows(64), views=("flip_h", "rot90"))
+    assert (probs_of(made, picture) - whole).abs().max() < 1e-5
+    made = predictor_of(monkeypatch, Windows(64))
+    ((_, shown),) = made.views([("scene", picture)], ["", "transpose"])
+    assert (shown["transpose"] - whole).abs().max() < 1e-5
+    assert (shown[""] - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("blend", "step"), [("gaussian", 0.1), ("crop", 0.7)])
+def test_no_seam_is_steeper_than_the_overlap_allows(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, blend: str, step: float
+) -> None:
+    """Side by side, without overlap, the ramp falls by 0.9 from one pixel to the next."""
+    made = predictor_of(monkeypatch, Windows(64, 0.5, blend), "ramp")
+    row = probs_of(made, picture)[0, 0].numpy()
+    assert np.abs(np.diff(row)).max() < step
+    bare = predictor_of(monkeypatch, Windows(64, 0), "ramp")
+    assert np.abs(np.diff(probs_of(bare, picture)[0, 0].numpy())).max() > 0.85
+
+
+def test_the_crop_takes_each_pixel_from_one_window(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starts 0, 48, 96 and 139: a pixel belongs to the window whose middle is nearest."""
+    row = probs_of(predictor_of(monkeypatch, Windows(64, 0.25, "crop"), "ramp"), picture)[0, 0]
+    starts = np.array([0, 48, 96, 139])
+    columns = np.arange(SIZE[1])
+    away = np.abs(columns[:, None] - (starts + 31.5))
+    once = (away == away.min(1, keepdims=True)).sum(1) == 1
+    ramp = torch.linspace(-3, 3, 64).sigmoid().numpy()
+    ours = ramp[np.clip(columns - starts[away.argmin(1)], 0, 63)]
+    assert once.sum() > 190
+    assert np.abs(row.numpy() - ours)[once].max() < 1e-6
+
+
+def test_an_image_holds_what_one_of_its_windows_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[140, 10] = 255
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb")
+    gates = [
+        probs_of(predictor_of(monkeypatch, windows, gate=True), tmp_path / "x.tif")[1]
+        for windows in (Windows("off"), Windows(64))
+    ]
+    assert torch.equal(*gates)
+    assert gates[0].min() > 0.5
+
+
+def test_auto_cuts_what_is_large_alone() -> None:
+    auto = Windows()
+    assert auto.size((4096, 4096)) is None
+    assert auto.size((4097, 4096)) == (1024, 1024)
+    assert auto.size((500, 40_000)) == (500, 1024)
+    assert Windows(64).size((64, 64)) is None
+    assert Windows("off").size((30_000, 30_000)) is None
+
+
+def test_networks_of_whole_images_take_no_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"WINDOW=64.*RESIZE_MODE=stretch.*need RESIZE_MODE=crop"):
+        predictor_of(monkeypatch, Windows(64), mode="stretch")
+    predictor_of(monkeypatch, Windows("auto"), mode="stretch")
+
+
+def test_a_large_image_that_is_cut_off_is_black_or_an_error(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = RNG.integers(0, 256, (*SIZE, 3), np.uint8)
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb")
+    path.write_bytes(path.read_bytes()[:-9000])
+    made = predictor_of(monkeypatch, Windows(64))
+    images = [("cut", path), ("scene", picture)]
+    with pytest.raises(UserError, match=r"cut\.tif: cannot be decoded"):
+        list(made.images(images))
+    batches = list(made.batches(images, skip=True))
+    assert [(batch.images, batch.lost) for batch in batches] == [
+        (["cut"], ["cut"]),
+        (["scene"], []),
+    ]
+
+
+STORED: list[dict[str, Any]] = [
+    {},
+    {"tile": (32, 48)},
+    {"rowsperstrip": 7, "compression": "zlib"},
+    {"tile": (16, 16), "compression": "zlib", "predictor": True},
+    {"planarconfig": "separate", "tile": (32, 32)},
+    {"planarconfig": "separate", "rowsperstrip": 9},
+    {"byteorder": ">"},
+]
+
+
+@pytest.mark.parametrize("how", STORED, ids=str)
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("bands", [1, 3, 4, 5])
+def test_a_part_of_a_tiff_is_that_part_of_the_whole(
+    tmp_path: Path, kind: Any, bands: int, how: dict[str, Any]
+) -> None:
+    path, pixels = tmp_path / "x.tif", RNG.integers(0, 200, (101, 75, bands)).astype(kind)
+    planes = how.get("planarconfig") == "separate"
+    if bands == 1:
+        how, pixels = {**how, "planarconfig": None}, pixels[..., 0]
+    elif planes:
+        pixels = np.moveaxis(pixels, -1, 0)
+    else:
+        how = {**how, "planarconfig": "contig"}
+    colours = "rgb" if bands in (3, 4) else "minisblack"
+    tifffile.imwrite(path, pixels, photometric=colours, **how)
+    rules: Any = {"channels": bands, "bits": np.dtype(kind).itemsize * 8}
+    whole = read_image(path, **rules)
+    for box in (Box(0, 0, 101, 75), Box(3, 5, 40, 31), Box(90, 60, 11, 15), Box(50, 0, 1, 75)):
+        part = with_window(path, box)
+        assert image_size(part) == (box.height, box.width)
+        assert np.array_equal(read_image(part, **rules), whole[box.slices])
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "palette.tif"])
+def test_a_part_of_any_file_is_that_part_of_the_whole(tmp_path: Path, name: str) -> None:
+    from PIL import Image
+
+    pixels = RNG.integers(0, 2, (60, 70)).astype(np.uint8) * 255
+    picture = Image.fromarray(pixels)
+    (picture.convert("P") if name.startswith("palette") else picture).save(tmp_path / name)
+    box = Box(7, 9, 30, 20)
+    inner = with_window(with_window(tmp_path / name, Box(2, 4, 50, 50)), Box(5, 5, 30, 20))
+    assert np.array_equal(
+        read_image(inner, channels=1)[..., 0],
+        read_image(tmp_path / name, channels=1)[box.slices][..., 0],
+    )
+    mask = read_mask_file(inner, MaskRules("binary"))
+    assert np.array_equal(mask, pixels[box.slices] // 255)
+    with pytest.raises(UserError, match=r"outside of the image of \(60, 70\)"):
+        read_image(with_window(tmp_path / name, Box(40, 0, 30, 20)))
