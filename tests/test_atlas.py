@@ -5,20 +5,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
-from miniatures import MINIATURES, Answer
+from answer_forms import Answer
+from miniatures import MINIATURES
 from stages import LEARN, call
 
 STAGES = ("folds", "Lightning_trainer", "Lightning_tester", "tune", "ensemble")
 SMALL = (
     *("--model-name", "padded", "--encoder-weights", "none", "--encoder-lr-factor", "1"),
-    *("--n-folds", "2", "--crop-size", "64", "--augmentation", "none", "--resize-mode", "pad"),
+    *(
+        "--n-folds",
+        "2",
+        "--folds",
+        "0",
+        "--crop-size",
+        "64",
+        "--augmentation",
+        "none",
+        "--resize-mode",
+        "pad",
+    ),
     *("--train-batch-size", "2", "--val-batch-size", "4", "--num-workers", "0"),
     *("--accelerator", "cpu", "--precision", "32-true", "--channels-last", "off"),
-    *("--min-area", "0", "--save-masks", "true", "--cache", "none", "--gate", "none"),
+    *(
+        "--min-area",
+        "0",
+        "--save-masks",
+        "true",
+        "--cache",
+        "none",
+        "--gate",
+        "none",
+        "--crops-per-image",
+        "1",
+    ),
     *LEARN,
 )
 
@@ -41,12 +63,12 @@ def test_from_the_files_to_the_score_of_the_answer(name: str, tmp_path: Path, ca
     for stage in STAGES:
         assert call(stage, words) == 0, f"{stage}: {capsys.readouterr().err}"
     run = tmp_path / "output/baseline"
-    table = pd.read_csv(run / "submission.csv", dtype=str, keep_default_na=False)
-    found = competition.read(table, sizes_of(truth))
-    assert list(found) == list(truth)
-    check_masks(found, run / "masks")
-    labels = tmp_path / "labels.csv"
-    competition.rows(truth)[table.columns].to_csv(labels, index=False)
+    form = competition.form
+    found = form.read(run / form.name, sizes_of(truth))
+    assert set(found) == set(truth)
+    check_masks(found, run / "masks", competition.first)
+    labels = tmp_path / f"labels{Path(form.name).suffix}"
+    form.write(truth, labels)
     capsys.readouterr()
     assert call("submission", ["check", *words, "--labels", str(labels)]) == 0
     told = re.search(r" (\S+) against", capsys.readouterr().out)
@@ -55,14 +77,17 @@ def test_from_the_files_to_the_score_of_the_answer(name: str, tmp_path: Path, ca
     assert float(told[1]) > 0.1
 
 
-def check_masks(found: Answer, folder: Path) -> None:
+def check_masks(found: Answer, folder: Path, first: int | None) -> None:
     """The answer holds the very masks that the networks predicted."""
     something = 0
     for img, classes in found.items():
         saved = np.asarray(Image.open(folder / f"{img}.png"))
-        planes = saved.reshape(len(classes), -1, saved.shape[1])
+        if first is None:
+            planes = saved.reshape(len(classes), -1, saved.shape[1]) != 0
+        else:
+            planes = saved == np.arange(first, first + len(classes))[:, None, None]
         for plane, masks in zip(planes, classes.values(), strict=True):
             assert np.sum(masks, 0).max() <= 1
-            np.testing.assert_array_equal(np.maximum.reduce(masks), plane != 0)
+            np.testing.assert_array_equal(np.maximum.reduce(masks), plane)
             something += int(plane.any())
     assert something

@@ -107,6 +107,53 @@ def overlap_objects(
     return Overlaps(pred_area, true_area, row, column, shared, confidence, *planes)
 
 
+def overlap_masks(
+    pred: Sequence[NDArray[Any]],
+    true: Sequence[NDArray[Any]],
+    size: tuple[int, int],
+    *,
+    confidence: Sequence[float],
+) -> Overlaps:
+    """Overlaps of two lists of masks, which may share pixels within a list, too.
+
+    Args:
+        pred: {0, 1} (H, W) each; empty ones are no objects.
+        true: likewise.
+        size: (H, W).
+        confidence: of each predicted mask, 0-1.
+    """
+    kept = [(mask, sure) for mask, sure in zip(pred, confidence, strict=True) if mask.any()]
+    found, real = (_as_rows(them, size) for them in ([m for m, _ in kept], true))
+    pairs = (found @ real.T).tocoo()
+    return Overlaps(
+        found.sum(1),
+        real.sum(1),
+        pairs.coords[0].astype(np.int64),
+        pairs.coords[1].astype(np.int64),
+        pairs.data,
+        np.array([sure for _, sure in kept], np.float64),
+        _painted(found, size),
+        _painted(real, size),
+    )
+
+
+def _as_rows(masks: Sequence[NDArray[Any]], size: tuple[int, int]) -> csr_array:
+    """int64 (N, H * W), sparse: a row a mask that is not empty."""
+    pixels = [np.flatnonzero(mask) for mask in masks if mask.any()]
+    ends = np.cumsum([0, *(len(where) for where in pixels)])
+    where = np.concatenate([np.empty(0, np.int64), *pixels])
+    ones = np.ones(len(where), np.int64)
+    return csr_array((ones, where, ends), shape=(len(pixels), size[0] * size[1]))
+
+
+def _painted(rows: csr_array, size: tuple[int, int]) -> NDArray[np.int64]:
+    """(H, W) numbers of masks from 1; of those that share a pixel the first has it."""
+    labels = np.zeros(size[0] * size[1], np.int64)
+    for at in reversed(range(rows.shape[0])):
+        labels[rows.indices[rows.indptr[at] : rows.indptr[at + 1]]] = at + 1
+    return labels.reshape(size)
+
+
 def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
     """`mean_precision` of two label images (see `overlap_objects`)."""
     return mean_precision(overlap_objects(pred_labels, true_labels))

@@ -116,6 +116,11 @@ class AnswerFormat(ABC):
         """Whether it is given object by object what stands in one cell."""
         return self.joins
 
+    @property
+    def fills(self) -> bool:
+        """Whether it gives every pixel a class, the background's too."""
+        return False
+
     @classmethod
     def build(
         cls, competition: Competition, plan: Plan, *, empty: str, cells: Sequence[str]
@@ -150,6 +155,14 @@ class AnswerFormat(ABC):
         Raises:
             UserError: it is broken, a CellError where the rule has a name.
         """
+
+    def read_truth(self, cell: str, size: Size) -> tuple[list[Item], np.ndarray | None]:
+        """As `read`, and where the truth counts for nothing, bool (H, W); None: nowhere.
+
+        Raises:
+            UserError: as `read`.
+        """
+        return self.read(cell, size), None
 
     def is_empty(self, cell: str) -> bool:
         """Whether a cell says that there is no foreground, rightly spelled or not."""

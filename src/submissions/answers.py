@@ -1,39 +1,53 @@
 """The score of an answer where the truth is known, a file of the same format."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from competition.volumes import volume_of
 from core.errors import UserError, raise_all
+from imaging.mask_files import IGNORE
+from imaging.rle import Size
+from measures.matching import overlap_masks
+from measures.pixels import leave_out_ignored
 from metrics import build_metric, needs_of
 from submissions.answer_files import Findings
+from submissions.answer_format import Item
 from submissions.linter import Linter
 
-# Class (or None where the cell says it) and cell of each row of an image.
-Cells = list[tuple[int | None, str]]
+
+class Cell(NamedTuple):
+    """A filled cell of an image: its class and confidence, None where the cell itself says them."""
+
+    text: str
+    cls: int | None
+    confidence: float | None
 
 
-def read_cells(path: Path, linter: Linter) -> dict[str, Cells]:
+def read_cells(path: Path, linter: Linter) -> dict[str, list[Cell]]:
     """The filled cells of an answer by image.
 
     Raises:
         UserError: it is no file of the answer's format, or has rows that are none.
     """
-    plan, found = linter.plan, Findings()
+    plan, form, found = linter.plan, linter.form, Findings()
     numbers = {**plan.class_of, **{label: k for k, label in enumerate(plan.labels)}}
     if plan.kind == "class":
         numbers = plan.class_of
-    cells: dict[str, Cells] = defaultdict(list)
+    cells: dict[str, list[Cell]] = defaultdict(list)
+    if not form.file.tells_empty or plan.ids.counts:
+        cells.update({img: [] for img in plan.images})
     joined = dict(zip(plan.rows, plan.classes, strict=True))
-    for entry in linter.form.file().entries(path, plan, found):
+    for entry in form.file().entries(path, plan, found):
         rows = cells[plan.ids.image(entry.id)]
         text = entry.cls or joined.get((entry.id, ""), "")
-        if not linter.form.is_empty(entry.cell):
-            rows.append((numbers.get(text), entry.cell))
+        if not form.is_empty(entry.cell):
+            sure = float(entry.confidence) if entry.confidence else None
+            rows.append(Cell(entry.cell, numbers.get(text), sure))
     raise_all(found.lines("errors"), f"{path}:")
     return dict(cells)
 
@@ -44,8 +58,10 @@ def score_file(
     """The metric of a checked submission over the images that both files hold.
 
     Each class is a {0, 1} mask; several classes are scored as `multilabel`, so that what no row
-    claims is nothing. Metrics of objects take every mask as one object, those of volumes the images
-    whose ids VOLUME_PATTERN calls alike as slices.
+    claims is nothing; where the answer gives every pixel a class, as `multiclass`. Pixels that
+    the truth leaves open count for nothing. Metrics of objects take every mask as one object with
+    the confidence that the answer gives it, those of volumes the images whose ids VOLUME_PATTERN
+    calls alike as slices.
 
     Raises:
         UserError: no common image, or images whose size is not known.
@@ -58,26 +74,63 @@ def score_file(
     raise_all([f"{img}: no image" for img in unsized], "scoring needs the images' sizes:")
     wanted = linter.plan.wanted if linter.plan.kind == "class" else linter.answer.foreground
     task = "multilabel" if len(wanted) > 1 else "binary"
+    if linter.answer.task == "multiclass" and linter.form.fills:
+        task, wanted = "multiclass", list(range(linter.answer.classes))
     score: Any = build_metric(metric, task=task, classes=len(wanted))
-    if getattr(score, "needs_confidence", False):
+    if getattr(score, "needs_confidence", False) and not linter.answer.takes_confidence:
         raise UserError(
-            f"METRIC={metric} ranks objects by their confidence, which run lengths do not tell: "
-            "score the answer with --metric map"
+            f"METRIC={metric} ranks objects by their confidence, which this answer does not tell: "
+            "score it with --metric map"
         )
-    volumes = needs_of(score) == "volumes"
+    need = needs_of(score)
     for img in common:
-        more = {"slices": [(volume_of(img, volume_pattern), img)]} if volumes else {}
-        pair = [_paint(cells[img], img, linter, wanted, score) for cells in (ours, truth)]
-        score.update(*(torch.from_numpy(mask)[None] for mask in pair), **more)
+        size: Any = linter.size_of(img)
+        found, real = _read(ours[img], linter, size), _read(truth[img], linter, size)
+        if need == "instances":
+            score.update(matches=[_match(found.items, real.items, size)])
+            continue
+        more = {"slices": [(volume_of(img, volume_pattern), img)]} if need == "volumes" else {}
+        mask, target = (_paint(one.items, wanted, task, size) for one in (found, real))
+        target[..., real.void] = IGNORE
+        pair = (torch.from_numpy(one)[None] for one in (mask, target))
+        score.update(*leave_out_ignored(*pair, task=task), **more)
     return float(score.compute())
 
 
-def _paint(cells: Cells, img: str, linter: Linter, wanted: list[int], score: Any) -> np.ndarray:
-    size: Any = linter.size_of(img)
-    objects = needs_of(score) == "instances"
-    masks = np.zeros((len(wanted), *size), np.int32 if objects else np.uint8)
-    items = [(cls, item) for cls, cell in cells for item in linter.form.read(cell, size)]
-    for at, (cls, item) in enumerate(items, 1):
-        k = item.cls if cls is None else cls
-        masks[wanted.index(k) if len(wanted) > 1 else 0][item.mask > 0] = at if objects else 1
-    return masks[0] if objects else masks
+class Read(NamedTuple):
+    """What the cells of an image say; `void` bool (H, W): what a truth leaves open."""
+
+    items: list[Item]
+    void: np.ndarray
+
+
+def _read(cells: Sequence[Cell], linter: Linter, size: Size) -> Read:
+    """The items of an image's cells, with the class and confidence of their rows."""
+    items, open_pixels = [], np.zeros(size, bool)
+    for cell in cells:
+        told, void = linter.form.read_truth(cell.text, size)
+        open_pixels |= False if void is None else void
+        known: dict[str, Any] = {"cls": cell.cls, "confidence": cell.confidence}
+        said = {name: value for name, value in known.items() if value is not None}
+        items += [item._replace(**said) for item in told]
+    return Read(items, open_pixels)
+
+
+def _match(found: Sequence[Item], real: Sequence[Item], size: Size) -> Any:
+    return overlap_masks(
+        [item.mask for item in found],
+        [item.mask for item in real],
+        size,
+        confidence=[item.confidence for item in found],
+    )
+
+
+def _paint(items: Sequence[Item], wanted: Sequence[int], task: str, size: Size) -> np.ndarray:
+    """uint8 ids (H, W) of multiclass, else {0, 1} (K, H, W)."""
+    ids = np.zeros(size, np.uint8)
+    planes = np.zeros((len(wanted), *size), np.uint8)
+    for item in items:
+        inside = item.mask > 0
+        ids[inside] = item.cls
+        planes[wanted.index(item.cls) if len(wanted) > 1 else 0][inside] = 1
+    return ids if task == "multiclass" else planes

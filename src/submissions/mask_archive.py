@@ -17,10 +17,11 @@ from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
 from core.files import writing, writing_folder
-from imaging.mask_files import decode_mask
+from imaging.mask_files import IGNORE, decode_mask
 from imaging.palettes import palette_reader
 from imaging.readers import is_image
 from imaging.rle import Size
+from imaging.sources import own_file
 from imaging.tiff import is_tiff
 from submissions.answer_files import AnswerFile, Entry, Findings, Row
 from submissions.answer_format import AnswerFormat, CellError, Frame, Item
@@ -95,12 +96,14 @@ class MaskFiles(AnswerFormat):
         values: of each class in a file, the background's first; numbers or (r, g, b); none:
             objects are numbered from 1.
         task: binary or multiclass.
+        void: values that a truth may have beside, for what counts for nothing; None: all others.
     """
 
     suffix: str = ".png"
     kind: str = "ids"
     values: Values = (0, 1)
     task: str = "binary"
+    void: Values | None = ()
 
     file: ClassVar[type[AnswerFile]] = MaskArchive
     names_classes: ClassVar[bool] = True
@@ -130,13 +133,15 @@ class MaskFiles(AnswerFormat):
         kind = competition.answer_values
         if kind == AUTO:
             kind = _usual_values(competition)
+        values = _file_values(competition, kind)
         return cls(
             empty,
             plan.labels,
             suffix=suffix,
             kind=kind,
-            values=_file_values(competition, kind),
+            values=values,
             task=competition.task,
+            void=_void_values(competition, values),
         )
 
     def knobs(self) -> list[str]:
@@ -161,26 +166,44 @@ class MaskFiles(AnswerFormat):
         pixels = pixels.astype(np.uint16 if pixels.max(initial=0) > 255 else np.uint8)
         return base64.b64encode(self._encode(pixels, frame.source)).decode()
 
+    @property
+    def fills(self) -> bool:
+        """Whether values are classes."""
+        return bool(self.values)
+
     def read(self, cell: str, size: Size) -> list[Item]:
         """A mask a class or object that the file holds.
 
         Raises:
             CellError: no picture, of another size, or with other values.
         """
-        pixels = self._decode(cell)
-        if pixels.shape[:2] != size:
-            what = f"is {pixels.shape[:2]}, the answer is {size}"
-            raise CellError("size", f"{what}: write it at that size, or set ANSWER_SIZE")
+        return self._items(self._decode(cell, size))
+
+    def read_truth(self, cell: str, size: Size) -> tuple[list[Item], np.ndarray | None]:
+        """As `read`; pixels of `void` count for nothing.
+
+        Raises:
+            CellError: as `read`.
+        """
+        pixels = self._decode(cell, size)
+        if not self.values:
+            return self._items(pixels), None
+        if self.void is None:
+            void = ~np.any([_equal(pixels, value) for value in self.values], axis=0)
+        else:
+            void = np.any([_equal(pixels, value) for value in self.void], axis=0)
+        pixels[void] = self.values[0]
+        return self._items(pixels), void
+
+    def _items(self, pixels: np.ndarray) -> list[Item]:
         if not self.values:
             numbers = [int(n) for n in np.unique(pixels) if n]
             return [Item((pixels == n).astype(np.uint8)) for n in numbers]
-        known = np.array(self.values)
-        if (pixels.ndim == 3) != (known.ndim == 2):
+        coloured = isinstance(self.values[0], tuple)
+        if (pixels.ndim == 3) != coloured:
             what = f"has {pixels.shape[2] if pixels.ndim == 3 else 1} channels"
-            raise CellError("values", f"{what}, need {'3' if known.ndim == 2 else '1'}")
-        planes = [
-            (pixels == value).all(-1) if known.ndim == 2 else pixels == value for value in known
-        ]
+            raise CellError("values", f"{what}, need {'3' if coloured else '1'}")
+        planes = [_equal(pixels, value) for value in self.values]
         strange = ~np.any(planes, axis=0)
         if strange.any():
             shown = np.unique(pixels[strange], axis=0)[:5].tolist()
@@ -202,14 +225,25 @@ class MaskFiles(AnswerFormat):
         colours = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
         return cv2.imencode(".png", np.ascontiguousarray(colours))[1].tobytes()
 
-    def _decode(self, cell: str) -> np.ndarray:
+    def _decode(self, cell: str, size: Size) -> np.ndarray:
         data = base64.b64decode(cell)
         if is_tiff(data[:4]) != (self.suffix in TIFFS):
             raise CellError("syntax", f"is no {self.suffix} file by its content")
         try:
-            return decode_mask(data, "", palette_reader(None))
+            pixels = decode_mask(data, "", palette_reader(None))
         except UserError as error:
             raise CellError("syntax", f"cannot be read{error}") from None
+        if pixels.shape[:2] != size:
+            what = f"is {pixels.shape[:2]}, the answer is {size}"
+            raise CellError("size", f"{what}: write it at that size, or set ANSWER_SIZE")
+        return pixels.copy()
+
+
+def _equal(pixels: np.ndarray, value: Any) -> np.ndarray:
+    """bool (H, W): where pixels (H, W) or (H, W, 3) are a grey value or a colour."""
+    if pixels.ndim == 2:
+        return np.asarray(pixels == (value if np.isscalar(value) else -1))
+    return np.asarray((pixels == value).all(-1))
 
 
 def write_tiff(pixels: np.ndarray, source: Path | None) -> bytes:
@@ -217,6 +251,7 @@ def write_tiff(pixels: np.ndarray, source: Path | None) -> bytes:
     import tifffile
 
     stream = BytesIO()
+    source = own_file(source) if source else None
     tags = geo_tags(source) if source and source.suffix.lower() in TIFFS else []
     kind = "rgb" if pixels.ndim == 3 else "minisblack"
     tifffile.imwrite(
@@ -269,6 +304,17 @@ def _declared(values: Mapping[Any, int], count: int) -> Values:
             "set ANSWER_VALUES=ids"
         )
     return tuple(first[k] for k in range(count))
+
+
+def _void_values(competition: Competition, values: Values) -> Values | None:
+    """Values of pixels that are neither trained on nor scored, where they are none of a class."""
+    ignored = (IGNORE, competition.ignore_index)
+    declared = competition.mask_values or {}
+    if declared.get(None) in ignored:
+        return None
+    named = [value for value, cls in declared.items() if cls in ignored]
+    found = [value for value in (*named, *ignored) if value is not None]
+    return tuple(value for value in dict.fromkeys(found) if value not in values)
 
 
 def _usual_values(competition: Competition) -> Literal["ids", "255", "values", "objects"]:

@@ -1,0 +1,258 @@
+"""Answers as competitions spell them, written and read by plain loops and their own libraries.
+
+Nothing here uses the project.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import tifffile
+from PIL import Image
+from pycocotools import mask as coco
+
+# Masks of an image by class; several where a row is an object.
+Answer = dict[str, dict[str, list[np.ndarray]]]
+Sizes = Mapping[str, tuple[int, int]]
+# The class of one class, and that of pixels of the truth which count for nothing.
+ONE, VOID = "", "void"
+
+
+class Form(NamedTuple):
+    """How an answer is spelled.
+
+    Attributes:
+        read: an answer's file, by sizes of the images.
+        write: an answer into a file.
+        name: of the file that a run writes.
+    """
+
+    read: Callable[[Path, Sizes], Answer]
+    write: Callable[[Answer, Path], None]
+    name: str = "submission.csv"
+
+
+def encode(mask: np.ndarray, order: str = "F", *, relative: bool = False) -> str:
+    """Run lengths from 1, or gaps from 0."""
+    words, end = [], 0
+    flat = [0, *mask.ravel(order).tolist(), 0]
+    starts = [at for at in range(1, len(flat)) if flat[at] > flat[at - 1]]
+    ends = [at for at in range(1, len(flat)) if flat[at] < flat[at - 1]]
+    for start, stop in zip(starts, ends, strict=True):
+        words += [start - 1 - end if relative else start, stop - start]
+        end = stop - 1
+    return " ".join(map(str, words))
+
+
+def decode(
+    text: str, size: tuple[int, int], order: str = "F", *, relative: bool = False
+) -> np.ndarray:
+    flat, at = np.zeros(size[0] * size[1], np.uint8), 0
+    numbers = list(map(int, text.split()))
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        at = at + start if relative else start - 1
+        assert flat[at : at + length].sum() == 0
+        flat[at : at + length] = 1
+        at += length
+    return flat.reshape(size, order=order)  # type: ignore[call-overload]
+
+
+def run_lengths(order: str = "F", *, relative: bool = False) -> tuple[Any, Any]:
+    """How a mask becomes a cell, and a cell a mask of a size."""
+    return (
+        lambda mask: encode(mask, order, relative=relative),
+        lambda cell, size: decode(cell, size, order, relative=relative),
+    )
+
+
+def table(
+    img: str,
+    text: str,
+    cls: str = "",
+    *,
+    spelled: tuple[Any, Any] | None = None,
+    suffix: str = "",
+    empty: str = "",
+    objects: bool = False,
+) -> Form:
+    """A table with a row an image, class or object; a class may be joined to the id."""
+    spell, understand = spelled or run_lengths()
+
+    def read(path: Path, sizes: Sizes) -> Answer:
+        found: Answer = {}
+        for row in read_rows(path):
+            name, klass = row[img], row[cls] if cls else ONE
+            if cls == img:
+                name, _, klass = name.rpartition("_")
+            name = name.removesuffix(suffix)
+            blank = np.zeros(sizes[name], np.uint8)
+            mask = blank if row[text] == empty else understand(row[text], sizes[name])
+            found.setdefault(name, {}).setdefault(klass, []).append(mask)
+        return found
+
+    def write(answer: Answer, path: Path) -> None:
+        rows = []
+        for name, klass, masks in _classes_of(answer):
+            joined = name + suffix + (f"_{klass}" if cls == img else "")
+            whole = np.maximum.reduce(masks)
+            for mask in [m for m in masks if m.any()] or [whole] if objects else [whole]:
+                cell = spell(mask) if mask.any() else empty
+                column = {cls: klass} if cls not in ("", img) else {}
+                rows.append({img: joined} | column | {text: cell})
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+    return Form(read, write)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")  # type: ignore[return-value]
+
+
+def _classes_of(answer: Answer) -> list[tuple[str, str, list[np.ndarray]]]:
+    return [(img, cls, masks) for img, them in answer.items() for cls, masks in them.items()]
+
+
+def counted_objects(img: str, text: str) -> Form:
+    """A row an object, ids counted from 1, COCO's counts; an image without any has no row."""
+
+    def read(path: Path, sizes: Sizes) -> Answer:
+        found: Answer = {name: {ONE: [np.zeros(size, np.uint8)]} for name, size in sizes.items()}
+        for row in read_rows(path):
+            name, _, number = row[img].rpartition("_")
+            assert int(number) == len(found[name][ONE])
+            packed = {"size": sizes[name], "counts": row[text].encode()}
+            found[name][ONE].append(coco.decode(packed))
+        return found
+
+    def write(answer: Answer, path: Path) -> None:
+        rows = [
+            {img: f"{name}_{n}", text: _counts(mask).decode()}
+            for name, _, masks in _classes_of(answer)
+            for n, mask in enumerate((m for m in masks if m.any()), 1)
+        ]
+        pd.DataFrame(rows, columns=[img, text]).to_csv(path, index=False)
+
+    return Form(read, write)
+
+
+def _counts(mask: np.ndarray) -> bytes:
+    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+
+
+def pictures(
+    name: str, values: Mapping[str, int], *, ground: int = 0, void: int = 255, objects: bool = False
+) -> Form:
+    """A zip of a PNG or TIFF an image: a value a class, or a number an object.
+
+    Args:
+        name: of a file, {} the image's.
+        values: of each class.
+        ground: the value of no class.
+        void: of pixels of the truth that count for nothing.
+        objects: numbers from 1 instead.
+    """
+
+    def read(path: Path, sizes: Sizes) -> Answer:
+        found: Answer = {}
+        with zipfile.ZipFile(path) as archive:
+            assert sorted(archive.namelist()) == sorted(name.format(img) for img in sizes)
+            for img, size in sizes.items():
+                pixels = _read_picture(archive.read(name.format(img)))
+                assert pixels.shape == size
+                assert pixels.dtype == np.uint8
+                numbers = [n for n in np.unique(pixels) if n]
+                if objects:
+                    found[img] = {ONE: [(pixels == n).astype(np.uint8) for n in numbers]}
+                    found[img][ONE] = found[img][ONE] or [0 * pixels]
+                else:
+                    assert set(np.unique(pixels)) <= {*values.values(), ground}
+                    found[img] = {cls: [(pixels == v).view(np.uint8)] for cls, v in values.items()}
+        return found
+
+    def write(answer: Answer, path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for img, classes in answer.items():
+                pixels = np.full(next(iter(classes.values()))[0].shape, ground, np.uint8)
+                for cls, masks in classes.items():
+                    for n, mask in enumerate(masks, 1):
+                        value = n if objects else void if cls == VOID else values[cls]
+                        pixels[mask > 0] = value
+                archive.writestr(name.format(img), _write_picture(pixels, name))
+
+    return Form(read, write, "submission.zip")
+
+
+def _read_picture(data: bytes) -> np.ndarray:
+    if data[:2] in (b"II", b"MM"):
+        return tifffile.imread(io.BytesIO(data))
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def _write_picture(pixels: np.ndarray, name: str) -> bytes:
+    stream = io.BytesIO()
+    if name.endswith(".tif"):
+        tifffile.imwrite(stream, pixels)
+    else:
+        Image.fromarray(pixels).save(stream, "png")
+    return stream.getvalue()
+
+
+def joined_lists(img: str, text: str, empty: str) -> Form:
+    """A row an image: JSON lists of column-wise run lengths, one a region, joined by ;."""
+
+    def read(path: Path, sizes: Sizes) -> Answer:
+        found: Answer = {}
+        for row in read_rows(path):
+            size = sizes[row[img]]
+            lists = [] if row[text] == empty else row[text].split(";")
+            masks = [decode(" ".join(map(str, json.loads(one))), size) for one in lists]
+            found[row[img]] = {ONE: masks or [np.zeros(size, np.uint8)]}
+        return found
+
+    def write(answer: Answer, path: Path) -> None:
+        rows = []
+        for name, _, masks in _classes_of(answer):
+            lists = [json.dumps([int(n) for n in encode(m).split()]) for m in masks if m.any()]
+            rows.append({img: name, text: ";".join(lists) or empty})
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+    return Form(read, write)
+
+
+def results(categories: Sequence[tuple[str, int]], number: Callable[[str], Any]) -> Form:
+    """COCO results, an entry an object; `number` makes image_id of an id."""
+    cls_of = {category: cls for cls, category in categories}
+
+    def read(path: Path, sizes: Sizes) -> Answer:
+        found: Answer = {
+            img: {cls: [np.zeros(size, np.uint8)] for cls, _ in categories}
+            for img, size in sizes.items()
+        }
+        ids = {number(img): img for img in sizes}
+        for one in json.loads(path.read_text()):
+            img = ids[one["image_id"]]
+            assert tuple(one["segmentation"]["size"]) == sizes[img]
+            assert 0 <= one["score"] <= 1
+            found[img][cls_of[one["category_id"]]].append(coco.decode(one["segmentation"]))
+        return found
+
+    def write(answer: Answer, path: Path) -> None:
+        entries = [
+            {
+                "image_id": number(img),
+                "category_id": dict(categories)[cls],
+                "segmentation": {"size": mask.shape, "counts": _counts(mask).decode()},
+                "score": 1.0,
+            }
+            for img, cls, masks in _classes_of(answer)
+            for mask in masks
+            if mask.any()
+        ]
+        path.write_text(json.dumps(entries))
+
+    return Form(read, write, "submission.json")

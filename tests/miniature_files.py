@@ -1,0 +1,154 @@
+"""Competitions whose answers are files or objects, in miniature, in the formats that they ship."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import tifffile
+
+from answer_forms import ONE, VOID, Answer
+from sketches import disc, draw_objects, picture, save
+
+LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+STREETS = tuple(map(str, range(len(LABEL_IDS))))
+
+
+def floodwater(folder: Path) -> Answer:
+    """Two float32 GeoTIFF a chip in decibel; labels 0, 1 and 255 for what is missing."""
+    size, rng = (64, 64), np.random.default_rng(11)
+    truth: Answer = {}
+    rows = []
+    for at in range(10):
+        name, part = f"{('awc', 'hxu', 'coz')[at % 3]}{at:02d}", "train" if at < 7 else "test"
+        water, lost = (disc(rng, size, 14) for _ in range(2))
+        lost &= 1 - water
+        for band in ("vv", "vh"):
+            decibel = picture(rng, [water], size) / 8 - 40
+            path = folder / f"{part}_features/{name}_{band}.tif"
+            path.parent.mkdir(exist_ok=True)
+            tifffile.imwrite(path, decibel.astype(np.float32), extratags=PLACE)
+            rows.append({"image_id": f"{name}_{band}", "chip_id": name, "flood_id": name[:3]})
+        if part == "train":
+            save(folder / f"train_labels/{name}.tif", np.where(lost, np.uint8(255), water))
+        else:
+            truth[name] = {ONE: [water], VOID: [lost]}
+    pd.DataFrame(rows).to_csv(folder / "flood-training-metadata.csv", index=False)
+    return truth
+
+
+# The scale of a GeoTIFF's pixels, and where the first lies.
+PLACE = [
+    (33550, "d", 3, (10.0, 10.0, 0.0), True),
+    (33922, "d", 6, (0.0, 0.0, 0.0, 5e5, 4e6, 0.0), True),
+]
+
+
+def isic2018(folder: Path) -> Answer:
+    """Photos of their own sizes, a text beside; masks of 0 and 255."""
+    rng = np.random.default_rng(12)
+    truth: Answer = {}
+    for at in range(10):
+        size, name = (64 + 6 * (at % 3), 60 + 9 * (at % 4)), f"ISIC_{at:07d}"
+        lesion = cv2.circle(np.zeros(size, np.uint8), (30, 32), 14 + at, 1, -1)
+        part = "Training" if at < 7 else "Test"
+        photo = np.dstack([picture(rng, [lesion], size)] * 3)
+        save(folder / f"ISIC2018_Task1-2_{part}_Input/{name}.jpg", photo)
+        if part == "Training":
+            place = folder / "ISIC2018_Task1_Training_GroundTruth"
+            save(place / f"{name}_segmentation.png", lesion * np.uint8(255))
+        else:
+            truth[name] = {ONE: [lesion]}
+        (folder / f"ISIC2018_Task1-2_{part}_Input/ATTRIBUTION.txt").write_text("ISIC")
+    return truth
+
+
+def _bands(rng: np.random.Generator, size: tuple[int, int], count: int) -> np.ndarray:
+    """uint8 (H, W) of numbers below `count`: strips from left to right of uneven widths."""
+    edges = np.sort(rng.choice(np.arange(8, size[1] - 8), count - 1, replace=False))
+    row = np.searchsorted(edges, np.arange(size[1]), side="right")
+    return np.broadcast_to(row, size).astype(np.uint8)
+
+
+def _by_class(ids: np.ndarray, classes: int, void: np.ndarray) -> dict[str, list[np.ndarray]]:
+    masks = {str(k): [((ids == k) & ~void).astype(np.uint8)] for k in range(classes)}
+    return masks | {VOID: [void.astype(np.uint8)]}
+
+
+def cityscapes(folder: Path) -> Answer:
+    """Folders of parts and cities, label ids of which 19 count."""
+    size, rng = (32, 64), np.random.default_rng(13)
+    truth: Answer = {}
+    cities = [("train", "aachen"), ("train", "bochum"), ("val", "frankfurt"), ("test", "berlin")]
+    for at, (part, city) in enumerate(cities * 4):
+        name, numbers = f"{city}_{at:06d}_000019", _bands(rng, size, 4)
+        void = np.zeros(size, bool)
+        void[:4] = True
+        photo = np.dstack([(numbers * 60 + rng.integers(0, 20, size)).astype(np.uint8)] * 3)
+        ids = np.array([0, 10, 2, 13])[numbers]
+        labels = np.where(void, 5, np.array(LABEL_IDS)[ids]).astype(np.uint8)
+        save(folder / f"leftImg8bit/{part}/{city}/{name}_leftImg8bit.png", photo)
+        place = folder / f"gtFine/{part}/{city}"
+        if part == "test":
+            truth[name], labels = _by_class(ids, 19, void), 0 * labels
+        save(place / f"{name}_gtFine_labelIds.png", labels)
+        save(place / f"{name}_gtFine_instanceIds.png", labels.astype(np.uint16))
+    return truth
+
+
+def loveda(folder: Path) -> Answer:
+    """Rural and urban scenes; masks count classes from 1, 0 is no data; answers from 0."""
+    size, rng = (48, 64), np.random.default_rng(14)
+    truth: Answer = {}
+    for at in range(12):
+        part, scene = ("Train", "Train", "Val", "Test")[at % 4], ("Rural", "Urban")[at % 2]
+        ids = np.array([0, 1, 3, 6])[_bands(rng, size, 4)]
+        void = np.zeros(size, bool)
+        void[:, :4] = True
+        photo = np.dstack([(ids * 35 + rng.integers(0, 20, size)).astype(np.uint8)] * 3)
+        save(folder / part / scene / f"images_png/{at}.png", photo)
+        if part == "Test":
+            truth[str(at)] = _by_class(ids, 7, void)
+        else:
+            labels = np.where(void, 0, ids + 1).astype(np.uint8)
+            save(folder / part / scene / f"masks_png/{at}.png", labels)
+    return truth
+
+
+def filament26(folder: Path) -> Answer:
+    """COCO polygons, an entry an annotator under an id of its own; no sample."""
+    size, rng = (64, 64), np.random.default_rng(15)
+    truth: Answer = {}
+    images, notes = [], []
+    for at in range(12):
+        image, masks = draw_objects(rng, size, 3)
+        name, part = f"201501{1 + at:02d}17251{at % 10}{'MBCLTU'[at % 6]}h", "train"
+        part = "train" if at < 8 else "test"
+        save(folder / f"{part}/{part}_images/{name}.jpeg", image)
+        if part == "test":
+            truth[name] = {ONE: masks}
+            continue
+        for who in range(1 + at % 2):
+            ident = f"{at:03d}0{who + 1}-{name}"
+            images.append({"id": ident, "file_name": f"{name}.jpeg", "width": 64, "height": 64})
+            for mask in masks:
+                outline = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+                notes += [
+                    {
+                        "id": len(notes),
+                        "image_id": ident,
+                        "category_id": 1 + at % 3,
+                        "iscrowd": 0,
+                        "area": int(mask.sum()),
+                        "bbox": [0, 0, 1, 1],
+                        "segmentation": [points.ravel().tolist()],
+                        "spine": [[1, 1], [2, 2]],
+                    }
+                    for points in outline
+                ]
+    kinds = [{"id": k, "name": name} for k, name in enumerate(("Left", "Right", "Unknown"), 1)]
+    table = {"images": images, "annotations": notes, "categories": kinds}
+    path = folder / "train/MAGFiLO_1.0_Annotations_kaggle2026_train.json"
+    path.write_text(json.dumps(table))
+    return truth

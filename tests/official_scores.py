@@ -1,0 +1,134 @@
+"""The official rules of competitions, written out; nothing here uses the project."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from answer_forms import ONE, VOID, Answer
+
+Score = Callable[[Answer, Answer], float]
+
+
+def dice(a: np.ndarray, b: np.ndarray, empty: float = 1.0) -> float:
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else empty
+
+
+def union(answer: Answer, img: str, cls: str, like: np.ndarray) -> np.ndarray:
+    return np.maximum.reduce([0 * like, *answer.get(img, {}).get(cls, [])])
+
+
+def pairs_of(found: Answer, truth: Answer) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Masks and truth of each image and class."""
+    pairs = []
+    for img, classes in truth.items():
+        for cls, masks in classes.items():
+            like = masks[0]
+            pairs.append((union(found, img, cls, like), union(truth, img, cls, like)))
+    return pairs
+
+
+def mean_dice(found: Answer, truth: Answer) -> float:
+    return float(np.mean([dice(*pair) for pair in pairs_of(found, truth)]))
+
+
+def ladder(score: Callable[[int, int, int], float]) -> Callable[[Answer, Answer], float]:
+    """The mean over images and thresholds of a score of objects found, false and missed."""
+
+    def of_answers(found: Answer, truth: Answer) -> float:
+        scores = []
+        for img, classes in truth.items():
+            real = [mask for mask in classes[ONE] if mask.any()]
+            mine = [mask for mask in found[img][ONE] if mask.any()]
+            for step in range(10, 20):
+                tp = sum(
+                    20 * int((a & b).sum()) > step * int((a | b).sum()) for a in mine for b in real
+                )
+                scores.append(score(tp, len(mine) - tp, len(real) - tp))
+        return float(np.mean(scores))
+
+    return of_answers
+
+
+def precision_of(tp: int, fp: int, fn: int) -> float:
+    return tp / (tp + fp + fn) if tp + fp + fn else 1.0
+
+
+def f2_of(tp: int, fp: int, fn: int) -> float:
+    return 5 * tp / (5 * tp + 4 * fn + fp) if tp + fp + fn else 1.0
+
+
+ORGANS = ("large_bowel", "small_bowel", "stomach")
+
+
+def score_uwmgi(found: Answer, truth: Answer) -> float:
+    """0.4 of the mean Dice of rows that are not empty twice, 0.6 of near volumes."""
+    rows = [dice(*pair, empty=np.nan) for pair in pairs_of(found, truth)]
+    near = []
+    for case in dict.fromkeys(name.partition("_slice_")[0] for name in truth):
+        names = [name for name in truth if name.startswith(f"{case}_slice_")]
+        for organ in ORGANS:
+            like = truth[names[0]][organ][0]
+            mine, real = (
+                np.stack([union(a, n, organ, like) for n in names]) for a in (found, truth)
+            )
+            if mine.any() and real.any():
+                points = [np.argwhere(v) / v.shape for v in (mine, real)]
+                table = np.linalg.norm(points[0][:, None] - points[1][None], axis=-1)
+                near.append(1 - max(table.min(0).max(), table.min(1).max()) / 3**0.5)
+            elif mine.any() or real.any():
+                near.append(0)
+    return float(0.4 * np.nanmean(rows) + 0.6 * np.mean(near))
+
+
+def counts_of(found: Answer, truth: Answer, cls: str = ONE) -> tuple[int, int, int]:
+    """Pixels of a class over all images: true and found, found, true; void is left out."""
+    both = mine = real = 0
+    for img, classes in truth.items():
+        known = 1 - union(truth, img, VOID, classes[cls][0])
+        a, b = (union(answer, img, cls, known) * known for answer in (found, truth))
+        both, mine, real = both + int((a & b).sum()), mine + int(a.sum()), real + int(b.sum())
+    return both, mine, real
+
+
+def pooled_dice(found: Answer, truth: Answer) -> float:
+    both, mine, real = counts_of(found, truth)
+    return 2 * both / (mine + real)
+
+
+def pooled_iou(found: Answer, truth: Answer) -> float:
+    """The mean over classes; those that are nowhere are left out."""
+    scores = []
+    for cls in next(iter(truth.values())):
+        both, mine, real = counts_of(found, truth, cls)
+        if cls != VOID and mine + real:
+            scores.append(both / (mine + real - both))
+    return float(np.mean(scores))
+
+
+def mean_f_half(found: Answer, truth: Answer) -> float:
+    """The mean over images of F-beta, beta 0.5, of precision and recall."""
+    scores = []
+    for mine, real in pairs_of(found, truth):
+        both = int((mine & real).sum())
+        precision, recall = both / max(mine.sum(), 1), both / max(real.sum(), 1)
+        scores.append(1.25 * precision * recall / max(0.25 * precision + recall, 1e-9))
+    return float(np.mean(scores))
+
+
+def cut_jaccard(found: Answer, truth: Answer) -> float:
+    """The mean over images of the Jaccard index, 0 where it is below 0.65."""
+    scores = [int((a & b).sum()) / max(int((a | b).sum()), 1) for a, b in pairs_of(found, truth)]
+    return float(np.mean([score if score >= 0.65 else 0 for score in scores]))
+
+
+def panoptic(found: Answer, truth: Answer) -> float:
+    """Sum of the IoU of pairs above one half, over TP + FP / 2 + FN / 2 of all images."""
+    total, bottom = 0.0, 0.0
+    for img, classes in truth.items():
+        real = [m for m in classes[ONE] if m.any()]
+        mine = [m for m in found[img][ONE] if m.any()]
+        ious = [int((a & b).sum()) / int((a | b).sum()) for a in mine for b in real]
+        total += sum(iou for iou in ious if iou > 0.5)
+        bottom += (len(mine) + len(real)) / 2  # TP counts a half on either side
+    return total / bottom
