@@ -224,6 +224,17 @@ def joined_lists(img: str, text: str, empty: str) -> Form:
     return Form(read, write)
 
 
+class Scored(np.ndarray):
+    """A mask that knows its confidence."""
+
+    score: float
+
+    def __new__(cls, mask: np.ndarray, score: float) -> "Scored":
+        made = np.asarray(mask).view(cls)
+        made.score = score
+        return made
+
+
 def results(categories: Sequence[tuple[str, int]], number: Callable[[str], Any]) -> Form:
     """COCO results, an entry an object; `number` makes image_id of an id."""
     cls_of = {category: cls for cls, category in categories}
@@ -238,7 +249,8 @@ def results(categories: Sequence[tuple[str, int]], number: Callable[[str], Any])
             img = ids[one["image_id"]]
             assert tuple(one["segmentation"]["size"]) == sizes[img]
             assert 0 <= one["score"] <= 1
-            found[img][cls_of[one["category_id"]]].append(coco.decode(one["segmentation"]))
+            mask = Scored(coco.decode(one["segmentation"]), one["score"])
+            found[img][cls_of[one["category_id"]]].append(mask)
         return found
 
     def write(answer: Answer, path: Path) -> None:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import tifffile
+from pycocotools import mask as coco
 
 from answer_forms import ONE, VOID, Answer
 from sketches import disc, draw_objects, picture, save
@@ -113,6 +114,54 @@ def loveda(folder: Path) -> Answer:
         else:
             labels = np.where(void, 0, ids + 1).astype(np.uint8)
             save(folder / part / scene / f"masks_png/{at}.png", labels)
+    return truth
+
+
+def glas(folder: Path) -> Answer:
+    """Images and numbered masks in one folder; a table with spaces names the patients."""
+    rng = np.random.default_rng(16)
+    truth: Answer = {}
+    rows = []
+    for at in range(12):
+        size = ((64, 72), (60, 64))[at % 2]
+        image, glands = draw_objects(rng, size, 4)
+        name = f"train_{at + 1}" if at < 8 else f"test{'AB'[at % 2]}_{at - 7}"
+        numbers = np.maximum.reduce([n * mask for n, mask in enumerate(glands, 1)])
+        place = folder / "Warwick_QU_Dataset"
+        save(place / f"{name}.bmp", np.dstack([image] * 3))
+        save(place / f"{name}_anno.bmp", numbers.astype(np.uint8))
+        rows.append((name, f" {1 + at // 2}", " benign", " healthy"))
+        if at >= 8:
+            truth[name] = {ONE: glands}
+    columns = ["name", " patient ID", " grade (GlaS)", " grade (Sirinukunwattana et al. 2015)"]
+    pd.DataFrame(rows, columns=columns).to_csv(place / "Grade.csv", index=False)
+    return truth
+
+
+def arctic(folder: Path) -> Answer:
+    """npz of eight bands first, a COCO file of instances; results with numbers as ids."""
+    size, rng = (64, 72), np.random.default_rng(17)
+    truth: Answer = {}
+    images, notes = [], []
+    for at in range(1, 13):
+        image, masks = draw_objects(rng, size, 3)
+        part = "train" if at < 9 else "test"
+        path = folder / part / f"images/{at}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bands = np.stack([image.astype(np.float32) / (band + 100) for band in range(8)])
+        np.savez(path, image=bands)
+        if part == "test":
+            truth[str(at)] = {ONE: masks}
+            continue
+        images.append({"id": at, "file_name": f"{at}.npz", "height": size[0], "width": size[1]})
+        for mask in masks if masks[0].any() else ():
+            packed = coco.encode(np.asfortranarray(mask))
+            counts = {"size": list(size), "counts": packed["counts"].decode()}
+            notes.append({"id": len(notes), "image_id": at, "category_id": 1, "iscrowd": 0})
+            notes[-1] |= {"area": int(mask.sum()), "bbox": [0, 0, 1, 1], "segmentation": counts}
+    categories = [{"id": 1, "name": "slump"}]
+    table = {"images": images, "annotations": notes, "categories": categories}
+    (folder / "train/annotations.json").write_text(json.dumps(table))
     return truth
 
 

@@ -254,3 +254,28 @@ def vesuvius23(folder: Path) -> Answer:
         folder / "sample_submission.csv", index=False
     )
     return truth
+
+
+def recodai25(folder: Path) -> Answer:
+    """Authentic and forged pictures of the same numbers; npy of a layer a region."""
+    rng = np.random.default_rng(18)
+    truth: Answer = {}
+    for at in range(12):
+        size, name = ((64, 72), (70, 60))[at % 2], str(10 + at)
+        image, regions = draw_objects(rng, size, 3)
+        if at >= 8:
+            save(folder / f"test_images/{name}.png", np.dstack([image] * 3))
+            truth[name] = {ONE: regions}
+            continue
+        regions = regions if regions[0].any() else [disc(rng, size)]
+        forged = picture(rng, [np.maximum.reduce(regions)], size)
+        save(folder / f"train_images/forged/{name}.png", np.dstack([forged] * 3))
+        clean = np.dstack([picture(rng, [], size)] * 3)
+        save(folder / f"train_images/authentic/{name}.png", clean)
+        (folder / "train_masks").mkdir(exist_ok=True)
+        layers = np.stack(regions) if at % 3 else np.maximum.reduce(regions)
+        np.save(folder / f"train_masks/{name}.npy", layers)
+    pd.DataFrame({"case_id": list(truth), "annotation": "authentic"}).to_csv(
+        folder / "sample_submission.csv", index=False
+    )
+    return truth

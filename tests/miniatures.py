@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import miniature_files as files
 import miniature_tables as tables
 import official_scores as official
-from answer_forms import Answer, Form, counted_objects, pictures, run_lengths, table
+from answer_forms import (
+    Answer,
+    Form,
+    counted_objects,
+    joined_lists,
+    pictures,
+    results,
+    run_lengths,
+    table,
+)
 
 
 class Miniature(NamedTuple):
@@ -22,6 +31,7 @@ class Miniature(NamedTuple):
         form: how its answer is spelled.
         score: of what was read, and the truth.
         flags: beside the recipe's, to be small.
+        tune: flags of tune.py alone.
         first: the id of the answer's first class in masks of ids; None: masks are planes.
     """
 
@@ -29,6 +39,7 @@ class Miniature(NamedTuple):
     form: Form
     score: Callable[[Answer, Answer], float]
     flags: tuple[str, ...] = ()
+    tune: tuple[str, ...] = ()
     first: int | None = None
 
 
@@ -37,6 +48,13 @@ GAPS = run_lengths(relative=True)
 ENCODED: dict[str, Any] = {"img": "ImageId", "text": "EncodedPixels"}
 
 MINIATURES = {
+    "arctic": Miniature(
+        files.arctic,
+        results([("", 1)], int),
+        official.coco_ap,
+        ("--epochs=12",),
+        tune=("--metric", "map"),
+    ),
     "airbus": Miniature(
         tables.airbus,
         table(**ENCODED, suffix=".jpg", objects=True),
@@ -67,6 +85,11 @@ MINIATURES = {
         ("--epochs=16",),
     ),
     "floodwater": Miniature(files.floodwater, pictures("{}.tif", {"": 1}), official.pooled_iou),
+    "glas": Miniature(
+        files.glas,
+        pictures("{}.png", {}, objects=True),
+        official.gland_dice,
+    ),
     "hubmap22": Miniature(tables.hubmap22, table("id", "rle"), official.mean_dice),
     "hubmap_kidney": Miniature(tables.hubmap_kidney, table("id", "predicted"), official.mean_dice),
     "isic2018": Miniature(
@@ -80,6 +103,12 @@ MINIATURES = {
     ),
     "pneumothorax": Miniature(
         tables.pneumothorax, table(**ENCODED, spelled=GAPS, empty="-1"), official.mean_dice
+    ),
+    "recodai25": Miniature(
+        tables.recodai25,
+        joined_lists("case_id", "annotation", "authentic"),
+        official.assigned_f1,
+        ("--epochs=12",),
     ),
     "sartorius": Miniature(
         tables.sartorius,

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
+from pycocotools import mask as coco
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from scipy.optimize import linear_sum_assignment
 
 from answer_forms import ONE, VOID, Answer
 
@@ -132,3 +136,79 @@ def panoptic(found: Answer, truth: Answer) -> float:
         total += sum(iou for iou in ious if iou > 0.5)
         bottom += (len(mine) + len(real)) / 2  # TP counts a half on either side
     return total / bottom
+
+
+def objects_of(answer: Answer, img: str) -> list[np.ndarray]:
+    return [mask for mask in answer[img][ONE] if mask.any()]
+
+
+def gland_dice(found: Answer, truth: Answer) -> float:
+    """Dice of each object and that which it shares most with, by area, both ways, halved."""
+
+    def one_way(ours: Answer, others: Answer) -> float:
+        total = weighted = 0.0
+        for img in truth:
+            theirs = objects_of(others, img)
+            for mask in objects_of(ours, img):
+                shared = [int((mask & other).sum()) for other in theirs]
+                best = theirs[int(np.argmax(shared))] if any(shared) else 0 * mask
+                weighted += int(mask.sum()) * dice(mask, best)
+                total += int(mask.sum())
+        return weighted / total
+
+    return (one_way(found, truth) + one_way(truth, found)) / 2
+
+
+def assigned_f1(found: Answer, truth: Answer) -> float:
+    """The mean over images of the F1 of the best pairs, over the larger count."""
+    scores = []
+    for img in truth:
+        mine, real = objects_of(found, img), objects_of(truth, img)
+        if not mine or not real:
+            scores.append(float(not mine and not real))
+            continue
+        table = np.array([[dice(a, b) for b in real] for a in mine])
+        pairs = linear_sum_assignment(-table)
+        scores.append(table[pairs].sum() / len(real) * len(real) / max(len(mine), len(real)))
+    return float(np.mean(scores))
+
+
+def coco_ap(found: Answer, truth: Answer) -> float:
+    """COCO's own evaluation with ten objects an image at most."""
+    images = {img: at for at, img in enumerate(truth, 1)}
+    shapes = [truth[img][ONE][0].shape for img in images]
+    sides = []
+    for answer in (truth, found):
+        notes = [
+            {
+                "id": 0,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": 0,
+                "area": int(mask.sum()),
+                "bbox": [0, 0, 1, 1],
+                "segmentation": coco.encode(np.asfortranarray(mask)),
+                "score": getattr(mask, "score", 1.0),
+            }
+            for img, number in images.items()
+            for mask in objects_of(answer, img)
+        ]
+        for at, note in enumerate(notes, 1):
+            note["id"] = at
+        side = COCO()
+        side.dataset = {
+            "images": [
+                {"id": number, "height": shape[0], "width": shape[1]}
+                for number, shape in zip(images.values(), shapes, strict=True)
+            ],
+            "annotations": notes,
+            "categories": [{"id": 1}],
+        }
+        side.createIndex()
+        sides.append(side)
+    evaluation = COCOeval(*sides, "segm")
+    evaluation.params.maxDets = [1, 10, 100]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, 0, 0, 1]
+    return float(precision[precision > -1].mean())

@@ -61,7 +61,8 @@ def test_from_the_files_to_the_score_of_the_answer(name: str, tmp_path: Path, ca
     truth = competition.write(tmp_path / "input")
     words = words_of(name, tmp_path)
     for stage in STAGES:
-        assert call(stage, words) == 0, f"{stage}: {capsys.readouterr().err}"
+        more = competition.tune if stage == "tune" else ()
+        assert call(stage, [*words, *more]) == 0, f"{stage}: {capsys.readouterr().err}"
     run = tmp_path / "output/baseline"
     form = competition.form
     found = form.read(run / form.name, sizes_of(truth))

@@ -42,6 +42,7 @@ def names(folder: Path, **changes: Any) -> dict[str, str]:
         ("Rural/images/0.png", "{scene}/images/{n}.png", "", "Rural_0"),
         ("p/q/r/v_1.2.png", "**/{id}.png", "", "v_1.2"),
         ("7.PNG", "{id}.png", "", "7"),
+        ("7.png", "{kind=forged}{case}.png", "", "forged_7"),
         ("(a)+[b].png", "({x})+[{y}].png", "{y}-{x}", "b-a"),
     ],
 )

@@ -13,6 +13,7 @@ from imaging.sources import BAND, SLICE
 TOKEN = re.compile(r"\*\*/|\*|\{([A-Za-z_]\w*)\}")
 EXCLUDE = " !"
 SPECIAL = re.compile(r"[*{]")
+PART = re.compile(r"\{([A-Za-z_]\w*)(=[^{}/]*)?\}")
 
 
 class Found(NamedTuple):
@@ -34,8 +35,9 @@ class FilePattern:
     `{name}` is a part of one folder's or file's name, as short as fits, and the same wherever it
     repeats; `*` is anything within a name, `**/` any folders; what fits a ` !` part is left out
     (a part without a slash is tried on the file's name, `old/` is all of a folder). The last
-    suffix may be in capitals. Files that differ in `{band}` alone are one image; `{slice}` is an
-    image's place in its series.
+    suffix may be in capitals. `{name=text}` stands for nothing in the path, it is a part of that
+    value: of masks or test images whose paths lack it. Files that differ in `{band}` alone are one
+    image; `{slice}` is an image's place in its series.
 
     Args:
         text: the pattern.
@@ -57,10 +59,13 @@ class FilePattern:
         bands: Sequence[str] = (),
     ):
         wanted, *excludes = text.strip().split(EXCLUDE)
-        self.text, self.knobs, self.bands = wanted.strip(), knobs, bands
+        parts = {match[1]: match[2] for match in PART.finditer(wanted)}
+        self.fixed = {name: value[1:] for name, value in parts.items() if value}
+        self.text = PART.sub(lambda match: "" if match[2] else match[0], wanted.strip())
+        self.knobs, self.bands = knobs, bands
         self.rule = _compile(self.text, bands)
         self.excludes = [(_compile(_whole(part.strip())), "/" in part) for part in excludes]
-        names = [name for name in _names(self.text) if name != BAND]
+        names = [name for name in parts if name != BAND]
         self.template = template or "_".join(f"{{{name}}}" for name in names)
         self._check(names)
 
@@ -125,7 +130,7 @@ class FilePattern:
         raise_all(problems, f"{folder}: images lack files of BANDS={','.join(self.bands)}:")
 
     def _found(self, path: str, match: re.Match[str]) -> Found:
-        values = {
+        values = self.fixed | {
             name: text for name, text in match.groupdict().items() if name in _names(self.text)
         }
         marked = {BAND, SLICE} & set(values)
@@ -138,7 +143,7 @@ class FilePattern:
         return None if match is None else self._id(match)
 
     def _id(self, match: re.Match[str]) -> str:
-        return same_name(self.template.format_map(match.groupdict()))
+        return same_name(self.template.format_map(match.groupdict() | self.fixed))
 
     def _match(self, path: str) -> re.Match[str] | None:
         """Of a posix path from the folder, None where it does not fit."""

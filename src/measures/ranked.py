@@ -19,7 +19,9 @@ RECALLS = np.linspace(0, 1, 101)
 COCO_LADDER = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 
 
-def rank_objects(objects: Overlaps, thresholds: Sequence[float]) -> NDArray[np.float64]:
+def rank_objects(
+    objects: Overlaps, thresholds: Sequence[float], most: int = MOST
+) -> NDArray[np.float64]:
     """(P, 1 + S): confidence of an image's surest objects, and whether each is a hit (0 or 1).
 
     From the surest on, each takes the true object of the highest IoU that no other has taken, if
@@ -28,8 +30,9 @@ def rank_objects(objects: Overlaps, thresholds: Sequence[float]) -> NDArray[np.f
     Args:
         objects: of one image.
         thresholds: S of them, of the IoU.
+        most: surest objects that count.
     """
-    order = np.argsort(-objects.confidence, kind="stable")[:MOST]
+    order = np.argsort(-objects.confidence, kind="stable")[:most]
     hits = [_hits(objects, order, threshold) for threshold in thresholds]
     return np.column_stack([objects.confidence[order], *hits])
 
@@ -73,11 +76,12 @@ class AveragePrecision(Metric):
     """Average precision of one class's objects over all images, as COCO scores masks.
 
     An object's confidence is the mean probability inside it; equal ones rank in the order of
-    images, as with COCO. At most 100 objects an image count.
+    images, as with COCO.
 
     Args:
         task, classes, class_names: as every metric; not read.
         iou: one threshold or several, whose scores are averaged.
+        most: the surest objects of an image that count.
     """
 
     higher_is_better = True
@@ -94,8 +98,10 @@ class AveragePrecision(Metric):
         class_names: Sequence[str] | None = None,
         *,
         iou: float | Sequence[float] = COCO_LADDER,
+        most: int = MOST,
     ) -> None:
         super().__init__()
+        self.most = most
         self.thresholds = [iou] if isinstance(iou, int | float) else list(iou)
         self.add_state("ranked", [], dist_reduce_fx="cat")
         self.add_state("true_count", torch.tensor(0), dist_reduce_fx="sum")
@@ -107,7 +113,7 @@ class AveragePrecision(Metric):
         for objects in overlap_images(mask, target) if matches is None else matches:
             self.true_count += len(objects.true_area)
             if len(objects.pred_area):
-                table = rank_objects(objects, self.thresholds)
+                table = rank_objects(objects, self.thresholds, self.most)
                 self.ranked.append(torch.from_numpy(table).float().to(self.true_count.device))
 
     def compute(self) -> Tensor:
