@@ -26,6 +26,8 @@ from training.schedules import build_scheduler
 
 # Weight of the border's loss beside the mask's; both are of the same LOSS.
 BORDER_WEIGHT = 1.0
+# Of the decoder's stages, all together, beside the last: what geo-deep-learning has.
+SIDE_WEIGHT = 0.4
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,18 @@ class Recipe:
     threshold: float = 0.5
     # One a class, or "auto", which each fold turns into numbers before it begins.
     class_weights: tuple[float, ...] | str = ()
+    deep_supervision: bool | float = False
 
     @property
     def weights(self) -> list[float] | None:
         """Weights of the classes in the loss; None where all count alike, or are not known yet."""
         known = self.class_weights and self.class_weights != "auto"
         return list(map(float, self.class_weights)) if known else None
+
+    @property
+    def side_weight(self) -> float:
+        """Weight of the mean loss of the decoder's stages."""
+        return SIDE_WEIGHT if self.deep_supervision is True else float(self.deep_supervision)
 
 
 class SegmentationModule(pl.LightningModule):
@@ -94,6 +102,7 @@ class SegmentationModule(pl.LightningModule):
             classes=self.spec.outputs,
             size=self.spec.size,
             gate=self.spec.gate,
+            sides=self.spec.sides,
         )
         self.loss: nn.Module = build_loss(
             self.recipe.loss,
@@ -176,7 +185,7 @@ class SegmentationModule(pl.LightningModule):
         """(B, C, H, W) image as the loader ships it to raw logits (B, K, H, W).
 
         With a border (see DataSpec) it is channel K: (B, K + 1, H, W). With a gate K channels
-        follow, each of one value.
+        follow, each of one value. In training with sides, all that stages of the decoder say, too.
         """
         scaled = image.float() / (2**self.spec.bits - 1)
         scaled = (scaled - self.mean) / self.std
@@ -214,16 +223,27 @@ class SegmentationModule(pl.LightningModule):
         return loss, logits
 
     def _loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The loss of the masks, plus that of the border, or of the gate, where there is one."""
-        masks, more = logits.tensor_split([self.spec.classes], 1)
-        loss = self.loss(masks, batch["mask"])
-        if self.spec.border:
-            return loss + BORDER_WEIGHT * self.loss(more, batch["border"])
-        if self.spec.gate:
+        """The loss of the masks, plus that of the gate and of the sides where there are any."""
+        spec = self.spec
+        ends = [spec.outputs, spec.outputs + spec.classes * spec.gate]
+        masks, gates, sides = logits.tensor_split(ends, 1)
+        loss = self._mask_loss(masks, batch)
+        if spec.gate:
             # Whether there is anything of the class in this crop.
-            there = (batch["mask"] == 1).flatten(2).amax(2).to(more.dtype)
-            gates = more[:, :, 0, 0]
-            return loss + nn.functional.binary_cross_entropy_with_logits(gates, there)
+            there = (batch["mask"] == 1).flatten(2).amax(2).to(gates.dtype)
+            found = gates[:, :, 0, 0]
+            loss = loss + nn.functional.binary_cross_entropy_with_logits(found, there)
+        if sides.shape[1]:
+            stages = [self._mask_loss(side, batch) for side in sides.split(spec.outputs, 1)]
+            loss = loss + self.recipe.side_weight * torch.stack(stages).mean()
+        return loss
+
+    def _mask_loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The loss of the masks, plus that of the border where there is one."""
+        masks, border = logits.tensor_split([self.spec.classes], 1)
+        loss: torch.Tensor = self.loss(masks, batch["mask"])
+        if self.spec.border:
+            loss = loss + BORDER_WEIGHT * self.loss(border, batch["border"])
         return loss
 
     def _update_metrics(self, logits: torch.Tensor, batch: Mapping[str, Any], stage: str) -> None:

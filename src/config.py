@@ -197,11 +197,14 @@ RESIZE_MODE: Literal["stretch", "pad", "crop"] = "stretch"
 AUGMENTATION: str = "light"
 
 # ======== Model ========
-# A row of MODELS, or any smp_<architecture>_<encoder>.
+# A row of MODELS, any smp_<architecture>_<encoder>, or unetify_<timm name>.
 MODEL_NAME: str = "smp_unet_resnet34"
 # imagenet downloads; none starts from noise; or a local .safetensors or .pth file.
 ENCODER_WEIGHTS: str | None = "imagenet"
 
+# Weight of the logits that U-Net-like decoders give at three stages while they are trained; true =
+# 0.4, false = without them.
+DEEP_SUPERVISION: bool | float = False
 # head: a second head says whether an image holds a class at all, and tune.py may empty masks by it.
 GATE: Literal["none", "head"] = "none"
 
@@ -422,6 +425,7 @@ knobs.check(
         ),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
+        ("DEEP_SUPERVISION", DEEP_SUPERVISION >= 0, "true, false, or a weight, 0 or more"),
         ("EPOCHS", EPOCHS >= 1, "1 or more"),
         ("CROPS_PER_IMAGE", CROPS_PER_IMAGE >= 1, "1 or more"),
         ("LR", LR > 0, "a rate above 0"),

@@ -11,11 +11,17 @@ from torch import nn
 
 from core.errors import UserError, pick
 from core.recipes import load_recipe
+from networks.decoders import SupervisedModel, unetify_timm
 from networks.encoder_weights import load_encoder_weights
+from networks.padding import PaddedModel
 from networks.small import build_small
 from networks.smp import ARCHITECTURES, build_smp, check_encoder
 
-FAMILY = re.compile(f"smp_({'|'.join(ARCHITECTURES)})_(.+)")
+# The longest first: unet_scse before unet.
+NAMES = "|".join(sorted(ARCHITECTURES, key=len, reverse=True))
+FAMILY = re.compile(f"smp_({NAMES})_(.+)")
+# Any backbone of timm, under a U-Net's decoder or another.
+UNETIFIED = re.compile(f"unetify_(?:({NAMES})_)?(.+)")
 
 
 def _smp(architecture: str, encoder: str, **dials: Any) -> Callable[..., nn.Module]:
@@ -35,7 +41,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "smp_unet_efficientnet-b7": _smp("unet", "efficientnet-b7"),
     "smp_unet_timm-efficientnet-b5": _smp("unet", "timm-efficientnet-b5"),
     "smp_unet_resnet18": _smp("unet", "resnet18"),
-    "smp_unet_scse_resnet34": _smp("unet", "resnet34", decoder_attention_type="scse"),
+    "smp_unet_scse_resnet34": _smp("unet_scse", "resnet34"),
+    "smp_unet_gated_resnet34": _smp("unet_gated", "resnet34"),
+    "smp_unet_cbam_resnet34": _smp("unet_cbam", "resnet34"),
     "smp_unetplusplus_resnext101_32x8d": _smp("unetplusplus", "resnext101_32x8d"),
     "smp_manet_resnet34": _smp("manet", "resnet34"),
     "smp_linknet_resnet18": _smp("linknet", "resnet18"),
@@ -48,6 +56,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "smp_segformer_mit_b0": _smp("segformer", "mit_b0"),
     "smp_segformer_mit_b2": _smp("segformer", "mit_b2"),
     "smp_dpt_tu-vit_base_patch16_224": _smp("dpt", "tu-vit_base_patch16_224"),
+    "unetify_convnext_tiny": functools.partial(unetify_timm, "convnext_tiny"),
+    "unetify_vit_small_patch14_dinov2": functools.partial(unetify_timm, "vit_small_patch14_dinov2"),
     "small_unet": build_small,
 }
 
@@ -60,18 +70,21 @@ def build_model(
     classes: int = 1,
     size: tuple[int, int] | None = None,
     gate: bool = False,
+    sides: bool = False,
 ) -> nn.Module:
     """A fresh network: (B, channels, H, W) to raw logits (B, classes, H, W), any H and W.
 
     Args:
-        name: a row of MODELS, or smp_<architecture>_<encoder>.
+        name: a row of MODELS, smp_<architecture>_<encoder>, or unetify_<timm name>.
         weights: "imagenet", None, or a local .safetensors/.pth file of the encoder.
         size: (H, W) of its images, for networks that are built for one size.
         gate: with a second head, whether a class is in the image at all; its logits are channels
             K to 2 K - 1, each of one value.
+        sides: with heads at the decoder's stages, see SupervisedModel.
 
     Raises:
-        UserError: an unknown name, weights that cannot be had or do not fit, or no second head.
+        UserError: an unknown name, weights that cannot be had or do not fit, no second head, or a
+            decoder without stages.
     """
     builder = find_builder(name)
     local = weights is not None and weights != "imagenet"
@@ -82,12 +95,17 @@ def build_model(
     more = {key: value for key, value in (("size", size), ("gate", gate)) if key in accepted}
     model = builder(weights=None if local else weights, channels=channels, classes=classes, **more)
     if weights is not None and local:
-        load_encoder_weights(encoder_of(model) or model, Path(weights))
-    return model
+        encoder = encoder_of(model) or model
+        load_encoder_weights(getattr(encoder, "pretrained", encoder), Path(weights))
+    if not sides:
+        return model
+    if not isinstance(model, PaddedModel):
+        raise UserError(f"DEEP_SUPERVISION: {name} has no stages: take an SMP network")
+    return SupervisedModel(model, classes)
 
 
 def find_builder(name: str) -> Callable[..., nn.Module]:
-    """The row of MODELS, or what builds smp_<architecture>_<encoder>.
+    """The row of MODELS, or what builds smp_<architecture>_<encoder> or unetify_<timm name>.
 
     Raises:
         UserError: neither; names the nearest row or encoder.
@@ -97,7 +115,13 @@ def find_builder(name: str) -> Callable[..., nn.Module]:
     if name not in MODELS and family:
         check_encoder(family[2], None)
         return _smp(family[1], family[2])
-    also = f"; or smp_<architecture>_<encoder> with {', '.join(ARCHITECTURES)}"
+    unetified = UNETIFIED.fullmatch(name)
+    if name not in MODELS and unetified:
+        check_encoder(f"tu-{unetified[2]}", None)
+        return functools.partial(unetify_timm, unetified[2], unetified[1] or "unet")
+    also = (
+        f"; or smp_<architecture>_<encoder> with {', '.join(ARCHITECTURES)}; or unetify_<timm name>"
+    )
     return pick(MODELS, name, "model", also=also)
 
 

@@ -33,6 +33,8 @@ class DataSpec(PixelRules):
     resize_mode: str = "stretch"
     # Whether the network also says which classes are in the image at all.
     gate: bool = False
+    # Whether stages of the decoder give logits, too, in training.
+    sides: bool = False
 
     @property
     def border(self) -> bool:

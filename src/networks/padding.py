@@ -21,11 +21,16 @@ class PaddedModel(nn.Module):
         super().__init__()
         self.net, self.stride, self.smallest = net, stride, smallest
 
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(H, W) that an image of a size is padded to."""
+        height, width = (padded_side(side, self.stride, self.smallest) for side in size)
+        return height, width
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) normalised image to raw logits (B, K, H, W)."""
         height, width = image.shape[-2:]
-        down = padded_side(height, self.stride, self.smallest) - height
-        right = padded_side(width, self.stride, self.smallest) - width
+        padded = self.padded((height, width))
+        down, right = padded[0] - height, padded[1] - width
         if down or right:
             image = F.pad(image, (0, right, 0, down), mode="replicate")
         return logits_of(self.net(image))[..., :height, :width]

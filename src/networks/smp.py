@@ -1,19 +1,24 @@
 """Networks of segmentation_models_pytorch (SMP), its own encoders and timm's."""
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 from core.errors import UserError, nearest, pick
+from networks.attention import attend
 from networks.padding import PaddedModel, padded_side
 
 # Names as in MODEL_NAME to SMP's classes.
 ARCHITECTURES = {
     "unet": "Unet",
+    "unet_scse": "Unet",
+    "unet_gated": "Unet",
+    "unet_cbam": "Unet",
     "unetplusplus": "UnetPlusPlus",
     "manet": "MAnet",
     "linknet": "Linknet",
@@ -26,6 +31,9 @@ ARCHITECTURES = {
     "segformer": "Segformer",
     "dpt": "DPT",
 }
+# Those with attention in the decoder; scSE is SMP's own.
+SCSE = {"unet_scse": {"decoder_attention_type": "scse"}}
+ATTENTIONS = {"unet_gated": "gate", "unet_cbam": "cbam"}
 STRIDE = 32
 # PAN halves its encoder's last map three times: 8 pixels there, of a stride of 16 or 32.
 PAN_SIDE, PAN_SIDE_UNDILATED = 128, 256
@@ -35,7 +43,7 @@ PATCHES = (4, 8, 16, 32)
 
 def build_smp(
     architecture: str,
-    encoder: str,
+    encoder: str | nn.Module,
     *,
     weights: str | None,
     channels: int,
@@ -48,7 +56,7 @@ def build_smp(
 
     Args:
         architecture: a key of ARCHITECTURES.
-        encoder: as SMP names it, or tu-<timm name>.
+        encoder: as SMP names it, or tu-<timm name>; or a Pyramid, whose weights are its own.
         weights: "imagenet" downloads, None is noise.
         size: (H, W) of its images: an encoder that takes one size only is built for it.
         gate: with a second head, see `logits_of`.
@@ -59,10 +67,16 @@ def build_smp(
     """
     import segmentation_models_pytorch as smp
 
-    check_encoder(encoder, weights)
     smallest = PAN_SIDE if architecture == "pan" else STRIDE
-    dials = {**encoder_options(encoder, size and _padded(size, smallest)), **dials}
+    dials = {**SCSE.get(architecture, {}), **dials}
+    if isinstance(encoder, str):
+        check_encoder(encoder, weights)
+        dials = {**encoder_options(encoder, size and padded_size(size, smallest)), **dials}
+    elif architecture == "dpt":
+        raise UserError("dpt reads transformers of timm itself: smp_dpt_tu-<name>")
+    named = encoder if isinstance(encoder, str) else type(encoder).__name__
     build = functools.partial(
+        _build,
         getattr(smp, ARCHITECTURES[architecture]),
         encoder,
         in_channels=channels,
@@ -75,20 +89,38 @@ def build_smp(
     try:
         net = build(encoder_weights=weights, **dials)
     except Exception as error:
-        name = f"smp_{architecture}_{encoder}"
+        name = f"smp_{architecture}_{named}"
         if weights and _builds(build, dials):
-            raise UserError(
-                f"{name}: the {weights} weights cannot be fetched: {_line(error)}. If the machine "
-                "is offline, point ENCODER_WEIGHTS to a local .safetensors or .pth file of "
-                f"{encoder}, or set it to none"
-            ) from error
+            raise offline_error(name, named, weights, error) from error
         raise UserError(
-            f"{name} cannot be built: {_line(error)}. This encoder does not fit this "
+            f"{name} cannot be built: {line_of(error)}. This encoder does not fit this "
             "architecture: change one of the two in MODEL_NAME"
         ) from error
+    if architecture in ATTENTIONS:
+        attend(net, ATTENTIONS[architecture])
     # DPT's decoder halves the encoder's last map once more.
     stride = max(STRIDE, 2 * net.encoder.output_stride) if architecture == "dpt" else STRIDE
     return PaddedModel(net, stride=stride, smallest=smallest)
+
+
+def _build(network: Any, encoder: str | Any, **options: Any) -> Any:
+    """SMP's network on an encoder; one of our own goes in by the way that SMP's docs describe."""
+    if isinstance(encoder, str):
+        return network(encoder, **options)
+    from segmentation_models_pytorch.encoders import encoders
+
+    row = {"encoder": encoder.for_smp, "pretrained_settings": {}, "params": {}}
+    with _entry(encoders, "own", row):
+        return network("own", **options)
+
+
+@contextlib.contextmanager
+def _entry(table: dict[str, Any], name: str, row: Any) -> Iterator[None]:
+    table[name] = row
+    try:
+        yield
+    finally:
+        del table[name]
 
 
 def check_encoder(encoder: str, weights: str | None) -> None:
@@ -143,7 +175,7 @@ def encoder_options(encoder: str, size: tuple[int, int] | None) -> dict[str, Any
     name = timm_name(encoder)
     if name is None:
         return {}
-    model = _on_meta(functools.partial(_timm_model, name))
+    model = on_meta(functools.partial(_timm_model, name))
     accepted = inspect.signature(type(model).__init__).parameters
     if "strict_img_size" in accepted:
         return {"strict_img_size": False}
@@ -175,13 +207,22 @@ def _takes(model: Any, size: tuple[int, int]) -> bool:
 def _builds(build: Callable[..., nn.Module], dials: dict[str, Any]) -> bool:
     """Whether SMP builds that network without pretrained weights."""
     try:
-        _on_meta(functools.partial(build, encoder_weights=None, **dials))
+        on_meta(functools.partial(build, encoder_weights=None, **dials))
     except Exception:
         return False
     return True
 
 
-def _on_meta(build: Callable[[], Any]) -> Any:
+def offline_error(name: str, encoder: str, weights: str, error: Exception) -> UserError:
+    """What is told where weights cannot be fetched."""
+    return UserError(
+        f"{name}: the {weights} weights cannot be fetched: {line_of(error)}. If the machine is "
+        f"offline, point ENCODER_WEIGHTS to a local .safetensors or .pth file of {encoder}, or set "
+        "it to none"
+    )
+
+
+def on_meta(build: Callable[[], Any]) -> Any:
     """A network without memory; with it where it asks for values while it is built."""
     try:
         with torch.device("meta"):
@@ -190,12 +231,13 @@ def _on_meta(build: Callable[[], Any]) -> Any:
         return build()
 
 
-def _padded(size: tuple[int, int], smallest: int) -> tuple[int, int]:
+def padded_size(size: tuple[int, int], smallest: int = STRIDE) -> tuple[int, int]:
+    """(H, W) of images that a network of these strides is fed."""
     height, width = (padded_side(side, STRIDE, smallest) for side in size)
     return height, width
 
 
-def _line(error: Exception) -> str:
+def line_of(error: Exception) -> str:
     """A library's error as one line of at most 200 characters."""
     text = " ".join(str(error).split())[:200].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

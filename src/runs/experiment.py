@@ -70,6 +70,7 @@ def data_spec(config: Any, measured: "Statistics | None" = None) -> "DataSpec":
         config,
         bits=config.IMAGE_BITS,
         gate=config.GATE == "head",
+        sides=bool(config.DEEP_SUPERVISION),
         **pixel_values(fill(Asked, config), measured),
     )
 

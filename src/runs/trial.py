@@ -77,6 +77,7 @@ def check_network(name: str, spec: "DataSpec", *, batch: int) -> None:
         channels=spec.channels,
         outputs=spec.outputs,
         gates=spec.classes if spec.gate else 0,
+        sides=spec.sides,
         size=spec.size,
         batch=batch,
         crops=spec.resize_mode == "crop",

@@ -14,7 +14,15 @@ Size = tuple[int, int]
 
 
 def try_network(
-    name: str, *, channels: int, outputs: int, gates: int, size: Size, batch: int, crops: bool
+    name: str,
+    *,
+    channels: int,
+    outputs: int,
+    gates: int,
+    sides: bool = False,
+    size: Size,
+    batch: int,
+    crops: bool,
 ) -> None:
     """Runs a network once as in validation and once as in training, without data or weights.
 
@@ -23,6 +31,7 @@ def try_network(
         channels: of an image.
         outputs: channels of its logits.
         gates: channels of its second head, 0: it has none.
+        sides: stages of its decoder give logits, too, in training.
         size: (H, W) of its images.
         batch: images of a training step.
         crops: whole images of any size are predicted, not only of `size`.
@@ -31,7 +40,13 @@ def try_network(
         UserError: it cannot be built, does not run on such images, or not on so few at once.
     """
     build = functools.partial(
-        build_model, name, channels=channels, classes=outputs, size=size, gate=gates > 0
+        build_model,
+        name,
+        channels=channels,
+        classes=outputs,
+        size=size,
+        gate=gates > 0,
+        sides=sides,
     )
     larger = (2 * size[0] + 32, 2 * size[1])
     shapes = [(1, channels, *size), *([(1, channels, *larger)] if crops else [])]
@@ -71,7 +86,8 @@ def _error(model: nn.Module, shape: tuple[int, ...], outputs: int) -> str:
     """What a forward of that input shape ends with, as one line; "" where all is well."""
     try:
         with torch.no_grad():
-            logits = logits_of(model(torch.zeros(shape)))
+            # Logits of stages come behind.
+            logits = logits_of(model(torch.zeros(shape)))[:, :outputs]
     except Exception as error:
         return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
     need = (shape[0], outputs, *shape[2:])
