@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-import Lightning_trainer
 from core.flags import load_config
 from frames import frames, rows, scratch
 from harness import Line, Target, gate
 from runs import fitting
 from runs.experiment import fit_of, run_of
 from runs.prepared import prepare_data
+from runs.training import train_fold
 from training.console import quiet_lightning
 
 
@@ -38,7 +38,7 @@ def run(*, toy: bool) -> list[Line]:
     with quiet(clock):
         own = run_of(config)
         cache = prepare_data(own, cache=config.CACHE)
-        Lightning_trainer.train_fold(fit_of(config), own, 0, cache=cache)
+        train_fold(fit_of(config), own, 0, cache=cache)
     beside = [(wall - steps) * 1000 for wall, steps in clock.epochs[1:]] or [0.0]
     last = root / "bench" / "fold_0" / "checkpoints" / "last.ckpt"
     line = Line(

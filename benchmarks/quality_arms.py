@@ -34,10 +34,10 @@ def by_us(config: Any, began: float) -> None:
     """Our trainer as it is, with an ear on the validation score."""
     from pytorch_lightning.callbacks import LambdaCallback
 
-    import Lightning_trainer
     from runs import fitting
     from runs.experiment import fit_of, run_of
     from runs.prepared import prepare_data
+    from runs.training import train_fold
 
     def listen(trainer: Any, module: Any) -> None:
         told(began, float(trainer.callback_metrics[f"val_{config.METRIC}"]))
@@ -47,7 +47,7 @@ def by_us(config: Any, began: float) -> None:
     fitting.build_callbacks = lambda *words, **how: [ear, *inner(*words, **how)]
     run = run_of(config)
     cache = prepare_data(run, cache=config.CACHE)
-    Lightning_trainer.train_fold(fit_of(config), run, config.TRAIN_FOLDS[0], cache=cache)
+    train_fold(fit_of(config), run, config.TRAIN_FOLDS[0], cache=cache)
 
 
 class Material:

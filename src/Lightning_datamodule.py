@@ -115,7 +115,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.cache = cache
         self.rows = {"train": train_rows, "val": val_rows}
         self.root, self.masks, self.spec, self.loader = root, masks, spec, loader
-        self.first_epoch = 0
+        self.first_epoch, self.first_batch = 0, 0
 
     @property
     def batch_size(self) -> int:
@@ -127,15 +127,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.loader = replace(self.loader, train_batch_size=size)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch to go on with."""
+        """The epoch to go on with, and how many of its batches were seen."""
         if self.trainer is None:
-            return {"epoch": self.first_epoch}
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        return {"epoch": progress.processed}
+            return {"epoch": self.first_epoch, "batch": self.first_batch}
+        loop: Any = self.trainer.fit_loop
+        seen = loop.epoch_loop.batch_progress.current.ready
+        batch = seen % max(1, int(self.trainer.num_training_batches))
+        return {"epoch": loop.epoch_progress.current.processed, "batch": batch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lightning starts the workers of a resumed run before it knows the epoch itself."""
-        self.first_epoch = state["epoch"]
+        self.first_epoch, self.first_batch = state["epoch"], state.get("batch", 0)
 
     def dataset(self, stage: str) -> SegmentationDataset:
         """The dataset of "train" (augmented) or "val" (as it is)."""
@@ -167,7 +169,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             weights=row_weights(self.rows["train"], self.loader.weight_column),
             **self._rank(),
         )
-        batches = EvenBatches(sampler, self.loader.train_batch_size)
+        start = (self.first_epoch, self.first_batch)
+        batches = EvenBatches(sampler, self.loader.train_batch_size, start=start)
         return build_loader(dataset, self.loader, batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -286,6 +286,8 @@ EARLY_STOPPING: int | None = None
 EARLY_STOPPING_DELTA: float = 0.0
 # Best networks kept: best.ckpt, best_2.ckpt...
 SAVE_TOP_K: Free[int] = 1
+# Minutes between two last.ckpt within an epoch, for epochs that take long; 0 = only at their ends.
+SAVE_MINUTES: Free[float] = 15.0
 
 # ======== Machine ========
 # Channels-last memory, on or off; auto: some steps are measured, training and prediction apart.
@@ -441,6 +443,7 @@ knobs.check(
         ("EARLY_STOPPING", EARLY_STOPPING is None or EARLY_STOPPING >= 1, "1 or more, or none"),
         ("EARLY_STOPPING_DELTA", EARLY_STOPPING_DELTA >= 0, "0 or more"),
         ("SAVE_TOP_K", SAVE_TOP_K >= 1, "1 or more"),
+        ("SAVE_MINUTES", SAVE_MINUTES >= 0, "0 minutes or more"),
         ("LOG_IMAGES", LOG_IMAGES >= 0, "0 images or more"),
         ("WEIGHT_DECAY", WEIGHT_DECAY >= 0, "0 or more"),
         ("WARMUP", 0 <= WARMUP < 1, "a share, 0 or more and below 1"),

@@ -8,11 +8,14 @@ import os
 import platform
 import signal
 import sys
+import time
 from pathlib import Path
 
 # Of Linux' prctl.h.
 PR_SET_PDEATHSIG = 1
 DEAD = ("Z", "X")
+# Where torchrun, Lightning and Slurm tell a process its rank.
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
 @functools.cache
@@ -47,6 +50,16 @@ def birth_of(process: int) -> str:
     return "unknown"
 
 
+def process_age() -> float:
+    """Seconds since this process began; 0 where nobody says."""
+    try:
+        text = Path("/proc/self/stat").read_text(errors="replace")
+    except OSError:
+        return 0.0
+    ticks = int(text.rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 def end_with_parent() -> None:
     """Ends this process when the one that started it dies, however that dies. Linux only."""
     if sys.platform != "linux":
@@ -55,3 +68,8 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent and not parent.is_alive():  # it died before it could be watched
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_main_process() -> bool:
+    """Whether this process is the only one, or the first rank: the one that writes files."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)

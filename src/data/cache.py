@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.files import clear_parts, write_json, writing_folder
+from core.quantities import size_words
 from data.cached_pairs import (
     HEIGHT,
     MASK_START,
@@ -94,8 +95,8 @@ def open_cache(
     free = shutil.disk_usage(folder).free
     if kind == "auto" and total > MODEST * free:
         print(
-            f"not cached: {_size(total)} of decoded pairs, {_size(free)} free in {folder} "
-            "(--cache disk insists)"
+            f"not cached: {size_words(total)} of decoded pairs, {size_words(free)} free in "
+            f"{folder} (--cache disk insists)"
         )
         return None
     _check_room(total, free, str(folder), kind)
@@ -173,7 +174,12 @@ def _fill(source: Pairs, form: MaskForm, index: np.ndarray, data: np.ndarray) ->
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(put, range(len(index)))
         bar = tqdm(
-            done, f"caching {_size(len(data))}", len(index), unit="pair", leave=False, disable=None
+            done,
+            f"caching {size_words(len(data))}",
+            len(index),
+            unit="pair",
+            leave=False,
+            disable=None,
         )
         problems = [problem for problem in bar if problem]
     raise_all(problems, f"{len(problems)} of {len(index)} training pairs cannot be used:")
@@ -202,7 +208,7 @@ def _fill_folder(source: Pairs, form: MaskForm, index: np.ndarray, total: int, d
             write_json(part / "cache.json", {"bytes": total, "form": asdict(form)})
     except OSError as error:
         raise UserError(f"{done}: {error.strerror}: free some space, or --cache none") from None
-    print(f"cached {len(index)} pairs, {_size(total)}, for all folds and runs: {done}")
+    print(f"cached {len(index)} pairs, {size_words(total)}, for all folds and runs: {done}")
 
 
 def _fill_tensor(source: Pairs, form: MaskForm, index: np.ndarray, total: int) -> Any:
@@ -210,7 +216,7 @@ def _fill_tensor(source: Pairs, form: MaskForm, index: np.ndarray, total: int) -
 
     store = torch.zeros(total, dtype=torch.uint8).share_memory_()
     _fill(source, form, index, store.numpy())
-    print(f"cached {len(index)} pairs, {_size(total)}, in memory")
+    print(f"cached {len(index)} pairs, {size_words(total)}, in memory")
     return store
 
 
@@ -225,8 +231,9 @@ def _is_whole(done: Path) -> bool:
 def _check_room(total: int, free: int, where: str, kind: str) -> None:
     if total > 0.9 * free:
         raise UserError(
-            f"CACHE={kind}: {_size(total)} of decoded pairs do not fit into {where}, "
-            f"{_size(free)} are free. Use a smaller CROP_SIZE, free some space, or --cache none"
+            f"CACHE={kind}: {size_words(total)} of decoded pairs do not fit into {where}, "
+            f"{size_words(free)} are free. Use a smaller CROP_SIZE, free some space, or "
+            "--cache none"
         )
 
 
@@ -255,10 +262,3 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _size(count: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count / 1e3:.1f} kB"

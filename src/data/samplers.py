@@ -66,12 +66,14 @@ class EvenBatches(Sampler[list[Any]]):
     Nothing is left out of an epoch. Batch statistics need two images: where a batch of one would
     be left, the first image comes twice.
 
-    Attributes:
+    Args:
         sampler: Lightning tells it the epoch.
+        batch: images of one at most.
+        start: (epoch, batches of it that were seen by an earlier session).
     """
 
-    def __init__(self, sampler: EpochSampler, batch: int):
-        self.sampler, self.batch = sampler, batch
+    def __init__(self, sampler: EpochSampler, batch: int, *, start: tuple[int, int] = (0, 0)):
+        self.sampler, self.batch, self.start = sampler, batch, start
 
     def __len__(self) -> int:
         return -(-len(self.sampler) // self.batch)
@@ -79,8 +81,10 @@ class EvenBatches(Sampler[list[Any]]):
     def __iter__(self) -> Iterator[list[Any]]:
         count = len(self)
         total = max(len(self.sampler), min(2, self.batch) * count)
-        order = cycle(self.sampler)
-        for at in range(count):
+        epoch, seen = self.start
+        first = seen if self.sampler.epoch == epoch else 0
+        order = islice(cycle(self.sampler), total * first // count, None)
+        for at in range(first, count):
             yield list(islice(order, total * (at + 1) // count - total * at // count))
 
 

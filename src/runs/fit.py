@@ -1,14 +1,36 @@
-"""How the folds of a run are trained."""
+"""How the folds of a run are trained, and when each has its turn."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from runs.trial import Machine
+from training.steps import Steps
 
 # --help and wrong flags answer at once: torch comes in where it is used.
 if TYPE_CHECKING:
     from Lightning_module import Recipe
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A fold's turn in a session.
+
+    Attributes:
+        number: from 1.
+        of: folds of the session.
+        deadline: of the session, by time.monotonic: there the fold stops.
+        end: of the fold by the same clock: its epochs are moved so that it comes in time.
+    """
+
+    number: int = 1
+    of: int = 1
+    deadline: float = math.inf
+    end: float = math.inf
+
+
+ALONE = Turn()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +69,7 @@ class Fit:
     early_stopping: int | None
     early_stopping_delta: float
     save_top_k: int
+    save_minutes: float
 
     precision: str
     channels_last: str
@@ -69,3 +92,18 @@ class Fit:
         options = self.trainer_kwargs
         off = options.get("fast_dev_run") or options.get("barebones")
         return bool(options.get("enable_checkpointing", True)) and not off
+
+    def with_epochs(self, epochs: int) -> "Fit":
+        """The same with other EPOCHS."""
+        return replace(self, epochs=epochs, knobs={**self.knobs, "EPOCHS": epochs})
+
+    def steps(self, images: int) -> Steps:
+        """Steps of a training on that many images."""
+        return Steps(
+            images,
+            batch=self.train_batch_size,
+            accumulate=self.accumulate_grad_batches,
+            devices=max(1, self.devices),
+            crops=self.crops_per_image,
+            epochs=self.epochs,
+        )

@@ -1,11 +1,13 @@
 """The Trainer of one fold, and the callbacks that every training has."""
 
 import inspect
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, nearest
-from runs.fit import Fit
+from runs.fit import ALONE, Fit, Turn
 
 # Arguments of Lightning's Trainer that a knob or this project gives.
 OWNED = {
@@ -72,7 +74,7 @@ def build_callbacks(
     *,
     module: Any = None,
     layout: Any = None,
-    place: tuple[int, int] = (1, 1),
+    turn: Turn | None = ALONE,
 ) -> list[Any]:
     """What every training has, what knobs ask for, and rows of CALLBACKS.
 
@@ -82,7 +84,7 @@ def build_callbacks(
         mode: max or min, whichever is better of METRIC.
         module: what is trained, for the layers that stand still.
         layout: memory layout that an earlier session has measured.
-        place: of the fold among those of this session, from 1, and their number.
+        turn: of the fold in this session; None: a trial, of which nothing is shown.
     """
     from pytorch_lightning.callbacks import LearningRateMonitor, Timer
 
@@ -93,17 +95,21 @@ def build_callbacks(
     from training.freezing import build_freeze
     from training.limits import LastValidation, build_stop
     from training.memory_format import ChannelsLast
+    from training.pacing import Pacing
     from training.pulse import Pulse
     from training.sights import build_sights
 
     best, last = build_checkpoints(fit, folder, mode)
     monitor, name = f"val_{fit.metric}", folder.name.replace("_", " ")
-    pulse = Pulse(*place)
-    shown = (Live if on_terminal() else EpochLines)(name, monitor, pulse)
+    shown: list[Any] = []
+    if turn is not None:
+        pulse = Pulse(turn.number, turn.of)
+        shown = [pulse, (Live if on_terminal() else EpochLines)(name, monitor, pulse)]
+    paces = [Pacing(turn.end, fit.epochs)] if turn and turn.end < math.inf else []
     rates = [LearningRateMonitor("step")] if fit.loggers else []
     # The layout before the moving average, which copies the network.
     memory = ChannelsLast(fit.channels_last, fit.train_batch_size, layout)
-    callbacks = [*best, Finite(name), *rates, Timer(), pulse, shown, LastValidation(), memory]
+    callbacks = [*best, *paces, Finite(name), *rates, Timer(), *shown, LastValidation(), memory]
     if module is not None:
         callbacks += build_freeze(
             module.model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers
@@ -119,7 +125,17 @@ def build_callbacks(
         callbacks.append(Compile(fit.compile))
     patience, gain = fit.early_stopping, fit.early_stopping_delta
     callbacks += build_stop(monitor, mode, patience=patience, least_gain=gain)
-    return [*callbacks, *build_extras(fit.callbacks), *last]
+    pauses = [build_pauses(fit, folder, turn)] if turn else []
+    return [*callbacks, *build_extras(fit.callbacks), *pauses, *last]
+
+
+def build_pauses(fit: Fit, folder: Path, turn: Turn) -> Any:
+    """The callback that writes last.ckpt within an epoch, and ends the session in time."""
+    from training.pauses import Pauses
+
+    path = folder / "checkpoints" / "last.ckpt" if fit.keeps_checkpoints else None
+    every = fit.save_minutes * 60 or math.inf
+    return Pauses(path, deadline=turn.deadline, every=every)
 
 
 def build_trainer(
@@ -129,9 +145,10 @@ def build_trainer(
     *,
     module: Any = None,
     layout: Any = None,
-    place: tuple[int, int] = (1, 1),
+    turn: Turn | None = ALONE,
+    extra: Sequence[Any] = (),
 ) -> Any:
-    """The Trainer of one fold; arguments as of `build_callbacks`."""
+    """The Trainer of one fold; arguments as of `build_callbacks`, and callbacks before them."""
     import pytorch_lightning as pl
     import torch
 
@@ -148,6 +165,7 @@ def build_trainer(
         "benchmark": fit.resize_mode != "crop",
         **fit.trainer_kwargs,
     }
+    callbacks = build_callbacks(fit, folder, mode, module=module, layout=layout, turn=turn)
     return pl.Trainer(
         **fit.machine.options,
         max_epochs=fit.epochs,
@@ -155,7 +173,7 @@ def build_trainer(
         gradient_clip_val=fit.grad_clip or None,
         check_val_every_n_epoch=fit.val_every,
         limit_train_batches=fit.limit_batches,
-        callbacks=build_callbacks(fit, folder, mode, module=module, layout=layout, place=place),
+        callbacks=[*extra, *callbacks],
         plugins=[CheckpointFiles()],
         logger=build_loggers(fit.loggers, folder),
         profiler=build_profiler(fit.profiler, folder),

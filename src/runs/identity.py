@@ -35,11 +35,17 @@ def runs_on(logs: Path, folds: str) -> list[str]:
     return [run.run for run in runs if (run.read_begun() or {}).get("folds") == folds]
 
 
+def begun_identity(run: Run) -> dict[str, Any] | None:
+    """What a run was begun with, where it has networks or another process trains it; else None.
+
+    A run that stopped before its first checkpoint has nothing to keep: it may begin otherwise.
+    """
+    kept = run.folder.has_checkpoints() or others(run.logs, run.name)
+    return run.folder.read_begun() if kept else None
+
+
 def open_run(run: Run, now: dict[str, Any], *, longer: bool = False) -> None:
     """Starts the run's folder, or makes sure that the one there is of the same configuration.
-
-    A run that stopped before its first checkpoint has nothing to keep: it may begin otherwise,
-    unless another process is training a fold of it.
 
     Args:
         run: to start or to go on with.
@@ -52,13 +58,13 @@ def open_run(run: Run, now: dict[str, Any], *, longer: bool = False) -> None:
     """
     now = {**now, **_data_of(run, run.folder.read_begun() or {})}
     with guarded(run.logs):  # of two processes that begin one run, the second looks
-        before, kept = run.folder.read_begun(), run.folder.has_checkpoints()
-        if kept and before is None:
+        before = begun_identity(run)
+        if run.folder.has_checkpoints() and before is None:
             raise UserError(
                 f"{run.folder.path} has networks, but no run.json, and they do not say how they "
                 "were trained: choose another --run, or --overwrite to lose them"
             )
-        if before and (kept or others(run.logs, run.name)):
+        if before:
             epochs = now["knobs"]["EPOCHS"]
             if longer and before["knobs"].get("EPOCHS", epochs) < epochs:
                 before["knobs"]["EPOCHS"] = epochs

@@ -11,7 +11,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from tqdm import tqdm
 
-from training.pulse import Pulse, memory_in_use, time_words
+from core.quantities import time_words
+from training.pulse import Pulse, memory_in_use
 
 # Hints for other projects' loops, not for this one.
 HINTS = (
@@ -19,6 +20,7 @@ HINTS = (
     "exists and is not empty",
     "treespec, LeafSpec",
     "logging interval",
+    "dataloader is not resumable",  # the data module is
 )
 
 
@@ -133,6 +135,10 @@ class Live(Shown):
             **more,
         )
         self.lines = [tqdm(bar_format="{desc}", position=at, **more) for at in (1, 2)]
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        """A budget may have moved the end."""
+        self.bar.total = trainer.num_training_batches * trainer.max_epochs
 
     def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
         if self.bar.update():  # True where it was drawn: some ten times a second at most

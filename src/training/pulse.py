@@ -105,10 +105,3 @@ def memory_in_use() -> float:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
     except OSError:  # no Linux
         return float("nan")
-
-
-def time_words(seconds: float) -> str:
-    """Such as `40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

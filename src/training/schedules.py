@@ -56,6 +56,27 @@ def constant(done: float) -> float:
     return 1.0
 
 
+class Course(LambdaLR):
+    """A rate that is a function of the share of the steps that is done; `steps` may be moved.
+
+    Args:
+        optimizer: whose groups hold the peak rates.
+        share: of the peak, see `rate_at`.
+        steps: of the whole training.
+        warmup: share of them, 0-1.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, share: Callable[[float], float], steps: int, warmup: float
+    ):
+        self.steps = steps
+        super().__init__(optimizer, lambda step: rate_at(step, self.steps, warmup, share))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Without the number of steps: a training that is resumed may have more of them."""
+        return {name: value for name, value in super().state_dict().items() if name != "steps"}
+
+
 def by_step(share: Callable[..., float]) -> Callable[..., LRScheduler]:
     """A row that follows `rate_at` with this share of the peak; its arguments are the share's."""
 
@@ -63,8 +84,7 @@ def by_step(share: Callable[..., float]) -> Callable[..., LRScheduler]:
         optimizer: Optimizer, *, steps: int, warmup: float, mode: str, **options: Any
     ) -> LRScheduler:
         check_arguments(share, options, share.__name__, "scheduler")
-        course = partial(share, **options)
-        return LambdaLR(optimizer, lambda step: rate_at(step, steps, warmup, course))
+        return Course(optimizer, partial(share, **options), steps, warmup)
 
     return build
 

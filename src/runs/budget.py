@@ -1,0 +1,143 @@
+"""A time for all folds of a run: how many epochs it holds, and the plan that is printed first."""
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import UserError
+from core.quantities import size_words, time_words
+from runs.fit import Fit, Turn
+from runs.folder import RunFolder
+from runs.pace import Pace
+from runs.run import Run
+
+# Share of a budget that epochs are planned for; the rest is for what no plan foresees.
+PLANNED = 0.97
+# Share of a budget that measuring the speed may take, before another epoch of it is begun.
+TRIAL = 0.03
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The time of a session.
+
+    Attributes:
+        began: when its script started, by time.monotonic.
+        seconds: that it may take, which EPOCHS are chosen for; inf = EPOCHS stand as they are.
+        limit: seconds after which it ends wherever it is; inf = never.
+    """
+
+    began: float
+    seconds: float = math.inf
+    limit: float = math.inf
+
+    @property
+    def sets_epochs(self) -> bool:
+        """Whether EPOCHS follow from it."""
+        return self.seconds < math.inf
+
+    @property
+    def deadline(self) -> float:
+        """Where the session ends, by time.monotonic."""
+        return self.began + (self.seconds if self.limit == math.inf else self.limit)
+
+    def share(self, folds: int) -> float:
+        """Seconds from now on that one of so many folds to come has."""
+        return (self.began + PLANNED * self.seconds - time.monotonic()) / folds
+
+    def turn(self, number: int, of: int, *, moves: bool) -> Turn:
+        """The turn of a fold that begins now; `moves`: its epochs may be moved to end in time."""
+        end = time.monotonic() + self.share(of - number + 1) if moves else math.inf
+        return Turn(number, of, deadline=self.deadline, end=end)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an epoch of a fold has to do: batches of training, images of validation."""
+
+    batches: int
+    images: int
+
+    def seconds(self, pace: Pace, fit: Fit) -> float:
+        """An epoch of it."""
+        return pace.epoch_seconds(self.batches, self.images, val_every=fit.val_every)
+
+
+def load_of(fit: Fit, run: Run, fold: int) -> Load:
+    """The load of a fold; pseudo-labels are not counted."""
+    from Lightning_datamodule import split_rows
+
+    train, val = split_rows(run.table, fold, holdout=run.holdout)
+    crops = -(-len(train) * fit.crops_per_image // max(1, fit.devices))
+    batches, limit = -(-crops // fit.train_batch_size), fit.limit_batches
+    if isinstance(limit, int):
+        return Load(min(batches, limit), min(len(val), limit * run.loader.val_batch_size))
+    return Load(max(1, int(batches * limit)), max(1, int(len(val) * limit)))
+
+
+def begun_epochs(folder: RunFolder, fold: int) -> int | None:
+    """EPOCHS of a fold that an earlier session has begun and not finished; None without one."""
+    from training.checkpoints import read_notes
+
+    last = folder.checkpoints(fold) / "last.ckpt"
+    known = (read_notes(last).get("config") or {}).get("EPOCHS") if last.is_file() else None
+    return known if isinstance(known, int) else None
+
+
+def plan_epochs(fit: Fit, run: Run, budget: Budget, pace: Pace, folds: Sequence[int]) -> int:
+    """EPOCHS of folds that begin now, the same for all of them.
+
+    Args:
+        fit: how they are trained.
+        run: that they are of.
+        budget: of the session.
+        pace: as measured.
+        folds: to train.
+
+    Raises:
+        UserError: the budget does not hold one epoch of every fold.
+    """
+    seconds = max(load_of(fit, run, fold).seconds(pace, fit) for fold in folds)
+    epochs = int((budget.share(len(folds)) - pace.start) / seconds)
+    if epochs < 1:
+        need = len(folds) * (pace.start + seconds) + time.monotonic() - budget.began
+        raise UserError(
+            f"--budget: got {time_words(budget.seconds)}, one epoch of {len(folds)} folds takes "
+            f"{time_words(need / PLANNED)} here. Need that or more, or fewer --folds"
+        )
+    return epochs
+
+
+def plan_lines(fit: Fit, run: Run, budget: Budget, pace: Pace, todo: Sequence[int]) -> list[str]:
+    """What a session will do: folds, epochs, when each ends, memory and disk.
+
+    Args:
+        fit, run, budget, pace: as for `plan_epochs`.
+        todo: folds that are not finished.
+    """
+    lines, now, end = [], time.time(), 0.0
+    for fold in todo:
+        load = load_of(fit, run, fold)
+        mine = begun_epochs(run.folder, fold) or fit.epochs
+        end += pace.start + mine * load.seconds(pace, fit)
+        when = time.strftime("%a %H:%M:%S", time.localtime(now + end))
+        lines.append(
+            f"fold {fold}: {mine} epochs of {time_words(load.seconds(pace, fit))}, ends {when}"
+        )
+    free = shutil.disk_usage(_existing(run.logs)).free
+    speed = fit.train_batch_size * max(1, fit.devices) / max(1e-9, pace.step)
+    least = min(budget.seconds, budget.limit)
+    told = "" if math.isinf(least) else f" of {time_words(least)}"
+    return [
+        f"plan: {len(todo)} folds, {time_words(end)}{told}; measured: {speed:.3g} images/s, "
+        f"{pace.memory:.1f} GB of memory, {size_words(pace.disk * len(todo))} of "
+        f"{size_words(free)} free in {run.logs}",
+        *lines,
+    ]
+
+
+def _existing(folder: Path) -> Path:
+    return folder if folder.exists() else _existing(folder.parent)

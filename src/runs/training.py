@@ -1,0 +1,147 @@
+"""The training of one fold: from its last checkpoint, if there is one, to finished.json."""
+
+import itertools
+import signal
+from pathlib import Path
+from typing import Any
+
+from core.errors import Stopped, UserError, reason_of
+from core.files import write_json
+from core.processes import is_main_process
+from runs.fit import ALONE, Fit, Turn
+from runs.fitting import build_trainer
+from runs.metrics_table import join_metrics, set_aside_metrics
+from runs.run import Run
+from runs.starts import build_data, build_fold
+
+# Lines of a profiler's report that are printed.
+PROFILED = 24
+
+
+def check_resumable(path: Path, module: Any) -> dict[str, Any]:
+    """Makes sure that a checkpoint goes on with this module; returns the notes in it.
+
+    Raises:
+        UserError: it is cut off, of another network, or holds weights that are no numbers.
+    """
+    import torch
+
+    remedy = "Delete it to train this fold from its start"
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, name = checkpoint["state_dict"], checkpoint["hyper_parameters"]["model_name"]
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
+    ours = {key: value.shape for key, value in module.state_dict().items()}
+    if {key: value.shape for key, value in state.items()} != ours:
+        raise UserError(
+            f"{path} holds {name}, this run trains {module.hparams.model_name}. {remedy}"
+        )
+    wrong = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    if wrong:
+        raise UserError(
+            f"{path}: {wrong[0]} holds nan or infinity, the training diverged. {remedy}"
+        )
+    return checkpoint["hyper_parameters"].get("notes") or {}
+
+
+def train_fold(
+    fit: Fit,
+    run: Run,
+    fold: int,
+    *,
+    cache: Any = None,
+    resume: Path | None = None,
+    turn: Turn = ALONE,
+) -> dict[str, Any]:
+    """Trains one fold to its end; returns finished.json, nothing where no checkpoints are kept.
+
+    It starts from last.ckpt if there is one.
+
+    Args:
+        fit: how it is trained.
+        run: that it is of.
+        fold: its number.
+        cache: of `prepare_data`.
+        resume: last.ckpt of another run, where the fold has none of its own.
+        turn: of the fold in this session.
+
+    Raises:
+        TimeIsUp: the session's time is spent; the fold goes on another time.
+    """
+    import pytorch_lightning as pl
+
+    from training.recomputation import recompute_blocks
+
+    folder = run.folder.fold(fold)
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / "checkpoints" / "last.ckpt"
+    last = resume if resume and not last.is_file() else last
+    pl.seed_everything(fit.seed + fold, workers=True, verbose=False)
+    data = build_data(fit, run, fold, cache=cache)
+    train, val = data.rows["train"], data.rows["val"]
+    module = build_fold(fit, run, fold, weights=not last.is_file())
+    notes = check_resumable(last, module) if last.is_file() else {}
+    if fit.gradient_checkpointing:
+        recompute_blocks(module.model)
+    if is_main_process():
+        set_aside_metrics(folder)
+        write_json(folder / "config.json", fit.knobs)
+    mode = "max" if module.metric.higher_is_better else "min"
+    layout = notes.get("channels_last")
+    trainer = build_trainer(fit, folder, mode, module=module, layout=layout, turn=turn)
+    steps = fit.steps(len(train))
+    if "log_every_n_steps" not in fit.trainer_kwargs:
+        trainer.log_every_n_steps = max(1, min(10, steps.epoch))
+    if is_main_process():
+        print(
+            f"fold {fold}: {len(train)} training and {len(val)} validation images, "
+            f"{steps.words()}, {trainer.precision}",
+            flush=True,
+        )
+    try:
+        trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
+    except SystemExit as end:
+        # Lightning's own way out after Ctrl-C and SIGTERM.
+        told = f"stopped in fold {fold}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        by = end.__context__.code - 128 if isinstance(end.__context__, Stopped) else signal.SIGINT
+        if not is_main_process():
+            raise SystemExit(128 + by) from None
+        raise Stopped(told, by) from None
+    if fit.profiler != "none":
+        lines = trainer.profiler.summary().splitlines()
+        print("\n".join(lines[:PROFILED]), f"\n... and more: {folder}/fit-profile*.txt", flush=True)
+    if not fit.keeps_checkpoints:
+        print(f"fold {fold}: TRAINER_KWARGS keeps no checkpoints, the fold is not finished")
+        return {}
+    return close_fold(trainer, folder, fold)
+
+
+def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
+    """Leaves the fold's folder as the next stage wants it; finished.json is written last.
+
+    Raises:
+        UserError: best.ckpt is gone.
+    """
+    from training.checkpoints import slim_checkpoint
+
+    best = trainer.checkpoint_callbacks[0]
+    if best.best_model_score is None or not (folder / "checkpoints" / "best.ckpt").is_file():
+        raise UserError(f"{folder} has no best.ckpt: delete it to train this fold again")
+    timer = next(callback for callback in trainer.callbacks if hasattr(callback, "time_elapsed"))
+    summary = {
+        "fold": fold,
+        "monitor": best.monitor,
+        "score": float(best.best_model_score),
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "seconds": round(timer.time_elapsed("train"), 1),
+        "checkpoint": "checkpoints/best.ckpt",
+    }
+    if trainer.is_global_zero:
+        join_metrics(folder)
+        tops = [other.rank() for other in trainer.checkpoint_callbacks[1:-1]]
+        for path in [folder / "checkpoints" / "best.ckpt", *itertools.chain(*tops)]:
+            slim_checkpoint(path)
+        write_json(folder / "finished.json", summary)
+    return summary

@@ -1,0 +1,218 @@
+"""A training that ends in time: epochs chosen, plans, stops within an epoch, dry runs."""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from conftest import Competition
+from core.quantities import duration, size_words, time_words
+from Lightning_trainer import main
+from runs.pace import Pace
+from tiny_net import TinyNet
+from trained import checkpoint, finished, fold_of, same_weights, told
+
+pytestmark = pytest.mark.usefixtures("tiny_net")
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that only a forward pass moves: a minute with gradients, 10 s without.
+
+    Returns what makes all that follows slower by a factor.
+    """
+    passed, factor = [0.0], [1.0]
+    forward = TinyNet.forward
+
+    def slow(net: Any, image: torch.Tensor) -> torch.Tensor:
+        if image.device.type != "meta":
+            passed[0] += factor[0] * (60.0 if torch.is_grad_enabled() and net.training else 10.0)
+        return forward(net, image)
+
+    monkeypatch.setattr(TinyNet, "forward", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: passed[0])
+
+    def slower(by: float) -> None:
+        factor[0] = by
+
+    slower.passed = passed  # type: ignore[attr-defined]
+    return slower
+
+
+def epochs_of(competition: Competition, folds: tuple[int, ...] = (0, 1)) -> list[int]:
+    return [finished(competition, fold=fold)["epochs"] for fold in folds]
+
+
+# An epoch of a fold: three batches of training, two of validation.
+EPOCH = 3 * 60 + 2 * 10
+
+
+def test_the_epochs_fill_the_budget(
+    competition: Competition,
+    seconds: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    budget = 25 * EPOCH
+    assert main(competition.flags("--budget", f"{budget}s", "--cache", "none")) == 0
+    assert 0.9 * budget <= seconds.passed[0] <= budget
+    one, two = epochs_of(competition)
+    assert one * EPOCH * 2 > 0.75 * budget
+    assert abs(one - two) <= 2
+    out = told(capsys)
+    assert out.index("plan: 2 folds, ") < out.index("fold 0: 6 training")
+    plan = re.search(r"fold 0: (\d+) epochs of 3 min, ends \w+ [\d:]+\n", out)
+    assert plan
+    assert int(plan[1]) == one
+    for words in ("images/s", "GB of memory", "free in"):
+        assert words in out
+    # The rate has come down to 0 at the end that there was.
+    last = checkpoint(fold_of(competition, fold=1), "last")
+    group = last["optimizer_states"][0]["param_groups"][0]
+    assert group["lr"] < 0.05 * group["initial_lr"]
+
+
+def test_a_machine_that_slows_down_gets_fewer_epochs(
+    competition: Competition, seconds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runs import pace
+
+    inner = pace.measure_pace
+
+    def then_slower(*words: Any, **how: Any) -> Pace:
+        measured = inner(*words, **how)
+        seconds(1.4)
+        return measured
+
+    monkeypatch.setattr(pace, "measure_pace", then_slower)
+    budget = 30 * EPOCH
+    assert main(competition.flags("--budget", f"{budget}s")) == 0
+    assert 0.9 * budget <= seconds.passed[0] <= budget
+    assert sum(epochs_of(competition)) < 20
+
+
+def test_a_budget_below_an_epoch_is_refused_before_anything_is_written(
+    competition: Competition, seconds: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(competition.flags("--budget", "300s")) == 2
+    line = told(capsys).splitlines()[-1]
+    assert re.search(r"--budget: got 5 min, one epoch of 2 folds takes \d+ min here", line), line
+    assert not (competition.logs / "baseline").exists()
+
+
+@pytest.mark.parametrize("text", ["8", "h", "0s", "-3h", "8x", "1h 5", ""])
+def test_what_is_no_time(
+    competition: Competition, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(competition.flags(f"--budget={text}")) == 2
+    assert "need a time such as 8h, 90min or 1h30m" in told(capsys)
+
+
+def test_times_and_sizes_in_words() -> None:
+    texts = {"8h": 28800, "1h30m": 5400, "90min": 5400, "1.5h": 5400, "45s": 45, "1d 2h": 93600}
+    assert {text: duration(text) for text in texts} == texts
+    assert [time_words(s) for s in (0.05, 40, 720, 12600)] == ["0.05 s", "40 s", "12 min", "3.5 h"]
+    assert [size_words(n) for n in (2e3, 3.1e6, 4.25e9)] == ["2.0 kB", "3.1 MB", "4.2 GB"]
+
+
+# ---------------------------------------------------------------- within an epoch
+
+
+@pytest.mark.parametrize("more", [(), ("--accumulate-grad-batches", "2")])
+def test_a_fold_stopped_within_an_epoch_ends_as_an_unbroken_one(
+    competition: Competition,
+    seconds: Any,
+    more: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = competition.flags("--fold", "0", "--epochs", "4", "--crops-per-image", "2")
+    flags += ["--augmentation", "light", "--freeze-layers", "encoder.0", *more]
+    assert main([*flags, "--run", "whole"]) == 0
+    capsys.readouterr()
+    broken = [*flags, "--run", "broken"]
+    at = []
+    for _ in range(2):
+        assert main([*broken, "--stop-after", "500s"]) == 0
+        at.append(checkpoint(fold_of(competition, "broken"), "last")["global_step"])
+        out = told(capsys)
+        assert "8 min are spent: folds [] are finished" in out
+        assert "The same command goes on" in out
+    assert at == sorted(set(at))
+    per_epoch = 6 if not more else 3
+    assert any(step % per_epoch for step in at), "some stop is within an epoch"
+    assert main(broken) == 0
+    one, two = finished(competition, "whole"), finished(competition, "broken")
+    assert {**one, "seconds": 0} == {**two, "seconds": 0}
+    whole, again = (checkpoint(fold_of(competition, run), "last") for run in ("whole", "broken"))
+    assert same_weights(whole["state_dict"], again["state_dict"])
+    tables = [pd.read_csv(fold_of(competition, run) / "metrics.csv") for run in ("whole", "broken")]
+    scores = [table[["step", "val_loss", "val_dice"]].dropna() for table in tables]
+    pd.testing.assert_frame_equal(*(part.reset_index(drop=True) for part in scores))
+
+
+def test_last_is_written_within_a_long_epoch(
+    competition: Competition, seconds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training import pauses
+
+    written: list[float] = []
+    inner = pauses.Pauses.on_train_batch_end
+
+    def look(self: Any, trainer: Any, module: Any, *words: Any) -> None:
+        before = self.written
+        inner(self, trainer, module, *words)
+        if self.written != before:
+            written.append(trainer.global_step)
+
+    monkeypatch.setattr(pauses.Pauses, "on_train_batch_end", look)
+    flags = competition.flags("--fold", "0", "--epochs", "1", "--crops-per-image", "3")
+    assert main([*flags, "--save-minutes", "3"]) == 0
+    assert written == [3, 6]
+    assert main([*flags, "--save-minutes", "0", "--run", "other"]) == 0
+    assert written == [3, 6]
+
+
+def test_the_next_session_keeps_the_plan_of_the_first(
+    competition: Competition, seconds: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = 24 * EPOCH
+    words = competition.flags("--budget", f"{budget}s", "--stop-after", f"{0.6 * budget}s")
+    assert main(words) == 0
+    first = epochs_of(competition, (0,))[0]
+    assert "folds [0] are finished, [1] have a best.ckpt so far" in told(capsys)
+    best = fold_of(competition, fold=1) / "checkpoints" / "best.ckpt"
+    assert best.is_file(), "what there is can be scored and blended"
+    seconds.passed[0] = 0.0
+    assert main(words) == 0
+    out = told(capsys)
+    assert "fold 0: finished before, kept" in out
+    assert "plan" not in out
+    assert epochs_of(competition, (1,)) == [first]
+
+
+def test_resume_and_budget_say_two_things(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(competition.flags("--budget", "8h", "--resume")) == 2
+    assert "--budget chooses EPOCHS, and so does --resume" in told(capsys)
+
+
+# ---------------------------------------------------------------- dry runs
+
+
+def test_a_dry_run_of_the_trainer_writes_nothing(
+    competition: Competition, seconds: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in competition.root.rglob("*")}
+    assert main(competition.flags("--epochs", "30", "--dry-run")) == 0
+    assert {path: path.stat().st_mtime_ns for path in competition.root.rglob("*")} == before
+    out = told(capsys)
+    found = re.search(r"plan: 2 folds, ([\d.]+) h; measured: ([\d.]+) images/s", out)
+    assert found, out
+    assert float(found[1]) == pytest.approx(60 * EPOCH / 3600, rel=0.05)
+    assert float(found[2]) == pytest.approx(2 / 60, rel=0.05)
+    assert math.isclose(2 * 30, sum(map(int, re.findall(r"fold \d: (\d+) epochs", out))))
