@@ -120,13 +120,12 @@ def plan_lines(fit: Fit, run: Run, budget: Budget, pace: Pace, todo: Sequence[in
     """
     lines, now, end = [], time.time(), 0.0
     for fold in todo:
-        load = load_of(fit, run, fold)
+        each = load_of(fit, run, fold).seconds(pace, fit)
         mine = begun_epochs(run.folder, fold) or fit.epochs
-        end += pace.start + mine * load.seconds(pace, fit)
+        end += pace.start + mine * each
         when = time.strftime("%a %H:%M:%S", time.localtime(now + end))
-        lines.append(
-            f"fold {fold}: {mine} epochs of {time_words(load.seconds(pace, fit))}, ends {when}"
-        )
+        told = time_words(each) if each >= 10 else f"{each:.2g} s"
+        lines.append(f"fold {fold}: {mine} epochs of {told}, ends {when}")
     free = shutil.disk_usage(_existing(run.logs)).free
     speed = fit.train_batch_size * max(1, fit.devices) / max(1e-9, pace.step)
     least = min(budget.seconds, budget.limit)
