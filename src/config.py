@@ -345,7 +345,7 @@ MIN_AREA: Free[int] = 0
 MAX_PIXELS: Free[int] = 0
 # A test image that cannot be read: stop with an error, or submit an empty mask for it.
 UNREADABLE: Free[Literal["stop", "empty"]] = "stop"
-# Masks of the test images kept as PNG in output/<RUN>/masks/.
+# Masks of the test images kept in output/<RUN>/masks/: PNG, of a GeoTIFF a TIFF in its place.
 SAVE_MASKS: Free[bool] = False
 # Their probabilities in output/<RUN>/probs/: 8 bits, classes below each other.
 SAVE_PROBS: Free[bool] = False

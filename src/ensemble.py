@@ -9,7 +9,6 @@ of any folder, and needs no sample submission.
 import argparse
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,37 +25,8 @@ from runs.reports import checkpoints_of, read_blend, read_report
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
     from data.specs import DataSpec
-    from postprocessing.rules import Rule
     from runs.reports import Report
-    from runs.run import Run
     from submissions.answer import Answer
-    from submissions.part_file import PartFile
-
-
-@dataclass(frozen=True)
-class How:
-    """From networks to a mask.
-
-    Attributes:
-        rules: of the decision, one a class.
-        views: of test-time augmentation, of each run.
-        weights: of each run; None: every network weighs the same.
-        kind: of the mean, see `mean_probs`.
-        skip: a file that cannot be read is an empty mask, not an error.
-        save_masks, save_probs: pictures are kept beside the answer.
-    """
-
-    rules: "Sequence[Rule]"
-    views: Sequence[Sequence[str]]
-    weights: Sequence[float] | None
-    kind: str
-    skip: bool
-    save_masks: bool
-    save_probs: bool
-
-
-# Share of images that may be lost before a submission is no longer worth writing.
-LOST_SHARE = 0.05
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -74,75 +44,6 @@ def parse_shard(text: str) -> tuple[int, int]:
 def part_path(folder: Path, index: int, count: int) -> Path:
     """The file of a shard's finished images."""
     return folder / f"submission.{index}of{count}.part.jsonl"
-
-
-def predict_images(
-    run: "Run",
-    images: list[tuple[str, Path]],
-    checkpoints: list[list[Path]],
-    *,
-    part: "PartFile",
-    answer: "Answer",
-    how: How,
-    folder: Path,
-) -> None:
-    """Predicts images, appends each one's rows to the part, and keeps pictures if asked to."""
-    from tqdm import tqdm
-
-    from imaging.levels import write_mask, write_probs
-    from postprocessing.rules import decide_by, label_by
-    from submissions.answer import Prediction
-    from submissions.answer_format import Frame
-
-    gated = any(rule.gate or rule.gate_scale for rule in how.rules)
-    predictor = run.predictor(
-        checkpoints, views=how.views, weights=how.weights, kind=how.kind, gates=gated
-    )
-    if gated and not predictor.gates:
-        raise UserError(
-            "the rules ask for GATE=head, and some network has no such head: "
-            "src/tune.py chooses rules for these runs"
-        )
-    files = dict(images)
-    task, classes = answer.task, answer.classes
-    lost: list[str] = []
-    with tqdm(total=len(images), desc="predicting", unit="image", disable=None) as bar:
-        for batch in predictor.batches(images, skip=how.skip):
-            for img, _, probs in predictor.restore(batch):
-                gates = probs[-classes:, 0, 0].tolist() if gated else None
-                probs = probs[:-classes] if gated else probs
-                mask = decide_by(how.rules, probs, task=task, gates=gates)
-                split = answer.takes_objects and how.rules[0].split
-                objects = label_by(how.rules, probs, task=task) if split else None
-                if how.save_masks:
-                    write_mask(folder / "masks" / f"{img}.png", mask)
-                if how.save_probs:
-                    write_probs(folder / "probs" / f"{img}.png", probs)
-                sure = probs.float().cpu().numpy() if answer.takes_confidence else None
-                if img in batch.lost:
-                    size = answer.size_of((mask.shape[-2], mask.shape[-1]))
-                    part.write(img, answer.blank(Frame(size, files[img])))
-                else:
-                    part.write(img, answer.write(Prediction(img, mask, objects, sure, files[img])))
-                bar.update()
-            part.sync()
-            lost += batch.lost
-            check_lost(lost, len(images))
-    if lost:
-        print(f"{len(lost)} images cannot be read, their masks are empty: {', '.join(lost)}")
-
-
-def check_lost(lost: Sequence[str], count: int) -> None:
-    """Says which images could not be read, and stops when they are too many to be accidents.
-
-    Raises:
-        UserError: more than LOST_SHARE of all images.
-    """
-    if len(lost) > max(1, LOST_SHARE * count):
-        raise UserError(
-            f"{len(lost)} of {count} images cannot be read ({', '.join(lost[:5])}...): that is no "
-            "accident. See why with --unreadable stop"
-        )
 
 
 def set_aside(path: Path) -> None:
@@ -259,6 +160,7 @@ def predict_runs(
     from postprocessing.rules import describe
     from submissions.check import check_file
     from submissions.part_file import PartFile, fingerprint
+    from submissions.predicting import How, predict_images
 
     oof = folder = config.OUTPUT / "+".join(runs)
     blended = read_blend(folder, reports)

@@ -8,9 +8,9 @@ import pytest
 from conftest import Competition
 from core.errors import UserError
 from data.specs import DataSpec
-from ensemble import check_lost
-from inference.predictor import BLANK, ImageStream, size_or_blank
+from inference.stream import BLANK, ImageStream, size_or_blank
 from stages import call, copy_of, train_and_score
+from submissions.predicting import check_lost
 
 UNREADABLE = ("cut", "empty", "text")
 

@@ -15,7 +15,7 @@ from core.flags import load_config
 from data.pairs import PairReader
 from data.specs import DataSpec
 from imaging.images import read_image
-from inference.predictor import ImageStream
+from inference.stream import ImageStream
 from runs.experiment import data_spec
 
 RNG = np.random.default_rng(3)

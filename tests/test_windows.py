@@ -1,5 +1,6 @@
 """Sliding windows: what comes out is what the network says of the whole image."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ import tifffile
 import torch
 from torch import nn
 
+from conftest import write_competition
 from core.errors import UserError
 from data.specs import DataSpec
+from imaging.georeference import read_georeference
 from imaging.images import image_size, read_image
 from imaging.mask_files import MaskRules, read_mask_file
+from imaging.rle import mask_runs
+from imaging.run_strips import RunStrips
 from imaging.sources import Box, with_window
 from inference import predictor
 from inference.predictor import Predictor, Team
@@ -22,6 +27,7 @@ from inference.windows import Windows
 from Lightning_datamodule import LoaderSpec
 from Lightning_module import Recipe, build_module
 from model_dispatcher import MODELS
+from stages import call, paint_rows, train_and_score
 
 SIZE = (149, 203)
 RNG = np.random.default_rng(5)
@@ -158,6 +164,17 @@ def test_an_image_holds_what_one_of_its_windows_holds(
     assert gates[0].min() > 0.5
 
 
+@pytest.mark.parametrize("order", ["row", "column"])
+@pytest.mark.parametrize("share", [0, 0.1, 0.7, 1])
+def test_runs_of_strips_are_those_of_the_whole_mask(order: Any, share: float) -> None:
+    mask = (RNG.random((97, 41)) < share).astype(np.uint8)
+    strips = RunStrips((97, 41), order)
+    for top, bottom in ((0, 40), (40, 41), (41, 97)):
+        strips.add(mask[top:bottom])
+    for ours, whole in zip(strips.runs(), mask_runs(mask, order=order), strict=True):
+        assert np.array_equal(ours, whole)
+
+
 def test_auto_cuts_what_is_large_alone() -> None:
     auto = Windows()
     assert auto.size((4096, 4096)) is None
@@ -243,3 +260,32 @@ def test_a_part_of_any_file_is_that_part_of_the_whole(tmp_path: Path, name: str)
     assert np.array_equal(mask, pixels[box.slices] // 255)
     with pytest.raises(UserError, match=r"outside of the image of \(60, 70\)"):
         read_image(with_window(tmp_path / name, Box(40, 0, 30, 20)))
+
+
+def test_a_submission_by_strips_is_that_of_whole_images(tmp_path: Path) -> None:
+    """Of a network that looks at each pixel alone; the kept mask has the image's place."""
+    competition = write_competition(tmp_path)
+    folder = competition.input / "test_hq"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    pixels = RNG.integers(0, 256, (*SIZE, 3), np.uint8)
+    place: Any = [
+        (33550, "d", 3, (2.0, 2.0, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 1000.0, 5000.0, 0.0), True),
+    ]
+    tifffile.imwrite(folder / "scene.tif", pixels, photometric="rgb", extratags=place)
+    (competition.input / "sample_submission.csv").write_text("img,rle_mask\nscene.tif,\n")
+    flags = ("--model-name", "pointwise", "--resize-mode", "crop", "--train-folds", "0")
+    train_and_score(competition, *flags)
+    output, texts = competition.output / "baseline", []
+    for window in ("off", "64"):
+        more = ("--window", window, "--save-masks", "true")
+        assert call("ensemble", competition.flags(*flags, *more)) == 0
+        texts.append((output / "submission.csv").read_text())
+        kept = output / "masks" / "scene.tif"
+        found = paint_rows(texts[-1].splitlines()[1].split(",")[1], SIZE)
+        assert np.array_equal(tifffile.imread(kept), found)
+        assert read_georeference(kept) == ((1000.0, 5000.0), (2.0, -2.0))
+        kept.unlink()
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 1000

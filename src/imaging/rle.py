@@ -72,8 +72,13 @@ def rle_encode(
         UserError: not two axes, or floats (probabilities have to be thresholded first).
     """
     starts, lengths = mask_runs(mask, order=order)
-    if not len(starts):
-        return empty
+    return write_runs(starts, lengths, base=base, relative=relative) if len(starts) else empty
+
+
+def write_runs(
+    starts: np.ndarray, lengths: np.ndarray, *, base: int = 1, relative: bool = False
+) -> str:
+    """The text of runs, at least one: starts from 0 and lengths, int64, sorted by start."""
     numbers = np.empty(2 * len(starts), dtype=np.int64)
     numbers[0::2] = starts + base
     numbers[1::2] = lengths

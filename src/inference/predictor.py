@@ -1,10 +1,8 @@
 """Probabilities of several networks for a stream of images, each image read once."""
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,24 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset, get_worker_info
 
 from core.errors import UserError
-from data.samplers import SizeBatches
 from data.specs import DataSpec
-from imaging.geometry import Size, fit_image, restore_probs
+from imaging.geometry import Size, restore_probs
 from imaging.images import image_size, read_image
 from imaging.sources import Box, with_window
 from inference.layout import lay_out
+from inference.stream import build_stream, pixels_kind, size_or_blank
 from inference.views import TestTimeModel, add_views
 from inference.windows import Piece, Strip, Windows, finished
-from Lightning_datamodule import LoaderSpec, build_loader
+from Lightning_datamodule import LoaderSpec
 from Lightning_module import SegmentationModule, load_module
 from postprocessing.means import mean_probs
 from training.precision import precision_here, uses_cuda
-
-# (H, W) that stands for a picture without a readable header.
-BLANK = (64, 64)
 
 
 @dataclass(frozen=True)
@@ -82,92 +76,6 @@ def load_teams(
             f"the runs are of different TASK, CLASSES or INSTANCES, {sorted(tasks)}: need one"
         )
     return teams
-
-
-class ImageStream(Dataset[Any]):
-    """{"img", "size", "unreadable", "image_0", "image_1", ...}: an image as each team wants it.
-
-    With `skip` a file that cannot be read is a black image, marked as unreadable; else an error.
-    """
-
-    def __init__(
-        self, images: Sequence[tuple[str, Path]], specs: Sequence[DataSpec], *, skip: bool = False
-    ):
-        self.images, self.specs, self.skip = list(images), list(specs), skip
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        img, path = self.images[index]
-        kinds = {_kind(spec): spec.pixels for spec in self.specs}
-        try:
-            read = {kind: read_image(path, **pixels) for kind, pixels in kinds.items()}
-            unreadable = False
-        except UserError:
-            if not self.skip:
-                raise
-            size = size_or_blank(path, self.specs[0].axes, skip=True)
-            read = {
-                kind: np.zeros((*size, pixels["channels"]), f"uint{pixels['bits']}")
-                for kind, pixels in kinds.items()
-            }
-            unreadable = True
-        native = next(iter(read.values())).shape[:2]
-        sample: dict[str, Any] = {"img": img, "size": torch.tensor(native)}
-        sample["unreadable"] = unreadable
-        for at, spec in enumerate(self.specs):
-            image = fit_image(read[_kind(spec)], spec.size, spec.resize_mode)
-            sample[f"image_{at}"] = torch.from_numpy(image).permute(2, 0, 1)
-        return sample
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """A whole batch; without worker processes the cores share its files."""
-        if get_worker_info() is not None:
-            return [self[index] for index in indices]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(self.__getitem__, indices))
-
-
-def _kind(spec: DataSpec) -> tuple[Any, ...]:
-    """What is alike for networks that see the same pixels of a file."""
-    return tuple(spec.pixels.values())
-
-
-def size_or_blank(path: Path, axes: str = "", *, skip: bool) -> Size:
-    """(H, W) of a picture; with `skip` BLANK where its header cannot be read."""
-    try:
-        return image_size(path, axes)
-    except UserError:
-        if not skip:
-            raise
-        return BLANK
-
-
-def build_stream(
-    images: Sequence[tuple[str, Path]],
-    sizes: Sequence[Size | int],
-    teams: Sequence[Team],
-    loader: LoaderSpec,
-    *,
-    skip: bool = False,
-) -> Any:
-    """A loader over images in their order; images of one size share a batch.
-
-    Where the network runs on the CPU too, decoding takes turns with it: each step of a network
-    waits for its slowest core, and a worker process would make one slow.
-
-    Args:
-        images: (img, path) each.
-        sizes: of the images where networks take them at their own size, else alike.
-        teams: that look at them.
-        loader: batch size and workers.
-        skip: a file that cannot be read is black.
-    """
-    if loader.num_workers < 0 and not torch.cuda.is_available():
-        loader = replace(loader, num_workers=0)
-    stream = ImageStream(images, [team.spec for team in teams], skip=skip)
-    return build_loader(stream, loader, batch_sampler=SizeBatches(sizes, loader.val_batch_size))
 
 
 def choose_device(accelerator: str) -> torch.device:
@@ -245,6 +153,10 @@ class Predictor:
         return self.teams[0].spec
 
     @property
+    def _specs(self) -> list[DataSpec]:
+        return [team.spec for team in self.teams]
+
+    @property
     def recipe(self) -> dict[str, Any]:
         """How the first of them was trained, as plain values."""
         return vars(self.teams[0].modules[0].recipe)
@@ -266,10 +178,21 @@ class Predictor:
     def batches(self, images: Sequence[tuple[str, Path]], *, skip: bool = False) -> Iterator[Batch]:
         """Predicted batches, for `restore`; with `skip` a file that cannot be read is black."""
         whole, sizes, cut = self._sort(images, skip=skip)
-        for batch in build_stream(whole, sizes, self.teams, self.loader, skip=skip):
+        for batch in build_stream(whole, sizes, self._specs, self.loader, skip=skip):
             yield self._predict(batch)
         for img, path in cut:
             yield self._slide(img, path, skip=skip)
+
+    def cut_size(self, path: Path) -> Size | None:
+        """(H, W) of an image that is cut into windows; None: networks take it whole.
+
+        Raises:
+            UserError: its header cannot be read.
+        """
+        if {team.spec.resize_mode for team in self.teams} != {"crop"}:
+            return None
+        size = image_size(path, self.spec.axes)
+        return size if self.windows.size(size) else None
 
     def _sort(
         self, images: Sequence[tuple[str, Path]], *, skip: bool = False
@@ -289,13 +212,26 @@ class Predictor:
 
     def restore(self, batch: Batch) -> Iterator[tuple[str, Size, torch.Tensor]]:
         """As `images`, of one batch. Every network counts by its team's weight."""
-        weights = [team.weight * len(team.modules) for team in self.teams]
         for row, (img, size) in enumerate(zip(batch.images, batch.sizes, strict=True)):
             shares = [
                 restore_probs(probs[row], size, team.spec.resize_mode)
                 for probs, team in zip(batch.means, self.teams, strict=True)
             ]
-            yield img, size, mean_probs(shares, weights, self.kind)
+            yield img, size, self._blend(shares)
+
+    def _blend(self, shares: Sequence[torch.Tensor]) -> torch.Tensor:
+        weights = [team.weight * len(team.modules) for team in self.teams]
+        return mean_probs(shares, weights, self.kind)
+
+    def strips(self, path: Path) -> Iterator[torch.Tensor]:
+        """Mean probabilities (K, h, W) of an image that is cut, rows from top to bottom.
+
+        Memory is bound by a row of windows, where the file can be read in parts: TIFF.
+
+        Raises:
+            UserError: the image cannot be read.
+        """
+        return map(self._blend, self._strips(path))
 
     def views(
         self, images: Sequence[tuple[str, Path]], names: Sequence[str]
@@ -308,7 +244,7 @@ class Predictor:
         """
         plain = [[module.model for module in team.modules] for team in self.teams]
         whole, sizes, cut = self._sort(images)
-        loaded: Iterator[Any] = iter(build_stream(whole, sizes, self.teams, self.loader))
+        loaded: Iterator[Any] = iter(build_stream(whole, sizes, self._specs, self.loader))
         looks = chain(
             (partial(self._predict, batch) for batch in loaded),
             (partial(self._slide, img, path) for img, path in cut),
@@ -352,7 +288,7 @@ class Predictor:
         """A batch of one image that is cut into windows."""
         size = image_size(path, self.spec.axes)
         try:
-            strips = list(self.strips(path))
+            strips = list(self._strips(path))
         except UserError:
             if not skip:
                 raise
@@ -365,14 +301,8 @@ class Predictor:
                 gates[:] = gates.amax((1, 2), keepdim=True)
         return Batch([img], [size], [], [probs[None] for probs in means])
 
-    def strips(self, path: Path) -> Iterator[list[torch.Tensor]]:
-        """Each team's probabilities (K, h, W) of a large image, rows from top to bottom.
-
-        Memory is bound by a row of windows, where the file can be read in parts: TIFF.
-
-        Raises:
-            UserError: the image cannot be read.
-        """
+    def _strips(self, path: Path) -> Iterator[list[torch.Tensor]]:
+        """Each team's probabilities (K, h, W), see `strips`."""
         height, width = image_size(path, self.spec.axes)
         window = self.windows.size((height, width)) or (height, width)
         downs, rights = (
@@ -381,10 +311,12 @@ class Predictor:
         sums = [Strip(self._channels, width, self.device) for _ in self.teams]
         for down, rows in finished(downs, height):
             part = with_window(path, Box(down.start, 0, window[0], width))
-            read = {_kind(team.spec): read_image(part, **team.spec.pixels) for team in self.teams}
+            read = {
+                pixels_kind(team.spec): read_image(part, **team.spec.pixels) for team in self.teams
+            }
             for strip, team in zip(sums, self.teams, strict=True):
                 strip.grow(window[0])
-                self._add_row(strip, team, read[_kind(team.spec)], down, rights)
+                self._add_row(strip, team, read[pixels_kind(team.spec)], down, rights)
             yield [strip.take(rows) for strip in sums]
 
     def _add_row(

@@ -109,6 +109,21 @@ def describe(rules: Sequence[Rule], task: str) -> str:
     return Rules(tuple(rules)).changes() if task == "multiclass" else rules[0].changes()
 
 
+def is_pointwise(rules: Sequence[Rule]) -> bool:
+    """Whether each pixel is decided by itself, so that a strip of an image is enough."""
+    return not any(
+        rule.gate_area
+        or rule.fill_holes
+        or rule.min_area > 1
+        or rule.largest
+        or rule.split
+        or rule.gate
+        or rule.gate_scale
+        or rule.grow
+        for rule in rules
+    )
+
+
 def fill_holes(mask: np.ndarray) -> np.ndarray:
     """A {0, 1} mask (H, W) without holes: background that cannot reach the border by edges."""
     outside = np.pad(1 - mask, 1, constant_values=1)

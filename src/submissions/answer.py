@@ -20,6 +20,7 @@ from submissions.formats import SUBMISSIONS, choose_empty, choose_format, choose
 from submissions.plan import Plan, build_plan
 from submissions.results_file import category_labels
 from submissions.row_ids import RowIds
+from submissions.run_lengths import RunLengths
 from submissions.sample import read_sample
 
 
@@ -94,7 +95,15 @@ class Answer:
     def write(self, prediction: Prediction) -> list[Row]:
         """The rows of an image; those of `blank` where it has no foreground."""
         size = self.size_of((prediction.mask.shape[-2], prediction.mask.shape[-1]))
-        frame, items = Frame(size, prediction.source), self._items(prediction, size)
+        return self.rows(self._items(prediction, size), Frame(size, prediction.source))
+
+    def takes_strips(self, size: Size) -> bool:
+        """Whether StripRows can write an image of this (H, W)."""
+        plain = isinstance(self.form, RunLengths) and not self.takes_objects
+        return plain and not self.takes_confidence and self.size_of(size) == size
+
+    def rows(self, items: list[Item], frame: Frame) -> list[Row]:
+        """The rows of an image of these items, those of `blank` where there are none."""
         if self.plan.kind == "image":
             if not items and not self.form.writes_empty:
                 return self.blank(frame)
@@ -123,7 +132,7 @@ class Answer:
 
     def _items(self, prediction: Prediction, size: Size) -> list[Item]:
         items: list[Item] = []
-        for cls, plane in self._planes(prediction.mask):
+        for cls, plane in self.planes(prediction.mask):
             probs = None if prediction.probs is None else prediction.probs[cls]
             labels = plane.astype(np.int32)
             if self.takes_objects:
@@ -132,8 +141,8 @@ class Answer:
             items += _labelled(labels, probs, cls, size)
         return items
 
-    def _planes(self, mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """(class, {0, 1} (H, W)) of each class that has rows."""
+    def planes(self, mask: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """(class, {0, 1} (H, W)) of each class that has rows, of a mask as Prediction has it."""
         wanted = self.plan.wanted if self.plan.kind == "class" else self.foreground
         if self.task != "multiclass":
             return [(k, mask[k]) for k in wanted]

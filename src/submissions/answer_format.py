@@ -25,11 +25,14 @@ class Item(NamedTuple):
         mask: uint8 (H, W) of {0, 1}, at the answer's size.
         cls: index of its class.
         confidence: mean probability inside the mask, 0-1.
+        runs: starts from 0 and lengths of the mask, int64, in the format's order of pixels, where
+            it is too large to be kept as pixels.
     """
 
     mask: np.ndarray
     cls: int = 0
     confidence: float = 1.0
+    runs: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Frame(NamedTuple):

@@ -13,6 +13,8 @@ from submissions.answer_files import Entry, Findings
 from submissions.answer_format import CellError, CellFinding, Sampled
 
 SAMPLED = 12
+# Pixels of an image whose cells are painted to look at their outlines.
+PAINTED = 1 << 26
 # Id and class of a row.
 Key = tuple[str, str]
 
@@ -150,7 +152,8 @@ class Linter:
         self.population.pixels[img] += found.pixels
         for doubt in found.doubts:
             self.found.warn("identity", f"{where}: {img}: {doubt}")
-        if size and found.telling and len(self.population.sample) < SAMPLED:
+        small = size is not None and size[0] * size[1] <= PAINTED
+        if size and small and found.telling and len(self.population.sample) < SAMPLED:
             self.population.sample.append(Sampled(where, text, size))
         return found
 

@@ -20,6 +20,7 @@ from imaging.rle import (
     paint_runs,
     rle_encode,
     rle_runs,
+    write_runs,
 )
 from submissions.answer_format import (
     AnswerFormat,
@@ -176,7 +177,9 @@ class RunLengths(RunsFormat):
 
     def write(self, items: Sequence[Item], frame: Frame) -> str:
         """The run lengths of the one mask."""
-        return self._encode(items[0].mask)
+        if items[0].runs is None:
+            return self._encode(items[0].mask)
+        return write_runs(*items[0].runs, base=self.base, relative=self.relative)
 
     def runs(self, cell: str, size: Size) -> list[Runs]:
         """The runs of the one mask."""
