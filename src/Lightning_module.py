@@ -252,12 +252,13 @@ class SegmentationModule(pl.LightningModule):
             probs[:, : self.spec.classes], task=self.spec.task, threshold=self.recipe.threshold
         )
         mask, target = leave_out_ignored(mask, batch["mask"], task=self.spec.task)
+        sure = probs[:, : self.spec.classes].amax(1)
         evidence = Evidence(
             mask,
             target,
             task=self.spec.task,
             classes=self.spec.classes,
-            objects=lambda: (self._objects(probs, mask), batch["instances"], probs[:, 0]),
+            objects=lambda: (self._objects(probs, mask), batch["instances"], sure),
             slices=slices_of(batch),
         )
         metric: Any

@@ -59,6 +59,9 @@ RLE_COLUMN: str = "auto"
 CLASS_COLUMN: str = "auto"
 # The number that class 0 has in CLASS_COLUMN: 1 when the competition counts from one.
 CLASS_BASE: int = 0
+# Regular expression whose first bracket is the class in a cell of CLASS_COLUMN: (\d+) of 3_12_45;
+# empty = the whole cell.
+CLASS_PATTERN: str = ""
 # Order in which run lengths number the pixels; auto: in which TRAIN_CSV's masks are whole, told by
 # folds.py; where nothing tells, column.
 RLE_ORDER: Literal["auto", "row", "column"] = "auto"

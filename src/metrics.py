@@ -30,9 +30,10 @@ from torchmetrics import Metric
 
 from core.arguments import read_name
 from core.errors import UserError, pick
+from imaging.mask_files import IGNORE
+from imaging.objects import class_objects
 from measures.gathered import GatheredVolumes, Slice
 from measures.matching import (
-    Overlaps,
     assigned_f1,
     count_greedy,
     count_optimal,
@@ -46,6 +47,7 @@ from measures.matching import (
 from measures.objects import (
     ObjectDistance,
     ObjectMetric,
+    OneClassMetric,
     f1_of_all,
     gland_dice,
     gland_distance,
@@ -53,6 +55,7 @@ from measures.objects import (
     overlap_images,
     panoptic_quality,
 )
+from measures.overlaps import Overlaps
 from measures.pixels import (
     AmongMetric,
     DatasetMetric,
@@ -108,7 +111,8 @@ class Evidence:
         task: "binary", "multiclass" or "multilabel".
         classes: K.
         objects: gives predicted and true objects, and probabilities for their confidence, as
-            `overlap_images` takes them.
+            `overlap_images` takes them; of several classes the predicted ones are those of `mask`,
+            the true ones numbered as by `class_objects`.
         slices: volume and name of each image.
     """
 
@@ -133,7 +137,12 @@ class Evidence:
     @cached_property
     def matches(self) -> list[Overlaps]:
         """(B,) overlaps of the objects of each image."""
-        return overlap_images(*self.objects())
+        masks, targets, probs = self.objects()
+        if self.task != "multiclass":
+            return overlap_images(masks, targets, probs)
+        known = self.mask.where(self.target != IGNORE, 0).cpu().numpy()
+        found = [class_objects(ids, self.classes) for ids in known]
+        return overlap_images(found, targets, probs, classes=self.classes)
 
     def taken_by(self, metric: Metric) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
         """Arguments of the metric's `update`."""
@@ -229,15 +238,17 @@ METRICS: dict[str, Builder] = {
     # Objects of all images together, found above one IoU: greedily, or as many pairs as can be.
     "object_f1": partial(_object_f1, count_greedy),
     "object_f1_optimal": partial(_object_f1, count_optimal),
-    "panoptic": partial(ObjectMetric, values=panoptic_sums, score=panoptic_quality, size=4),
+    "panoptic": partial(
+        ObjectMetric, values=panoptic_sums, score=panoptic_quality, size=4, by_class=True
+    ),
     # In the order of confidence, as COCO scores masks: over its ten thresholds, and at one.
     "ap": AveragePrecision,
     "ap50": partial(AveragePrecision, iou=0.5),
     # Recod.ai: pairs by the best assignment.
     "of1": partial(mean_of_images, score=assigned_f1),
     # GlaS.
-    "gland_f1": partial(f1_of_all, count=gland_counts),
-    "gland_dice": partial(ObjectMetric, values=gland_dice_sums, score=gland_dice, size=4),
+    "gland_f1": partial(f1_of_all, count=gland_counts, kind=OneClassMetric),
+    "gland_dice": partial(OneClassMetric, values=gland_dice_sums, score=gland_dice, size=4),
     "gland_hausdorff": partial(
         ObjectDistance, values=gland_distance_sums, score=gland_distance, size=4
     ),

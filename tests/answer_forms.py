@@ -3,9 +3,11 @@
 Nothing here uses the project.
 """
 
+import base64
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,8 +81,12 @@ def table(
     suffix: str = "",
     empty: str = "",
     objects: bool = False,
+    last: bool = False,
 ) -> Form:
-    """A table with a row an image, class or object; a class may be joined to the id."""
+    """A table with a row an image, class or object; a class may be joined to the id.
+
+    `last`: the column of classes is the last.
+    """
     spell, understand = spelled or run_lengths()
 
     def read(path: Path, sizes: Sizes) -> Answer:
@@ -91,6 +97,8 @@ def table(
                 name, _, klass = name.rpartition("_")
             name = name.removesuffix(suffix)
             blank = np.zeros(sizes[name], np.uint8)
+            if objects and row[text] == empty:
+                klass = ONE
             mask = blank if row[text] == empty else understand(row[text], sizes[name])
             found.setdefault(name, {}).setdefault(klass, []).append(mask)
         return found
@@ -103,7 +111,8 @@ def table(
             for mask in [m for m in masks if m.any()] or [whole] if objects else [whole]:
                 cell = spell(mask) if mask.any() else empty
                 column = {cls: klass} if cls not in ("", img) else {}
-                rows.append({img: joined} | column | {text: cell})
+                cells = {text: cell} | column if last else column | {text: cell}
+                rows.append({img: joined} | cells)
         pd.DataFrame(rows).to_csv(path, index=False)
 
     return Form(read, write)
@@ -142,6 +151,39 @@ def counted_objects(img: str, text: str) -> Form:
 
 def _counts(mask: np.ndarray) -> bytes:
     return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+
+
+def packed(img: str, text: str) -> Form:
+    """A row an image: class, confidence and base64 of zlib of counts for each object."""
+
+    def read(path: Path, sizes: Sizes) -> Answer:
+        found: Answer = {}
+        for row in read_rows(path):
+            size = sizes[row[img]]
+            assert (row["ImageWidth"], row["ImageHeight"]) == (str(size[1]), str(size[0]))
+            words = row[text].split()
+            classes = found.setdefault(row[img], {})
+            for cls, sure, data in zip(words[::3], words[1::3], words[2::3], strict=True):
+                counts = zlib.decompress(base64.b64decode(data))
+                mask = coco.decode({"size": size, "counts": counts})
+                classes.setdefault(cls, []).append(Scored(mask, float(sure)))
+        return found
+
+    def write(answer: Answer, path: Path) -> None:
+        rows = []
+        for name, classes in answer.items():
+            height, width = next(iter(classes.values()))[0].shape
+            words = [
+                f"{cls} 1.0 {base64.b64encode(zlib.compress(_counts(mask))).decode()}"
+                for cls, masks in classes.items()
+                for mask in masks
+                if mask.any()
+            ]
+            size = {"ImageWidth": width, "ImageHeight": height}
+            rows.append({img: name} | size | {text: " ".join(words)})
+        pd.DataFrame(rows).to_csv(path, index=False)
+
+    return Form(read, write)
 
 
 def pictures(

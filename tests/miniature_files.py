@@ -1,6 +1,7 @@
 """Competitions whose answers are files or objects, in miniature, in the formats that they ship."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pandas as pd
 import tifffile
 from pycocotools import mask as coco
 
-from answer_forms import ONE, VOID, Answer
+from answer_forms import ONE, VOID, Answer, encode
 from sketches import disc, draw_objects, picture, save
 
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -200,4 +201,79 @@ def filament26(folder: Path) -> Answer:
     table = {"images": images, "annotations": notes, "categories": kinds}
     path = folder / "train/MAGFiLO_1.0_Annotations_kaggle2026_train.json"
     path.write_text(json.dumps(table))
+    return truth
+
+
+def _dressed(
+    rng: np.random.Generator, size: tuple[int, int], classes: Sequence[str]
+) -> tuple[np.ndarray, dict[str, list[np.ndarray]]]:
+    """Grey (H, W), and by class its objects, which do not touch; the later a class the brighter."""
+    grey, taken = np.full(size, 20), np.zeros(size, np.uint8)
+    found: dict[str, list[np.ndarray]] = {}
+    for at in rng.integers(0, len(classes), 3).tolist():
+        mask = disc(rng, size, 10)
+        if not (cv2.dilate(mask, np.ones((5, 5), np.uint8)) & taken).any():
+            taken |= mask
+            grey = np.where(mask, 110 + 70 * at, grey)
+            found.setdefault(classes[at], []).append(mask)
+    return (grey + rng.integers(0, 15, size)).astype(np.uint8), found
+
+
+def imaterialist(folder: Path) -> Answer:
+    """A row a garment; its class may carry attributes, sizes are told; answers of one size."""
+    rng = np.random.default_rng(19)
+    truth: Answer = {}
+    rows = []
+    for at in range(12):
+        size = ((64, 72), (70, 60))[at % 2]
+        image, masks = _dressed(rng, size, ("0", "10", "23"))
+        name, part = f"{at:032x}", "train" if at < 8 else "test"
+        save(folder / part / f"{name}.jpg", np.dstack([image] * 3))
+        if part == "train":
+            for cls, garments in masks.items():
+                label = f"{cls}_7_12" if cls == "0" and at % 2 else cls
+                rows += [(f"{name}.jpg", encode(m), *size, label) for m in garments]
+        else:
+            truth[name] = {
+                cls: [cv2.resize(m, (96, 96), interpolation=cv2.INTER_NEAREST) for m in garments]
+                for cls, garments in masks.items()
+            }
+    columns = ["ImageId", "EncodedPixels", "Height", "Width", "ClassId"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "train.csv", index=False)
+    asked = [(f"{name}.jpg", "1 1", 22) for name in truth]
+    pd.DataFrame(asked, columns=["ImageId", "EncodedPixels", "ClassId"]).to_csv(
+        folder / "sample_submission.csv", index=False
+    )
+    return truth
+
+
+THINGS = ("/m/011k07", "/m/01bqk0", "/m/0199g")
+
+
+def open_images(folder: Path) -> Answer:
+    """A table with a mask file an object, smaller than its image; a placeholder in every row."""
+    rng = np.random.default_rng(20)
+    truth: Answer = {}
+    rows, asked = [], []
+    for at in range(12):
+        size = ((64, 72), (72, 60))[at % 2]
+        image, masks = _dressed(rng, size, THINGS)
+        name, part = f"{at:016x}", "train" if at < 8 else "test"
+        save(folder / part / f"{name}.jpg", np.dstack([image] * 3))
+        if part == "test":
+            truth[name] = masks
+            asked.append((name, size[1], size[0], "/m/0199g 0.5 eNoLTDAyMPA3AAAJAgHb"))
+            continue
+        for label, things in masks.items():
+            for thing in things:
+                file = f"{name}_{label[1:].replace('/', '')}_{len(rows):08x}.png"
+                small = cv2.resize(thing * np.uint8(255), (size[1] * 3 // 4, size[0] * 3 // 4))
+                save(folder / "train_masks" / file, (small > 127) * np.uint8(255))
+                rows.append((file, name, label, f"{len(rows):08x}", 0.9))
+    columns = ["MaskPath", "ImageID", "LabelName", "BoxID", "PredictedIoU"]
+    path = folder / "challenge-2019-train-segmentation-masks.csv"
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+    columns = ["ImageID", "ImageWidth", "ImageHeight", "PredictionString"]
+    path = folder / "sample_empty_submission.csv"
+    pd.DataFrame(asked, columns=columns).to_csv(path, index=False)
     return truth

@@ -4,7 +4,8 @@ Nothing here uses the project: encoders and decoders are plain loops, scores are
 rules written out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from answer_forms import (
     Form,
     counted_objects,
     joined_lists,
+    packed,
     pictures,
     results,
     run_lengths,
@@ -32,7 +34,8 @@ class Miniature(NamedTuple):
         score: of what was read, and the truth.
         flags: beside the recipe's, to be small.
         tune: flags of tune.py alone.
-        first: the id of the answer's first class in masks of ids; None: masks are planes.
+        ids: of the answer's classes in masks of ids; None: masks are planes.
+        size: of the answer's masks, where not the images'.
     """
 
     write: Callable[[Path], Answer]
@@ -40,7 +43,8 @@ class Miniature(NamedTuple):
     score: Callable[[Answer, Answer], float]
     flags: tuple[str, ...] = ()
     tune: tuple[str, ...] = ()
-    first: int | None = None
+    ids: Mapping[str, int] | None = None
+    size: tuple[int, int] | None = None
 
 
 ROWS = run_lengths("C")
@@ -64,7 +68,7 @@ MINIATURES = {
         files.cityscapes,
         pictures("{}_labelIds.png", dict(zip(files.STREETS, files.LABEL_IDS, strict=True))),
         official.pooled_iou,
-        first=0,
+        ids={name: at for at, name in enumerate(files.STREETS)},
     ),
     "contrails": Miniature(
         tables.contrails, table("record_id", "encoded_pixels", empty="-"), official.pooled_dice
@@ -92,6 +96,15 @@ MINIATURES = {
     ),
     "hubmap22": Miniature(tables.hubmap22, table("id", "rle"), official.mean_dice),
     "hubmap_kidney": Miniature(tables.hubmap_kidney, table("id", "predicted"), official.mean_dice),
+    "imaterialist": Miniature(
+        files.imaterialist,
+        table("ImageId", "EncodedPixels", "ClassId", suffix=".jpg", objects=True, last=True),
+        partial(official.ladder(official.precision_of), steps=(10,)),
+        ("--epochs=14", "--classes=25", "--answer-size=96,96", "--metric=map50"),
+        tune=("--metric", "miou"),
+        ids={str(k): k + 1 for k in range(24)},
+        size=(96, 96),
+    ),
     "isic2018": Miniature(
         files.isic2018, pictures("{}_segmentation.png", {"": 255}), official.cut_jaccard
     ),
@@ -99,7 +112,15 @@ MINIATURES = {
         files.loveda,
         pictures("{}.png", {str(k): k for k in range(7)}),
         official.pooled_iou,
-        first=0,
+        ids={str(k): k for k in range(7)},
+    ),
+    "open_images": Miniature(
+        files.open_images,
+        packed("ImageID", "PredictionString"),
+        partial(official.coco_ap, thresholds=[0.5], most=100),
+        ("--epochs=14",),
+        tune=("--metric", "miou"),
+        ids={name: at for at, name in enumerate(files.THINGS, 1)},
     ),
     "pneumothorax": Miniature(
         tables.pneumothorax, table(**ENCODED, spelled=GAPS, empty="-1"), official.mean_dice

@@ -1,6 +1,6 @@
 """The official rules of competitions, written out; nothing here uses the project."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from pycocotools import mask as coco
@@ -22,6 +22,10 @@ def union(answer: Answer, img: str, cls: str, like: np.ndarray) -> np.ndarray:
     return np.maximum.reduce([0 * like, *answer.get(img, {}).get(cls, [])])
 
 
+def objects_of(answer: Answer, img: str, cls: str = ONE) -> list[np.ndarray]:
+    return [mask for mask in answer[img].get(cls, []) if mask.any()]
+
+
 def pairs_of(found: Answer, truth: Answer) -> list[tuple[np.ndarray, np.ndarray]]:
     """Masks and truth of each image and class."""
     pairs = []
@@ -36,19 +40,20 @@ def mean_dice(found: Answer, truth: Answer) -> float:
     return float(np.mean([dice(*pair) for pair in pairs_of(found, truth)]))
 
 
-def ladder(score: Callable[[int, int, int], float]) -> Callable[[Answer, Answer], float]:
+def ladder(score: Callable[[int, int, int], float]) -> Callable[..., float]:
     """The mean over images and thresholds of a score of objects found, false and missed."""
 
-    def of_answers(found: Answer, truth: Answer) -> float:
+    def of_answers(found: Answer, truth: Answer, steps: Sequence[int] = range(10, 20)) -> float:
         scores = []
         for img, classes in truth.items():
-            real = [mask for mask in classes[ONE] if mask.any()]
-            mine = [mask for mask in found[img][ONE] if mask.any()]
-            for step in range(10, 20):
-                tp = sum(
-                    20 * int((a & b).sum()) > step * int((a | b).sum()) for a in mine for b in real
-                )
-                scores.append(score(tp, len(mine) - tp, len(real) - tp))
+            for step in steps:
+                total = np.zeros(3, int)
+                for cls in classes.keys() | found[img].keys():
+                    mine, real = (objects_of(answer, img, cls) for answer in (found, truth))
+                    pairs = [(int((a & b).sum()), int((a | b).sum())) for a in mine for b in real]
+                    tp = sum(20 * both > step * either for both, either in pairs)
+                    total += tp, len(mine) - tp, len(real) - tp
+                scores.append(score(*total))
         return float(np.mean(scores))
 
     return of_answers
@@ -138,10 +143,6 @@ def panoptic(found: Answer, truth: Answer) -> float:
     return total / bottom
 
 
-def objects_of(answer: Answer, img: str) -> list[np.ndarray]:
-    return [mask for mask in answer[img][ONE] if mask.any()]
-
-
 def gland_dice(found: Answer, truth: Answer) -> float:
     """Dice of each object and that which it shares most with, by area, both ways, halved."""
 
@@ -173,17 +174,20 @@ def assigned_f1(found: Answer, truth: Answer) -> float:
     return float(np.mean(scores))
 
 
-def coco_ap(found: Answer, truth: Answer) -> float:
-    """COCO's own evaluation with ten objects an image at most."""
+def coco_ap(
+    found: Answer, truth: Answer, thresholds: Sequence[float] | None = None, most: int = 10
+) -> float:
+    """COCO's own evaluation: the mean over classes, with so many objects an image at most."""
+    kinds = sorted({cls for classes in truth.values() for cls in classes})
     images = {img: at for at, img in enumerate(truth, 1)}
-    shapes = [truth[img][ONE][0].shape for img in images]
+    shapes = [next(iter(truth[img].values()))[0].shape for img in images]
     sides = []
     for answer in (truth, found):
         notes = [
             {
                 "id": 0,
                 "image_id": number,
-                "category_id": 1,
+                "category_id": kinds.index(cls) + 1,
                 "iscrowd": 0,
                 "area": int(mask.sum()),
                 "bbox": [0, 0, 1, 1],
@@ -191,7 +195,8 @@ def coco_ap(found: Answer, truth: Answer) -> float:
                 "score": getattr(mask, "score", 1.0),
             }
             for img, number in images.items()
-            for mask in objects_of(answer, img)
+            for cls in kinds
+            for mask in objects_of(answer, img, cls)
         ]
         for at, note in enumerate(notes, 1):
             note["id"] = at
@@ -202,13 +207,14 @@ def coco_ap(found: Answer, truth: Answer) -> float:
                 for number, shape in zip(images.values(), shapes, strict=True)
             ],
             "annotations": notes,
-            "categories": [{"id": 1}],
+            "categories": [{"id": at} for at in range(1, len(kinds) + 1)],
         }
         side.createIndex()
         sides.append(side)
     evaluation = COCOeval(*sides, "segm")
-    evaluation.params.maxDets = [1, 10, 100]
+    evaluation.params.maxDets = [most]
+    evaluation.params.iouThrs = np.array(thresholds or np.linspace(0.5, 0.95, 10))
     evaluation.evaluate()
     evaluation.accumulate()
-    precision = evaluation.eval["precision"][:, :, 0, 0, 1]
+    precision = evaluation.eval["precision"][:, :, :, 0, 0]
     return float(precision[precision > -1].mean())

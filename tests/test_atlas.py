@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from answer_forms import Answer
-from miniatures import MINIATURES
+from miniatures import MINIATURES, Miniature
 from stages import LEARN, call
 
 STAGES = ("folds", "Lightning_trainer", "Lightning_tester", "tune", "ensemble")
@@ -65,9 +66,11 @@ def test_from_the_files_to_the_score_of_the_answer(name: str, tmp_path: Path, ca
         assert call(stage, [*words, *more]) == 0, f"{stage}: {capsys.readouterr().err}"
     run = tmp_path / "output/baseline"
     form = competition.form
-    found = form.read(run / form.name, sizes_of(truth))
+    sizes = sizes_of(truth)
+    sizes = dict.fromkeys(sizes, competition.size) if competition.size else sizes
+    found = form.read(run / form.name, sizes)
     assert set(found) == set(truth)
-    check_masks(found, run / "masks", competition.first)
+    check_masks(found, run / "masks", competition)
     labels = tmp_path / f"labels{Path(form.name).suffix}"
     form.write(truth, labels)
     capsys.readouterr()
@@ -78,17 +81,21 @@ def test_from_the_files_to_the_score_of_the_answer(name: str, tmp_path: Path, ca
     assert float(told[1]) > 0.1
 
 
-def check_masks(found: Answer, folder: Path, first: int | None) -> None:
+def check_masks(found: Answer, folder: Path, competition: Miniature) -> None:
     """The answer holds the very masks that the networks predicted."""
     something = 0
     for img, classes in found.items():
         saved = np.asarray(Image.open(folder / f"{img}.png"))
-        if first is None:
-            planes = saved.reshape(len(classes), -1, saved.shape[1]) != 0
+        if competition.size:
+            saved = cv2.resize(saved, competition.size, interpolation=cv2.INTER_NEAREST_EXACT)
+        if competition.ids is None:
+            stacked = saved.reshape(len(classes), -1, saved.shape[1])
+            planes = dict(zip(classes, stacked, strict=True))
         else:
-            planes = saved == np.arange(first, first + len(classes))[:, None, None]
-        for plane, masks in zip(planes, classes.values(), strict=True):
+            planes = {cls: saved == k for cls, k in competition.ids.items()}
+        for cls, plane in planes.items():
+            masks = classes.get(cls, [0 * saved])
             assert np.sum(masks, 0).max() <= 1
-            np.testing.assert_array_equal(np.maximum.reduce(masks), plane)
+            np.testing.assert_array_equal(np.maximum.reduce(masks), plane != 0)
             something += int(plane.any())
     assert something

@@ -14,7 +14,8 @@ from scipy import ndimage
 from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
 from competition.rle_masks import RleMasks
 from core.errors import UserError
-from imaging.mask_files import IGNORE, MaskRules, mask_to_instances, read_mask_file
+from imaging.mask_files import IGNORE, MaskRules, read_mask_file
+from imaging.objects import mask_to_instances
 from imaging.palettes import voc_colours
 from imaging.rle import rle_decode, rle_encode
 from test_images import write_bands

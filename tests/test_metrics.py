@@ -1,5 +1,6 @@
 """Every row of METRICS against a brute-force twin and scikit-learn, in uneven batches and ranks."""
 
+import zlib
 from fractions import Fraction
 from itertools import product
 
@@ -11,6 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from core.errors import UserError
+from imaging.objects import class_objects
 from measures.matching import instance_map
 from measures.pixels import confusion
 from metrics import METRICS, Evidence, build_metric, decide
@@ -73,13 +75,18 @@ def feed(metric, mask, target, sizes=(3, 3, 1)):
 
 
 def evidence_of(mask, target):
-    """What the module hands to a metric; objects are the ids, or the first channel's mask."""
+    """What the module hands to a metric; objects are parts, or the first channel's mask."""
     task = "multiclass" if mask.ndim == 3 else "binary" if mask.shape[1] == 1 else "multilabel"
 
     def objects():
         labels = [values.where(target != 255, 0).long() for values in (mask, target)]
+        if task == "multiclass":
+            parts = [class_objects(ids, CLASSES[task]) for ids in target.numpy()]
+            labels[1] = torch.from_numpy(np.stack(parts)) if parts else labels[1]
         # Objects of equal confidence would rank in the order of images.
-        probs = torch.rand(6, 5, generator=torch.Generator().manual_seed(0)).expand(len(mask), 6, 5)
+        seeds = [zlib.crc32(one.long().numpy().tobytes()) for one in target]
+        planes = [np.random.default_rng(seed).random((6, 5)) for seed in seeds]
+        probs = torch.from_numpy(np.array(planes).reshape(-1, 6, 5))
         return [*(values if values.ndim == 3 else values[:, 0] for values in labels), probs]
 
     # Each image is a volume of one slice, called alike in whatever batch it comes.

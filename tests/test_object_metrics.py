@@ -9,8 +9,9 @@ import torch
 from scipy.spatial.distance import cdist
 
 from core.errors import UserError
-from measures.matching import overlap_objects
-from metrics import build_metric
+from imaging.objects import class_objects
+from measures.overlaps import overlap_objects
+from metrics import Evidence, build_metric
 from scoring.objective import WholeScore, build_objective
 
 
@@ -294,3 +295,34 @@ def test_average_precision_without_objects():
     empty = np.zeros((24, 24), np.int32)
     assert np.isnan(score("ap", [(empty, empty), (boxes(1), empty)]))
     assert score("ap", [(empty, boxes(1))]) == 0
+
+
+def test_objects_of_several_classes_pair_within_their_class() -> None:
+    ids = torch.zeros(2, 8, 8, dtype=torch.long)
+    ids[0, :3, :3], ids[0, 5:, 5:], ids[1, 2:6, 2:6] = 1, 2, 2
+    truth = ids.clone()
+    truth[0, 5:, 5:] = 1  # found as another class
+    truth[1, 2:6, 6] = 255
+    scores = {}
+    for name in ("map", "object_f1", "panoptic", "ap50"):
+        metric = build_metric(name, task="multiclass", classes=3)
+        labels = np.stack([class_objects(one, 3) for one in truth.numpy()])
+        evidence = Evidence(
+            ids,
+            truth,
+            task="multiclass",
+            classes=3,
+            objects=lambda labels=labels: (None, labels, torch.ones(2, 8, 8)),
+        )
+        evidence.add_to(metric)
+        scores[name] = float(metric.compute())
+    # One of two is found in the first image, and the other's class is wrong.
+    assert scores["map"] == pytest.approx((1 / 3 + 1) / 2)
+    assert scores["object_f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert scores["panoptic"] == pytest.approx((1 / 1.5 + 1 / 1.5) / 2)
+    # Of class 1 half is found at precision 1; of class 2 the first in rank is false.
+    assert scores["ap50"] == pytest.approx((51 / 101 + 0.5) / 2)
+    with pytest.raises(UserError, match="one class"):
+        build_metric("gland_f1", task="multiclass", classes=3)
+    with pytest.raises(UserError, match="TASK=multiclass"):
+        build_metric("map", task="multilabel", classes=3)

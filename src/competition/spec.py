@@ -40,6 +40,7 @@ class Competition:
     rle_column: str
     class_column: str
     class_base: int
+    class_pattern: str
     rle_order: Literal["auto", "row", "column"]
     rle_base: int | None
     rle_relative: bool | None

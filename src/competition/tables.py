@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from competition.groups import compile_bracket
 from competition.patterns import same_name
 from competition.table_files import AUTO, file_stamp, named_column, read_table
-from core.errors import UserError
+from core.errors import UserError, raise_all
 from imaging.polygons import is_wkt
 from imaging.readers import image_suffixes, is_image
 from imaging.rle import is_empty_rle, rle_area
@@ -163,7 +164,22 @@ def _train_table(competition: "Competition", stamp: object) -> "tuple[pd.DataFra
     if columns.cls is None and classes is not None:
         table[JOINED_CLASS] = classes
         columns = columns._replace(cls=JOINED_CLASS)
+    if columns.cls and competition.class_pattern:
+        table[columns.cls] = _bracket_of(table[columns.cls], competition.class_pattern)
     return table, columns
+
+
+def _bracket_of(cells: "pd.Series", pattern: str) -> "list[str]":
+    """What CLASS_PATTERN finds in each cell of a class.
+
+    Raises:
+        UserError: no pattern with one bracket; lists cells that it does not fit.
+    """
+    rule = compile_bracket(pattern, "CLASS_PATTERN")
+    matches = [rule.match(cell) for cell in cells]
+    odd = [cell for cell, match in zip(cells, matches, strict=True) if cell and not match]
+    raise_all([repr(cell) for cell in dict.fromkeys(odd)], f"CLASS_PATTERN {pattern!r} fits not:")
+    return [(match[1] or "") if match else "" for match in matches]
 
 
 def empty_tokens(cells: "pd.Series") -> list[str]:

@@ -9,7 +9,8 @@ from competition.mask_source import MaskSource
 from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_image, fit_mask
 from imaging.images import read_image
-from imaging.mask_files import IGNORE, mask_to_instances
+from imaging.mask_files import IGNORE
+from imaging.objects import mask_objects
 
 
 class PairReader:
@@ -33,10 +34,13 @@ class PairReader:
         return fit_image(image, spec.size, spec.resize_mode), mask, native
 
     def read_labels(self, row: Row, native: Size) -> np.ndarray:
-        """int32 (H, W) with the true objects; connected parts where they have no names."""
+        """int32 (H, W) with the true objects, see `mask_objects`."""
         assert self.masks is not None
-        labels = self.masks.objects(row, native)
-        return mask_to_instances(self.masks.read(row, native)) if labels is None else labels
+        labels, spec = self.masks.objects(row, native), self.spec
+        if labels is not None and spec.task != "multiclass":
+            return labels
+        mask = self.masks.read(row, native)
+        return mask_objects(mask, labels, task=spec.task, classes=spec.classes)
 
     def _read_mask(self, masks: MaskSource, row: Row, native: Size) -> np.ndarray:
         """The mask as (H, W) ids, or (H, W, K) so that it moves like an image.

@@ -139,18 +139,6 @@ def read_label_file(path: str | Path) -> np.ndarray:
     return (_pack_pixels(pixels) if grey is None else grey)[None]
 
 
-def mask_to_instances(mask: np.ndarray) -> np.ndarray:
-    """int32 (H, W): connected foreground of a (H, W) mask numbered from 1, in reading order.
-
-    Pixels that touch at a corner are one object (8-connectivity), as in skimage's label, which
-    DSB2018's kernels use; SciPy's default is 4. Ignored pixels (255) are background.
-    """
-    foreground = ((mask != 0) & (mask != IGNORE)).view(np.uint8)
-    if not foreground.size:
-        return np.zeros(mask.shape, np.int32)
-    return cv2.connectedComponents(foreground, connectivity=8, ltype=cv2.CV_32S)[1]
-
-
 def is_lossy(data: bytes) -> bool:
     """Whether a file is a JPEG or a lossy WebP by its content: its edges are not the author's."""
     return data[:2] == b"\xff\xd8" or (data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 ")

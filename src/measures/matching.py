@@ -1,7 +1,6 @@
-"""Objects of one image, predicted against true: where they overlap, and the scores of that."""
+"""Scores of the objects of one image by where predicted and true ones overlap."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,147 +10,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import cKDTree
 
-# IoU thresholds in twentieths: 0.5, 0.55 ... 0.95.
-LADDER = tuple(range(10, 20))
-
-
-@dataclass(frozen=True)
-class Overlaps:
-    """Predicted and true objects of an image and the pairs that share pixels.
-
-    Attributes:
-        pred_area: (P,) pixels of each predicted object, in the order of ids.
-        true_area: (T,) pixels of each true object.
-        row: (N,) the predicted object of each pair that shares pixels, 0...P-1.
-        column: (N,) its true object, 0...T-1.
-        shared: (N,) pixels that the pair shares.
-        confidence: (P,) of each predicted object, 0-1.
-        pred: (H, W) numbers of the predicted objects, 1...P, 0 where none is.
-        true: (H, W) of the true ones, 1...T.
-    """
-
-    pred_area: NDArray[np.int64]
-    true_area: NDArray[np.int64]
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    shared: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    pred: NDArray[np.int64]
-    true: NDArray[np.int64]
-
-    @property
-    def union(self) -> NDArray[np.int64]:
-        """(N,) pixels in either object of a pair."""
-        return self.pred_area[self.row] + self.true_area[self.column] - self.shared
-
-    @property
-    def iou(self) -> NDArray[np.float64]:
-        """(N,) of each pair, 0-1."""
-        return self.shared / self.union
-
-    def hits(self, ladder: Sequence[int] = LADDER) -> NDArray[np.int64]:
-        """(S,) objects found at each IoU threshold: those above it.
-
-        Args:
-            ladder: thresholds in twentieths, 10 or more: above one half an object overlaps with
-                one other at most, so none is found twice.
-        """
-        # As whole numbers: 0.6 and 0.7 have no exact float to be strictly above.
-        return (20 * self.shared > np.array(ladder)[:, None] * self.union).sum(1)
-
-    def keep(self, wanted: NDArray[np.bool_]) -> "Overlaps":
-        """The same image with some of the predicted objects (P,) only."""
-        pairs = wanted[self.row]
-        number = np.cumsum(wanted) - 1
-        new = np.append(0, (number + 1) * wanted)
-        return replace(
-            self,
-            pred_area=self.pred_area[wanted],
-            confidence=self.confidence[wanted],
-            row=number[self.row[pairs]],
-            column=self.column[pairs],
-            shared=self.shared[pairs],
-            pred=new[self.pred],
-        )
-
-
-def overlap_objects(
-    pred_labels: NDArray[Any],
-    true_labels: NDArray[Any],
-    probs: NDArray[Any] | None = None,
-) -> Overlaps:
-    """Overlaps of two label images.
-
-    Args:
-        pred_labels: (H, W) integers, 0 is background; ids need not be consecutive.
-        true_labels: likewise.
-        probs: (H, W), 0-1: the mean inside an object is its confidence; without them 1.
-
-    Raises:
-        ValueError: shapes that differ, ids that are negative or no integers.
-    """
-    if pred_labels.shape != true_labels.shape:
-        raise ValueError(f"predicted labels are {pred_labels.shape}, true {true_labels.shape}")
-    pred, true = _compact(pred_labels), _compact(true_labels)
-    pred_area, true_area = np.bincount(pred)[1:], np.bincount(true)[1:]
-    # Only pairs that touch are kept: a table of all would not fit when a raw network gives specks.
-    both = (pred > 0) & (true > 0)
-    codes = (pred[both] - 1) * len(true_area) + true[both] - 1
-    pairs, shared = np.unique(codes, return_counts=True)
-    row, column = np.divmod(pairs, max(len(true_area), 1))
-    confidence = np.ones(len(pred_area))
-    if probs is not None:
-        confidence = np.bincount(pred, weights=probs.reshape(-1))[1:] / pred_area
-    size = pred_labels.shape
-    planes = pred.reshape(size), true.reshape(size)
-    return Overlaps(pred_area, true_area, row, column, shared, confidence, *planes)
-
-
-def overlap_masks(
-    pred: Sequence[NDArray[Any]],
-    true: Sequence[NDArray[Any]],
-    size: tuple[int, int],
-    *,
-    confidence: Sequence[float],
-) -> Overlaps:
-    """Overlaps of two lists of masks, which may share pixels within a list, too.
-
-    Args:
-        pred: {0, 1} (H, W) each; empty ones are no objects.
-        true: likewise.
-        size: (H, W).
-        confidence: of each predicted mask, 0-1.
-    """
-    kept = [(mask, sure) for mask, sure in zip(pred, confidence, strict=True) if mask.any()]
-    found, real = (_as_rows(them, size) for them in ([m for m, _ in kept], true))
-    pairs = (found @ real.T).tocoo()
-    return Overlaps(
-        found.sum(1),
-        real.sum(1),
-        pairs.coords[0].astype(np.int64),
-        pairs.coords[1].astype(np.int64),
-        pairs.data,
-        np.array([sure for _, sure in kept], np.float64),
-        _painted(found, size),
-        _painted(real, size),
-    )
-
-
-def _as_rows(masks: Sequence[NDArray[Any]], size: tuple[int, int]) -> csr_array:
-    """int64 (N, H * W), sparse: a row a mask that is not empty."""
-    pixels = [np.flatnonzero(mask) for mask in masks if mask.any()]
-    ends = np.cumsum([0, *(len(where) for where in pixels)])
-    where = np.concatenate([np.empty(0, np.int64), *pixels])
-    ones = np.ones(len(where), np.int64)
-    return csr_array((ones, where, ends), shape=(len(pixels), size[0] * size[1]))
-
-
-def _painted(rows: csr_array, size: tuple[int, int]) -> NDArray[np.int64]:
-    """(H, W) numbers of masks from 1; of those that share a pixel the first has it."""
-    labels = np.zeros(size[0] * size[1], np.int64)
-    for at in reversed(range(rows.shape[0])):
-        labels[rows.indices[rows.indptr[at] : rows.indptr[at + 1]]] = at + 1
-    return labels.reshape(size)
+from measures.overlaps import LADDER, Overlaps, overlap_objects
 
 
 def instance_map(pred_labels: NDArray[Any], true_labels: NDArray[Any]) -> float:
@@ -313,17 +172,3 @@ def _partners(side: NDArray[np.int64], shared: NDArray[np.int64]) -> NDArray[np.
     """Numbers of the pairs in which each object of a side shares most pixels."""
     order = np.lexsort((-shared, side))
     return order[np.unique(side[order], return_index=True)[1]]
-
-
-def _compact(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Flat ids 0…n, 0 kept as background, every other id in use."""
-    if labels.dtype.kind not in "biu" or labels.min(initial=0) < 0:
-        raise ValueError(f"instance labels are {labels.dtype} or negative, need integers from 0")
-    labels = labels.reshape(-1).astype(np.int64)
-    top = int(labels.max(initial=0))
-    if top < 4 * labels.size:
-        used = np.bincount(labels, minlength=top + 1) > 0
-        used[0] = False
-        return np.cumsum(used)[labels] * used[labels]
-    # A table up to the largest id would not fit in memory: sort instead, which is slower.
-    return np.unique(np.append(labels, 0), return_inverse=True)[1][:-1]

@@ -10,8 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from measures.matching import Overlaps
-from measures.objects import overlap_images
+from measures.objects import label_classes, overlap_images
+from measures.overlaps import Overlaps
 
 # COCO's: the surest objects of an image that count, and the recalls at which precision is read.
 MOST = 100
@@ -73,13 +73,13 @@ def average_precision(ranked: NDArray[np.float64], true_count: int) -> float:
 
 
 class AveragePrecision(Metric):
-    """Average precision of one class's objects over all images, as COCO scores masks.
+    """Average precision of objects over all images, a mean over classes, as COCO scores masks.
 
     An object's confidence is the mean probability inside it; equal ones rank in the order of
     images, as with COCO.
 
     Args:
-        task, classes, class_names: as every metric; not read.
+        task, classes, class_names: as every metric.
         iou: one threshold or several, whose scores are averaged.
         most: the surest objects of an image that count.
     """
@@ -101,23 +101,34 @@ class AveragePrecision(Metric):
         most: int = MOST,
     ) -> None:
         super().__init__()
-        self.most = most
+        self.most, self.classes = most, label_classes(task, classes)
         self.thresholds = [iou] if isinstance(iou, int | float) else list(iou)
         self.add_state("ranked", [], dist_reduce_fx="cat")
-        self.add_state("true_count", torch.tensor(0), dist_reduce_fx="sum")
+        # Class, confidence and hits of predicted objects.
+        self.add_state("true_count", torch.zeros(self.classes), dist_reduce_fx="sum")
 
     def update(
         self, mask: Any = None, target: Any = None, *, matches: Sequence[Overlaps] | None = None
     ) -> None:
         """Adds a batch: label images, or their `overlap_images`."""
-        for objects in overlap_images(mask, target) if matches is None else matches:
-            self.true_count += len(objects.true_area)
-            if len(objects.pred_area):
-                table = rank_objects(objects, self.thresholds, self.most)
-                self.ranked.append(torch.from_numpy(table).float().to(self.true_count.device))
+        if matches is None:
+            matches = overlap_images(mask, target, classes=self.classes)
+        device = self.true_count.device
+        for objects in matches:
+            for k in objects.present:
+                one = objects.of_class(k)
+                self.true_count[k] += len(one.true_area)
+                table = rank_objects(one, self.thresholds, self.most)
+                table = np.column_stack([np.full(len(table), k), table])
+                self.ranked.append(torch.from_numpy(table).float().to(device))
 
     def compute(self) -> Tensor:
         """Scalar 0-1; nan without true objects."""
-        empty = np.zeros((0, 1 + len(self.thresholds)))
-        ranked = dim_zero_cat(self.ranked).cpu().double().numpy() if len(self.ranked) else empty
-        return torch.tensor(average_precision(ranked, int(self.true_count)))
+        ranked = np.zeros((0, 2 + len(self.thresholds)))
+        if len(self.ranked):
+            ranked = dim_zero_cat(self.ranked).cpu().double().numpy()
+        scores = [
+            average_precision(ranked[ranked[:, 0] == k, 1:], int(count))
+            for k, count in enumerate(self.true_count.tolist())
+        ]
+        return torch.tensor(scores).nanmean()

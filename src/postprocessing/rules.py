@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from imaging.levels import to_levels
-from imaging.mask_files import mask_to_instances
+from imaging.objects import class_objects, mask_to_instances
 from postprocessing.objects import renumber, split_objects
 
 
@@ -208,11 +208,11 @@ def label_by(
     task: str,
     gates: Sequence[float] | None = None,
 ) -> np.ndarray:
-    """int32 (H, W): the objects of one image's probabilities, of the last class of several."""
+    """int32 (H, W): the objects of one image's probabilities, of multiclass see `class_objects`."""
     if rules[0].split:
         return label_levels(to_levels(probs).cpu().numpy(), rules[0])
     mask = decide_by(rules, probs, task=task, gates=gates)
-    return mask_to_instances(mask == len(rules) - 1 if task == "multiclass" else mask[0])
+    return class_objects(mask, len(rules)) if task == "multiclass" else mask_to_instances(mask[0])
 
 
 def decide_levels(

@@ -22,7 +22,7 @@ from imaging.drawings import (
 )
 from imaging.images import read_image
 from imaging.levels import read_probs
-from imaging.mask_files import mask_to_instances
+from imaging.objects import mask_to_instances
 from Lightning_datamodule import rows_in
 from postprocessing.rules import Rule, decide_by, label_levels
 from runs.run import Run

@@ -12,7 +12,8 @@ from competition.mask_source import MaskSource
 from core.errors import UserError
 from data.specs import DataSpec, Row
 from imaging.images import image_size
-from imaging.mask_files import IGNORE, mask_to_instances
+from imaging.mask_files import IGNORE
+from imaging.objects import mask_objects
 from measures.pixels import leave_out_ignored
 from metrics import Evidence, build_metric
 
@@ -143,7 +144,8 @@ def _evidence(guess: np.ndarray, truth: np.ndarray, labels: Any, spec: DataSpec)
     decided, known = leave_out_ignored(mask, target, task=spec.task)
 
     def objects() -> tuple[Any, Any, torch.Tensor]:
-        of_truth = mask_to_instances(truth) if labels is None else labels
-        return decided, of_truth[None], mask[:1, 0].float()
+        of_truth = mask_objects(truth, labels, task=spec.task, classes=spec.classes)
+        sure = torch.ones(1, *of_truth.shape)
+        return decided, of_truth[None], sure
 
     return Evidence(decided, known, task=spec.task, classes=spec.classes, objects=objects)

@@ -105,7 +105,8 @@ class WholeScore:
             truth: likewise, or the label image (1, H, W) for a metric of objects.
         """
         if self.kind == "instances":
-            return self.metric.image_values(overlap_images(mask, truth))[0]
+            matches = overlap_images(mask, truth, classes=self.metric.classes)
+            return self.metric.image_values(matches)[0]
         return self.metric.image_values(mask, truth)[0]
 
     def volume_values(self, masks: Sequence[Tensor], truths: Sequence[Tensor]) -> Tensor:

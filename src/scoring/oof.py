@@ -11,7 +11,8 @@ import numpy as np
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from imaging.levels import read_probs
-from imaging.mask_files import IGNORE, mask_to_instances
+from imaging.mask_files import IGNORE
+from imaging.objects import mask_objects
 from scoring.nested import groups_of
 
 if TYPE_CHECKING:
@@ -88,9 +89,10 @@ class OofImages:
         return mask[None] if self.task == "binary" else mask
 
     def instances(self, at: int, size: tuple[int, int]) -> np.ndarray:
-        """int32 (H, W) with the true objects 1 to n; connected parts where they have no names."""
-        labels = self.masks.objects(self.rows[at], size)
-        return mask_to_instances(self.truth(at, size)[0]) if labels is None else labels
+        """int32 (H, W) with the true objects, see `mask_objects`."""
+        truth, labels = self.truth(at, size), self.masks.objects(self.rows[at], size)
+        mask = truth if self.task == "multiclass" else truth[0]
+        return mask_objects(mask, labels, task=self.task, classes=self.classes)
 
     def each(self, function: Callable[[int], T]) -> list[T]:
         """`function` of every image's number, in order, in as many threads as there are cores.

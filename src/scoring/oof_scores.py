@@ -9,7 +9,7 @@ from torch import Tensor
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError
 from imaging.geometry import Size
-from imaging.mask_files import mask_to_instances
+from imaging.objects import mask_objects
 from postprocessing.means import mean_probs
 from postprocessing.rules import Rule, decide_by, label_by
 from scoring.objective import WholeScore, volumes_of
@@ -89,7 +89,8 @@ def read_truth(row: Row, masks: MaskSource, *, whole: WholeScore, size: Size) ->
     mask = masks.read(row, size)
     if whole.kind == "instances":
         labels = masks.objects(row, size)
-        return (mask_to_instances(mask) if labels is None else labels)[None]
+        classes = whole.metric.classes
+        return mask_objects(mask, labels, task=whole.task, classes=classes)[None]
     truth = torch.from_numpy(mask)[None]
     return truth[None] if whole.task == "binary" else truth
 

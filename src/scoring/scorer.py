@@ -11,7 +11,7 @@ from torchmetrics.utilities import dim_zero_sum
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from data.specs import DataSpec, Row
-from imaging.mask_files import mask_to_instances
+from imaging.objects import mask_objects
 from measures.pixels import leave_out_ignored
 from metrics import BESIDE, Evidence, build_metric, decide, needs_of
 from postprocessing.rules import Rule, label_by
@@ -77,8 +77,8 @@ class Scorer:
 
         def objects() -> tuple[Any, Any, torch.Tensor]:
             labels = self.masks.objects(row, size)
-            labels = (mask_to_instances(truth) if labels is None else labels)[None]
-            return self._objects(probs, mask), labels, probs[:1]
+            named = mask_objects(truth, labels, task=self.spec.task, classes=self.spec.classes)
+            return self._objects(probs, mask), named[None], classes.amax(1)
 
         evidence = Evidence(
             mask,

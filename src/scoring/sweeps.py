@@ -6,7 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from measures.matching import Overlaps, overlap_objects
+from measures.overlaps import Overlaps, overlap_objects
 from postprocessing.rules import Rule, apply_rule, fill_holes, label_levels
 
 THRESHOLDS = tuple(round(0.05 + 0.025 * at, 3) for at in range(37))

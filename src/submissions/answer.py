@@ -12,7 +12,7 @@ from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
 from imaging.images import image_size
-from imaging.mask_files import mask_to_instances
+from imaging.objects import mask_to_instances
 from imaging.rle import Size
 from submissions.answer_files import Row
 from submissions.answer_format import AnswerFormat, Frame, Item

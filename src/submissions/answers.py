@@ -12,9 +12,9 @@ from competition.volumes import volume_of
 from core.errors import UserError, raise_all
 from imaging.mask_files import IGNORE
 from imaging.rle import Size
-from measures.matching import overlap_masks
+from measures.overlaps import overlap_masks
 from measures.pixels import leave_out_ignored
-from metrics import build_metric, needs_of
+from metrics import build_metric, needs_of, without
 from submissions.answer_files import Findings
 from submissions.answer_format import Item
 from submissions.linter import Linter
@@ -73,21 +73,24 @@ def score_file(
     unsized = [img for img in common if linter.size_of(img) is None]
     raise_all([f"{img}: no image" for img in unsized], "scoring needs the images' sizes:")
     wanted = linter.plan.wanted if linter.plan.kind == "class" else linter.answer.foreground
-    task = "multilabel" if len(wanted) > 1 else "binary"
+    need = needs_of(build_metric(without(metric, "only"), task="binary", classes=1))
+    task, step = ("multilabel" if len(wanted) > 1 else "binary"), 0
     if linter.answer.task == "multiclass" and linter.form.fills:
         task, wanted = "multiclass", list(range(linter.answer.classes))
-    score: Any = build_metric(metric, task=task, classes=len(wanted))
+    elif need == "instances" and len(wanted) > 1:
+        task, step = "multiclass", 1
+    score: Any = build_metric(metric, task=task, classes=len(wanted) + step)
     if getattr(score, "needs_confidence", False) and not linter.answer.takes_confidence:
         raise UserError(
             f"METRIC={metric} ranks objects by their confidence, which this answer does not tell: "
             "score it with --metric map"
         )
-    need = needs_of(score)
     for img in common:
         size: Any = linter.size_of(img)
         found, real = _read(ours[img], linter, size), _read(truth[img], linter, size)
         if need == "instances":
-            score.update(matches=[_match(found.items, real.items, size)])
+            placed = [[_placed(item, wanted, step) for item in one.items] for one in (found, real)]
+            score.update(matches=[_match(placed[0], placed[1], size)])
             continue
         more = {"slices": [(volume_of(img, volume_pattern), img)]} if need == "volumes" else {}
         mask, target = (_paint(one.items, wanted, task, size) for one in (found, real))
@@ -116,12 +119,18 @@ def _read(cells: Sequence[Cell], linter: Linter, size: Size) -> Read:
     return Read(items, open_pixels)
 
 
+def _placed(item: Item, wanted: Sequence[int], step: int) -> Item:
+    """An item whose class is its place among those that are wanted, from `step` on."""
+    return item._replace(cls=wanted.index(item.cls) + step if len(wanted) > 1 else 0)
+
+
 def _match(found: Sequence[Item], real: Sequence[Item], size: Size) -> Any:
     return overlap_masks(
         [item.mask for item in found],
         [item.mask for item in real],
         size,
         confidence=[item.confidence for item in found],
+        classes=([item.cls for item in found], [item.cls for item in real]),
     )
 
 

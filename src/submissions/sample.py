@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from competition.masks import mask_format
 from competition.spec import Competition
@@ -20,6 +21,9 @@ from competition.tables import (
     train_table,
 )
 from core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIDENCE_NAME = re.compile(r"confidence|score|conf", re.IGNORECASE)
 
@@ -72,13 +76,9 @@ def read_sample(competition: Competition) -> Sample:
     if path.suffix.lower() == ".json":
         return _read_json_sample(path)
     table = read_sample_table(competition)
-    columns = sample_columns(
-        table,
-        id_column=competition.id_column,
-        rle_column=competition.rle_column,
-        class_column=competition.class_column,
-        name=path.name,
-    )
+    knobs = ("id_column", "rle_column", "class_column")
+    named = {knob: _of_sample(getattr(competition, knob), table, competition) for knob in knobs}
+    columns = sample_columns(table, **named, name=path.name)
     header = [str(name) for name in table.columns]
     ids = table[columns.id].tolist()
     texts = table[columns.cls].tolist() if columns.cls else [""] * len(ids)
@@ -95,6 +95,13 @@ def read_sample(competition: Competition) -> Sample:
         extras={name: table[name].tolist() for name in others if name != confidence},
         has_classes=bool(columns.cls or joined or joined_by_knob),
     )
+
+
+def _of_sample(column: str, table: "pd.DataFrame", competition: Competition) -> str:
+    """A column's knob, auto where it names one of TRAIN_CSV that the sample lacks."""
+    if column in table or "{" in column or not competition.train_csv.is_file():
+        return column
+    return AUTO if column in read_table(competition.train_csv) else column
 
 
 def _made_columns(competition: Competition) -> SampleColumns:

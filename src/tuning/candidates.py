@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from measures.matching import overlap_objects
+from measures.overlaps import overlap_objects
 from postprocessing.rules import Rule, apply_rule, label_levels
 from scoring.objective import Objective, count_values, volumes_of
 from scoring.oof import OofImages

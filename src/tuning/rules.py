@@ -71,7 +71,10 @@ def tune_images(run: Run, images: OofImages) -> tuple[list[Class], Any]:
     if run.spec.task == "multiclass":
         whole = WholeScore(metric, task=run.spec.task, classes=classes)
         if whole.kind == "instances":
-            raise UserError(f"METRIC={metric} tells objects of one class apart: need CLASSES=1")
+            raise UserError(
+                f"METRIC={metric} is of objects, which the weights of classes are not found by: "
+                "use --metric miou for this step, or leave it out"
+            )
         if whole.kind in ("shapes", "volumes"):
             raise UserError(
                 f"METRIC={metric} is no score of pixels, by which the weights of classes "
