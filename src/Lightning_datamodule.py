@@ -35,6 +35,7 @@ class LoaderSpec:
     num_workers: int = -1
     seed: int = 42
     augmentation: str = "light"
+    mix: tuple[str, ...] = ()
     instances: bool = False
     crops_per_image: int = 1
     weight_column: str = "weight"
@@ -148,6 +149,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             spec=self.spec,
             masks=self.masks,
             augment=self.loader.augmentation if training else None,
+            mixes=self.loader.mix if training else (),
             seed=self.loader.seed,
             instances=self.loader.instances and not training,
             cache=self.cache,

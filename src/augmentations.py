@@ -9,14 +9,16 @@ import copy
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
 
 from core.errors import UserError, pick
+from imaging.distortions import Elastic, GridDistortion, remap
 from imaging.geometry import Size, warp
 from imaging.pixels import (
     BrightnessContrast,
@@ -27,6 +29,14 @@ from imaging.pixels import (
     Invert,
     PixelStep,
     ToGray,
+)
+from imaging.tones import (
+    ChannelShift,
+    ColorPCA,
+    Gamma,
+    LocalContrast,
+    Sharpen,
+    color_covariance,
 )
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network
@@ -42,6 +52,8 @@ class Policy:
         scale: smallest and largest zoom factor, drawn evenly in its logarithm.
         rotate: largest angle, degrees.
         p: chance of shift, scale and rotation together.
+        distortions: fields of imaging/distortions.py, in the same warp.
+        chance: that an image is changed at all.
         pixels: steps of imaging/pixels.py after the warp, on the image alone; after them transforms
             of albumentations, on image and mask.
     """
@@ -54,6 +66,8 @@ class Policy:
     rotate: float = 0.0
     p: float = 1.0
     pixels: tuple[Any, ...] = ()
+    distortions: tuple[Any, ...] = ()
+    chance: float = 1.0
 
 
 def _light() -> Policy:
@@ -82,6 +96,90 @@ def _cells() -> Policy:
     return Policy(0.5, 0.5, 0.5, scale=(0.6, 1.6), rotate=20, pixels=pixels)
 
 
+def _medium() -> Policy:
+    far = (0.75, 1.25)
+    pixels = (
+        ColorJitter(p=0.6, brightness=far, contrast=far, saturation=far, hue=(-0.03, 0.03)),
+        Gamma(p=0.2),
+        GaussNoise(p=0.15, std=(0.01, 0.03)),
+        GaussianBlur(p=0.1),
+    )
+    return Policy(hflip=0.5, shift=0.0625, scale=(0.8, 1.25), rotate=20, p=0.9, pixels=pixels)
+
+
+def _strong() -> Policy:
+    """gim_cv's list, each with its own chance, four images of five."""
+    pixels = (
+        ColorPCA(p=0.3, std=0.3),
+        ChannelShift(p=0.2),
+        GaussNoise(p=0.2, std=(0.01, 0.05)),
+        GaussianBlur(p=0.2),
+        Sharpen(p=0.2),
+        LocalContrast(p=0.2),
+        BrightnessContrast(p=0.4, brightness=0.2, contrast=0.2),
+        HueSaturationValue(p=0.3, hue=20, saturation=0.15, value=0.08),
+        Gamma(p=0.3),
+    )
+    bent = (Elastic(p=0.1), GridDistortion(p=0.2))
+    whole: dict[str, Any] = {
+        "shift": 0.0625,
+        "scale": (0.7, 1.4),
+        "rotate": 45,
+        "distortions": bent,
+    }
+    return Policy(0.5, 0.5, 0.5, pixels=pixels, chance=0.8, **whole)
+
+
+def _aerial() -> Policy:
+    """From above nothing is upright; light and haze change, shapes do not."""
+    near = (0.8, 1.2)
+    pixels = (
+        ColorJitter(p=0.6, brightness=near, contrast=near, saturation=near, hue=(-0.03, 0.03)),
+        ChannelShift(p=0.2, limit=0.05),
+        Gamma(p=0.2),
+        GaussianBlur(p=0.1),
+    )
+    return Policy(0.5, 0.5, 0.5, scale=(0.75, 1.33), rotate=45, p=0.7, pixels=pixels)
+
+
+def _microscopy() -> Policy:
+    """One stain, any orientation, tissue that gives way; for many stains there is cells."""
+    pixels = (
+        HueSaturationValue(p=0.4, hue=10, saturation=0.1, value=0.05),
+        BrightnessContrast(p=0.5, brightness=0.15, contrast=0.25),
+        Gamma(p=0.3),
+        GaussNoise(p=0.2, std=(0.01, 0.04)),
+        GaussianBlur(p=0.2, sigma=(0.5, 1.5)),
+    )
+    bent = (Elastic(p=0.3),)
+    return Policy(0.5, 0.5, 0.5, scale=(0.7, 1.4), rotate=45, pixels=pixels, distortions=bent)
+
+
+def _medical() -> Policy:
+    """Slices and X-rays: upright, of one grey, soft."""
+    pixels = (
+        BrightnessContrast(p=0.5, brightness=0.15, contrast=0.2),
+        Gamma(p=0.4),
+        GaussNoise(p=0.2, std=(0.01, 0.03)),
+        GaussianBlur(p=0.15),
+    )
+    whole: dict[str, Any] = {"shift": 0.0625, "scale": (0.8, 1.25), "rotate": 20, "p": 0.8}
+    return Policy(hflip=0.5, pixels=pixels, distortions=(Elastic(p=0.3, strength=0.015),), **whole)
+
+
+def _thin() -> Policy:
+    """Vessels, roads, cracks: bent, but hardly smaller, which would break them."""
+    pixels = (
+        BrightnessContrast(p=0.5, brightness=0.15, contrast=0.25),
+        LocalContrast(p=0.2),
+        Gamma(p=0.3),
+        Sharpen(p=0.1),
+    )
+    bent = (Elastic(p=0.3), GridDistortion(p=0.3))
+    whole: dict[str, Any] = {"scale": (0.9, 1.4), "rotate": 45, "p": 0.8}
+    return Policy(0.5, 0.5, 0.5, pixels=pixels, distortions=bent, **whole)
+
+
 AUGMENTATIONS: dict[str, Callable[[], Policy]] = {
     "none": lambda: Policy(),
     "flips": lambda: Policy(hflip=0.5, vflip=0.5, turn=0.5),
@@ -89,7 +187,15 @@ AUGMENTATIONS: dict[str, Callable[[], Policy]] = {
     "light": _light,
     "scenes": _scenes,
     "cells": _cells,
+    "medium": _medium,
+    "strong": _strong,
+    "aerial": _aerial,
+    "microscopy": _microscopy,
+    "medical": _medical,
+    "thin": _thin,
 }
+
+NOTHING = Policy()
 
 
 class Augment:
@@ -120,23 +226,44 @@ class Augment:
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        matrix = self._matrix((image.shape[0], image.shape[1]), rng)
-        if not np.array_equal(matrix, np.eye(2, 3)) or image.shape[:2] != self.size:
+        policy = self.policy
+        if policy.chance < 1 and rng.random() >= policy.chance:
+            policy = NOTHING
+        matrix = self._matrix(policy, (image.shape[0], image.shape[1]), rng)
+        bent = [bend(self.size, rng) for bend in policy.distortions]
+        fields = [field for field in bent if field is not None]
+        if fields:
+            move = partial(remap, matrix=matrix, field=np.asarray(sum(fields)))
+            image, mask = move(image, nearest=False), move(mask, nearest=True)
+        elif not np.array_equal(matrix, np.eye(2, 3)) or image.shape[:2] != self.size:
             image = warp(image, matrix, self.size, nearest=False)
             mask = warp(mask, matrix, self.size, nearest=True)
         elif self.foreign is not None and not image.flags.writeable:
             image = image.copy()  # of a cache
-        for step in self.pixels:
+        for step in self.pixels if policy is self.policy else ():
             image = step(image, rng)
-        if self.foreign is not None:
+        if self.foreign is not None and policy is self.policy:
             self.foreign.set_random_seed(int(rng.integers(2**31)))
             changed = self.foreign(image=image, mask=mask)
             image, mask = changed["image"], changed["mask"]
         return image, mask
 
-    def _matrix(self, native: Size, rng: np.random.Generator) -> np.ndarray:
+    @property
+    def asks_colors(self) -> bool:
+        """Whether a step waits for the training images' colours."""
+        return any(isinstance(step, ColorPCA) and not step.covariance for step in self.pixels)
+
+    def learn_colors(self, images: Iterable[np.ndarray]) -> None:
+        """Gives the colours of training images (H, W, C) to the steps that wait for them."""
+        known = color_covariance(images)
+        self.pixels = [
+            replace(step, covariance=known) if isinstance(step, ColorPCA) else step
+            for step in self.pixels
+        ]
+
+    def _matrix(self, policy: Policy, native: Size, rng: np.random.Generator) -> np.ndarray:
         """One 2x3 matrix from source to target pixels: window, flips, turn, zoom, angle, shift."""
-        policy, (height, width) = self.policy, self.size
+        height, width = self.size
         flips = np.diag([-1.0 if rng.random() < p else 1.0 for p in (policy.hflip, policy.vflip)])
         turned = rng.random() < policy.turn
         linear = flips @ ([[0, 1], [1, 0]] if turned else np.eye(2))

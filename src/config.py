@@ -196,8 +196,12 @@ SEED: int = 42
 CROP_SIZE: int | tuple[int, int] = 512
 # stretch: whole image squeezed; pad: aspect kept; crop: random crops of the full resolution.
 RESIZE_MODE: Literal["stretch", "pad", "crop"] = "stretch"
-# A row of AUGMENTATIONS: none, flips, original, light, scenes, cells...
+# A row of AUGMENTATIONS: none, flips, original, light, medium, strong; scenes, aerial, cells,
+# microscopy, medical, thin.
 AUGMENTATION: str = "light"
+# Rows of MIXES, training samples made of several: cutmix, paste (of objects), mosaic; the chance
+# after a colon: cutmix:p=0.3. Empty = none.
+MIX: tuple[str, ...] = ()
 
 # ======== Model ========
 # A row of MODELS, any smp_<architecture>_<encoder>, or unetify_<timm name>.

@@ -13,10 +13,15 @@ from competition.mask_source import MaskSource
 from data.pairs import PairReader
 from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_mask
+from imaging.mixes import build_mix
 from postprocessing.objects import draw_borders
 
 if TYPE_CHECKING:
     from data.cached_pairs import PairCache
+
+
+# Images that the colours of a training set are learnt of.
+COLORS = 64
 
 
 class SegmentationDataset(Dataset[Any]):
@@ -35,6 +40,7 @@ class SegmentationDataset(Dataset[Any]):
         spec: size, channels, task.
         masks: where masks come from.
         augment: a row of AUGMENTATIONS for training; None for validation and prediction.
+        mixes: rows of MIXES that come after it, with samples of other rows.
         seed: seed of the augmentation.
         instances: samples also carry "instances", int32 (H, W).
         cache: decoded pairs, of `open_cache`; files are read of what is not in it.
@@ -48,6 +54,7 @@ class SegmentationDataset(Dataset[Any]):
         spec: DataSpec,
         masks: MaskSource | None = None,
         augment: str | None = None,
+        mixes: Sequence[str] = (),
         seed: int = 0,
         instances: bool = False,
         cache: "PairCache | None" = None,
@@ -63,6 +70,10 @@ class SegmentationDataset(Dataset[Any]):
             kind = {"channels": spec.channels, "bits": spec.bits}
             crop = spec.resize_mode == "crop"
             self.augment = Augment(augment, spec.size, crop=crop, **kind)
+            if self.augment.asks_colors:
+                few = self.rows[:: -(-len(self.rows) // COLORS)]
+                self.augment.learn_colors(self._read_pair(row)[0] for row in few)
+        self.mixes = [build_mix(name) for name in mixes if augment]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -77,7 +88,7 @@ class SegmentationDataset(Dataset[Any]):
         if mask is not None:
             if self.augment is not None:
                 rng = np.random.default_rng((self.seed, epoch, index))
-                image, mask = self.augment(image, mask, rng)
+                image, mask = self._mixed(self.augment(image, mask, rng), rng)
             if self.spec.border:
                 sample["border"] = _to_tensor(draw_borders(mask[..., 0])[..., None])
                 mask = (mask > 0).view(np.uint8)
@@ -86,6 +97,18 @@ class SegmentationDataset(Dataset[Any]):
                 sample["instances"] = self._read_instances(row, native)
         sample["image"] = _to_tensor(image)
         return sample
+
+    def _mixed(
+        self, pair: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The pair, or what mixes make of it and of others that are drawn and augmented."""
+        assert self.augment is not None
+        for mix in self.mixes:
+            if rng.random() < mix.p:
+                chosen = rng.integers(len(self.rows), size=mix.others).tolist()
+                others = [self._read_pair(self.rows[at])[:2] for at in chosen]
+                pair = mix([pair, *(self.augment(*other, rng) for other in others)], rng)
+        return pair
 
     def _read_pair(self, row: Row) -> tuple[np.ndarray, Any, Size]:
         if self.cache is not None and self.reader.masks is not None and row["img"] in self.cache:

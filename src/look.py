@@ -102,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "findings": [finding._asdict() for finding in findings],
         },
     )
-    painter = Painter(competition, spec, augmentation=config.AUGMENTATION, seed=config.SEED)
+    painter = Painter(
+        competition, spec, augmentation=config.AUGMENTATION, mix=config.MIX, seed=config.SEED
+    )
     page = write_look_page(output / "look.html", name, seen, sections, findings, shift, painter)
     tell(seen, counts, [*notes, *refused], shift.verdict())
     print(f"wrote {page}, {output / 'look.json'} and {recipe}")

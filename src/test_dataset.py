@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             spec=data_spec(config),
             masks=masks,
             augment=augment,
+            mixes=config.MIX,
             seed=config.SEED,
         )
         for at in np.linspace(0, len(dataset) - 1, min(4, len(dataset))).astype(int).tolist():

@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,9 +19,18 @@ from conftest import SRC, Competition, run_python
 from core.errors import UserError
 from data.specs import DataSpec
 from dataset import SegmentationDataset
+from imaging.distortions import Elastic, GridDistortion
 from imaging.mask_files import MaskRules
+from imaging.mixes import MIXES, build_mix
 from imaging.pixels import Invert
-from Lightning_datamodule import EpochSampler, LoaderSpec, build_loader
+from imaging.tones import ChannelShift, ColorPCA, Gamma, LocalContrast, Sharpen, color_covariance
+from Lightning_datamodule import (
+    EpochSampler,
+    LoaderSpec,
+    SegmentationDataModule,
+    build_loader,
+    split_rows,
+)
 
 RNG = np.random.default_rng(0)
 SIZE = (64, 64)
@@ -194,6 +205,189 @@ def test_transforms_of_albumentations_fit_into_a_row(row: Callable[[Policy], str
     assert not one[mask == 0].any()
     np.testing.assert_array_equal(one[mask == 1], 255 - NOISE[mask == 1])
     assert (augment(NOISE, ones, np.random.default_rng(2))[1] != mask).any()
+
+
+# ---------------------------------------------------------------- distortions and tones
+
+
+def after_geometry(seed: int) -> np.random.Generator:
+    """A generator as it is after the geometry of a policy without any was drawn."""
+    rng = np.random.default_rng(seed)
+    rng.random(4), rng.uniform(0, 0, 4)
+    return rng
+
+
+@pytest.mark.parametrize("bend", [Elastic(), GridDistortion()])
+def test_bends_move_image_and_mask_by_one_field(bend: Any, row: Callable[[Policy], str]) -> None:
+    """Pixels are sampled where the drawn field says, also of masks with object numbers."""
+    y, x = np.mgrid[:64, :80].astype(np.uint16)
+    image, mask = np.dstack([x * 500, y * 500]), (y * 80 + x).astype(np.uint16)[..., None]
+    augment = Augment(row(Policy(distortions=(bend,))), (64, 80), channels=2, bits=16)
+    moved, target = augment(image, mask, np.random.default_rng(5))
+    field = bend((64, 80), after_geometry(5))
+    assert 0.5 < np.abs(field).max() < 12
+    inside = (slice(12, -12), slice(12, -12))
+    sx, sy = x + field[..., 0], y + field[..., 1]
+    np.testing.assert_allclose((moved[..., 0] / 500)[inside], sx[inside], atol=0.1)
+    np.testing.assert_allclose((moved[..., 1] / 500)[inside], sy[inside], atol=0.1)
+    row_of, column_of = np.divmod(target[..., 0].astype(int), 80)
+    assert np.abs(row_of - sy)[inside].max() <= 0.55
+    assert np.abs(column_of - sx)[inside].max() <= 0.55
+
+
+def test_a_grids_frame_stays_and_its_lines_keep_their_order() -> None:
+    field = GridDistortion()((50, 70), np.random.default_rng(0))
+    places = np.indices((50, 70))[::-1].transpose(1, 2, 0) + field
+    np.testing.assert_allclose(places[[0, -1]][..., 1], [[0] * 70, [49] * 70], atol=1e-4)
+    assert (np.diff(places[..., 0], axis=1) > 0).all()
+    assert (np.diff(places[..., 1], axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tones_are_their_formulas(bits: int) -> None:
+    dtype, top = (np.uint8, 255) if bits == 8 else (np.uint16, 65535)
+    image = RNG.integers(top // 4, top // 2, (32, 40, 4)).astype(dtype)
+    values = image.astype(float)
+
+    def drawn(step: Any) -> tuple[np.ndarray, np.random.Generator]:
+        twin = np.random.default_rng(3)
+        twin.random()  # the chance
+        return step(image, np.random.default_rng(3)).astype(float), twin
+
+    close = partial(np.testing.assert_allclose, atol=1.01)
+    changed, twin = drawn(Gamma())
+    close(changed, (values / top) ** np.exp(twin.uniform(*np.log((0.7, 1.4)))) * top)
+    changed, twin = drawn(ChannelShift(limit=0.1))
+    close(changed, values + twin.uniform(-0.1, 0.1, 4) * top)
+    changed, twin = drawn(Sharpen())
+    amount = twin.uniform(0.2, 0.7)
+    blurred = ndimage.gaussian_filter(values, (1, 1, 0), mode="mirror")
+    middle = (slice(6, -6), slice(6, -6))
+    expected = (values + amount * (values - blurred)).clip(0, top)
+    np.testing.assert_allclose(changed[middle], expected[middle], atol=0.012 * top)
+    changed, _ = drawn(LocalContrast())
+    # One change for all channels: where nothing was cut off, their differences stay.
+    inside = ((changed > 0) & (changed < top)).all(2)
+    close(np.diff(changed, axis=2)[inside], np.diff(values, axis=2)[inside])
+    assert changed.std() > values.std()
+
+
+def test_colours_are_the_training_sets(competition: Competition) -> None:
+    """One colour for all pixels, along the principal colours of the dataset's own images."""
+    rows = competition.table.to_dict("records")
+    how = {
+        "spec": DataSpec(size=(64, 80)),
+        "masks": FileMasks(MaskRules("binary"), competition.input),
+    }
+    dataset = SegmentationDataset(rows, competition.input, augment="strong", **how)
+    step = next(step for step in dataset.augment.pixels if isinstance(step, ColorPCA))
+    images = [cv2.imread(str(competition.input / one["image"]))[..., ::-1] for one in rows]
+    pixels = np.concatenate([image.reshape(-1, 3) / 255 for image in images])
+    np.testing.assert_allclose(step.covariance, np.cov(pixels.T), atol=4e-3)
+    image = np.full((8, 8, 3), 128, np.uint8)
+    added = [
+        np.unique(step.change(image, np.random.default_rng(seed)).reshape(-1, 3) - 128.0, axis=0)
+        for seed in range(300)
+    ]
+    assert all(len(colour) == 1 for colour in added)
+    # Their covariance has the same axis, and the square of its variance times std squared.
+    variances, colours = np.linalg.eigh(np.cov(np.concatenate(added).T) / 255**2)
+    expected, axes = np.linalg.eigh(np.array(step.covariance))
+    assert abs(colours[:, -1] @ axes[:, -1]) > 0.98
+    assert variances[-1] == pytest.approx((0.3 * expected[-1]) ** 2, rel=0.3)
+
+
+def test_colours_of_any_number_of_channels() -> None:
+    image = RNG.integers(0, 65535, (30, 20, 5)).astype(np.uint16)
+    expected = np.cov(image.reshape(-1, 5).T / 65535)
+    np.testing.assert_allclose(color_covariance([image]), expected, rtol=0.01, atol=1e-4)
+
+
+# ---------------------------------------------------------------- mixes
+
+
+def layers(kind: str, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Samples whose images say which sample and which pixel they come from."""
+    made = []
+    for at in range(count):
+        numbers = np.arange(40 * 48, dtype=np.uint16).reshape(40, 48)
+        blobs = ndimage.gaussian_filter(np.random.default_rng(at).random((40, 48)), 2) > 0.53
+        labels = ndimage.label(blobs, np.ones((3, 3)))[0]
+        if kind == "objects":
+            mask = labels.astype(np.uint16)[..., None]
+        elif kind == "ids":
+            mask = np.where(labels % 3 == 2, 255, labels % 3).astype(np.uint8)
+        else:
+            mask = np.dstack([labels % 2 == 1, labels % 3 == 1]).astype(np.uint8)
+        made.append((np.dstack([np.full_like(numbers, at), numbers]), mask))
+    return made
+
+
+@pytest.mark.parametrize("name", MIXES)
+@pytest.mark.parametrize("kind", ["objects", "ids", "planes"])
+def test_mixes_take_image_and_mask_from_the_same_pixels(name: str, kind: str) -> None:
+    mix = build_mix(name)
+    samples = layers(kind, 1 + mix.others)
+    before = [image.copy() for image, _ in samples]
+    sources = set()
+    for seed in range(20):
+        image, mask = mix(samples, np.random.default_rng(seed))
+        np.testing.assert_array_equal(image[..., 1], before[0][..., 1])
+        whose = image[..., 0].astype(int)
+        sources |= set(np.unique(whose))
+        taken = np.stack([one for _, one in samples])[whose, *np.indices(whose.shape)]
+        assert (mask.dtype, mask.shape) == (samples[0][1].dtype, samples[0][1].shape)
+        if kind != "objects":
+            np.testing.assert_array_equal(mask, taken)
+            continue
+        # Objects stay apart: a number belongs to one object of one sample.
+        np.testing.assert_array_equal(mask == 0, taken == 0)
+        triples = np.unique(
+            np.stack([whose, taken[..., 0], mask[..., 0]], -1)[taken[..., 0] > 0], axis=0
+        )
+        assert len(np.unique(triples[:, 2])) == len(triples)
+    assert sources == set(range(1 + mix.others))
+    for (image, _), kept in zip(samples, before, strict=True):
+        np.testing.assert_array_equal(image, kept)
+
+
+def test_pasted_are_whole_objects_and_no_ignored_pixels() -> None:
+    samples = layers("ids", 2)
+    labels = ndimage.label((samples[1][1] > 0) & (samples[1][1] < 255), np.ones((3, 3)))[0]
+    counts = []
+    for seed in range(60):
+        image, _ = build_mix("paste:each=0.3")(samples, np.random.default_rng(seed))
+        pasted = image[..., 0] == 1
+        chosen = np.unique(labels[pasted])
+        assert 0 not in chosen
+        np.testing.assert_array_equal(pasted, np.isin(labels, chosen))
+        counts.append(len(chosen))
+    assert 0.2 < np.mean(counts) / labels.max() < 0.4
+
+
+def test_mixes_reach_the_training_and_not_the_validation(competition: Competition) -> None:
+    train, val = split_rows(competition.table, 0)
+    spec, masks = DataSpec(size=(64, 80)), FileMasks(MaskRules("binary"), competition.input)
+    loader = LoaderSpec(augmentation="none", mix=("cutmix:p=1",), num_workers=0)
+    how = {"spec": spec, "masks": masks}
+    data = SegmentationDataModule(train, val, root=competition.input, loader=loader, **how)
+    plain = SegmentationDataset(train, competition.input, **how)
+    whole = [plain[at]["image"] for at in range(len(train))]
+    image = data.dataset("train")[(0, 0)]["image"]
+    own, *rest = [(image == one).all(0) for one in whole]
+    assert any(bool((own | one).all()) for one in rest)
+    assert 0.3 < own.float().mean() < 1
+    plain = SegmentationDataset(val, competition.input, **how)
+    assert torch.equal(data.dataset("val")[0]["image"], plain[0]["image"])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("cutmx", "Did you mean cutmix"), ("paste:p=2", "p is 2"), ("mosaic:q=1", "no argument 'q'")],
+)
+def test_mixes_that_are_none_are_told(name: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        build_mix(name)
 
 
 # ---------------------------------------------------------------- albumentations

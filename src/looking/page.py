@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from augmentations import AUGMENTATIONS
 from competition.mask_source import MaskSource
 from competition.spec import Competition
 from core.errors import UserError
@@ -43,6 +44,9 @@ def write_look_page(
         _gallery("samples", "Samples", painter.samples(seen), "Masks as they will be trained on."),
         _gallery("views", "Augmented", painter.augmented(seen), "One image as training sees it."),
         _gallery(
+            "policies", "Augmentations", painter.policies(seen), "What --augmentation may be."
+        ),
+        _gallery(
             "suspects", "Suspects", painter.suspects(seen, findings), "What to look at first."
         ),
         _shift_section(shift),
@@ -73,15 +77,24 @@ class Painter:
         competition: whose images and masks they are.
         spec: how an image is read, and of which task.
         augmentation: the row of AUGMENTATIONS that is shown.
+        mix: rows of MIXES, likewise.
         seed: of what it draws.
     """
 
-    def __init__(self, competition: Competition, spec: DataSpec, *, augmentation: str, seed: int):
+    def __init__(
+        self,
+        competition: Competition,
+        spec: DataSpec,
+        *,
+        augmentation: str,
+        mix: tuple[str, ...] = (),
+        seed: int,
+    ):
         from competition.masks import build_masks
 
         self.masks: MaskSource | None = None
         self.root, self.task, self.spec = competition.input, spec.task, spec
-        self.augmentation, self.seed = augmentation, seed
+        self.augmentation, self.mix, self.seed = augmentation, mix, seed
         with contextlib.suppress(UserError):
             self.masks = build_masks(competition)
 
@@ -121,28 +134,42 @@ class Painter:
         return found
 
     def augmented(self, seen: Seen) -> list[tuple[np.ndarray, str, str]]:
-        """(picture, name, words) of one image as the augmentation shows it."""
+        """(picture, name, words) of one image as the augmentation and mixes show it."""
+        return self._views(seen, [(self.augmentation, str(at + 1)) for at in range(VIEWS)])
+
+    def policies(self, seen: Seen) -> list[tuple[np.ndarray, str, str]]:
+        """(picture, name, words) of the same image as each row of AUGMENTATIONS shows it."""
+        return self._views(seen, [(name, name) for name in AUGMENTATIONS])
+
+    def _views(
+        self, seen: Seen, wanted: Sequence[tuple[str, str]]
+    ) -> list[tuple[np.ndarray, str, str]]:
+        """A picture for each (row of AUGMENTATIONS, name) of an image full of objects."""
         from dataset import SegmentationDataset
 
-        full = max(
-            seen.masked, key=lambda p: (0.02 < p.mask.share < 0.9, p.mask.parts), default=None
+        full = sorted(
+            seen.masked, key=lambda p: (0.02 < p.mask.share < 0.9, p.mask.parts), reverse=True
         )
-        if full is None or self.masks is None:
+        if not full or self.masks is None:
             return []
-        row = {"img": full.picture.img, "image": full.picture.path, "mask": full.mask.path}
-        data = SegmentationDataset(
-            [row],
-            self.root,
-            spec=self.spec,
-            masks=self.masks,
-            augment=self.augmentation,
-            seed=self.seed,
-        )
+        rows = [
+            {"img": pair.picture.img, "image": pair.picture.path, "mask": pair.mask.path}
+            for pair in full[:VIEWS]  # mixes take from the others
+        ]
         found = []
-        for epoch in range(VIEWS):
-            sample = data[(0, epoch)]
+        for at, (augment, name) in enumerate(wanted):
+            data = SegmentationDataset(
+                rows,
+                self.root,
+                spec=self.spec,
+                masks=self.masks,
+                augment=augment,
+                mixes=self.mix,
+                seed=self.seed,
+            )
+            sample = data[(0, at)]
             image = sample["image"].permute(1, 2, 0).numpy()
-            found.append((self.draw(image, sample["mask"].numpy()), str(epoch + 1), row["img"]))
+            found.append((self.draw(image, sample["mask"].numpy()), name, rows[0]["img"]))
         return found
 
     def suspects(

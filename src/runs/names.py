@@ -12,6 +12,7 @@ from core.knobs import HEADLINE
 ROWS = {
     "MODEL_NAME": ("model_dispatcher", "find_builder", ""),
     "AUGMENTATION": ("augmentations", "AUGMENTATIONS", "augmentation"),
+    "MIX": ("imaging.mixes", "build_mix", ""),
     "TTA": ("inference.views", "VIEWS", "view of TTA"),
     "OPTIMIZER": ("training.optimizers", "check_optimizer", ""),
     "SCHEDULER": ("training.schedules", "check_scheduler", ""),
