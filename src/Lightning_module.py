@@ -17,7 +17,8 @@ from losses import build_loss
 from measures.pixels import leave_out_ignored
 from metrics import Evidence, build_metric, decide, slices_of
 from model_dispatcher import build_model, encoder_of
-from networks.outputs import logits_of
+from networks.inputs import normalise
+from networks.outputs import logits_of, probs_of
 from postprocessing.rules import Rule, label_by
 from training.finite import check_weights
 from training.groups import parameter_groups
@@ -187,10 +188,8 @@ class SegmentationModule(pl.LightningModule):
         With a border (see DataSpec) it is channel K: (B, K + 1, H, W). With a gate K channels
         follow, each of one value. In training with sides, all that stages of the decoder say, too.
         """
-        scaled = image.float() / (2**self.spec.bits - 1)
-        scaled = (scaled - self.mean) / self.std
-        # Weights of 16-true and bf16-true take their own type only.
-        scaled = scaled.to(self.std.dtype)
+        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        scaled = normalise(image, mean, std, self.spec.bits)
         # Batches come in channels_last; convolutions would follow them, whatever the weights have.
         return logits_of(self.model(scaled.contiguous(memory_format=self.memory_format)))
 
@@ -201,8 +200,7 @@ class SegmentationModule(pl.LightningModule):
 
     def probs(self, logits: torch.Tensor) -> torch.Tensor:
         """Logits to probabilities of the same channels in float32."""
-        logits = logits.float()
-        return logits.softmax(1) if self.spec.task == "multiclass" else logits.sigmoid()
+        return probs_of(logits, self.spec.task)
 
     def _step(self, batch: Mapping[str, Any], stage: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and logits of a batch; logs the loss, and feeds the metric outside training."""

@@ -24,8 +24,6 @@ from runs.reports import Report
 
 METADATA = "dataset-metadata.json"
 WHEEL_DATE = (1980, 1, 1, 0, 0, 0)
-# Of a checkpoint's notes: with the measured memory layout the same machine predicts the same bytes.
-TRAVELLING_NOTES = ("run", "fold", "channels_last")
 NOT_PACKED = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
 
 
@@ -35,32 +33,16 @@ def safe_name(text: str) -> str:
 
 
 def export_weights(checkpoint: Path, target: Path, *, half: bool) -> None:
-    """Writes a checkpoint as target.safetensors and target.json, which load_module reads.
-
-    Args:
-        half: floats become fp16, half the size; probabilities move in their third digit.
+    """Writes a checkpoint as target.safetensors and target.json, see `write_weights`.
 
     Raises:
         UserError: the checkpoint does not load.
     """
-    import torch
-    from safetensors.torch import save_file
-
+    from inference.formats import write_weights
     from Lightning_module import load_module
 
-    module = load_module(checkpoint)
-    state = {}
-    for key, value in module.state_dict().items():
-        kept = value.half() if half and value.is_floating_point() else value
-        state[key] = kept.detach().clone().contiguous()
-    values = dict(module.hparams)
-    notes = values.get("notes") or {}
-    # The full configuration holds paths of this machine.
-    values["notes"] = {key: notes[key] for key in TRAVELLING_NOTES if key in notes}
-    with writing(target.with_name(target.name + ".safetensors")) as part:
-        save_file(state, part)
-    described = {"module": values, "torch": torch.__version__.partition("+")[0]}
-    write_json(target.with_name(target.name + ".json"), described)
+    path = target.with_name(target.name + ".safetensors")
+    write_weights(load_module(checkpoint), path, half=half)
 
 
 def export_run(report: Report, checkpoints: Sequence[Path], folder: Path, *, half: bool) -> str:

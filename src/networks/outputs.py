@@ -35,6 +35,12 @@ def logits_of(output: Any) -> torch.Tensor:
     )
 
 
+def probs_of(logits: torch.Tensor, task: str) -> torch.Tensor:
+    """Logits (B, K, H, W) to probabilities of the same channels in float32."""
+    logits = logits.float()
+    return logits.softmax(1) if task == "multiclass" else logits.sigmoid()
+
+
 def _with_gates(masks: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
     planes = gates[:, :, None, None].expand(-1, -1, *masks.shape[-2:]).to(masks.dtype)
     return torch.cat([masks, planes], 1)

@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.jit._trace import is_tracing
 
 from networks.outputs import logits_of
 
@@ -29,13 +29,23 @@ class PaddedModel(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) normalised image to raw logits (B, K, H, W)."""
         height, width = image.shape[-2:]
-        padded = self.padded((height, width))
-        down, right = padded[0] - height, padded[1] - width
-        if down or right:
-            image = F.pad(image, (0, right, 0, down), mode="replicate")
-        return logits_of(self.net(image))[..., :height, :width]
+        high, wide = self.padded((height, width))
+        # A graph that is exported has no branches: it pads by nothing where nothing is missing.
+        exported = torch.compiler.is_exporting() or is_tracing()
+        if exported or high > height or wide > width:
+            image = _fit(image, high, wide)
+        logits = logits_of(self.net(image))
+        # A slice that may be the whole is a branch, too.
+        return _fit(logits, height, width) if exported else logits[..., :height, :width]
+
+
+def _fit(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Planes (..., H, W) cut off at the right and below, or their last pixels repeated there."""
+    rows = torch.arange(height, device=planes.device).clamp(max=planes.shape[-2] - 1)
+    columns = torch.arange(width, device=planes.device).clamp(max=planes.shape[-1] - 1)
+    return planes.index_select(-2, rows).index_select(-1, columns)
 
 
 def padded_side(side: int, stride: int, smallest: int) -> int:
     """The next side from `side` on, pixels, that divides by `stride` and is not too small."""
-    return max(-(-side // stride) * stride, smallest)
+    return max((side + stride - 1) // stride * stride, smallest)

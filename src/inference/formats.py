@@ -1,0 +1,179 @@
+"""FORMATS: a name to a way of writing a network for other programs, and of reading it back."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from core.errors import UserError, pick, reason_of
+from core.files import write_json, writing
+from inference.portable import Export, Portable
+from Lightning_module import SegmentationModule, load_module
+
+# Of a checkpoint's notes: with the measured memory layout the same machine predicts the same bytes.
+TRAVELLING_NOTES = ("run", "fold", "channels_last")
+# Name of what is known of a network inside the archives of torch.
+ABOUT = "about.json"
+# Probabilities that differ by no more are those of the network itself: other programs add up in
+# another order.
+TOLERANCE = 1e-4
+
+
+class Format(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        suffix: of its name.
+        write: (network, path) writes it.
+        read: path to a function of raw images, in the program that it is made for.
+        needs: packages beside requirements.txt.
+    """
+
+    suffix: str
+    write: Callable[[Export, Path], None]
+    read: Callable[[Path], Callable[[Tensor], Tensor]]
+    needs: tuple[str, ...] = ()
+
+
+def write_onnx(export: Export, path: Path) -> None:
+    """An ONNX model; axes batch, height and width are open."""
+    import onnx
+
+    options: dict[str, Any] = {"input_names": ["image"], "output_names": ["probs"]}
+    with _quiet():
+        torch.onnx.export(
+            export.program, (), path, dynamo=True, external_data=False, verbose=False, **options
+        )
+        model = onnx.load(path)
+        onnx.helper.set_model_props(model, {"about": export.about})
+        onnx.save(model, path)
+
+
+def read_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    """By onnxruntime, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def write_torchscript(export: Export, path: Path) -> None:
+    """A traced module; torch.jit.load, in C++ too, needs nothing of this house."""
+    with _quiet():
+        traced = torch.jit.trace(export.network, export.example, check_trace=False)
+        torch.jit.save(traced, path, _extra_files={ABOUT: export.about})
+
+
+def read_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
+    """By torch.jit."""
+    with _quiet():
+        module: Callable[[Tensor], Tensor] = torch.jit.load(path, map_location="cpu")
+    return module
+
+
+def write_program(export: Export, path: Path) -> None:
+    """A program of torch.export; AOTInductor and ExecuTorch start from it."""
+    with _quiet(), path.open("wb") as stream:
+        torch.export.save(export.program, stream, extra_files={ABOUT: export.about})
+
+
+def read_program(path: Path) -> Callable[[Tensor], Tensor]:
+    """By torch.export."""
+    with path.open("rb") as stream:
+        module: Callable[[Tensor], Tensor] = torch.export.load(stream).module()
+    return module
+
+
+def write_weights(module: SegmentationModule, path: Path, *, half: bool = False) -> None:
+    """Weights as .safetensors, and a .json beside that describes the network; `load_module` reads.
+
+    Args:
+        half: floats become fp16, half the size; probabilities move in their third digit.
+    """
+    from safetensors.torch import save_file
+
+    state = {}
+    for key, value in module.state_dict().items():
+        kept = value.half() if half and value.is_floating_point() else value
+        state[key] = kept.detach().clone().contiguous()
+    values = dict(module.hparams)
+    notes = values.get("notes") or {}
+    # The full configuration holds paths of this machine.
+    values["notes"] = {key: notes[key] for key in TRAVELLING_NOTES if key in notes}
+    with writing(path) as part:
+        save_file(state, part)
+    described = {"module": values, "torch": torch.__version__.partition("+")[0]}
+    write_json(path.with_suffix(".json"), described)
+
+
+def read_weights(path: Path) -> Callable[[Tensor], Tensor]:
+    """By this project."""
+    return Portable(load_module(path))
+
+
+FORMATS: dict[str, Format] = {
+    "onnx": Format(".onnx", write_onnx, read_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "torchscript": Format(".ts", write_torchscript, read_torchscript),
+    "program": Format(".pt2", write_program, read_program),
+    "safetensors": Format(
+        ".safetensors", lambda export, path: write_weights(export.module, path), read_weights
+    ),
+}
+
+
+def find_format(name: str) -> Format:
+    """The row of FORMATS of that name.
+
+    Raises:
+        UserError: an unknown name, or packages that are not installed.
+    """
+    row = pick(FORMATS, name, "format of --formats")
+    missing = [package for package in row.needs if importlib.util.find_spec(package) is None]
+    if missing:
+        raise UserError(f"--formats {name}: not installed here: pip install {' '.join(missing)}")
+    return row
+
+
+def write_file(export: Export, name: str, folder: Path) -> tuple[Path, float]:
+    """Writes one format into a folder, and compares what is read back with the network itself.
+
+    Returns:
+        The file, and the largest difference of a probability.
+
+    Raises:
+        UserError: the network cannot be written so, or gives other probabilities.
+    """
+    row = find_format(name)
+    path = folder / f"network{row.suffix}"
+    try:
+        row.write(export, path)
+        gap = export.gap(row.read(path))
+    except UserError:
+        raise
+    except Exception as error:  # exporters raise what their passes meet
+        raise UserError(f"--formats {name}: {reason_of(error)}. Choose others") from error
+    if not gap <= TOLERANCE:
+        raise UserError(
+            f"--formats {name}: its probabilities differ by {gap:.2g} from the network's, "
+            f"{TOLERANCE:g} at most are rounding. Choose others"
+        )
+    return path, gap
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporters say of themselves."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
