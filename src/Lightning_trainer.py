@@ -11,7 +11,7 @@ import gc
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,16 +93,29 @@ def train_folds(
 
 
 def settle_epochs(
-    fit: Fit, run: Run, folds: Sequence[int], budget: Budget, *, cache: Any = None, dry: bool
+    fit: Fit,
+    run: Run,
+    folds: Sequence[int],
+    budget: Budget,
+    *,
+    begun: Mapping[str, Any] | None,
+    cache: Any = None,
+    dry: bool = False,
 ) -> Fit:
     """Prints the plan of a session; returns the Fit with the EPOCHS that its budget holds.
 
-    A run that is begun goes on with the EPOCHS that it has.
+    Args:
+        fit: how folds are trained.
+        run: that they are of.
+        folds: of the session.
+        budget: its time.
+        begun: identity of a run that goes on, with the EPOCHS that it has; None: it begins.
+        cache: of `prepare_data`.
+        dry: the plan is asked for, whatever sets EPOCHS.
     """
     from runs.pace import measure_pace
     from training.pacing import from_first_rank
 
-    begun = begun_identity(run)
     if begun and budget.sets_epochs:
         fit = fit.with_epochs(begun["knobs"]["EPOCHS"])
     todo = [fold for fold in folds if not run.folder.is_finished(fold)]
@@ -231,10 +244,11 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         run = run_of(config)
     fit = fit_of(config)
     with owning(STAGE, networks(run.logs, run.name, folds)):
-        moves = budget.sets_epochs and not begun_identity(run)
+        begun = begun_identity(run)
+        moves = budget.sets_epochs and not begun
         if budget.sets_epochs:
             cache = cache or prepare_data(run, cache=config.CACHE)
-            fit = settle_epochs(fit, run, folds, budget, cache=cache, dry=False)
+            fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=cache)
             config.EPOCHS = fit.epochs
             os.environ[f"{PREFIX}EPOCHS"] = str(fit.epochs)  # for processes started later
         open_run(run, identity_of(config), longer=args.resume == "last")
@@ -256,9 +270,11 @@ def follow(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]
     end_with_parent()
     budget, fit = Budget(args.began, args.budget, args.stop_after), fit_of(config)
     cache = prepare_data(run, cache=config.CACHE)
-    moves = budget.sets_epochs and not begun_identity(run)
+    # That the first rank owns the run by now says nothing.
+    begun = run.folder.read_begun() if run.folder.has_checkpoints() else None
+    moves = budget.sets_epochs and not begun
     if budget.sets_epochs:
-        fit = settle_epochs(fit, run, folds, budget, cache=cache, dry=False)
+        fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=cache)
     session = Session(budget, moves, find_resumed(folds, args.resume), args.resume is not None)
     train_folds(fit, run, folds, session, cache=cache)
 
@@ -287,7 +303,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = () if config.CLASS_WEIGHTS == "auto" else config.CLASS_WEIGHTS
     check_learning(run.spec, loss=config.LOSS, metric=config.METRIC, weights=known)
     if args.dry_run:
-        settle_epochs(fit, run, folds, Budget(began, args.budget, args.stop_after), dry=True)
+        budget = Budget(began, args.budget, args.stop_after)
+        settle_epochs(fit, run, folds, budget, begun=begun_identity(run), dry=True)
     elif is_main_process():
         if told := work(config, args, run, folds):
             print(told)

@@ -306,10 +306,14 @@ COMPILE: Free[Literal["off", "auto", "on"]] = "off"
 GRADIENT_CHECKPOINTING: Free[bool] = False
 # Lightning's accelerator: auto, cpu, gpu, mps, tpu.
 ACCELERATOR: Free[str] = "auto"
-# Number of devices; -1 = all.
+# Number of devices of a machine; -1 = all. Under torchrun and Slurm's srun their number counts.
 DEVICES: Free[int] = 1
-# Lightning's strategy: auto, ddp, ddp_spawn...
+# Number of machines, likewise.
+NUM_NODES: Free[int] = 1
+# Lightning's strategy: auto (ddp where there are several), ddp, fsdp, deepspeed...
 STRATEGY: Free[str] = "auto"
+# BatchNorm by the images of all devices, not of each alone: for small batches a device.
+SYNC_BATCHNORM: bool = False
 # The largest TRAIN_BATCH_SIZE that fits is searched for before the first fold, from it on.
 FIND_BATCH_SIZE: Free[bool] = False
 # Any argument of Lightning's Trainer that has no knob: {'max_steps': 2000}, {'fast_dev_run': True},
@@ -479,6 +483,7 @@ knobs.check(
             "false with several DEVICES: find it with one",
         ),
         ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),
+        ("NUM_NODES", NUM_NODES >= 1, "1 or more"),
         ("NUM_WORKERS", NUM_WORKERS >= -1, "0 or more, or -1 for auto"),
         ("THRESHOLD", 0 < THRESHOLD < 1, "a probability between 0 and 1"),
         (

@@ -71,7 +71,7 @@ def load_of(fit: Fit, run: Run, fold: int) -> Load:
     from Lightning_datamodule import split_rows
 
     train, val = split_rows(run.table, fold, holdout=run.holdout)
-    crops = -(-len(train) * fit.crops_per_image // max(1, fit.devices))
+    crops = -(-len(train) * fit.crops_per_image // fit.machine.world)
     batches, limit = -(-crops // fit.train_batch_size), fit.limit_batches
     if isinstance(limit, int):
         return Load(min(batches, limit), min(len(val), limit * run.loader.val_batch_size))
@@ -127,7 +127,7 @@ def plan_lines(fit: Fit, run: Run, budget: Budget, pace: Pace, todo: Sequence[in
         told = time_words(each) if each >= 10 else f"{each:.2g} s"
         lines.append(f"fold {fold}: {mine} epochs of {told}, ends {when}")
     free = shutil.disk_usage(_existing(run.logs)).free
-    speed = fit.train_batch_size * max(1, fit.devices) / max(1e-9, pace.step)
+    speed = fit.train_batch_size * fit.machine.world / max(1e-9, pace.step)
     least = min(budget.seconds, budget.limit)
     told = "" if math.isinf(least) else f" of {time_words(least)}"
     return [

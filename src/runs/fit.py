@@ -61,7 +61,6 @@ class Fit:
     train_batch_size: int
     accumulate_grad_batches: int
     limit_batches: int | float
-    devices: int
     val_every: int
     grad_clip: float
     ema_decay: float
@@ -103,7 +102,7 @@ class Fit:
             images,
             batch=self.train_batch_size,
             accumulate=self.accumulate_grad_batches,
-            devices=max(1, self.devices),
+            devices=self.machine.world,
             crops=self.crops_per_image,
             epochs=self.epochs,
         )

@@ -14,6 +14,8 @@ OWNED = {
     "accelerator": "ACCELERATOR",
     "strategy": "STRATEGY",
     "devices": "DEVICES",
+    "num_nodes": "NUM_NODES",
+    "sync_batchnorm": "SYNC_BATCHNORM",
     "precision": "PRECISION",
     "logger": "LOGGERS",
     "callbacks": "CALLBACKS",

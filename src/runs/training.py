@@ -2,6 +2,8 @@
 
 import itertools
 import signal
+import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from runs.starts import build_data, build_fold
 
 # Lines of a profiler's report that are printed.
 PROFILED = 24
+# Seconds in which the process of a lost rank is seen to be gone.
+PATIENCE = 3.0
 
 
 def check_resumable(path: Path, module: Any) -> dict[str, Any]:
@@ -108,6 +112,9 @@ def train_fold(
         if not is_main_process():
             raise SystemExit(128 + by) from None
         raise Stopped(told, by) from None
+    except RuntimeError as error:
+        raise_lost_rank(trainer, error, f"fold {fold}, epoch {trainer.current_epoch + 1}")
+        raise
     if fit.profiler != "none":
         lines = trainer.profiler.summary().splitlines()
         print("\n".join(lines[:PROFILED]), f"\n... and more: {folder}/fit-profile*.txt", flush=True)
@@ -115,6 +122,35 @@ def train_fold(
         print(f"fold {fold}: TRAINER_KWARGS keeps no checkpoints, the fold is not finished")
         return {}
     return close_fold(trainer, folder, fold)
+
+
+def raise_lost_rank(trainer: Any, error: RuntimeError, where: str) -> None:
+    """Tells in one line that another rank is gone, where an error comes of that.
+
+    Raises:
+        UserError: it does.
+        SystemExit: it does, and the other rank has told why.
+    """
+    if trainer.world_size == 1:
+        return
+    import torch
+
+    processes = list(getattr(trainer.strategy.launcher, "procs", ()))
+    until = time.monotonic() + PATIENCE
+    while processes and time.monotonic() < until and all(p.poll() is None for p in processes):
+        time.sleep(0.1)
+    codes = [process.poll() for process in processes if process.poll()]
+    place = traceback.extract_tb(error.__traceback__)[-1].filename
+    if not codes and Path(torch.distributed.__file__).parent not in Path(place).parents:
+        return
+    for process in processes:
+        process.kill()
+    if 2 in codes or not is_main_process():
+        raise SystemExit(2) from None
+    raise UserError(
+        f"{where}: the process of another device is gone, all are ended. The same command goes "
+        "on from last.ckpt"
+    ) from None
 
 
 def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:

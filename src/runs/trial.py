@@ -1,5 +1,6 @@
 """What a run asks of the machine and of its network, tried before any image is read."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,15 +12,22 @@ if TYPE_CHECKING:
     from data.specs import DataSpec
 
 
-def choose_strategy(asked: str, devices: int) -> str:
+def launched() -> tuple[int, int] | None:
+    """(processes a machine, machines) as torchrun or Slurm have started them; None: by hand."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        local = int(env["LOCAL_WORLD_SIZE"])
+        return local, int(env["WORLD_SIZE"]) // local
+    tasks, nodes = int(env.get("SLURM_NTASKS", "1")), int(env.get("SLURM_NNODES", "1"))
+    return (tasks // nodes, nodes) if tasks > 1 else None
+
+
+def choose_strategy(asked: str, world: int) -> str:
     """Lightning's strategy name; ddp allows for weights without a gradient.
 
     EfficientNet encoders and others keep layers that no decoder reads: plain ddp stops at them.
     """
-    import torch
-
-    several = devices > 1 or (devices == -1 and torch.cuda.device_count() > 1)
-    if asked == "ddp" or (asked == "auto" and several):
+    if asked == "ddp" or (asked == "auto" and world > 1):
         return "ddp_find_unused_parameters_true"
     return asked
 
@@ -30,17 +38,35 @@ class Machine:
 
     accelerator: str
     devices: int
+    num_nodes: int
     strategy: str
+    sync_batchnorm: bool
     precision: str
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """(devices a machine, machines): the launcher's, where there is one; -1 = all devices."""
+        return launched() or (self.devices, self.num_nodes)
+
+    @property
+    def world(self) -> int:
+        """Processes that share a training."""
+        import torch
+
+        devices, nodes = self.places
+        return nodes * (max(1, torch.cuda.device_count()) if devices == -1 else devices)
 
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of Lightning's Trainer."""
+        devices, nodes = self.places
         return {
             "accelerator": self.accelerator,
             # Lightning's own -1 is for GPUs alone.
-            "devices": "auto" if self.devices == -1 else self.devices,
-            "strategy": choose_strategy(self.strategy, self.devices),
+            "devices": "auto" if devices == -1 else devices,
+            "num_nodes": nodes,
+            "strategy": choose_strategy(self.strategy, self.world),
+            "sync_batchnorm": self.sync_batchnorm,
             "precision": precision_here(self.precision, self.accelerator),
         }
 
@@ -56,7 +82,10 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
         UserError: it does not; in Lightning's words.
     """
     import pytorch_lightning as pl
+    import torch
 
+    if machine.sync_batchnorm and (machine.accelerator == "cpu" or not torch.cuda.is_available()):
+        raise UserError("SYNC_BATCHNORM: PyTorch has it for GPUs alone, got a CPU: need false")
     quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     options = {**(more or {}), **dict.fromkeys(quiet, False)}
     try:
@@ -64,7 +93,7 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"ACCELERATOR, DEVICES, STRATEGY, PRECISION or TRAINER_KWARGS: {reason}"
+            f"ACCELERATOR, DEVICES, NUM_NODES, STRATEGY, PRECISION or TRAINER_KWARGS: {reason}"
         ) from error
 
 
