@@ -22,6 +22,7 @@ from runs.owners import networks, owning
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", type=Path, help="draw the prediction over this picture only")
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
     parser.add_argument("--worst-first", action="store_true", help="order oof.csv by score")
 
 
@@ -34,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from reporting.build import write_page
     from reporting.cases import draw_cases, draw_image
     from runs.experiment import run_of
+    from runs.forecast import forecast_line
     from runs.identity import check_same_folds
-    from runs.scored import score_run, trained_folds
+    from runs.scored import left_to_score, score_run, trained_folds
     from training.console import quiet_lightning
 
     quiet_lightning()
@@ -43,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.image:
         checkpoints = [run.folder.scored_checkpoint(fold) for fold in trained_folds(run)]
         draw_image(run, args.image, checkpoints)
+        return 0
+    if args.dry_run:
+        folds = trained_folds(run)
+        one = [[run.folder.scored_checkpoint(folds[0])]]
+        left = left_to_score(run, folds)
+        print(forecast_line(run.predictor(one, views=[run.tta]), left, stored=True))
         return 0
     claims = networks(run.logs, run.name, run.train_folds, reads=True)
     with owning("Lightning_tester", [*claims, Claim(run.output, run.name)]):

@@ -107,6 +107,7 @@ def _state_of(path: Path) -> tuple[int, int]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", default="", help="runs to average, with commas; default: RUN")
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
     parser.add_argument("--shard", default="0/1", help="index/count: this process's images")
     parser.add_argument(
         "--predict",
@@ -145,7 +146,13 @@ def open_answer(
 
 
 def predict_runs(
-    config: Any, runs: Sequence[str], index: int, count: int, *, unlisted: Path | None = None
+    config: Any,
+    runs: Sequence[str],
+    index: int,
+    count: int,
+    *,
+    unlisted: Path | None = None,
+    dry: bool = False,
 ) -> None:
     """Predicts the images of a shard, and writes the submission where it is the last.
 
@@ -154,6 +161,7 @@ def predict_runs(
         runs: to average.
         index, count: of the shard.
         unlisted: folder of the images; None: TEST_PATH, as the sample submission lists them.
+        dry: say how long it takes, and write nothing.
     """
     reports = [read_report(config.OUTPUT, run) for run in runs]
 
@@ -201,6 +209,13 @@ def predict_runs(
     path = folder / answer.name
     for report in reports:
         print(f"run {report.run}: {networks_line(report, config.TRAIN_FOLDS)}")
+    if dry:
+        from runs.forecast import forecast_line
+
+        todo = [(img, found[img]) for img in mine]
+        predictor = run_of(config).predictor(checkpoints, views=how.views, weights=how.weights)
+        print(forecast_line(predictor, todo, stored=how.save_probs))
+        return
     with PartFile(part_path(folder, index, count), key, images) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         if todo:
@@ -238,6 +253,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
     index, count = parse_shard(args.shard)
+    if args.dry_run:
+        predict_runs(config, runs, index, count, unlisted=args.predict, dry=True)
+        return 0
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
     mine = Claim(config.OUTPUT, "+".join(runs), f"shard {index} of {count}")
     with owning("ensemble", [*chain(*read), mine]):

@@ -29,6 +29,7 @@ def add_making(parser: argparse.ArgumentParser) -> None:
     add("--dataset-title", default="", help="title of the bundle's data set, 6 to 50 characters")
     add("--machine", default="NvidiaTeslaT4", help="Kaggle's accelerator name, or cpu")
     add("--hours", type=SOME, default=9.0, help="the competition's limit, or a training budget")
+    add("--dry-run", action="store_true", help="say what the bundle holds; write nothing")
     add("--wheels", type=Path, help="folder of py3-none-any wheels for the bundle")
     add_push_arguments(parser)
 
@@ -76,6 +77,20 @@ SOME = number(0.0001, kind=float)
 VERBS = {"infer": add_infer, "train": add_train, "check": add_check, "run": add_run}
 
 
+def plan_line(config: Any, args: argparse.Namespace, runs: Sequence[str]) -> str:
+    """What a kernel's bundle will hold, and how long the kernel may run."""
+    from core.quantities import size_words
+    from runs.reports import checkpoints_of, read_report
+
+    limit = f"{args.hours:g} h on Kaggle at most"
+    if args.verb == "train":
+        return f"plan: a kernel that trains run {runs[0]}, folds and code alone to upload, {limit}"
+    reports = [read_report(config.OUTPUT, run) for run in runs]
+    paths = [*chain(*(checkpoints_of(one, config.LOGS, config.TRAIN_FOLDS) for one in reports))]
+    size = sum(path.stat().st_size for path in paths) / (2 if args.weights == "fp16" else 1)
+    return f"plan: {len(paths)} networks, {size_words(size)} to upload, {limit}"
+
+
 def work(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Runs the verb."""
     if args.verb == "run":
@@ -114,6 +129,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, verbs=VERBS, description=__doc__)
     runs = runs_of(args, config.RUN)
     folder = kernel_folder(config.OUTPUT, runs, args)
+    if getattr(args, "dry_run", False):
+        print(plan_line(config, args, runs))
+        return 0
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
     mine = Claim(config.OUTPUT, folder.parent.name, folder.name)
     with owning("kernel", [*chain(*read), mine]):

@@ -14,7 +14,8 @@ All but tta need Lightning_tester.py first.
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from core.errors import script
 from core.flags import load_config, number
@@ -24,20 +25,29 @@ from runs.fold_table import read_fold_table
 from runs.names import check_names
 from runs.owners import networks, owning, scored
 
+if TYPE_CHECKING:
+    from runs.run import Run
+
 
 def add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the verdicts, store nothing")
 
 
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="say how long; store nothing")
+
+
 def add_tta(parser: argparse.ArgumentParser) -> None:
+    add_dry_run(parser)
     parser.add_argument("--limit", type=number(0), default=0, help="images a fold; 0 = all")
 
 
 def add_soup(parser: argparse.ArgumentParser) -> None:
-    """Without flags of its own."""
+    add_dry_run(parser)
 
 
 def add_blend(parser: argparse.ArgumentParser) -> None:
+    add_dry_run(parser)
     parser.add_argument("--runs", type=run_names, required=True, help="two or more, with commas")
 
 
@@ -59,6 +69,25 @@ def claims_of(config: Any, args: argparse.Namespace) -> list[Claim]:
         read = [claim for name in args.runs for claim in scored(logs, output, name, None)]
         return [*read, Claim(output, "+".join(args.runs))]
     return [*networks(logs, run, None, reads=args.verb != "soup"), Claim(output, run)]
+
+
+def plan_line(run: "Run", args: argparse.Namespace) -> str:
+    """How long a verb takes that predicts (tta, soup) or reads predictions (blend)."""
+    from inference.views import SETS
+    from Lightning_datamodule import rows_in
+    from runs.forecast import forecast_line, reading_line
+    from runs.scored import trained_folds
+
+    if args.verb == "blend":
+        return reading_line([run.output / name / "oof" for name in args.runs])
+    folds = trained_folds(run)
+    images = [(row["img"], run.input / row["image"]) for row in rows_in(run.table, folds)]
+    if args.verb == "tta" and args.limit:
+        images = images[: args.limit * len(folds)]
+    # A soup is scored, and where it is taken the run is scored again.
+    times = 1 + len(set(chain(*SETS.values()))) if args.verb == "tta" else 2
+    predictor = run.predictor([[run.folder.scored_checkpoint(folds[0])]])
+    return forecast_line(predictor, images, times=times, stored=args.verb == "soup")
 
 
 def tune(config: Any, args: argparse.Namespace) -> None:
@@ -100,6 +129,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.console import quiet_lightning
 
     quiet_lightning()
+    if args.dry_run and args.verb != "rules":  # of the rules the verdicts themselves are printed
+        from runs.experiment import run_of
+
+        print(plan_line(run_of(config), args))
+        return 0
     with owning("tune", claims_of(config, args)):
         tune(config, args)
     return 0

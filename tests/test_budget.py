@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import Competition
+from conftest import Competition, write_competition
 from core.quantities import duration, size_words, time_words
 from Lightning_trainer import main
 from runs.pace import Pace
+from stages import call, train_and_score
 from tiny_net import TinyNet
 from trained import checkpoint, finished, fold_of, same_weights, told
 
@@ -42,6 +44,14 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     slower.passed = passed  # type: ignore[attr-defined]
     return slower
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Competition:
+    """A competition with a scored run, and its predictions under the name of another."""
+    made = train_and_score(write_competition(tmp_path_factory.mktemp("scored")))
+    shutil.copytree(made.output / "baseline", made.output / "baseline2")
+    return made
 
 
 def epochs_of(competition: Competition, folds: tuple[int, ...] = (0, 1)) -> list[int]:
@@ -216,3 +226,25 @@ def test_a_dry_run_of_the_trainer_writes_nothing(
     assert float(found[1]) == pytest.approx(60 * EPOCH / 3600, rel=0.05)
     assert float(found[2]) == pytest.approx(2 / 60, rel=0.05)
     assert math.isclose(2 * 30, sum(map(int, re.findall(r"fold \d: (\d+) epochs", out))))
+
+
+def test_no_dry_run_writes_anything(
+    scored: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in scored.root.rglob("*")}
+    flags = scored.flags("--dry-run")
+    capsys.readouterr()
+    for script, words, told_of in (
+        ("Lightning_tester", ["--tta", "flip_h"], r"plan: 12 images, .* s; .* kB of disk"),
+        ("Lightning_tester", [], "plan: no images are left to predict"),
+        ("ensemble", [], r"plan: 3 images, .* images/s, .* GB of memory, hardly any of disk"),
+        ("ensemble", ["--shard", "0/2"], r"plan: 2 images, "),
+        ("tune", ["tta"], r"plan: 12 images, "),
+        ("tune", ["soup"], r"plan: 12 images, .* kB of disk"),
+        ("tune", ["blend", "--runs", "baseline,baseline2"], r"plan: 24 stored predictions of 2"),
+        ("kernel", ["infer"], r"plan: 2 networks, [\d.]+ kB to upload, 9 h on Kaggle"),
+        ("kernel", ["train"], r"plan: a kernel that trains run baseline"),
+    ):
+        assert call(script, [*words, *flags]) == 0
+        assert re.search(told_of, capsys.readouterr().out), (script, words)
+        assert {path: path.stat().st_mtime_ns for path in scored.root.rglob("*")} == before

@@ -67,6 +67,17 @@ def build_scorer(run: Run) -> Scorer:
     return Scorer(run.input, run.masks, spec=run.spec, metric=run.metric, threshold=run.threshold)
 
 
+def left_to_score(run: Run, folds: Sequence[int]) -> list[tuple[str, Path]]:
+    """(img, path) of the images of folds whose stored predictions are not those of now."""
+    scorer, left = build_scorer(run), list[tuple[str, Path]]()
+    for fold in folds:
+        rows = {row["img"]: row for row in split_rows(run.table, fold, holdout=run.holdout)[1]}
+        state = _state_of(run, [run.folder.scored_checkpoint(fold)], rows)
+        if not _known_record(run.results / "oof" / f"fold_{fold}.json", state, scorer):
+            left += _images(run.input, rows)
+    return left
+
+
 def score_fold(run: Run, fold: int) -> dict[str, Any]:
     """Predicts and scores one fold; returns its record, kept in oof/fold_<k>.json."""
     checkpoint = run.folder.scored_checkpoint(fold)
