@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import shapely
 import tifffile
 from PIL import Image
 from pycocotools import mask as coco
@@ -151,6 +152,35 @@ def counted_objects(img: str, text: str) -> Form:
 
 def _counts(mask: np.ndarray) -> bytes:
     return coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+
+
+# Xmax and Ymin of DSTL's scenes.
+GRID = (0.009188, -0.00904)
+
+
+def _grid_scale(size: tuple[int, int]) -> tuple[float, float]:
+    height, width = size
+    return width * width / (width + 1) / GRID[0], height * height / (height + 1) / GRID[1]
+
+
+def grid_outline(mask: np.ndarray) -> str:
+    """A square a pixel, joined by shapely, in units of DSTL's grid."""
+    if not mask.any():
+        return "MULTIPOLYGON EMPTY"
+    squares = [shapely.box(x, y, x + 1, y + 1) for y, x in np.argwhere(mask)]
+    shape = shapely.transform(shapely.union_all(squares), lambda at: at / _grid_scale(mask.shape))
+    parts = getattr(shape, "geoms", [shape])
+    return shapely.to_wkt(shapely.MultiPolygon(parts), rounding_precision=12)
+
+
+def grid_mask(cell: str, size: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centres a valid outline holds."""
+    shape = shapely.from_wkt(cell)
+    assert shape.is_valid
+    assert shape.geom_type == "MultiPolygon"
+    shape = shapely.transform(shape, lambda at: at * _grid_scale(size))
+    y, x = np.indices(size) + 0.5
+    return shapely.contains_xy(shape, x, y).astype(np.uint8)
 
 
 def packed(img: str, text: str) -> Form:

@@ -10,7 +10,7 @@ import pandas as pd
 import tifffile
 from pycocotools import mask as coco
 
-from answer_forms import ONE, VOID, Answer, encode
+from answer_forms import GRID, ONE, VOID, Answer, encode, grid_outline
 from sketches import disc, draw_objects, picture, save
 
 LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -276,4 +276,32 @@ def open_images(folder: Path) -> Answer:
     columns = ["ImageID", "ImageWidth", "ImageHeight", "PredictionString"]
     path = folder / "sample_empty_submission.csv"
     pd.DataFrame(asked, columns=columns).to_csv(path, index=False)
+    return truth
+
+
+def dstl(folder: Path) -> Answer:
+    """Planes of 11 bits in 16, polygons of ten classes in units of a table."""
+    rng = np.random.default_rng(21)
+    truth: Answer = {}
+    rows, asked, grids = [], [], []
+    for at in range(10):
+        size, name = ((60, 66), (64, 58))[at % 2], f"{6010 + 10 * (at // 2)}_{at % 4}_1"
+        grids.append((name, *GRID))
+        masks = [disc(rng, size, 12) * np.uint8(k < 3 and rng.random() < 0.8) for k in range(10)]
+        image = picture(rng, masks[:3], size).astype(np.uint16) * 8
+        path = folder / f"three_band/{name}.tif"
+        path.parent.mkdir(exist_ok=True)
+        planes = np.stack([image] * 3)
+        tifffile.imwrite(path, planes, photometric="minisblack", planarconfig="separate")
+        for k, mask in enumerate(masks, 1):
+            if at < 7:
+                rows.append((name, k, grid_outline(mask)))
+            else:
+                truth.setdefault(name, {})[str(k)] = [mask]
+                asked.append((name, k, "MULTIPOLYGON EMPTY"))
+    columns = ["ImageId", "ClassType", "MultipolygonWKT"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "train_wkt_v4.csv", index=False)
+    pd.DataFrame(asked, columns=columns).to_csv(folder / "sample_submission.csv", index=False)
+    grid = pd.DataFrame(grids, columns=["", "Xmax", "Ymin"])
+    grid.to_csv(folder / "grid_sizes.csv", index=False)
     return truth

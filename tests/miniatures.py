@@ -16,6 +16,8 @@ from answer_forms import (
     Answer,
     Form,
     counted_objects,
+    grid_mask,
+    grid_outline,
     joined_lists,
     packed,
     pictures,
@@ -81,6 +83,18 @@ MINIATURES = {
             "--image-pattern={id}/images/{id}.png",
             "--test-csv=stage1_sample_submission.csv",
         ),
+    ),
+    "dstl": Miniature(
+        files.dstl,
+        table(
+            "ImageId",
+            "MultipolygonWKT",
+            "ClassType",
+            spelled=(grid_outline, grid_mask),
+            empty="MULTIPOLYGON EMPTY",
+        ),
+        official.pooled_iou,
+        ("--recipe=dstl", "--epochs=16", "--threshold=0.4"),
     ),
     "filament26": Miniature(
         files.filament26,

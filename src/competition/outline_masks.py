@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from competition.mask_source import MaskSource, Row
+from competition.outline_units import pixels_a_unit
 from competition.spec import Competition
 from competition.tables import class_ids
 from core.errors import UserError, raise_all
@@ -74,6 +75,7 @@ class OutlineMasks(MaskSource):
         self.entries, self.by_area = dict(entries), by_area
         self.root, self.name = competition.input, name or competition.mask_path.name
         self.task, self.classes = competition.task, competition.classes
+        self.units = competition.outline_units
         self.absent_is_empty = competition.absent == "empty"
         self.has_objects = tells_objects and self.task != "multilabel"
         self.ignores = any(
@@ -167,6 +169,9 @@ class OutlineMasks(MaskSource):
             ) from None
 
     def _in_pixels(self, outline: Polygons, row: Row, size: Size, name: str) -> Polygons:
+        factor = pixels_a_unit(self.units, row, size, row["img"])
+        if factor is not None:
+            return outline.scaled(factor)
         if outline.unit == "percent":
             return outline.scaled((size[1] / 100, size[0] / 100))
         if outline.unit == "map":

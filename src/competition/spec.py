@@ -53,6 +53,7 @@ class Competition:
     answer_size: tuple[float, ...]
     answer_values: Literal["auto", "ids", "255", "values", "objects"]
     wkt_tolerance: float
+    outline_units: str
 
     task: str
     classes: int

@@ -95,7 +95,8 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
             "commas, semicolons or tabs between them"
         ) from None
     table = _join_ids(table, id_column)
-    if table.columns[0].startswith("Unnamed:") and len(table.columns) > 1:
+    unnamed = table.columns[0].startswith("Unnamed:") and len(table.columns) > 1
+    if unnamed and table.iloc[:, 0].str.fullmatch(r"\s*\d+\s*").all():
         table = table.iloc[:, 1:]
     name = named_column(table, id_column, "ID_COLUMN", path.name) or str(table.columns[0])
     empty = (table[name].str.strip() == "").to_numpy().nonzero()[0]

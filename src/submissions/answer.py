@@ -95,7 +95,9 @@ class Answer:
     def write(self, prediction: Prediction) -> list[Row]:
         """The rows of an image; those of `blank` where it has no foreground."""
         size = self.size_of((prediction.mask.shape[-2], prediction.mask.shape[-1]))
-        return self.rows(self._items(prediction, size), Frame(size, prediction.source))
+        return self.rows(
+            self._items(prediction, size), Frame(size, prediction.source, prediction.img)
+        )
 
     def takes_strips(self, size: Size) -> bool:
         """Whether StripRows can write an image of this (H, W)."""

@@ -41,10 +41,12 @@ class Frame(NamedTuple):
     Attributes:
         size: (H, W) of the answer.
         source: the test image's file.
+        img: its id.
     """
 
     size: Size
     source: Path | None = None
+    img: str = ""
 
 
 class CellFinding(NamedTuple):
@@ -146,6 +148,10 @@ class AnswerFormat(ABC):
     def knobs(self) -> list[str]:
         """Flags for what was recognised in the training files, for a kernel without them."""
         return []
+
+    def at(self, img: str, size: Size | None) -> Self:
+        """The format for an image, where it is not the same for all."""
+        return self
 
     @abstractmethod
     def write(self, items: Sequence[Item], frame: Frame) -> str:

@@ -16,7 +16,7 @@ from measures.overlaps import overlap_masks
 from measures.pixels import leave_out_ignored
 from metrics import build_metric, needs_of, without
 from submissions.answer_files import Findings
-from submissions.answer_format import Item
+from submissions.answer_format import AnswerFormat, Item
 from submissions.linter import Linter
 
 
@@ -87,7 +87,8 @@ def score_file(
         )
     for img in common:
         size: Any = linter.size_of(img)
-        found, real = _read(ours[img], linter, size), _read(truth[img], linter, size)
+        form = linter.form.at(img, size)
+        found, real = (_read(cells[img], form, size) for cells in (ours, truth))
         if need == "instances":
             placed = [[_placed(item, wanted, step) for item in one.items] for one in (found, real)]
             score.update(matches=[_match(placed[0], placed[1], size)])
@@ -107,11 +108,11 @@ class Read(NamedTuple):
     void: np.ndarray
 
 
-def _read(cells: Sequence[Cell], linter: Linter, size: Size) -> Read:
+def _read(cells: Sequence[Cell], form: AnswerFormat, size: Size) -> Read:
     """The items of an image's cells, with the class and confidence of their rows."""
     items, open_pixels = [], np.zeros(size, bool)
     for cell in cells:
-        told, void = linter.form.read_truth(cell.text, size)
+        told, void = form.read_truth(cell.text, size)
         open_pixels |= False if void is None else void
         known: dict[str, Any] = {"cls": cell.cls, "confidence": cell.confidence}
         said = {name: value for name, value in known.items() if value is not None}

@@ -142,7 +142,7 @@ class Linter:
         size = self.size_of(img)
         self._unsized += size is None
         try:
-            found = self.form.inspect(text, size)
+            found = self.form.at(img, size).inspect(text, size)
         except UserError as error:
             rule, what = "syntax", str(error)
             if isinstance(error, CellError):

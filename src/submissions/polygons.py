@@ -1,13 +1,16 @@
 """Cells of WKT: outlines along the edges of pixels, with holes, valid and simplified."""
 
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from competition.outline_units import image_rows, pixels_a_unit
 from competition.spec import Competition
+from competition.table_files import AUTO
 from core.errors import UserError
 from imaging.polygons import fill_polygons, read_wkt
 from imaging.rle import Size, mask_runs
@@ -18,22 +21,29 @@ POLYGONS = re.compile(r"\s*(MULTI)?POLYGON\s*(Z\s*)?\(\(.*\)\)\s*", re.IGNORECAS
 EMPTY = re.compile(r"\s*(MULTI)?POLYGON\s+EMPTY\s*|GEOMETRYCOLLECTION\s+EMPTY", re.IGNORECASE)
 # Points may lie so far outside of the image, in pixels: it is rounding.
 SLACK = 1.0
+# Digits behind the point, in pixels.
+DIGITS = 3
 
 
 @dataclass(frozen=True)
 class Wkt(AnswerFormat):
-    """POLYGON or MULTIPOLYGON in pixels, x to the right and y down from the upper left corner.
+    """POLYGON or MULTIPOLYGON, x to the right and y down from the upper left corner.
 
     Attributes:
         tolerance: pixels by which an outline may be moved to save points; below 0.5 no pixel
             changes sides.
         multi: whether one outline is a MULTIPOLYGON, too.
+        units, images: OUTLINE_UNITS, and each image's row of META_CSV for it.
+        factor: pixels to the right and down that one unit is.
 
     Source: DSTL Satellite Imagery Feature Detection, which refuses invalid outlines.
     """
 
     tolerance: float = 0.4
     multi: bool = True
+    units: str = AUTO
+    images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    factor: tuple[float, float] = (1.0, 1.0)
 
     known_by_cells: ClassVar[bool] = True
     usual_empty: ClassVar[str] = "POLYGON EMPTY"
@@ -45,7 +55,14 @@ class Wkt(AnswerFormat):
         """The format; the kind of outline is that of the sample."""
         shown = [*cells, empty]
         multi = any(cell.strip().upper().startswith("MULTI") for cell in shown)
-        return cls(empty, plan.labels, tolerance=competition.wkt_tolerance, multi=multi)
+        return cls(
+            empty,
+            plan.labels,
+            tolerance=competition.wkt_tolerance,
+            multi=multi,
+            units=competition.outline_units,
+            images=image_rows(competition, plan.images),
+        )
 
     @classmethod
     def fits(cls, cell: str, size: Size | None) -> bool:
@@ -56,20 +73,34 @@ class Wkt(AnswerFormat):
         """As any cell, or an outline called EMPTY."""
         return super().is_empty(cell) or EMPTY.fullmatch(cell) is not None
 
+    def at(self, img: str, size: Size | None) -> Self:
+        """With the image's own units."""
+        if size is None:
+            return self
+        factor = pixels_a_unit(self.units, self.images.get(img, {}), size, img)
+        return replace(self, factor=factor) if factor else self
+
     def write(self, items: Sequence[Item], frame: Frame) -> str:
         """The outline of the one mask."""
         shapely = _shapely()
+        x, y = self.at(frame.img, frame.size).factor
         outline = mask_outline(items[0].mask).simplify(self.tolerance, preserve_topology=True)
         if not outline.is_valid:
             outline = shapely.make_valid(outline)
         if self.multi and outline.geom_type == "Polygon":
             outline = shapely.MultiPolygon([outline])
-        return shapely.to_wkt(outline, rounding_precision=3)
+        if (x, y) == (1, 1):
+            return shapely.to_wkt(outline, rounding_precision=DIGITS)
+        outline = shapely.transform(outline, lambda points: points / (x, y))
+        # As exact as in pixels, whatever a unit is.
+        digits = DIGITS + max(0, math.ceil(math.log10(max(abs(x), abs(y)))))
+        return shapely.to_wkt(outline, rounding_precision=digits)
 
     def read(self, cell: str, size: Size) -> list[Item]:
         """The pixels whose centres the outline holds."""
         self._parse(cell, size)
-        return [Item(fill_polygons(read_wkt(cell), size).view(np.uint8))]
+        outline = read_wkt(cell).scaled(self.factor)
+        return [Item(fill_polygons(outline, size).view(np.uint8))]
 
     def inspect(self, cell: str, size: Size | None) -> CellFinding:
         """Its area; nothing is painted.
@@ -91,6 +122,7 @@ class Wkt(AnswerFormat):
         if not found.is_valid:
             why = shapely.is_valid_reason(found)
             raise CellError("syntax", f"an invalid outline ({why}): shapely.make_valid mends it")
+        found = shapely.transform(found, lambda points: points * self.factor)
         left, top, right, bottom = found.bounds
         if size and (
             min(left, top) < -SLACK or right > size[1] + SLACK or bottom > size[0] + SLACK
