@@ -1,0 +1,283 @@
+"""Searches for better knobs with Optuna: each trial is a run in the ledger.
+
+python src/search.py @recipes/mine.args --run wide --fold 0 --epochs 8 --trials 30
+                     --search "LR=1e-4..1e-2:log" "LOSS=bce+dice|lovasz" "CROP_SIZE=256..512:64"
+
+Trials are the runs RUN-000, RUN-001... Those that fall behind the others are ended early; the same
+command goes on where the last one stopped, with more --trials too. A trial's score is the mean of
+its folds' own validation, with --oof that of Lightning_tester.py. output/RUN/ receives search.html;
+recipes/RUN_best.args the flags of the best trial. Needs: pip install optuna.
+"""
+
+import argparse
+import importlib.util
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import UserError, raise_all, script
+from core.files import writing
+from core.flags import load_config, number
+from core.knobs import PREFIX, ROOT, ConfigError
+from core.locks import Claim
+from core.search_space import Dial, as_flags, read_space
+from runs.attempts import call_script, mean_score, read_scores
+from runs.experiment import identity_of
+from runs.fold_table import choose_folds, read_fold_table
+from runs.folder import RunFolder
+from runs.identity import differences
+from runs.owners import owning
+from runs.reports import Report
+
+STAGE = "search"
+# Trials that fail one after the other before the search gives up.
+FAILURES = 3
+# Of a command: where it works, not what is trained.
+PLACES = ("INPUT", "OUTPUT", "LOGS", "RUN", "TRAIN_FOLDS", "RECIPE")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched, and where.
+
+    Attributes:
+        name: RUN, of which the trials' names are made.
+        dials: knobs that are set.
+        logs, output: folders of all runs.
+        folds: that each trial trains.
+        metric: that it is judged by.
+        larger: whether more of it is better.
+        oof: judged by Lightning_tester, else by the folds' own validation.
+    """
+
+    name: str
+    dials: Sequence[Dial]
+    logs: Path
+    output: Path
+    folds: Sequence[int]
+    metric: str
+    larger: bool
+    oof: bool
+
+    @property
+    def folder(self) -> Path:
+        """Of what the search leaves: journal, page, logs of its trials."""
+        return self.output / self.name
+
+    def open_study(self, identity: dict[str, Any], seed: int) -> Any:
+        """The study in the journal, begun if there is none.
+
+        Raises:
+            UserError: it was begun with other knobs, folds, data or dials.
+        """
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        backend = JournalFileBackend(str(self.folder / "search.journal"))
+        study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(backend),
+            study_name=self.name,
+            load_if_exists=True,
+            direction="maximize" if self.larger else "minimize",
+            # Another seed at each call: a search that goes on does not draw what it drew before.
+            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+        )
+        asked = {dial.name: repr(dial) for dial in self.dials}
+        now = {"identity": identity, "dials": asked, "folds": list(self.folds), "oof": self.oof}
+        before = study.user_attrs.get("begun")
+        if before:
+            problems = differences(before["identity"], identity)
+            same = all(before[key] == now[key] for key in ("dials", "folds", "oof"))
+            problems += [] if same else ["--search, --fold or --oof: not as when it began"]
+            raise_all(problems, f"search {self.name!r} was begun otherwise, choose another --run:")
+        study.set_user_attr("begun", now)
+        return study
+
+    def run_of(self, trial: Any) -> str:
+        """The run of a trial; one that was interrupted keeps its own."""
+        return str(trial.user_attrs.get("run") or f"{self.name}-{trial.number:03d}")
+
+    def train(self, trial: Any) -> float:
+        """Trains and scores the run of a trial.
+
+        Raises:
+            optuna.TrialPruned: it fell behind.
+            UserError: it cannot be trained, or was stopped from outside.
+        """
+        import optuna
+
+        values = {dial.name: dial.suggest(trial) for dial in self.dials}
+        run = self.run_of(trial)
+        trial.set_user_attr("run", run)
+        trial.set_user_attr("values", values)
+        folder, log = RunFolder(self.logs, run), self.folder / "trials" / f"{run}.log"
+        words, told = as_flags({"RUN": run, **values}), set[int]()
+
+        def go_on() -> bool:
+            for epoch, score in read_scores(folder, self.folds[0], self.metric).items():
+                if epoch not in told and math.isfinite(score):
+                    trial.report(score, epoch)
+                    told.add(epoch)
+            return not trial.should_prune()
+
+        alone = len(self.folds) == 1
+        end = call_script("Lightning_trainer", words, log, go_on=go_on if alone else None)
+        if end.pruned:
+            raise optuna.TrialPruned
+        score = mean_score(folder, self.folds)
+        if end.code == 0 and self.oof:
+            end = call_script("Lightning_tester", words, log)
+            score = Report.read(self.output / run / "report.json").score if end.code == 0 else None
+        if end.code or score is None or not math.isfinite(score):
+            raise UserError(f"{end.words.removeprefix('error: ')} (all of it: {log})")
+        return float(score)
+
+
+def run_trials(search: Search, study: Any, count: int) -> None:
+    """Trials until `count` have ended, interrupted ones first.
+
+    Raises:
+        UserError: several failed one after the other.
+    """
+    from optuna import TrialPruned
+    from optuna.trial import TrialState as State
+
+    for trial in study.get_trials(states=(State.RUNNING,)):
+        # Of a call that was killed: its run goes on where it was.
+        known = {"run": trial.user_attrs["run"]} if "run" in trial.user_attrs else {}
+        study.tell(trial.number, state=State.FAIL, skip_if_finished=True)
+        study.enqueue_trial(trial.params, user_attrs={**known, "resumed": True})
+    failed = 0
+    while len(study.get_trials(states=(State.COMPLETE, State.PRUNED))) < count:
+        trial = study.ask()
+        try:
+            study.tell(trial, search.train(trial))
+            failed = 0
+        except TrialPruned:
+            study.tell(trial, state=State.PRUNED)
+            failed = 0
+        except UserError as error:
+            failed += 1
+            trial.set_user_attr("reason", str(error))
+            study.tell(trial, state=State.FAIL)
+        print(trial_line(search, study, trial.number), flush=True)
+        if failed == FAILURES:
+            raise UserError(f"{FAILURES} trials failed one after the other: see the last")
+
+
+def trial_line(search: Search, study: Any, number: int) -> str:
+    """What a trial was, what it scored, and the best so far."""
+    from optuna.trial import TrialState as State
+
+    trial = study.trials[number]
+    values = " ".join(f"{name}={text}" for name, text in trial.user_attrs["values"].items())
+    told = {
+        State.COMPLETE: f"{search.metric} {trial.value or 0:.4f}",
+        State.PRUNED: "ended early",
+        State.FAIL: f"failed: {trial.user_attrs.get('reason', '')}",
+    }[trial.state]
+    done = study.get_trials(states=(State.COMPLETE,))
+    best = f"; best {study.best_value:.4f} of {search.run_of(study.best_trial)}" if done else ""
+    return f"{search.run_of(trial)}: {values}: {told}{best}"
+
+
+def write_recipe(search: Search, study: Any, target: Path) -> None:
+    """The flags of this command with the best trial's, as a file of flags."""
+    best = study.best_trial
+    values = {
+        name.removeprefix(PREFIX): text
+        for name, text in sorted(os.environ.items())
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in PLACES
+    }
+    words = as_flags({**values, **best.user_attrs["values"]})
+    lines = [
+        f"# Best of {len(study.trials)} trials of the search {search.name}: {search.run_of(best)}, "
+        f"{search.metric} {best.value:.4f} on folds {', '.join(map(str, search.folds))}.",
+        *(shlex.quote(word) for word in words),
+    ]
+    with writing(target) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def check_ends(dials: Sequence[Dial], argv: Sequence[str] | None) -> None:
+    """Makes sure that config.py takes every choice, and the ends of every range.
+
+    Raises:
+        UserError: it does not; all of them at once.
+    """
+    problems = []
+    for dial in dials:
+        for text in dial.ends:
+            try:
+                load_config(_with(argv, as_flags({dial.name: text})), add_arguments)
+            except ConfigError as error:
+                problems += error.problems
+    raise_all(list(dict.fromkeys(problems)), "the space of the search goes beyond what is allowed:")
+
+
+def _with(argv: Sequence[str] | None, words: Sequence[str]) -> list[str]:
+    import sys
+
+    return [*(sys.argv[1:] if argv is None else argv), *words]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--search", nargs="+", action="extend", default=[], help="KNOB=low..high or KNOB=a|b"
+    )
+    parser.add_argument("--trials", type=number(1), default=20, help="in all, earlier ones too")
+    parser.add_argument("--oof", action="store_true", help="judge by Lightning_tester.py")
+    parser.add_argument("--target", type=Path, help="the best trial's flags: recipes/RUN_best.args")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    config, args = load_config(argv, add_arguments, description=__doc__)
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("search.py needs optuna: pip install optuna")
+    dials = read_space(args.search, config)
+    check_ends(dials, argv)
+    config, args = load_config(argv, add_arguments)
+    table = read_fold_table(config.FOLDS_CSV)
+
+    from metrics import build_metric
+    from reporting.search import write_search_page
+    from runs.names import check_names
+
+    check_names(config)
+    metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
+    search = Search(
+        name=config.RUN,
+        dials=dials,
+        logs=config.LOGS,
+        output=config.OUTPUT,
+        folds=choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT),
+        metric=config.METRIC,
+        larger=bool(metric.higher_is_better),
+        oof=args.oof,
+    )
+    identity = identity_of(config)
+    for name in ["RUN", *(dial.name for dial in dials)]:
+        identity["knobs"].pop(name, None)
+    config.OUTPUT.mkdir(parents=True, exist_ok=True)
+    with owning(STAGE, [Claim(config.OUTPUT, config.RUN, STAGE)]):
+        study = search.open_study(identity, config.SEED)
+        try:
+            run_trials(search, study, args.trials)
+        finally:
+            page = write_search_page(search.folder, study, search.metric)
+    target = (args.target or ROOT / "recipes" / f"{config.RUN}_best.args").absolute()
+    write_recipe(search, study, target)
+    print(f"the page: {page}\nthe best trial's flags: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
