@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +20,15 @@ from model_dispatcher import build_model, encoder_of
 from networks.inputs import normalise
 from networks.outputs import logits_of, probs_of
 from postprocessing.rules import Rule, label_by
+from training.batches import draw_for, mix_batch, resize_batch
 from training.finite import check_weights
 from training.groups import parameter_groups
 from training.optimizers import build_optimizer
+from training.recipe import Recipe as Recipe
 from training.schedules import build_scheduler
 
 # Weight of the border's loss beside the mask's; both are of the same LOSS.
 BORDER_WEIGHT = 1.0
-# Of the decoder's stages, all together, beside the last: what geo-deep-learning has.
-SIDE_WEIGHT = 0.4
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained; rates, shares and names as in config.py."""
-
-    loss: str = "bce+dice"
-    metric: str = "dice"
-    lr: float = 1e-3
-    encoder_lr_factor: float = 0.3
-    layer_decay: float = 1.0
-    weight_decay: float = 1e-2
-    decay_norms: bool = True
-    warmup: float = 0.05
-    optimizer: str = "adamw"
-    scheduler: str = "cosine"
-    threshold: float = 0.5
-    # One a class, or "auto", which each fold turns into numbers before it begins.
-    class_weights: tuple[float, ...] | str = ()
-    deep_supervision: bool | float = False
-
-    @property
-    def weights(self) -> list[float] | None:
-        """Weights of the classes in the loss; None where all count alike, or are not known yet."""
-        known = self.class_weights and self.class_weights != "auto"
-        return list(map(float, self.class_weights)) if known else None
-
-    @property
-    def side_weight(self) -> float:
-        """Weight of the mean loss of the decoder's stages."""
-        return SIDE_WEIGHT if self.deep_supervision is True else float(self.deep_supervision)
 
 
 class SegmentationModule(pl.LightningModule):
@@ -188,10 +157,14 @@ class SegmentationModule(pl.LightningModule):
         With a border (see DataSpec) it is channel K: (B, K + 1, H, W). With a gate K channels
         follow, each of one value. In training with sides, all that stages of the decoder say, too.
         """
+        return logits_of(self.model(self._scaled(image)))
+
+    def _scaled(self, image: torch.Tensor) -> torch.Tensor:
+        """The image as the network takes it: normalised, in its memory layout."""
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         scaled = normalise(image, mean, std, self.spec.bits)
         # Batches come in channels_last; convolutions would follow them, whatever the weights have.
-        return logits_of(self.model(scaled.contiguous(memory_format=self.memory_format)))
+        return scaled.contiguous(memory_format=self.memory_format)
 
     def set_channels_last(self, on: bool) -> None:
         """Puts weights and what flows through them into channels_last memory, or the usual one."""
@@ -221,7 +194,14 @@ class SegmentationModule(pl.LightningModule):
         return loss, logits
 
     def _loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The loss of the masks, plus that of the gate and of the sides where there are any."""
+        """The loss of the masks, plus that of the gate and of the sides where there are any.
+
+        Of blended images it is blended, too.
+        """
+        if "other" in batch:
+            share = batch["share"]
+            own = self._loss(logits, {key: batch[key] for key in batch["other"]})
+            return share * own + (1 - share) * self._loss(logits, batch["other"])
         spec = self.spec
         ends = [spec.outputs, spec.outputs + spec.classes * spec.gate]
         masks, gates, sides = logits.tensor_split(ends, 1)
@@ -286,8 +266,28 @@ class SegmentationModule(pl.LightningModule):
             self.loss.epoch = self.current_epoch + 1
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> torch.Tensor:
-        loss, _ = self._step(batch, "train")
-        return loss * self._window_scale(batch_idx)
+        scale = self._window_scale(batch_idx)
+        draw = draw_for(self.global_step, batch_idx)
+        batch = resize_batch(batch, tuple(self.recipe.train_scales), draw)
+        batch = mix_batch(batch, self.recipe.mixup, draw)
+        if not hasattr(self.model, "own_loss"):
+            return self._step(batch, "train")[0] * scale
+        loss = self._own_loss(self._scaled(batch["image"]), batch)
+        self.log("train_loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
+        return loss * scale
+
+    def _own_loss(self, image: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """The loss that the network was published with, see `_loss`."""
+        if "other" in batch:
+            share = batch["share"]
+            own = self._own_loss(image, {key: batch[key] for key in batch["other"]})
+            return share * own + (1 - share) * self._own_loss(image, batch["other"])
+        network: Any = self.model
+        target = batch["mask"]
+        if self.spec.border:
+            target = torch.cat([target, batch["border"]], 1)
+        loss: torch.Tensor = network.own_loss(image, target)
+        return loss
 
     def _window_scale(self, batch_idx: int) -> float:
         """Lightning divides by the whole accumulation window, also in an epoch's short last one."""

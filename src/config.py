@@ -205,6 +205,11 @@ AUGMENTATION: str = "light"
 # Rows of MIXES, training samples made of several: cutmix, paste (of objects), mosaic; the chance
 # after a colon: cutmix:p=0.3. Empty = none.
 MIX: tuple[str, ...] = ()
+# Training images are blended in pairs, with their losses, by shares of Beta(MIXUP, MIXUP): 0.4; 0 =
+# none.
+MIXUP: float = 0.0
+# Each training step at another size, of these shares of CROP_SIZE: 0.75,1.25. Empty = CROP_SIZE.
+TRAIN_SCALES: tuple[float, ...] = ()
 
 # ======== Model ========
 # A row of MODELS, any smp_<architecture>_<encoder>, or unetify_<timm name>.
@@ -441,6 +446,13 @@ knobs.check(
         ),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
+        ("MIXUP", MIXUP >= 0, "0 or more"),
+        (
+            "TRAIN_SCALES",
+            not TRAIN_SCALES
+            or (len(TRAIN_SCALES) == 2 and 0.1 <= TRAIN_SCALES[0] <= TRAIN_SCALES[1] <= 4),
+            "a lowest and a highest share, 0.1 to 4, such as 0.75,1.25, or none",
+        ),
         ("DEEP_SUPERVISION", DEEP_SUPERVISION >= 0, "true, false, or a weight, 0 or more"),
         ("EPOCHS", EPOCHS >= 1, "1 or more"),
         ("CROPS_PER_IMAGE", CROPS_PER_IMAGE >= 1, "1 or more"),

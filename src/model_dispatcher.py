@@ -13,6 +13,7 @@ from core.errors import UserError, pick
 from core.recipes import load_recipe
 from networks.decoders import SupervisedModel, unetify_timm
 from networks.encoder_weights import load_encoder_weights
+from networks.mask_transformers import MaskTransformer, build_mask2former
 from networks.padding import PaddedModel
 from networks.small import build_small
 from networks.smp import ARCHITECTURES, build_smp, check_encoder
@@ -31,7 +32,8 @@ def _smp(architecture: str, encoder: str, **dials: Any) -> Callable[..., nn.Modu
 # name -> builder(weights=, channels=, classes=) of an nn.Module that maps (B, channels, H, W) to
 # logits (B, classes, H, W), a dict with them as "out", or a tuple that begins with them. A network
 # of your own is one row: "mine": lambda **kw: MyNet(**kw). A builder that names size= gets (H, W)
-# of its images; one that names gate= has a second head.
+# of its images; one that names gate= has a second head. A network with own_loss(image, target) is
+# trained by it instead of LOSS.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "smp_unet_resnet34": _smp("unet", "resnet34"),
     "smp_unet_resnet50": _smp("unet", "resnet50"),
@@ -58,6 +60,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "smp_dpt_tu-vit_base_patch16_224": _smp("dpt", "tu-vit_base_patch16_224"),
     "unetify_convnext_tiny": functools.partial(unetify_timm, "convnext_tiny"),
     "unetify_vit_small_patch14_dinov2": functools.partial(unetify_timm, "vit_small_patch14_dinov2"),
+    "mask2former_swin_tiny": functools.partial(build_mask2former, "tiny"),
+    "mask2former_swin_small": functools.partial(build_mask2former, "small"),
+    "mask2former_swin_base": functools.partial(build_mask2former, "base"),
     "small_unet": build_small,
 }
 
@@ -94,7 +99,9 @@ def build_model(
         raise UserError(f"GATE=head: {name} has no second head: take an SMP network")
     more = {key: value for key, value in (("size", size), ("gate", gate)) if key in accepted}
     model = builder(weights=None if local else weights, channels=channels, classes=classes, **more)
-    if weights is not None and local:
+    if weights is not None and local and isinstance(model, MaskTransformer):
+        model.load_file(Path(weights))
+    elif weights is not None and local:
         encoder = encoder_of(model) or model
         load_encoder_weights(getattr(encoder, "pretrained", encoder), Path(weights))
     if not sides:

@@ -15,6 +15,7 @@ from core.errors import UserError
 from Lightning_module import Recipe, SegmentationModule, build_module, load_module
 from losses import LOSSES
 from toys import SIZE, TASKS, collated, loader, module_of, samples, spec_of, trainer_of
+from training.batches import draw_for, mix_batch, resize_batch
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
 
@@ -238,3 +239,57 @@ def test_what_is_no_checkpoint_is_told(
     for name in ("a.ckpt", "b.ckpt"):
         with pytest.raises(UserError, match=f"{name} does not load"):
             load_module(tmp_path / name)
+
+
+# ---------------------------------------------------------------- batches of training
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_step_at_another_size(task: str) -> None:
+    batch = collated(samples(task, 3))
+    batch["image"], batch["mask"] = (
+        one.repeat_interleave(6, -1).repeat_interleave(6, -2)
+        for one in (batch["image"], batch["mask"])
+    )
+    sizes = set()
+    for step in range(30):
+        resized = resize_batch(batch, (0.5, 1.5), draw_for(step, 0))
+        size = tuple(resized["image"].shape[-2:])
+        sizes.add(size)
+        assert tuple(resized["mask"].shape) == (*batch["mask"].shape[:-2], *size)
+        # Where the mask is, the picture is bright, but for the edge.
+        mask = resized["mask"] if task == "multiclass" else resized["mask"][:, 0]
+        bright = resized["image"].mean(1) > 100
+        assert (bright != (mask == 1)).float().mean() < 0.06
+        assert set(resized["mask"].unique().tolist()) == {0, 1}
+    assert {(64, 64), (96, 96), (128, 128)} <= sizes
+    assert all(48 <= side <= 144 and side % 32 == 0 for size in sizes for side in size)
+    again, first = (resize_batch(batch, (0.5, 1.5), draw_for(7, 3)) for _ in range(2))
+    assert torch.equal(again["image"], first["image"])
+    assert resize_batch(batch, (), draw_for(0, 0)) is batch
+
+
+def test_blended_images_have_blended_losses() -> None:
+    module = module_of("multiclass")
+    batch = collated(samples("multiclass", 4))
+    mixed = mix_batch(batch, 0.4, draw_for(1, 2))
+    share = mixed["share"]
+    assert 0 < share < 1
+    image = batch["image"].float()
+    assert torch.allclose(mixed["image"], share * image + (1 - share) * image[[3, 2, 1, 0]])
+    logits = module(mixed["image"])
+    losses = [module.loss(logits, mask) for mask in (batch["mask"], batch["mask"][[3, 2, 1, 0]])]
+    expected = share * losses[0] + (1 - share) * losses[1]
+    torch.testing.assert_close(module._loss(logits, mixed), expected)
+    assert mix_batch(batch, 0.0, draw_for(1, 2)) is batch
+
+
+def test_scales_and_blends_reach_the_steps(tmp_path: Path) -> None:
+    module = module_of(mixup=0.4, train_scales=(2.0, 6.0))
+    seen: list[int] = []
+    module.model.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[-1]))
+    made = samples("binary", 6)
+    trainer_of(tmp_path, epochs=4).fit(module, loader(made, 2), loader(made, 6))
+    # Validation, of six images at once, keeps its size.
+    assert len({size for size in seen if size != SIZE}) > 1
+    assert seen.count(SIZE) == 4

@@ -22,10 +22,10 @@ def load_encoder_weights(encoder: nn.Module, path: Path) -> None:
     target = encoder.state_dict()
     # timm's feature networks write stem_0 where its files have stem.0.
     names = {key.replace(".", "_"): key for key in target}
-    file = _read_weights(path)
+    file = read_weights(path)
     renamed = max((_rename(file, *ways) for ways in _PREFIXES), key=lambda t: len(t.keys() & names))
     known = {names[key]: value for key, value in renamed.items() if key in names}
-    source = {key: _fit(value, target[key]) for key, value in known.items()}
+    source = {key: fit_tensor(value, target[key]) for key, value in known.items()}
     wrong = [key for key, value in source.items() if value.shape != target[key].shape]
     missing = [k for k in target if k not in source and not k.endswith("num_batches_tracked")]
     if wrong or missing:
@@ -53,7 +53,12 @@ def _rename(source: Mapping[str, torch.Tensor], cut: str, add: str) -> dict[str,
     }
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a .safetensors or .pth file by name.
+
+    Raises:
+        UserError: no such file, or one that cannot be read.
+    """
     if not path.is_file():
         raise UserError(
             f"ENCODER_WEIGHTS: no file {path}. Need imagenet, none, or a local .safetensors or .pth"
@@ -69,7 +74,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"ENCODER_WEIGHTS: {path} cannot be read: {reason_of(error)}") from error
 
 
-def _fit(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def fit_tensor(value: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """A tensor of the file in the shape of the encoder's, where there is a way; else as it is."""
     from timm.layers.patch_embed import resample_patch_embed
     from timm.layers.pos_embed import resample_abs_pos_embed

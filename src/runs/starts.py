@@ -66,6 +66,8 @@ def build_fold(fit: Fit, run: Run, fold: int, *, weights: bool) -> Any:
         notes={"run": run.name, "fold": fold, "config": fit.knobs, "identity": known},
     )
     check_weights(module, f"ENCODER_WEIGHTS={fit.encoder_weights}")
+    if hasattr(module.model, "own_loss"):
+        print(f"fold {fold}: {fit.model_name} learns by its own loss; LOSS is that of val_loss")
     if source is not None:
         path, state = source
         print(f"fold {fold}: {start_from(module.model, state, path.name)}", flush=True)
