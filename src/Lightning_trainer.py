@@ -11,19 +11,19 @@ import gc
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, script
-from core.flags import load_config
+from core.flags import load_config, number
 from core.knobs import PREFIX
 from core.locks import Claim
 from core.processes import end_with_parent, is_main_process, process_age
 from core.quantities import duration, time_words
 from runs.audits import check_strict_folds
-from runs.budget import TRIAL, Budget, begun_epochs, plan_epochs, plan_lines
+from runs.budget import Budget, begun_epochs, settle_epochs
 from runs.experiment import fit_of, identity_of, run_of
 from runs.fit import Fit
 from runs.fitting import check_trainer_kwargs
@@ -33,12 +33,11 @@ from runs.names import check_names
 from runs.owners import networks, owning
 from runs.prepared import prepare_data
 from runs.run import Run
+from runs.sharing import share_folds, words_of
 from runs.starts import find_settings
 from runs.trial import check_machine, check_network
 
 STAGE = "Lightning_trainer"
-# Seconds that the speed is measured for a plan, before another epoch of it is begun.
-MEASURED = 30.0
 
 
 @dataclass(frozen=True)
@@ -92,44 +91,6 @@ def train_folds(
     return summaries
 
 
-def settle_epochs(
-    fit: Fit,
-    run: Run,
-    folds: Sequence[int],
-    budget: Budget,
-    *,
-    begun: Mapping[str, Any] | None,
-    cache: Any = None,
-    dry: bool = False,
-) -> Fit:
-    """Prints the plan of a session; returns the Fit with the EPOCHS that its budget holds.
-
-    Args:
-        fit: how folds are trained.
-        run: that they are of.
-        folds: of the session.
-        budget: its time.
-        begun: identity of a run that goes on, with the EPOCHS that it has; None: it begins.
-        cache: of `prepare_data`.
-        dry: the plan is asked for, whatever sets EPOCHS.
-    """
-    from runs.pace import measure_pace
-    from training.pacing import from_first_rank
-
-    if begun and budget.sets_epochs:
-        fit = fit.with_epochs(begun["knobs"]["EPOCHS"])
-    todo = [fold for fold in folds if not run.folder.is_finished(fold)]
-    if not todo or not (dry or (budget.sets_epochs and not begun)):
-        return fit
-    limit = min(MEASURED, TRIAL * budget.seconds)
-    pace = from_first_rank(measure_pace(fit, run, todo[0], limit=limit, cache=cache))
-    if budget.sets_epochs and not begun:
-        fit = fit.with_epochs(plan_epochs(fit, run, budget, pace, todo))
-    if is_main_process():
-        print("\n".join(plan_lines(fit, run, budget, pace, todo)), flush=True)
-    return fit
-
-
 def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
     """Says what is odd about the steps to come; returns the score to beat in words."""
     from Lightning_datamodule import split_rows
@@ -181,6 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="stop then, wherever it is; the same command goes on",
     )
+    add("--processes", type=number(1), default=1, help="folds at a time, each on a GPU of its own")
     add("--dry-run", action="store_true", help="say what, how long, how much; write nothing")
 
 
@@ -200,12 +162,14 @@ def find_resumed(folds: Sequence[int], asked: str | None) -> Path | None:
     return path
 
 
-def check_times(args: argparse.Namespace) -> None:
-    """Makes sure that a time and --resume do not say two things about EPOCHS.
+def check_flags(args: argparse.Namespace, devices: int) -> None:
+    """Makes sure that no two flags say two things.
 
     Raises:
-        UserError: both are given.
+        UserError: they do.
     """
+    if args.processes > 1 and (args.resume or devices != 1):
+        raise UserError("--processes gives each fold one device: need DEVICES=1, and no --resume")
     if args.resume and args.budget < math.inf:
         raise UserError("--budget chooses EPOCHS, and so does --resume: need one of them")
 
@@ -227,6 +191,40 @@ def spent_line(run: Run, folds: Sequence[int], session: Session) -> str:
         f"far, of {list(folds)}. The same command goes on; stages to come take what there is: "
         f"{run.folder.path}"
     )
+
+
+def share(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
+    """Trains the folds several at a time in processes of their own; returns the closing line."""
+    from runs.baseline import best_trivial, trivial_words
+
+    budget = Budget(args.began, args.budget, args.stop_after)
+    if args.overwrite:
+        whole = [*networks(run.logs, run.name, None), Claim(run.output, run.name)]
+        with owning(STAGE, whole):
+            drop_run(run)
+    kept = [fold for fold in folds if run.folder.is_finished(fold)]
+    todo = [fold for fold in folds if fold not in kept]
+
+    def command(fold: int, left: int) -> list[str]:
+        words = [*args.words, "--folds", str(fold), "--processes", "1"]
+        if budget.sets_epochs:
+            rounds = -(-left // args.processes)
+            words += ["--budget", f"{max(1.0, budget.share(rounds)):.1f}s"]
+        if budget.deadline < math.inf:
+            words += ["--stop-after", f"{max(1.0, budget.deadline - time.monotonic()):.1f}s"]
+        return words
+
+    def is_open(fold: int) -> bool:
+        return (run.folder.fold(fold) / "config.json").is_file()
+
+    for fold in todo:  # of an earlier session: it says nothing of this one
+        (run.folder.fold(fold) / "config.json").unlink(missing_ok=True)
+    share_folds(todo, args.processes, command, is_open=is_open)
+    summaries = [run.folder.read_finished(fold) for fold in folds]
+    found = [summary for summary in summaries if summary]
+    if len(found) < len(folds):
+        return spent_line(run, folds, Session(budget))
+    return end_line(run, found, kept=kept, trivial=trivial_words(best_trivial(run)))
 
 
 def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
@@ -284,12 +282,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Called by a script of another one, the session begins with the call.
     began = time.monotonic() - (process_age() if argv is None else 0)
     config, args = load_config(argv, add_arguments, description=__doc__)
-    args.began = began
+    args.began, args.words = began, words_of(argv)
     table = read_fold_table(config.FOLDS_CSV)
     check_strict_folds(config.FOLDS_CSV, strict=config.STRICT_FOLDS)
     check_names(config)
     folds = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
-    check_times(args)
+    check_flags(args, config.DEVICES)
 
     from looking.self_test import check_learning
     from training.console import quiet_lightning
@@ -305,6 +303,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         budget = Budget(began, args.budget, args.stop_after)
         settle_epochs(fit, run, folds, budget, begun=begun_identity(run), dry=True)
+    elif args.processes > 1:
+        print(share(config, args, run, folds))
     elif is_main_process():
         if told := work(config, args, run, folds):
             print(told)

@@ -11,10 +11,14 @@ import pytest
 import torch
 
 from conftest import TESTS, Competition, run_python
+from core.errors import UserError
 from core.flags import build_parser
 from Lightning_trainer import main
+from model_dispatcher import MODELS
+from runs.sharing import share_folds
 from runs.trial import launched
-from trained import checkpoint, finished, fold_of, told
+from tiny_net import TinyNet
+from trained import checkpoint, finished, fold_of, same_weights, told
 
 EPOCHS = 12
 
@@ -132,3 +136,38 @@ def test_what_needs_a_gpu_is_told_in_one_line(
     line = told(capsys).splitlines()[-1]
     assert line.startswith("error: ")
     assert words in line
+
+
+# ---------------------------------------------------------------- folds side by side
+
+
+def test_folds_side_by_side_are_those_of_one_after_the_other(competition: Competition) -> None:
+    flags = competition.flags("--epochs", "3", "--lr", "0.03")
+    script = str(TESTS / "tiny_net.py")
+    done = run_python(script, *flags, "--run", "both", "--processes", "2")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {line[:7] for line in lines[:-1]} == {"fold 0,", "fold 1,", "fold 0:", "fold 1:"}
+    assert lines[-1].startswith("trained 2 folds in "), "one closing line"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MODELS, "tiny", TinyNet)
+        assert main([*flags, "--run", "turns"]) == 0
+    for fold in (0, 1):
+        weights = [checkpoint(fold_of(competition, run, fold), "best") for run in ("both", "turns")]
+        assert same_weights(*(one["state_dict"] for one in weights))
+
+
+def test_a_fold_that_fails_ends_the_others(competition: Competition) -> None:
+    def command(fold: int, left: int) -> list[str]:
+        if fold == 0:
+            return ["-c", "import time; print('fold 0: at work', flush=True); time.sleep(60)"]
+        return ["-c", "import sys; sys.exit('error: no images')"]
+
+    with pytest.raises(UserError, match="fold 1: no images"):
+        share_folds([0, 1], 2, command, is_open=lambda fold: True)
+
+
+@pytest.mark.usefixtures("tiny_net")
+def test_one_device_a_fold(competition: Competition, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(competition.flags("--processes", "2", "--devices", "2")) == 2
+    assert "--processes gives each fold one device: need DEVICES=1" in told(capsys)

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
 
 from core.errors import UserError
 from kernel_side.mount import Bundle, Job, find_competition, kaggle_root, mounts
@@ -19,9 +18,6 @@ from kernel_side.predict import python_path
 
 # Share of the budget for training; scoring and export take the rest.
 TRAINING = 0.85
-POLL = 1.0
-# A rank that was asked to stop may be writing a checkpoint.
-GRACE = 60
 _BEGAN = time.monotonic()
 
 
@@ -60,32 +56,32 @@ def is_finished(job: Job, fold: int) -> bool:
 
 
 def train(job: Job, src: Path, bundle: Bundle, paths: Sequence[str], *, gpus: int) -> list[int]:
-    """Trains fold after fold, one a GPU at a time; returns the finished ones.
+    """Trains fold after fold, one a GPU at a time, until the budget ends; returns the finished.
 
     Raises:
         UserError: a fold fails.
     """
-    folds = job.folds
-    todo = [fold for fold in folds if not is_finished(job, fold)]
-    deadline = _BEGAN + job.hours * 3600 * TRAINING
-    words = [sys.executable, str(src / "Lightning_trainer.py"), *_without_folds(job, bundle)]
-    running: dict[int, tuple[int, Any, Path]] = {}
-    while (todo or running) and time.monotonic() < deadline:
-        free = [gpu for gpu in range(gpus) if gpu not in running]
-        # The first process checks the data and opens the run; the next would do it at once.
-        if free and todo and (not running or _is_open(job, running)):
-            fold = todo.pop(0)
-            log = src.parent / f"fold_{fold}.log"
-            with log.open("w") as stream:
-                process = _start([*words, "--folds", str(fold)], paths, free[0], gpus, stream)
-            running[free[0]] = (fold, process, log)
-        for gpu, (fold, process, log) in list(running.items()):
-            if process.poll() is not None:
-                del running[gpu]
-                _close(fold, process.returncode, log)
-        time.sleep(POLL)
-    _stop(running)
-    return [fold for fold in folds if is_finished(job, fold)]
+    todo = [fold for fold in job.folds if not is_finished(job, fold)]
+    left = job.hours * 3600 * TRAINING - (time.monotonic() - _BEGAN)
+    if todo and left > 0:
+        words = [sys.executable, str(src / "Lightning_trainer.py"), *_without_folds(job, bundle)]
+        words += ["--folds", ",".join(map(str, todo)), "--stop-after", f"{left:.0f}s"]
+        _watch([*words, "--processes", str(max(1, min(gpus, len(todo))))], paths)
+    return [fold for fold in job.folds if is_finished(job, fold)]
+
+
+def _watch(words: Sequence[str], paths: Sequence[str]) -> None:
+    """Runs the trainer and shows what it says, in the notebook too."""
+    env = {**os.environ, "PYTHONPATH": python_path(paths)}
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, text=True
+    )
+    assert process.stdout is not None
+    line = "no word"
+    for line in process.stdout:
+        print(line, end="", flush=True)
+    if process.wait():
+        raise UserError(f"the training stopped: {line.strip().removeprefix('error: ')}")
 
 
 def _without_folds(job: Job, bundle: Bundle) -> list[str]:
@@ -94,37 +90,6 @@ def _without_folds(job: Job, bundle: Bundle) -> list[str]:
         at = words.index("--train-folds")
         del words[at : at + 2]
     return words
-
-
-def _is_open(job: Job, running: dict[int, tuple[int, Any, Path]]) -> bool:
-    run = kaggle_root() / "working" / "lightning_logs" / job.runs[0]
-    return all((run / f"fold_{fold}" / "config.json").is_file() for fold, _, _ in running.values())
-
-
-def _start(words: Sequence[str], paths: Sequence[str], gpu: int, gpus: int, stream: IO[str]) -> Any:
-    env = dict(os.environ)
-    env["PYTHONPATH"] = python_path(paths)
-    if gpus > 1:
-        env["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    return subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, env=env)
-
-
-def _close(fold: int, code: int, log: Path) -> None:
-    lines = log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()
-    print(f"fold {fold}: {lines[-1] if lines else 'no word'}", flush=True)
-    if code:
-        raise UserError(f"fold {fold} stopped: {lines[-1] if lines else f'exit code {code}'}")
-
-
-def _stop(running: dict[int, tuple[int, Any, Path]]) -> None:
-    for _, process, _ in running.values():
-        process.terminate()
-    for fold, process, _ in running.values():
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        print(f"fold {fold}: stopped by the budget, its last.ckpt goes on next time")
 
 
 def finish(

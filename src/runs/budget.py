@@ -3,11 +3,13 @@
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.errors import UserError
+from core.processes import is_main_process
 from core.quantities import size_words, time_words
 from runs.fit import Fit, Turn
 from runs.folder import RunFolder
@@ -18,6 +20,8 @@ from runs.run import Run
 PLANNED = 0.97
 # Share of a budget that measuring the speed may take, before another epoch of it is begun.
 TRIAL = 0.03
+# Seconds of it at most.
+MEASURED = 30.0
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,44 @@ def plan_lines(fit: Fit, run: Run, budget: Budget, pace: Pace, todo: Sequence[in
         f"{size_words(free)} free in {run.logs}",
         *lines,
     ]
+
+
+def settle_epochs(
+    fit: Fit,
+    run: Run,
+    folds: Sequence[int],
+    budget: Budget,
+    *,
+    begun: Mapping[str, Any] | None,
+    cache: Any = None,
+    dry: bool = False,
+) -> Fit:
+    """Prints the plan of a session; returns the Fit with the EPOCHS that its budget holds.
+
+    Args:
+        fit: how folds are trained.
+        run: that they are of.
+        folds: of the session.
+        budget: its time.
+        begun: identity of a run that goes on, with the EPOCHS that it has; None: it begins.
+        cache: of `prepare_data`.
+        dry: the plan is asked for, whatever sets EPOCHS.
+    """
+    from runs.pace import measure_pace
+    from training.pacing import from_first_rank
+
+    if begun and budget.sets_epochs:
+        fit = fit.with_epochs(begun["knobs"]["EPOCHS"])
+    todo = [fold for fold in folds if not run.folder.is_finished(fold)]
+    if not todo or not (dry or (budget.sets_epochs and not begun)):
+        return fit
+    limit = min(MEASURED, TRIAL * budget.seconds)
+    pace = from_first_rank(measure_pace(fit, run, todo[0], limit=limit, cache=cache))
+    if budget.sets_epochs and not begun:
+        fit = fit.with_epochs(plan_epochs(fit, run, budget, pace, todo))
+    if is_main_process():
+        print("\n".join(plan_lines(fit, run, budget, pace, todo)), flush=True)
+    return fit
 
 
 def _existing(folder: Path) -> Path:
