@@ -21,7 +21,7 @@ class End(NamedTuple):
 
     Attributes:
         code: its exit code.
-        words: its last line.
+        words: its error, else its last line; "" where nothing kept them.
         pruned: it was ended from here.
     """
 
@@ -31,20 +31,27 @@ class End(NamedTuple):
 
 
 def call_script(
-    script: str, words: Sequence[str], log: Path, *, go_on: Callable[[], bool] | None = None
+    script: str,
+    words: Sequence[str],
+    log: Path | None = None,
+    *,
+    go_on: Callable[[], bool] | None = None,
 ) -> End:
-    """Runs a script of src/ to its end; what it prints is appended to a file.
+    """Runs a script of src/ to its end.
 
     Args:
         script: its name.
         words: after it.
-        log: of the file.
+        log: file that what it prints is appended to; None: it prints where this process does.
         go_on: is asked again and again; when it says no, the script is ended.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as stream:
-        command = [sys.executable, str(SRC / f"{script}.py"), *words]
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+    command = [sys.executable, str(SRC / f"{script}.py"), *words]
+    if log is None:
+        process = subprocess.Popen(command)
+    else:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as stream:
+            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
     pruned = False
     try:
         while not pruned:
@@ -55,7 +62,8 @@ def call_script(
                 pruned = go_on is not None and not go_on()
     finally:
         _end(process)
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    text = log.read_text(encoding="utf-8", errors="replace") if log else ""
+    lines = text.strip().splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     return End(process.returncode, (errors or lines or [""])[-1], pruned)
 

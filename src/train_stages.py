@@ -1,0 +1,176 @@
+"""Trains in stages: each is a run that starts from the one before.
+
+python src/train_stages.py recipes/mine.stages @recipes/mine.args --run mine
+
+A line of the file is a stage, its name and its flags:
+
+    small:  --crop-size 256 --epochs 20
+    large:  --crop-size 512 --epochs 6 --lr 3e-4
+    pseudo: --pseudo large --epochs 8
+
+They are the runs mine-small, mine-large, mine-pseudo; each fold starts from its own best network of
+the stage before (INIT_CKPT, unless the line has its own). A stage with --pseudo and the name of an
+earlier one has that one scored, and its test images labelled, before. The same command goes on
+where it was stopped: whatever is finished is kept.
+"""
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import Stopped, UserError, nearest, raise_all, script
+from core.flags import load_config
+from core.knobs import ROOT, ConfigError
+from core.search_space import as_flags
+from runs.attempts import call_script
+
+NEED = "need a line a stage, a name and flags: large: --crop-size 512 --epochs 6"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a training.
+
+    Attributes:
+        name: of it.
+        words: flags that it adds to those of the command.
+    """
+
+    name: str
+    words: tuple[str, ...]
+
+
+def read_stages(path: Path) -> list[Stage]:
+    """The stages of a file, in order.
+
+    Raises:
+        UserError: no such file, no stage in it, a line that does not read, or a name twice.
+    """
+    places = [place for place in (path, ROOT / path) if place.is_file()]
+    if not places:
+        raise UserError(f"no file {path}: {NEED}")
+    stages: list[Stage] = []
+    for at, line in enumerate(places[0].read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            raise UserError(f"{path}, line {at}: {error}: {line.strip()[:80]!r}") from None
+        if not words:
+            continue
+        name, *flags = words
+        if not re.fullmatch(r"[\w.-]+:", name) or name.startswith((".", "-")):
+            raise UserError(f"{path}, line {at}: got {line.strip()[:80]!r}, {NEED}")
+        if name[:-1] in [stage.name for stage in stages]:
+            raise UserError(f"{path}, line {at}: stage {name[:-1]} is there twice")
+        stages.append(Stage(name[:-1], tuple(flags)))
+    if not stages:
+        raise UserError(f"{path} has no stages: {NEED}")
+    return stages
+
+
+def plan_stages(
+    stages: Sequence[Stage], knobs: Sequence[Mapping[str, Any]], run: str
+) -> list[dict[str, str]]:
+    """What each stage's run is told besides its flags: RUN, INIT_CKPT and PSEUDO by their runs.
+
+    Args:
+        stages: in order.
+        knobs: INIT_CKPT and PSEUDO of each, as its flags have them.
+        run: that their runs are named after.
+
+    Raises:
+        UserError: --pseudo names a later stage, or none.
+    """
+    runs = {stage.name: f"{run}-{stage.name}" for stage in stages}
+    planned: list[dict[str, str]] = []
+    for at, (stage, asked) in enumerate(zip(stages, knobs, strict=True)):
+        told = {"RUN": runs[stage.name]}
+        earlier = [other.name for other in stages[:at]]
+        init, pseudo = asked["INIT_CKPT"], asked["PSEUDO"]
+        if init in earlier:
+            told["INIT_CKPT"] = runs[init]
+        elif at and not init:
+            told["INIT_CKPT"] = planned[-1]["RUN"]
+        if pseudo in earlier:
+            told["PSEUDO"] = runs[pseudo]
+        elif pseudo in runs:
+            raise UserError(
+                f"stage {stage.name}: --pseudo {pseudo} is no earlier stage."
+                f"{nearest(pseudo, earlier)} Earlier: {', '.join(earlier) or 'none'}"
+            )
+        planned.append(told)
+    return planned
+
+
+def read_knobs_of(stages: Sequence[Stage], argv: Sequence[str]) -> list[dict[str, Any]]:
+    """INIT_CKPT and PSEUDO of each stage, all of whose flags are tried.
+
+    Raises:
+        UserError: lists what config.py does not take, of all stages.
+    """
+    problems, knobs = list[str](), list[dict[str, Any]]()
+    for stage in stages:
+        try:
+            config, _ = load_config([*argv, *stage.words], add_arguments)
+        except ConfigError as error:
+            problems += [f"{stage.name}: {problem}" for problem in error.problems]
+            continue
+        if "--run" in stage.words:
+            problems.append(f"{stage.name}: --run is the command's, the stage's name follows it")
+        knobs.append({name: getattr(config, name) for name in ("INIT_CKPT", "PSEUDO")})
+    raise_all(problems, "the stages do not hold:")
+    return knobs
+
+
+def run_stage(config: Any, stage: Stage, told: Mapping[str, str]) -> None:
+    """Labels for a stage what it needs, then trains it.
+
+    Raises:
+        UserError: a script ended with an error, which it has told.
+        Stopped: it was stopped.
+    """
+    teacher = told.get("PSEUDO")
+    if teacher:
+        words = as_flags({"RUN": teacher, "PSEUDO": ""})
+        if not (config.OUTPUT / teacher / "report.json").is_file():
+            _call("Lightning_tester", words, stage)
+        # Made once: anew they would be other labels than those that a student has begun with.
+        if not (config.OUTPUT / teacher / "pseudo" / "pseudo.csv").is_file():
+            _call("pseudo_label", words, stage)
+    _call("Lightning_trainer", [*stage.words, *as_flags(told)], stage)
+
+
+def _call(name: str, words: Sequence[str], stage: Stage) -> None:
+    end = call_script(name, words)
+    if end.code in (130, 143):
+        raise Stopped(f"stopped in stage {stage.name}", end.code - 128)
+    if end.code:
+        raise UserError(f"stage {stage.name}: {name}.py ended with code {end.code}, see above")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="a stage a line")
+
+
+@script
+def main(argv: Sequence[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else list(argv)
+    config, args = load_config(words, add_arguments, description=__doc__)
+    stages = read_stages(args.file)
+    planned = plan_stages(stages, read_knobs_of(stages, words), config.RUN)
+    config, args = load_config(words, add_arguments)  # the children inherit these flags
+    for at, (stage, told) in enumerate(zip(stages, planned, strict=True), start=1):
+        print(f"stage {at} of {len(stages)}, {stage.name}: run {told['RUN']}", flush=True)
+        run_stage(config, stage, told)
+    last = planned[-1]["RUN"]
+    print(f"all {len(stages)} stages are trained; score it: Lightning_tester.py --run {last}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,127 @@
+"""train_stages.py: each stage is a run that starts from the one before, pseudo-labels included."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import train_stages
+from conftest import Competition
+from core.errors import UserError
+from runs.attempts import End
+from stages import call
+from train_stages import Stage, plan_stages, read_stages
+from trained import checkpoint, fold_of, told
+
+pytestmark = pytest.mark.usefixtures("tiny_net")
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.stages"
+    path.write_text(text)
+    return path
+
+
+def test_a_line_is_a_stage(tmp_path: Path) -> None:
+    text = "# two\nsmall: --epochs 3  # short\n\nlarge_2:  --loss 'bce + dice'\n"
+    wanted = [Stage("small", ("--epochs", "3")), Stage("large_2", ("--loss", "bce + dice"))]
+    assert read_stages(write(tmp_path, text)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "need"),
+    [
+        ("", "no stages: need a line a stage"),
+        ("--epochs 3", "line 1: got '--epochs 3'"),
+        ("a: --epochs 3\na: --epochs 4", "line 2: stage a is there twice"),
+        ("a/b: --epochs 3", "line 1: got 'a/b:"),
+        ("a: --loss 'bce", "line 1: No closing quotation"),
+    ],
+)
+def test_files_that_do_not_read(tmp_path: Path, text: str, need: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read_stages(write(tmp_path, text))
+    assert need in str(caught.value)
+
+
+def test_stages_start_from_each_other() -> None:
+    stages = [Stage(name, ()) for name in "abcd"]
+    none = {"INIT_CKPT": "", "PSEUDO": ""}
+    knobs = [none, none, {"INIT_CKPT": "a", "PSEUDO": "b"}, {"INIT_CKPT": "x.ckpt", "PSEUDO": "t"}]
+    assert plan_stages(stages, knobs, "r") == [
+        {"RUN": "r-a"},
+        {"RUN": "r-b", "INIT_CKPT": "r-a"},
+        {"RUN": "r-c", "INIT_CKPT": "r-a", "PSEUDO": "r-b"},
+        {"RUN": "r-d"},
+    ]
+    with pytest.raises(UserError, match="stage a: --pseudo d is no earlier stage"):
+        plan_stages(stages, [{"INIT_CKPT": "", "PSEUDO": "d"}, none, none, none], "r")
+
+
+def test_what_is_wrong_in_any_stage_is_told_before_all(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(competition.root, "a: --epochs 0\nb: --crop-size 8\nc: --run x\n")
+    assert call("train_stages", [str(path), *competition.flags()]) == 2
+    text = told(capsys)
+    for need in ("a: EPOCHS: got 0", "b: CROP_SIZE: got 8", "c: --run is the command's"):
+        assert need in text
+    assert call("train_stages", ["none.stages", *competition.flags()]) == 2
+    assert not competition.logs.exists()
+
+
+def test_three_stages_from_pretraining_to_pseudo_labels(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["small: --crop-size 32 --lr 0.02", "large: --epochs 1 --lr 1e-12 --ema-decay 0"]
+    path = write(competition.root, "\n".join([*lines, "last: --pseudo large --epochs 1"]))
+    flags = competition.flags("--fold", "0", "--run", "r")
+    calls: list[tuple[str, str]] = []
+
+    def in_this_process(script: str, words: Any, *_: Any, **__: Any) -> End:
+        run = next(word for word in words if word.startswith("--run="))
+        calls.append((script, run.removeprefix("--run=")))
+        kept = dict(train_stages.sys.modules)
+        code = call(script, [*flags, *words])
+        train_stages.sys.modules.update(config=kept["config"])
+        return End(code, "")
+
+    monkeypatch.setattr(train_stages, "call_script", in_this_process)
+    assert call("train_stages", [str(path), *flags]) == 0
+    trainings = [("Lightning_trainer", f"r-{name}") for name in ("small", "large", "last")]
+    labelling = [("Lightning_tester", "r-large"), ("pseudo_label", "r-large")]
+    assert calls == [*trainings[:2], *labelling, trainings[2]]
+    assert told(capsys).count("9 of 9 tensors from best.ckpt") == 2
+
+    # A rate of nothing keeps the weights that the stage before ended with.
+    name = "model.head.0.weight"
+    before, after = (
+        checkpoint(fold_of(competition, run), "best")["state_dict"][name]
+        for run in ("r-small", "r-large")
+    )
+    assert after == pytest.approx(before, abs=1e-9)
+    knobs = json.loads((competition.logs / "r-last" / "run.json").read_text())["knobs"]
+    assert (knobs["PSEUDO"], knobs["INIT_CKPT"]) == ("r-large", "r-large")
+
+    # Again: all is finished, nothing is labelled anew.
+    calls.clear()
+    assert call("train_stages", [str(path), *flags]) == 0
+    assert calls == trainings
+    assert told(capsys).count("finished before") >= 3
+
+
+@pytest.mark.parametrize(("code", "expected"), [(2, 2), (130, 130), (143, 143)])
+def test_a_stage_that_ends_badly_ends_all(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, code: int, expected: int
+) -> None:
+    path = write(competition.root, "a: --epochs 1\nb: --epochs 1\n")
+    calls = []
+
+    def end(*words: Any) -> End:
+        calls.append(words)
+        return End(code, "")
+
+    monkeypatch.setattr(train_stages, "call_script", end)
+    assert call("train_stages", [str(path), *competition.flags()]) == expected
+    assert len(calls) == 1
