@@ -4,9 +4,7 @@ Nothing here uses the project.
 """
 
 import base64
-import io
 import json
-import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import shapely
-import tifffile
-from PIL import Image
 from pycocotools import mask as coco
 
 # Masks of an image by class; several where a row is an object.
@@ -214,64 +210,6 @@ def packed(img: str, text: str) -> Form:
         pd.DataFrame(rows).to_csv(path, index=False)
 
     return Form(read, write)
-
-
-def pictures(
-    name: str, values: Mapping[str, int], *, ground: int = 0, void: int = 255, objects: bool = False
-) -> Form:
-    """A zip of a PNG or TIFF an image: a value a class, or a number an object.
-
-    Args:
-        name: of a file, {} the image's.
-        values: of each class.
-        ground: the value of no class.
-        void: of pixels of the truth that count for nothing.
-        objects: numbers from 1 instead.
-    """
-
-    def read(path: Path, sizes: Sizes) -> Answer:
-        found: Answer = {}
-        with zipfile.ZipFile(path) as archive:
-            assert sorted(archive.namelist()) == sorted(name.format(img) for img in sizes)
-            for img, size in sizes.items():
-                pixels = _read_picture(archive.read(name.format(img)))
-                assert pixels.shape == size
-                assert pixels.dtype == np.uint8
-                numbers = [n for n in np.unique(pixels) if n]
-                if objects:
-                    found[img] = {ONE: [(pixels == n).astype(np.uint8) for n in numbers]}
-                    found[img][ONE] = found[img][ONE] or [0 * pixels]
-                else:
-                    assert set(np.unique(pixels)) <= {*values.values(), ground}
-                    found[img] = {cls: [(pixels == v).view(np.uint8)] for cls, v in values.items()}
-        return found
-
-    def write(answer: Answer, path: Path) -> None:
-        with zipfile.ZipFile(path, "w") as archive:
-            for img, classes in answer.items():
-                pixels = np.full(next(iter(classes.values()))[0].shape, ground, np.uint8)
-                for cls, masks in classes.items():
-                    for n, mask in enumerate(masks, 1):
-                        value = n if objects else void if cls == VOID else values[cls]
-                        pixels[mask > 0] = value
-                archive.writestr(name.format(img), _write_picture(pixels, name))
-
-    return Form(read, write, "submission.zip")
-
-
-def _read_picture(data: bytes) -> np.ndarray:
-    if data[:2] in (b"II", b"MM"):
-        return tifffile.imread(io.BytesIO(data))
-    return np.asarray(Image.open(io.BytesIO(data)))
-
-
-def _write_picture(pixels: np.ndarray, name: str) -> bytes:
-    stream = io.BytesIO()
-    if name.endswith(".tif"):
-        tifffile.imwrite(stream, pixels)
-    else:
-        Image.fromarray(pixels).save(stream, "png")
-    return stream.getvalue()
 
 
 def joined_lists(img: str, text: str, empty: str) -> Form:

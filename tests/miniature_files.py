@@ -305,3 +305,31 @@ def dstl(folder: Path) -> Answer:
     grid = pd.DataFrame(grids, columns=["", "Xmax", "Ymin"])
     grid.to_csv(folder / "grid_sizes.csv", index=False)
     return truth
+
+
+def surface25(folder: Path) -> Answer:
+    """A TIFF of many pages a volume; labels 0, 1 and 2 for what nobody labelled."""
+    size, rng = (48, 52), np.random.default_rng(22)
+    truth: Answer = {}
+    for at in range(6):
+        name, part = str(26002 + 17 * at), "train" if at < 4 else "test"
+        sheet = disc(rng, size, 16)
+        pages = [np.roll(sheet, page, 1) for page in range(4)]
+        void = np.zeros(size, np.uint8)
+        void[:, 46:] = 1
+        for kind, planes in (
+            ("images", [picture(rng, [page], size) for page in pages]),
+            ("labels", [np.where(void, np.uint8(2), page) for page in pages]),
+        ):
+            if part == "train" or kind == "images":
+                path = folder / f"{part}_{kind}/{name}.tif"
+                path.parent.mkdir(exist_ok=True)
+                tifffile.imwrite(
+                    path, np.stack(planes), photometric="minisblack", compression="zlib"
+                )
+        if part == "test":
+            for n, page in enumerate(pages):
+                truth[f"{name}_{n}"] = {ONE: [page * (1 - void)], VOID: [void]}
+    table = pd.DataFrame({"id": [26002, 26019, 26036, 26053], "scroll_id": 34117})
+    table.to_csv(folder / "train.csv", index=False)
+    return truth

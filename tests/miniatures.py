@@ -20,11 +20,11 @@ from answer_forms import (
     grid_outline,
     joined_lists,
     packed,
-    pictures,
     results,
     run_lengths,
     table,
 )
+from picture_forms import pictures, stacks
 
 
 class Miniature(NamedTuple):
@@ -155,6 +155,10 @@ MINIATURES = {
         table("ImageId_ClassId", "EncodedPixels", "ImageId_ClassId", suffix=".jpg"),
         official.mean_dice,
         ("--epochs=20", "--threshold=0.3"),
+    ),
+    # Its surface Dice has a twin in test_volume_metrics.py.
+    "surface25": Miniature(
+        files.surface25, stacks(".tif"), official.mean_volume_dice, ("--metric=dice3d",)
     ),
     "uwmgi": Miniature(
         tables.uwmgi, table("id", "predicted", "class", spelled=ROWS), official.score_uwmgi

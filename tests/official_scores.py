@@ -105,6 +105,14 @@ def pooled_dice(found: Answer, truth: Answer) -> float:
     return 2 * both / (mine + real)
 
 
+def mean_volume_dice(found: Answer, truth: Answer) -> float:
+    """The mean over volumes, whose slices are numbered; void is left out."""
+    volumes: dict[str, Answer] = {}
+    for img, classes in truth.items():
+        volumes.setdefault(img.rpartition("_")[0], {})[img] = classes
+    return float(np.mean([pooled_dice(found, volume) for volume in volumes.values()]))
+
+
 def pooled_iou(found: Answer, truth: Answer) -> float:
     """The mean over classes; those that are nowhere are left out."""
     scores = []

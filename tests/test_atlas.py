@@ -85,7 +85,7 @@ def check_masks(found: Answer, folder: Path, competition: Miniature) -> None:
     """The answer holds the very masks that the networks predicted."""
     something = 0
     for img, classes in found.items():
-        saved = np.asarray(Image.open(folder / f"{img}.png"))
+        saved = np.asarray(Image.open(next(folder.glob(f"{img}.*"))))
         if competition.size:
             saved = cv2.resize(saved, competition.size, interpolation=cv2.INTER_NEAREST_EXACT)
         if competition.ids is None:

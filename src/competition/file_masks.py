@@ -12,6 +12,7 @@ from imaging.arrays import load_array
 from imaging.files import read_complete
 from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
 from imaging.rle import Size
+from imaging.sources import own_file
 
 
 class FileMasks(MaskSource):
@@ -57,7 +58,7 @@ class FileMasks(MaskSource):
 
     def files(self, row: Row) -> list[Path]:
         """The one file."""
-        return [self.root / row["mask"]] if row.get("mask") else []
+        return [own_file(self.root / row["mask"])] if row.get("mask") else []
 
     def expected(self, img: str) -> str:
         """The id and the suffix."""

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import SHOWN, UserError, raise_all
-from imaging.sources import BAND, SLICE
+from imaging.images import page_count
+from imaging.sources import BAND, PAGE, SLICE
 
 TOKEN = re.compile(r"\*\*/|\*|\{([A-Za-z_]\w*)\}")
 EXCLUDE = " !"
+PAGES = f"/{{{PAGE}}}"
 SPECIAL = re.compile(r"[*{]")
 PART = re.compile(r"\{([A-Za-z_]\w*)(=[^{}/]*)?\}")
 
@@ -36,7 +38,8 @@ class FilePattern:
     repeats; `*` is anything within a name, `**/` any folders; what fits a ` !` part is left out
     (a part without a slash is tried on the file's name, `old/` is all of a folder). The last
     suffix may be in capitals. `{name=text}` stands for nothing in the path, it is a part of that
-    value: of masks or test images whose paths lack it. Files that differ in `{band}` alone are one
+    value: of masks or test images whose paths lack it. `/{page}` at the end makes each page of a
+    stack an image. Files that differ in `{band}` alone are one
     image; `{slice}` is an image's place in its series.
 
     Args:
@@ -59,9 +62,11 @@ class FilePattern:
         bands: Sequence[str] = (),
     ):
         wanted, *excludes = text.strip().split(EXCLUDE)
+        self.paged = wanted.strip().endswith(PAGES)
         parts = {match[1]: match[2] for match in PART.finditer(wanted)}
         self.fixed = {name: value[1:] for name, value in parts.items() if value}
         self.text = PART.sub(lambda match: "" if match[2] else match[0], wanted.strip())
+        self.text = self.text.removesuffix(PAGES)
         self.knobs, self.bands = knobs, bands
         self.rule = _compile(self.text, bands)
         self.excludes = [(_compile(_whole(part.strip())), "/" in part) for part in excludes]
@@ -102,7 +107,19 @@ class FilePattern:
         )
         self._check_bands(found, folder, is_wanted)
         first = self.bands[0] if BAND in self.rule.groupindex else ""
-        return {img: self._found(*files[first]) for img, files in found.items()}
+        images = {img: self._found(*files[first]) for img, files in found.items()}
+        return self._pages(images, folder) if self.paged else images
+
+    def _pages(self, stacks: Mapping[str, Found], folder: Path) -> dict[str, Found]:
+        """Each page of stacks as an image."""
+        images = {}
+        for path, parts in stacks.values():
+            count = page_count(folder / path)
+            for page in range(count):
+                named = parts | {PAGE: f"{page:0{len(str(count - 1))}d}"}
+                img = same_name(self.template.format_map(named))
+                images[img] = Found(f"{path}{{{PAGE}:{page}}}", named)
+        return images
 
     def _check_bands(
         self,
@@ -143,7 +160,7 @@ class FilePattern:
         return None if match is None else self._id(match)
 
     def _id(self, match: re.Match[str]) -> str:
-        return same_name(self.template.format_map(match.groupdict() | self.fixed))
+        return same_name(self.template.format_map({PAGE: ""} | match.groupdict() | self.fixed))
 
     def _match(self, path: str) -> re.Match[str] | None:
         """Of a posix path from the folder, None where it does not fit."""

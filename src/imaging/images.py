@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from imaging.sources import (
     has_mark,
     image_files,
     own_file,
+    page_of,
     window_of,
     without_window,
 )
@@ -109,9 +111,10 @@ def _grid(path: str | Path, arrays: Sequence[np.ndarray], how: PixelRules) -> tu
 
 
 def _read_files(path: str | Path, files: Sequence[Path], how: PixelRules) -> list[np.ndarray]:
-    picks, box = not has_mark(path, BAND), window_of(path)
+    picks, box, page = not has_mark(path, BAND), window_of(path), page_of(path)
     if box is None:
-        read = {file: _read_file(file, how, picks=picks) for file in dict.fromkeys(files)}
+        one = partial(_read_file, how=how, picks=picks, page=page)
+        read = {file: one(file) for file in dict.fromkeys(files)}
         return [read[file] for file in files]
     size = image_size(without_window(path), how.axes)
     if not box.is_inside(size):
@@ -119,7 +122,7 @@ def _read_files(path: str | Path, files: Sequence[Path], how: PixelRules) -> lis
 
     def part(file: Path) -> np.ndarray:
         if len(files) == 1 or image_size(file, how.axes) == size:
-            return _read_file(file, how, picks=picks, box=box)
+            return _read_file(file, how, picks=picks, box=box, page=page)
         return _to_size(_read_file(file, how, picks=picks), size, file)[box.slices]
 
     read = {file: part(file) for file in dict.fromkeys(files)}
@@ -145,12 +148,19 @@ def _whole_range(pixels: np.ndarray, file: Path, how: PixelRules) -> np.ndarray:
     return fit_bits(pixels, how.bits)
 
 
-def _read_file(path: Path, how: PixelRules, *, picks: bool, box: Box | None = None) -> np.ndarray:
+def _read_file(
+    path: Path,
+    how: PixelRules,
+    *,
+    picks: bool,
+    box: Box | None = None,
+    page: int | None = None,
+) -> np.ndarray:
     """(H, W) or (H, W, C) of one file; with `picks` the channels that BANDS names by number."""
     name, wanted = path.name, parse_axes(how.axes)
     numbers = _numbers(how.bands) if picks else []
     # A fourth channel is alpha unless four are asked for.
-    hints = Hints(max(numbers, default=how.channels) == 4 and not how.stack, wanted.array)
+    hints = Hints(max(numbers, default=how.channels) == 4 and not how.stack, wanted.array, page)
     held = None if box is None else read_part(path, hints, box)
     whole = held is None
     data = read_complete(path) if whole else b""
@@ -206,8 +216,26 @@ def image_size(path: str | Path, axes: str = "") -> tuple[int, int]:
     """
     if box := window_of(path):
         return box.height, box.width
+    shape, own, wanted = _shape_of(path, axes, page_of(path))
+    return size_of(shape, resolve_axes(shape, own, wanted, own_file(path).name))
+
+
+def page_count(path: str | Path, axes: str = "") -> int:
+    """Pages of a stack: of a TIFF, or along the first axis of an array of three or more.
+
+    Raises:
+        UserError: no such file, or a header that cannot be read.
+    """
+    shape, own, _ = _shape_of(path, axes, None)
+    return shape[0] if own.startswith("N") or (not own and len(shape) > 2) else 1
+
+
+def _shape_of(
+    path: str | Path, axes: str, page: int | None
+) -> tuple[tuple[int, ...], str, tuple[str, ...]]:
+    """Shape of a file, axes as it says itself, and those of AXES."""
     path, wanted = own_file(path), parse_axes(axes)
-    name, hints = path.name, Hints(array=wanted.array)
+    name, hints = path.name, Hints(array=wanted.array, page=page)
     try:
         file = open(path, "rb")  # noqa: SIM115  other errors than this one are the decoder's
     except FileNotFoundError:
@@ -217,10 +245,8 @@ def image_size(path: str | Path, axes: str = "") -> tuple[int, int]:
         file.seek(0)
         if reader.shape is None:
             array, own = reader.read(file.read(), name, hints)
-            shape = array.shape
-        else:
-            shape, own = reader.shape(file, name, hints)
-        return size_of(shape, resolve_axes(shape, own, wanted.names, name))
+            return array.shape, own, wanted.names
+        return *reader.shape(file, name, hints), wanted.names
 
 
 def list_images(folder: str | Path, suffix: str = "") -> dict[str, str]:

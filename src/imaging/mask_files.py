@@ -1,5 +1,6 @@
 """A mask file of any of the usual formats, read to the one array the task wants."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,8 @@ from imaging.files import decoding, read_complete
 from imaging.palettes import PaletteReader, palette_reader, read_palette
 from imaging.pictures import decode_tiff, pil_array
 from imaging.readers import Hints, read_part
-from imaging.sources import own_file, window_of
-from imaging.tiff import is_tiff
+from imaging.sources import own_file, page_of, window_of
+from imaging.tiff import is_tiff, tiff_pages
 
 IGNORE = 255
 UNDECLARED = 254
@@ -83,7 +84,8 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
         UserError: missing, truncated, or with values that no rule declares; lists the values.
     """
     file, box = own_file(path), window_of(path)
-    part = read_part(file, Hints(alpha=True), box) if box else None
+    page = page_of(path)
+    part = read_part(file, Hints(alpha=True, page=page), box) if box else None
     if part is not None:
         return _mask_of(part.array, rules, file.name)
     data = read_complete(file)
@@ -93,7 +95,7 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
             f"{file.name}: a lossy file (JPEG) mixes class ids at every edge into other classes: "
             "export the masks as PNG"
         )
-    pixels = decode_mask(data, file.name, palette_reader(rules.values))
+    pixels = decode_mask(data, file.name, palette_reader(rules.values), page=page)
     if is_array(data):
         pixels = _planes_last(pixels, rules, file.name)
     mask = _mask_of(pixels, rules, file.name, jpeg=jpeg)
@@ -128,11 +130,11 @@ def read_label_file(path: str | Path) -> np.ndarray:
     Raises:
         UserError: missing, truncated, or lossy.
     """
-    name = Path(path).name
-    data = read_complete(path)
+    file = own_file(path)
+    name, data = file.name, read_complete(file)
     if is_lossy(data):
         raise UserError(f"{name}: a lossy file (JPEG) has no object numbers: export it as PNG")
-    pixels = decode_mask(data, name, read_palette)
+    pixels = decode_mask(data, name, read_palette, page=page_of(path))
     if is_array(data) and pixels.ndim == 3 and pixels.shape[2] > 1:
         return pixels
     grey = _to_grey(pixels, spread=0)
@@ -144,11 +146,14 @@ def is_lossy(data: bytes) -> bool:
     return data[:2] == b"\xff\xd8" or (data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 ")
 
 
-def decode_mask(data: bytes, name: str, palette: PaletteReader) -> np.ndarray:
+def decode_mask(
+    data: bytes, name: str, palette: PaletteReader, *, page: int | None = None
+) -> np.ndarray:
     """(H, W) or (H, W, C), values as stored, of less than 8 bits and in NumPy's files, too.
 
     Args:
         palette: what a palette picture gives.
+        page: of a stack, or the index of an array's first axis.
 
     Raises:
         UserError: it cannot be decoded.
@@ -164,9 +169,12 @@ def decode_mask(data: bytes, name: str, palette: PaletteReader) -> np.ndarray:
 
     if is_array(data):
         with decoding(name):
-            return _no_bool(load_array(data, name))
+            array = load_array(data, name)
+            return _no_bool(array if page is None else array[page])
     if is_tiff(data):
-        return _no_bool(decode_tiff(data, name, convert))
+        with decoding(name):
+            chosen = None if page is None else tiff_pages(io.BytesIO(data))[page]
+        return _no_bool(decode_tiff(data, name, convert, page=chosen))
     pixels = _no_bool(pil_array(data, name, convert))
     if data.startswith(b"\x89PNG") and data[25] == 0 and data[24] in (2, 4):
         # Grey of 2 or 4 bits is stretched to 0..255 by every decoder: back to the ids.

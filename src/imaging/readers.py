@@ -32,10 +32,12 @@ class Hints(NamedTuple):
     Attributes:
         alpha: keep a picture's alpha as its fourth channel.
         array: name of the array, where a file holds several.
+        page: the page of a stack, or the index of an array's first axis, that is the picture.
     """
 
     alpha: bool = False
     array: str = ""
+    page: int | None = None
 
 
 class Held(NamedTuple):
@@ -120,15 +122,19 @@ def _picture_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int
 
 
 def _read_tiff(data: bytes, name: str, hints: Hints) -> Held:
-    pages = tiff_pages(io.BytesIO(data))
+    pages = _asked(tiff_pages(io.BytesIO(data)), hints)
     return _held_pages(pages, [decode_tiff(data, name, plain_mode, page=p) for p in pages], hints)
 
 
 def _tiff_part(stream: BinaryIO, name: str, hints: Hints, box: Box) -> Held | None:
-    pages = tiff_pages(stream)
+    pages = _asked(tiff_pages(stream), hints)
     if not all(map(is_windowed, pages)):
         return None
     return _held_pages(pages, [read_page_window(page, stream, box) for page in pages], hints)
+
+
+def _asked(pages: list[TiffPage], hints: Hints) -> list[TiffPage]:
+    return pages if hints.page is None else [pages[hints.page]]
 
 
 def _held_pages(pages: list[TiffPage], decoded: list[np.ndarray], hints: Hints) -> Held:
@@ -140,7 +146,7 @@ def _held_pages(pages: list[TiffPage], decoded: list[np.ndarray], hints: Hints) 
 
 
 def _tiff_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
-    pages = tiff_pages(stream)
+    pages = _asked(tiff_pages(stream), hints)
     size = tiff_size(pages[0])
     bands = () if pages[0].samplesperpixel == 1 else (pages[0].samplesperpixel,)
     if len(pages) == 1:
@@ -150,12 +156,14 @@ def _tiff_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, .
 
 def _read_array(data: bytes, name: str, hints: Hints) -> Held:
     array = read_array(data, name, hints.array)
+    array = array if hints.page is None else array[hints.page]
     # As pictures of one bit have it.
     return Held(array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array)
 
 
 def _array_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
-    return array_shape(stream, name, hints.array), ""
+    shape = array_shape(stream, name, hints.array)
+    return shape if hints.page is None else shape[1:], ""
 
 
 def _read_dicom(data: bytes, name: str, hints: Hints) -> Held:

@@ -2,7 +2,8 @@
 
 {band:vv} and {slice:0007} stand where a file's name holds its band, or its place in a series; the
 text behind the colon is the file's own. `train/awc00_{band:vv}.tif` is the image of awc00_vv.tif
-and its bands. {window:512,0,256,256} at the end is a part of the image: top, left, height, width.
+and its bands. At the end, {page:7} is a page of a stack, counted from 0, and
+{window:512,0,256,256} a part of the image: top, left, height, width.
 """
 
 import functools
@@ -15,8 +16,8 @@ from typing import NamedTuple
 
 from core.errors import UserError
 
-BAND, SLICE, WINDOW = "band", "slice", "window"
-MARK = re.compile(r"\{(band|slice|window):([^{}/]*)\}")
+BAND, SLICE, PAGE, WINDOW = "band", "slice", "page", "window"
+MARK = re.compile(r"\{(band|slice|page|window):([^{}/]*)\}")
 
 
 class Box(NamedTuple):
@@ -51,6 +52,11 @@ def window_of(path: str | Path) -> Box | None:
     if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
         raise UserError(f"{path}: need {{window:top,left,height,width}} in pixels")
     return Box(*map(int, numbers))
+
+
+def page_of(path: str | Path) -> int | None:
+    """The page of a stack that a path names, from 0; None: the file is no stack."""
+    return next((int(mark[2]) for mark in MARK.finditer(str(path)) if mark[1] == PAGE), None)
 
 
 def without_window(path: str | Path) -> Path:
@@ -125,7 +131,7 @@ def series_of(path: str | Path) -> str:
 
 def _own(mark: re.Match[str]) -> str:
     """What stands in the place of a mark in the name of the path's own file."""
-    return "" if mark[1] == WINDOW else mark[2]
+    return "" if mark[1] in (WINDOW, PAGE) else mark[2]
 
 
 def _neighbours(path: str, steps: Sequence[int]) -> list[str]:

@@ -2,40 +2,37 @@
 
 import base64
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import cv2
 import numpy as np
 
-from competition.listings import find_mask_names
-from competition.masks import mask_format
 from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
 from core.files import writing, writing_folder
-from imaging.mask_files import IGNORE, decode_mask
+from imaging.mask_files import decode_mask
 from imaging.palettes import palette_reader
-from imaging.readers import is_image
 from imaging.rle import Size
 from imaging.sources import own_file
 from imaging.tiff import is_tiff
 from submissions.answer_files import AnswerFile, Entry, Findings, Row
 from submissions.answer_format import AnswerFormat, CellError, Frame, Item
+from submissions.file_values import Values, file_values, usual_values, void_values
 from submissions.plan import Plan
+from submissions.row_ids import PAGES
+from submissions.stacks import join_pages, split_pages
 
 TIFFS = (".tif", ".tiff")
 SUFFIXES = (".png", *TIFFS)
 # Tags of GeoTIFF: the scale, tie points and transformation of pixels, and what they mean.
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 42113)
-LOOKED_AT = 8
 # The earliest date that a zip knows: the same masks make the same bytes.
 DATE = (1980, 1, 1, 0, 0, 0)
-
-Values = tuple[int, ...] | tuple[tuple[int, int, int], ...]
 
 
 class MaskArchive(AnswerFile):
@@ -46,15 +43,23 @@ class MaskArchive(AnswerFile):
 
     def assemble(self, path: Path, plan: Plan, rows_of: Callable[[str], list[Row]]) -> int:
         """Writes the files; returns how many."""
-        named = [(plan.rows[plan.rows_of[img][0]][0], img) for img in plan.images]
+        named: dict[str, list[str]] = {}
+        for img in plan.images:
+            text = plan.rows[plan.rows_of[img][0]][0]
+            named.setdefault(text.partition("/")[0] if plan.ids.paged else text, []).append(img)
+
+        def data(name: str) -> bytes:
+            pages = [_bytes(rows_of(img)) for img in named[name]]
+            return join_pages(pages) if plan.ids.paged else pages[0]
+
         if path.suffix:
             with writing(path) as part, zipfile.ZipFile(part, "w") as archive:
-                for name, img in named:
-                    archive.writestr(zipfile.ZipInfo(name, DATE), _bytes(rows_of(img)))
+                for name in named:
+                    archive.writestr(zipfile.ZipInfo(name, DATE), data(name))
             return len(named)
         with writing_folder(path) as part:
-            for name, img in named:
-                (part / name).write_bytes(_bytes(rows_of(img)))
+            for name in named:
+                (part / name).write_bytes(data(name))
         return len(named)
 
     def entries(self, path: Path, plan: Plan, found: Findings) -> Iterator[Entry]:
@@ -65,21 +70,31 @@ class MaskArchive(AnswerFile):
         """
         if path.is_dir():
             for file in sorted(path.iterdir()):
-                yield _entry(file.name, file.read_bytes())
+                yield from _entries(file.name, file.read_bytes(), plan, found)
             return
         try:
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
                     if not info.is_dir():
-                        yield _entry(info.filename, archive.read(info))
+                        data = archive.read(info)
+                        yield from _entries(info.filename, data, plan, found)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}: run src/ensemble.py") from None
         except zipfile.BadZipFile as error:
             raise UserError(f"{path}: no zip ({error}): write the file again") from None
 
 
-def _entry(name: str, data: bytes) -> Entry:
-    return Entry(f"file {name}", name, "", base64.b64encode(data).decode())
+def _entries(name: str, data: bytes, plan: Plan, found: Findings) -> Iterator[Entry]:
+    """A file, or each page of a stack."""
+    pages = {name: data}
+    if plan.ids.paged:
+        try:
+            pages = {f"{name}/{number}": page for number, page in split_pages(data)}
+        except (ValueError, UserError) as error:
+            found.error("syntax", f"file {name}: is no stack of pages ({error}): need a TIFF")
+            return
+    for text, page in pages.items():
+        yield Entry(f"file {text}", text, "", base64.b64encode(page).decode())
 
 
 def _bytes(rows: Sequence[Row]) -> bytes:
@@ -119,7 +134,7 @@ class MaskFiles(AnswerFormat):
             UserError: TASK=multilabel, names of another kind of file, or MASK_VALUES has no value
                 for a class.
         """
-        suffix = Path(plan.ids.template).suffix.lower()
+        suffix = Path(plan.ids.template.removesuffix(PAGES)).suffix.lower()
         if suffix not in SUFFIXES:
             raise UserError(
                 f"ANSWER_ID: got {plan.ids.template!r}, need a name of a mask file, "
@@ -132,8 +147,8 @@ class MaskFiles(AnswerFormat):
             )
         kind = competition.answer_values
         if kind == AUTO:
-            kind = _usual_values(competition)
-        values = _file_values(competition, kind)
+            kind = usual_values(competition)
+        values = file_values(competition, kind)
         return cls(
             empty,
             plan.labels,
@@ -141,7 +156,7 @@ class MaskFiles(AnswerFormat):
             kind=kind,
             values=values,
             task=competition.task,
-            void=_void_values(competition, values),
+            void=void_values(competition, values),
         )
 
     def knobs(self) -> list[str]:
@@ -271,78 +286,3 @@ def geo_tags(source: Path) -> list[tuple[int, int, int, Any, bool]]:
             for code in GEO_TAGS
             if (tag := tags.get(code)) is not None
         ]
-
-
-def _file_values(competition: Competition, kind: str) -> Values:
-    """The value of each class in a file, the background's first; none for numbers of objects.
-
-    Raises:
-        UserError: MASK_VALUES has no value for a class.
-    """
-    count = 2 if competition.task == "binary" else competition.classes
-    if kind == "objects":
-        return ()
-    if kind == "255":
-        if count > 2:
-            raise UserError(f"ANSWER_VALUES=255 is for two classes, there are {count}: ids")
-        return (0, 255)
-    return (
-        _declared(competition.mask_values or {}, count) if kind == "values" else tuple(range(count))
-    )
-
-
-def _declared(values: Mapping[Any, int], count: int) -> Values:
-    """MASK_VALUES the other way round: the first value of each class."""
-    first: dict[int, Any] = {}
-    for value, cls in values.items():
-        if value is not None:
-            first.setdefault(cls, value)
-    missing = [k for k in range(count) if k not in first]
-    if missing:
-        raise UserError(
-            f"ANSWER_VALUES=values: MASK_VALUES has no value for class {missing[0]}: add it, or "
-            "set ANSWER_VALUES=ids"
-        )
-    return tuple(first[k] for k in range(count))
-
-
-def _void_values(competition: Competition, values: Values) -> Values | None:
-    """Values of pixels that are neither trained on nor scored, where they are none of a class."""
-    ignored = (IGNORE, competition.ignore_index)
-    declared = competition.mask_values or {}
-    if declared.get(None) in ignored:
-        return None
-    named = [value for value, cls in declared.items() if cls in ignored]
-    found = [value for value in (*named, *ignored) if value is not None]
-    return tuple(value for value in dict.fromkeys(found) if value not in values)
-
-
-def _usual_values(competition: Competition) -> Literal["ids", "255", "values", "objects"]:
-    """As the training masks have it: declared values, numbers of objects, 0 and 255, or ids."""
-    if competition.mask_values:
-        return "values"
-    try:
-        form = mask_format(competition)
-    except UserError:
-        form = ""  # a kernel may lack the training masks
-    if form == "labels":
-        return "objects"
-    if form != "image" or competition.task != "binary":
-        return "ids"
-    return "255" if _holds_255(competition) else "ids"
-
-
-def _holds_255(competition: Competition) -> bool:
-    """Whether some training mask has a value above 1 that is not the ignored one."""
-    folder = competition.mask_path
-    names = (
-        find_mask_names(competition).values()
-        if competition.mask_pattern
-        else sorted(path.name for path in folder.iterdir() if is_image(path.name))
-    )
-    for name in list(names)[:LOOKED_AT]:
-        pixels = decode_mask((folder / name).read_bytes(), name, palette_reader(None))
-        found = set(np.unique(pixels).tolist()) - {competition.ignore_index}
-        if found and max(found) > 1:
-            return True
-    return False

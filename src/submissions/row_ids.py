@@ -6,12 +6,15 @@ from competition.table_files import AUTO
 from competition.tables import image_id, split_joined
 from core.errors import UserError
 
+PAGES = "/{n}"
 FIELD = re.compile(r"\{(\w*)\}")
 PATTERNS = {"id": "(?P<id>.+?)", "class": "(?P<cls>.+?)", "n": r"(?P<n>\d+)"}
 
 
 class RowIds:
     """Ids made of {id}, {class} and {n}, a counter of an image's rows from 1.
+
+    With `/{n}` at the end, {id}.tif/{n}, images are pages of a stack, {id}_{n}.
 
     Args:
         template: auto takes ids as the sample writes them.
@@ -28,7 +31,8 @@ class RowIds:
                 f"ANSWER_ID: got {template!r}, need {{id}}, and where wanted {{class}} and {{n}}, "
                 "each once: {id}_{n}; or auto"
             )
-        self.counts, self.has_class = "n" in names, "class" in names
+        self.paged = self.template.endswith(PAGES)
+        self.counts, self.has_class = "n" in names and not self.paged, "class" in names
         parts = FIELD.split(self.template)
         rule = "".join(PATTERNS[p] if at % 2 else re.escape(p) for at, p in enumerate(parts))
         self.rule = re.compile(rule)
@@ -41,6 +45,9 @@ class RowIds:
         if not self.template:
             joined = split_joined(text)
             return f"{joined[1]}_{cls}" if joined and cls else text
+        if self.paged:
+            stack, _, page = self.image(text).rpartition("_")
+            return self.template.replace("{id}", stack).replace("{n}", page)
         return FIELD.sub(
             lambda found: {"id": self.image(text), "class": cls, "n": str(n)}[found[1]],
             self.template,
@@ -49,6 +56,8 @@ class RowIds:
     def image(self, text: str) -> str:
         """The image's id in an id of the answer, by the template where it fits."""
         found = self.rule.fullmatch(text) if self.template else None
+        if found and self.paged:
+            return f"{found['id']}_{found['n']}"
         return image_id(found["id"] if found else text)
 
     def fits(self, text: str) -> bool:
