@@ -17,6 +17,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.processes import end_with_parent
+from data.draws import build_draws
 from data.samplers import EpochSampler, EvenBatches, SizeBatches
 from data.specs import DataSpec, Row
 from dataset import SegmentationDataset
@@ -39,6 +40,10 @@ class LoaderSpec:
     instances: bool = False
     crops_per_image: int = 1
     weight_column: str = "weight"
+    balance: str = "none"
+    positive_rate: tuple[float, ...] = ()
+    foreground_crops: float = 0.0
+    epochs: int = 1
 
 
 def rows_in(table: Any, folds: Sequence[int] | None = None) -> list[Row]:
@@ -151,6 +156,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             augment=self.loader.augmentation if training else None,
             mixes=self.loader.mix if training else (),
             seed=self.loader.seed,
+            foreground=self.loader.foreground_crops,
             instances=self.loader.instances and not training,
             cache=self.cache,
         )
@@ -160,6 +166,19 @@ class SegmentationDataModule(pl.LightningDataModule):
             return {}
         return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
 
+    def _draws(self) -> Any:
+        rows, loader = self.rows["train"], self.loader
+        return build_draws(
+            rows,
+            self.root,
+            spec=self.spec,
+            masks=self.masks,
+            weights=row_weights(rows, loader.weight_column),
+            balance=loader.balance,
+            rates=loader.positive_rate,
+            epochs=loader.epochs,
+        )
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled; every image is in an epoch, CROPS_PER_IMAGE times."""
         dataset = self.dataset("train")
@@ -168,7 +187,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             seed=self.loader.seed,
             epoch=self.first_epoch,
             passes=self.loader.crops_per_image,
-            weights=row_weights(self.rows["train"], self.loader.weight_column),
+            weights=self._draws(),
             **self._rank(),
         )
         start = (self.first_epoch, self.first_batch)

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from core.errors import UserError, pick
+from imaging.crops import centre_on, draw_foreground
 from imaging.distortions import Elastic, GridDistortion, remap
 from imaging.geometry import Size, warp
 from imaging.pixels import (
@@ -205,15 +206,24 @@ class Augment:
         name: a row of AUGMENTATIONS.
         size: (H, W) of what comes out.
         crop: a random window at the image's own scale instead of the whole image.
+        foreground: share of these windows, 0-1, whose middle is a pixel of the mask: of a class
+            that it holds, all alike, then of its pixels.
         channels, bits: of the images, to refuse at once what cannot take them.
     """
 
     def __init__(
-        self, name: str, size: Size, *, crop: bool = False, channels: int = 3, bits: int = 8
+        self,
+        name: str,
+        size: Size,
+        *,
+        crop: bool = False,
+        foreground: float = 0.0,
+        channels: int = 3,
+        bits: int = 8,
     ):
         self.policy = build_policy(name)
         self.size = size
-        self.crop = crop
+        self.crop, self.foreground = crop, foreground
         own = [step for step in self.policy.pixels if isinstance(step, PixelStep)]
         self.pixels = own
         self.foreign = _compose(
@@ -226,10 +236,12 @@ class Augment:
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        policy = self.policy
+        policy, middle = self.policy, None
         if policy.chance < 1 and rng.random() >= policy.chance:
             policy = NOTHING
-        matrix = self._matrix(policy, (image.shape[0], image.shape[1]), rng)
+        if self.crop and self.foreground and rng.random() < self.foreground:
+            middle = draw_foreground(mask, rng)
+        matrix = self._matrix(policy, (image.shape[0], image.shape[1]), rng, middle)
         bent = [bend(self.size, rng) for bend in policy.distortions]
         fields = [field for field in bent if field is not None]
         if fields:
@@ -261,7 +273,13 @@ class Augment:
             for step in self.pixels
         ]
 
-    def _matrix(self, policy: Policy, native: Size, rng: np.random.Generator) -> np.ndarray:
+    def _matrix(
+        self,
+        policy: Policy,
+        native: Size,
+        rng: np.random.Generator,
+        middle: np.ndarray | None,
+    ) -> np.ndarray:
         """One 2x3 matrix from source to target pixels: window, flips, turn, zoom, angle, shift."""
         height, width = self.size
         flips = np.diag([-1.0 if rng.random() < p else 1.0 for p in (policy.hflip, policy.vflip)])
@@ -276,6 +294,8 @@ class Augment:
         linear = np.array([[cosine, -sine], [sine, cosine]]) @ linear
         window = np.array((height, width) if turned else (width, height)) / zoom
         centre = self._centre(np.array(native[::-1]), window, rng)
+        if middle is not None:
+            centre = centre_on(middle, np.array(native[::-1]), window, centre)
         offset = np.array([width - 1, height - 1]) / 2 + shift - linear @ centre
         return np.column_stack([linear, offset])
 

@@ -44,6 +44,8 @@ TRAIN_CSV: Free[Path] = Path("train_masks.csv")
 # A second table of the training images, under INPUT (patient, organ, depth): its columns join by
 # image id, for GROUP_COLUMN, STRATIFY_COLUMN and SPLIT_COLUMN. Empty = there is none.
 META_CSV: Free[str] = ""
+# Values of TRAIN_CSV's column source whose images are used: vienna,graz. Empty = all.
+SOURCES: tuple[str, ...] = ()
 # The sample submission, under INPUT: rules ids, order and columns of submission.csv.
 TEST_CSV: Free[Path] = Path("sample_submission.csv")
 
@@ -173,6 +175,9 @@ SPLIT: Literal["group", "kfold", "stratified", "stratified_group", "column"] = "
 N_FOLDS: int = 5
 # Folds to train, test and ensemble; none = all.
 TRAIN_FOLDS: Free[tuple[int, ...] | None] = None
+# Side in pixels of the parts that larger training images are cut into: rows of their own, read from
+# the large files, of one fold an image. Needs mask files; TIFFs are read in parts. 0 = no parts.
+TILE: int = 0
 # Fold that no network trains on, scored by all of them together; none = every fold is used.
 HOLDOUT: int | None = None
 # Column that names an image's group (patient, place, video); empty = GROUP_PATTERN on the id.
@@ -246,6 +251,14 @@ VAL_BATCH_SIZE: Free[int] = 8
 ACCUMULATE_GRAD_BATCHES: int = 1
 # Batches of an epoch, in training and validation: 0.2 = a fifth of them, 20 = so many.
 LIMIT_BATCHES: int | float = 1.0
+# What comes alike often: class, every class; area, small and large foregrounds; source, every value
+# of the column source. none = every image.
+BALANCE: Literal["none", "class", "area", "source"] = "none"
+# Share of drawn images that hold foreground, in the first and in the last epoch: 0.8,0.4; one value
+# stays. Empty = as they come.
+POSITIVE_RATE: tuple[float, ...] = ()
+# Share of the crops of RESIZE_MODE=crop whose middle is foreground, of all classes alike.
+FOREGROUND_CROPS: float = 0.0
 # Column of train_folds.csv with an image's weight: twice the weight is drawn twice as often.
 WEIGHT_COLUMN: str = "weight"
 # Run whose pseudo-labels of test images are trained on, too; see pseudo_label.py. Empty = none.
@@ -444,6 +457,7 @@ knobs.check(
             bool(SUBMISSION_FILE) and "/" not in SUBMISSION_FILE,
             "a file's name without folders, or auto",
         ),
+        ("TILE", TILE == 0 or TILE >= 32, "32 pixels or more, or 0"),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
         ("MIXUP", MIXUP >= 0, "0 or more"),
@@ -455,6 +469,17 @@ knobs.check(
         ),
         ("DEEP_SUPERVISION", DEEP_SUPERVISION >= 0, "true, false, or a weight, 0 or more"),
         ("EPOCHS", EPOCHS >= 1, "1 or more"),
+        (
+            "POSITIVE_RATE",
+            len(POSITIVE_RATE) <= 2 and all(0 <= rate <= 1 for rate in POSITIVE_RATE),
+            "one or two shares, 0 to 1, or none",
+        ),
+        ("FOREGROUND_CROPS", 0 <= FOREGROUND_CROPS <= 1, "a share, 0 to 1"),
+        (
+            "FOREGROUND_CROPS",
+            not FOREGROUND_CROPS or RESIZE_MODE == "crop",
+            f"0 with RESIZE_MODE={RESIZE_MODE}: it is for crops",
+        ),
         ("CROPS_PER_IMAGE", CROPS_PER_IMAGE >= 1, "1 or more"),
         ("LR", LR > 0, "a rate above 0"),
         ("ENCODER_LR_FACTOR", ENCODER_LR_FACTOR >= 0, "0 or more"),

@@ -42,6 +42,7 @@ class SegmentationDataset(Dataset[Any]):
         augment: a row of AUGMENTATIONS for training; None for validation and prediction.
         mixes: rows of MIXES that come after it, with samples of other rows.
         seed: seed of the augmentation.
+        foreground: share of crops whose middle is foreground.
         instances: samples also carry "instances", int32 (H, W).
         cache: decoded pairs, of `open_cache`; files are read of what is not in it.
     """
@@ -56,6 +57,7 @@ class SegmentationDataset(Dataset[Any]):
         augment: str | None = None,
         mixes: Sequence[str] = (),
         seed: int = 0,
+        foreground: float = 0.0,
         instances: bool = False,
         cache: "PairCache | None" = None,
     ):
@@ -67,9 +69,14 @@ class SegmentationDataset(Dataset[Any]):
         self.cache = cache
         self.augment = None
         if augment:
-            kind = {"channels": spec.channels, "bits": spec.bits}
-            crop = spec.resize_mode == "crop"
-            self.augment = Augment(augment, spec.size, crop=crop, **kind)
+            self.augment = Augment(
+                augment,
+                spec.size,
+                crop=spec.resize_mode == "crop",
+                foreground=foreground,
+                channels=spec.channels,
+                bits=spec.bits,
+            )
             if self.augment.asks_colors:
                 few = self.rows[:: -(-len(self.rows) // COLORS)]
                 self.augment.learn_colors(self._read_pair(row)[0] for row in few)

@@ -167,6 +167,50 @@ def audit_table(
     )
 
 
+def keep_sources(data: "TrainingImages", sources: Sequence[str]) -> "TrainingImages":
+    """The images of SOURCES; all where none is named.
+
+    Raises:
+        UserError: there is no such source.
+    """
+    from runs.fold_table import choose_sources
+
+    table = choose_sources(data.table, sources)
+    if len(table) == len(data.table):
+        return data
+    kept = data.table["img"].isin(table["img"]).to_numpy()
+    classes = data.classes
+    return data._replace(
+        table=table,
+        areas=None if data.areas is None else data.areas[kept],
+        classes=None if classes is None else classes[classes["img"].isin(table["img"])],
+        notes=[*data.notes, f"{kept.sum()} of {len(kept)} images are of SOURCES"],
+    )
+
+
+def cut_images(
+    data: "TrainingImages", competition: "Competition", config: Any, notes: list[str]
+) -> "TrainingImages":
+    """The images, those larger than TILE as tiles that share the image's group.
+
+    Raises:
+        UserError: their masks cannot be read in parts, or SPLIT would tear images apart.
+    """
+    from competition.groups import find_groups
+    from competition.masks import build_masks
+    from competition.tiling import check_tiling, cut_rows
+
+    if not config.TILE:
+        return data
+    table = data.table
+    check_tiling(build_masks(competition), config.SPLIT, owned="kfold" in table)
+    groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)
+    table = table.assign(group=groups)
+    tiles = cut_rows(table, competition.input, side=config.TILE, axes=config.AXES)
+    notes.append(f"{len(table)} images are {len(tiles)} tiles of {config.TILE} px at most (TILE)")
+    return data._replace(table=tiles, areas=None, classes=None)
+
+
 def trivial_line(metric: str, scores: Mapping[str, float]) -> list[str]:
     """What masks score that no network made; no line where nothing is known."""
     told = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
@@ -217,8 +261,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_names(config, "METRIC")
     competition = competition_of(config)
     outlook = sample_notes(competition)
-    data = collect_images(competition)
-    table, notes = data.table, [*data.notes, *recognise_layout(competition).notes, *outlook]
+    cuts: list[str] = []
+    data = keep_sources(collect_images(competition), config.SOURCES)
+    data = cut_images(data, competition, config, cuts)
+    table, notes = data.table, [*data.notes, *cuts, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")
     asked = fill(Asked, config)
     measured = measure_files(asked, rows)

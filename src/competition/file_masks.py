@@ -10,9 +10,10 @@ from competition.mask_source import MaskSource, Row
 from core.errors import UserError
 from imaging.arrays import load_array
 from imaging.files import read_complete
+from imaging.images import image_size
 from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
 from imaging.rle import Size
-from imaging.sources import own_file
+from imaging.sources import own_file, window_of, without_window
 
 
 class FileMasks(MaskSource):
@@ -126,11 +127,13 @@ class RaterMasks(FileMasks):
         """
         if not row.get("mask"):
             return super().read(row, size)
-        path = self.root / row["mask"]
+        path, box = own_file(self.root / row["mask"]), window_of(row["mask"])
         raters = load_array(read_complete(path), path.name)
         raters = raters.reshape([n for n in raters.shape if n > 1] or [1])
-        if raters.shape[:2] == size:
+        whole = image_size(self.root / without_window(row["image"])) if box else size
+        if raters.shape[:2] == whole:
             raters = np.moveaxis(np.atleast_3d(raters), 2, 0)
+        raters = raters[(..., *box.slices)] if box else raters
         self._check_size(row, raters.shape[-2:], size)
         return ((raters != 0).mean(0) > 0.5).astype(np.uint8)
 

@@ -1,7 +1,7 @@
 """A look at a few training files of each kind, before folds are made of names alone."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
 from imaging.images import PixelRules, image_size, read_image, read_values
 from imaging.rle import Size
+from imaging.sources import without_window
 
 # Files a suffix whose size is looked at, and pairs of a suffix and size that are decoded.
 LOOKED_AT, DECODED = 32, 2
@@ -74,5 +75,5 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
 
 
 def _suffixes(row: Row) -> str:
-    names = (PurePosixPath(row[column]) for column in ("image", "mask"))
+    names = (without_window(row[column]) for column in ("image", "mask"))
     return " ".join(name.suffix.lower() for name in names)

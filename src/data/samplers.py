@@ -1,6 +1,6 @@
 """Which images make a batch: the order of an epoch, even batches, batches of one size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle, groupby, islice
 from typing import Any
 
@@ -19,7 +19,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed, epoch: of the order.
         rank, world: of this process, and how many there are.
         passes: over the images, an epoch.
-        weights: one an image, to draw with replacement as often as each says.
+        weights: one an image, to draw with replacement as often as each says; or what gives them
+            for an epoch.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world: int = 1,
         passes: int = 1,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Callable[[int], Sequence[float]] | None = None,
     ):
         self.length, self.seed, self.epoch, self.passes = length, seed, epoch, passes
         self.rank, self.world, self.weights = rank, world, weights
@@ -54,7 +55,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if self.weights is None:
             drawn = torch.randperm(self.length, generator=generator)
         else:
-            weights = torch.tensor(self.weights, dtype=torch.float64)
+            known = self.weights
+            known = known(number // self.passes) if callable(known) else known
+            weights = torch.as_tensor(known, dtype=torch.float64)
             drawn = torch.multinomial(weights, self.length, replacement=True, generator=generator)
         order: list[int] = drawn.tolist()
         return order

@@ -125,11 +125,17 @@ def _mask_of(pixels: np.ndarray, rules: MaskRules, name: str, *, jpeg: bool = Fa
 def read_label_file(path: str | Path) -> np.ndarray:
     """Numbers of the objects of a file, (1, H, W), 0 where none is; .npy may hold (N, H, W).
 
-    Colours are numbers, too: black is background, each other colour an object.
+    Colours are numbers, too: black is background, each other colour an object. Of a path that names
+    a window it is that part.
 
     Raises:
         UserError: missing, truncated, or lossy.
     """
+    box, labels = window_of(path), _read_labels(path)
+    return labels[(..., *box.slices)] if box else labels
+
+
+def _read_labels(path: str | Path) -> np.ndarray:
     file = own_file(path)
     name, data = file.name, read_complete(file)
     if is_lossy(data):

@@ -71,6 +71,11 @@ def with_window(path: str | Path, box: Box) -> Path:
     return Path(f"{without_window(path)}{{{WINDOW}:{','.join(map(str, inner))}}}")
 
 
+def window_starts(length: int, window: int, step: int) -> list[int]:
+    """First pixels of windows that cover an axis; the last ends with it, and comes once."""
+    return [*range(0, length - window, step), max(0, length - window)]
+
+
 def has_mark(path: str | Path, part: str) -> bool:
     """Whether a path says where its band or slice stands."""
     return any(match[1] == part for match in MARK.finditer(str(path)))

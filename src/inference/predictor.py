@@ -1,5 +1,6 @@
 """Probabilities of several networks for a stream of images, each image read once."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -323,7 +324,10 @@ class Predictor:
         self, strip: Strip, team: Team, image: np.ndarray, down: Piece, rights: Sequence[Piece]
     ) -> None:
         """Predicts the windows of a row, (h, W, C), in batches, and adds them to its strip."""
-        batch, wide = self.loader.val_batch_size, len(rights[0].weights)
+        wide = len(rights[0].weights)
+        # As many pixels as a batch of validation has.
+        pixels = self.loader.val_batch_size * math.prod(team.spec.size)
+        batch = max(1, pixels // (len(image) * wide))
         for at in range(0, len(rights), batch):
             pieces = rights[at : at + batch]
             cuts = [image[:, piece.start : piece.start + wide] for piece in pieces]

@@ -9,6 +9,7 @@ import torch
 
 from core.errors import UserError
 from imaging.geometry import Size
+from imaging.sources import window_starts
 
 # WINDOW=auto: an image of more pixels is cut into windows of this (H, W).
 LARGE, AUTO_SIZE = 4096 * 4096, (1024, 1024)
@@ -79,11 +80,6 @@ class Windows:
             Piece(start, weights[at, start : start + window].astype(np.float32))
             for at, start in enumerate(starts)
         ]
-
-
-def window_starts(length: int, window: int, step: int) -> list[int]:
-    """First pixels of windows that cover an axis; the last ends with it, and comes once."""
-    return [*range(0, length - window, step), max(0, length - window)]
 
 
 def _weigh(window: int, blend: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import UserError, raise_all
+from core.errors import UserError, nearest, raise_all
 from core.gates import id_problem
 
 # --help and wrong flags answer at once: pandas comes in where a table is read.
@@ -39,6 +39,23 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
         raise UserError(f"{path} has no images: run src/folds.py again")
     table["kfold"] = table["kfold"].astype(int)
     return table
+
+
+def choose_sources(table: "pd.DataFrame", sources: Sequence[str]) -> "pd.DataFrame":
+    """The rows whose column source is one of SOURCES; all where none is named.
+
+    Raises:
+        UserError: there is no such column, or no such source.
+    """
+    if not sources:
+        return table
+    known = sorted(set(table["source"])) if "source" in table else []
+    unknown = [name for name in sources if name not in known]
+    if unknown:
+        told = f"there are {', '.join(known)}" if known else "the table has no column source"
+        near = nearest(unknown[0], known)
+        raise UserError(f"SOURCES: no source {', '.join(unknown)}.{near} Need known ones: {told}")
+    return table[table["source"].isin(list(sources))].reset_index(drop=True)
 
 
 def folds_digest(path: Path) -> str:

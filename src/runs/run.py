@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from competition.spec import Competition
-from runs.fold_table import read_fold_table
+from runs.fold_table import choose_sources, read_fold_table
 from runs.folder import RunFolder
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
@@ -43,6 +43,7 @@ class Run:
     folds_csv: Path
     train_folds: tuple[int, ...] | None
     holdout: int | None
+    sources: tuple[str, ...]
     metric: str
     threshold: float
     min_area: int
@@ -80,8 +81,8 @@ class Run:
 
     @cached_property
     def table(self) -> "pd.DataFrame":
-        """The table of folds, see `read_fold_table`."""
-        return read_fold_table(self.folds_csv)
+        """The table of folds, its rows of SOURCES; see `read_fold_table`."""
+        return choose_sources(read_fold_table(self.folds_csv), self.sources)
 
     @cached_property
     def masks(self) -> "MaskSource":
