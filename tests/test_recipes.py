@@ -5,13 +5,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from competition.masks import MASKS
 from conftest import Competition
 from core.errors import UserError
 from core.flags import load_config
+from imaging.readers import READERS
 from metrics import METRICS
-from stages import call, errors_of
+from stages import LEARN, call, errors_of
+from submissions.formats import SUBMISSIONS
 
 ROWS = """
 from functools import partial
@@ -136,3 +140,85 @@ def test_a_recipe_travels_in_the_kernel(own: Path) -> None:
     assert written[name] == Path(f"{own}.py").read_text()
     load_config(["--recipe", "dsb2018"])
     assert "--recipe" not in travelling_knobs(load_config(["--recipe", "dsb2018"])[0])
+
+
+TABLES = """
+import numpy as np
+
+from competition.mask_source import MaskSource
+from competition.masks import MASKS
+from imaging.readers import READERS, Held, Reader
+from submissions.answer_format import AnswerFormat, Item
+from submissions.formats import SUBMISSIONS
+
+
+def filled(text, size):
+    top, left, bottom, right = map(int, text.split(","))
+    mask = np.zeros(size, np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+class Boxes(MaskSource):
+    def __init__(self, folder):
+        self.folder = folder
+
+    def read(self, row, size):
+        return filled((self.folder / f"{row['img']}.box").read_text(), size)
+
+
+class Corners(AnswerFormat):
+    def write(self, items, frame):
+        y, x = np.nonzero(items[0].mask)
+        return f"{y.min()},{x.min()},{y.max() + 1},{x.max() + 1}"
+
+    def read(self, cell, size):
+        return [Item(filled(cell, size))]
+
+
+def read_raw(data, name, hints):
+    return Held(np.frombuffer(data[5:], np.uint8).reshape(data[4], -1), "HW")
+
+
+MASKS["boxes"] = lambda competition: Boxes(competition.mask_path)
+READERS["raw"] = Reader((".raw",), lambda head: head.startswith(b"RAW!"), read_raw)
+SUBMISSIONS["corners"] = Corners
+"""
+
+
+def test_a_recipe_adds_a_mask_format_a_reader_an_answer_format_and_a_metric(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(f"{own}.py").write_text(ROWS + TABLES)
+    rng = np.random.default_rng(0)
+    for at in range(8):
+        pixels, (top, left) = rng.integers(0, 40, (48, 64)), rng.integers(2, 20, 2)
+        pixels[top : top + 20, left : left + 30] += 180
+        for folder in ("boxes", "train" if at < 6 else "test"):
+            (tmp_path / "input" / folder).mkdir(parents=True, exist_ok=True)
+        path = tmp_path / f"input/{'train' if at < 6 else 'test'}/x{at}.raw"
+        path.write_bytes(b"RAW!" + bytes([48]) + pixels.astype(np.uint8).tobytes())
+        text = f"{top},{left},{top + 20},{left + 30}"
+        (tmp_path / f"input/boxes/x{at}.box").write_text(text)
+    places = [f"--{part}={tmp_path / part}" for part in ("input", "output", "logs")]
+    words = [
+        *("--recipe", str(own), *places, *LEARN, "--model-name", "padded"),
+        *("--train-path", "train", "--test-path", "test", "--mask-path", "boxes"),
+        *("--mask-format", "boxes", "--submission", "corners", "--crop-size", "64"),
+        *("--split", "kfold", "--n-folds", "2", "--folds", "0", "--resize-mode", "pad"),
+        *("--encoder-weights", "none", "--num-workers", "0", "--accelerator", "cpu"),
+        *("--train-batch-size", "1", "--augmentation", "none", "--cache", "none"),
+    ]
+    try:
+        for stage in ("folds", "Lightning_trainer", "Lightning_tester", "ensemble"):
+            assert call(stage, words) == 0, capsys.readouterr().err
+        labels = tmp_path / "labels.csv"
+        boxes = [(tmp_path / f"input/boxes/x{at}.box").read_text() for at in (6, 7)]
+        labels.write_text("id,rle\n" + "".join(f'x{6 + at},"{b}"\n' for at, b in enumerate(boxes)))
+        capsys.readouterr()
+        assert call("submission", ["check", *words, "--labels", str(labels)]) == 0
+        told = capsys.readouterr().out
+        assert 0.4 < float(told.partition("half_dice ")[2].split()[0]) <= 0.5
+    finally:
+        for table, name in ((MASKS, "boxes"), (READERS, "raw"), (SUBMISSIONS, "corners")):
+            table.pop(name, None)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
 from competition.spec import Competition
 from competition.table_files import AUTO
@@ -172,8 +173,13 @@ def _labelled(labels: np.ndarray, probs: np.ndarray | None, cls: int, size: Size
     """An item a label of int32 (H, W) from 1 on that is left at another size."""
     sure = mean_inside(labels, probs)
     small = resize_labels(labels, size)
-    there = np.unique(small)
-    return [Item((small == n).view(np.uint8), cls, sure[n]) for n in there.tolist() if n]
+    items = []
+    for n, box in enumerate(find_objects(small), 1):
+        if box is not None:  # pixels outside of an object's box are not looked at
+            mask = np.zeros(small.shape, np.uint8)
+            mask[box] = small[box] == n
+            items.append(Item(mask, cls, sure[n]))
+    return items
 
 
 def mean_inside(labels: np.ndarray, probs: np.ndarray | None) -> list[float]:
