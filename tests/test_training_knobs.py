@@ -106,6 +106,13 @@ def test_max_steps_ends_within_an_epoch_with_a_validation(competition: Competiti
     assert (fold_of(competition) / "checkpoints" / "best.ckpt").is_file()
 
 
+def test_max_time_ends_with_a_validation(competition: Competition) -> None:
+    words = ["--trainer-kwargs", "{'max_time': {'seconds': 0.01}}", "--val-every", "5"]
+    assert main(competition.flags("--fold", "0", "--epochs", "99", *words)) == 0
+    assert finished(competition)["epochs"] == 1
+    assert (fold_of(competition) / "checkpoints" / "best.ckpt").is_file()
+
+
 @pytest.mark.parametrize("options", ["{'fast_dev_run': True}", "{'enable_checkpointing': False}"])
 def test_a_trial_keeps_nothing(competition: Competition, options: str) -> None:
     words = ["--trainer-kwargs", options, "--loggers", ""]

@@ -77,7 +77,7 @@ def pick(table: Mapping[str, T], name: str, what: str, *, also: str = "") -> T:
     load_recipe()
     if name in table:
         return table[name]
-    known = ", ".join(sorted(table))
+    known = ", ".join(sorted(table)) or "none yet"
     raise UserError(f"unknown {what} {name!r}.{nearest(name, table)} Known: {known}{also}")
 
 

@@ -108,10 +108,12 @@ def build_callbacks(
         pulse = Pulse(turn.number, turn.of)
         shown = [pulse, (Live if on_terminal() else EpochLines)(name, monitor, pulse)]
     paces = [Pacing(turn.end, fit.epochs)] if turn and turn.end < math.inf else []
+    # Lightning ignores max_time where there is a timer.
+    timer = Timer(fit.trainer_kwargs.get("max_time"))
     rates = [LearningRateMonitor("step")] if fit.loggers else []
     # The layout before the moving average, which copies the network.
     memory = ChannelsLast(fit.channels_last, fit.train_batch_size, layout)
-    callbacks = [*best, *paces, Finite(name), *rates, Timer(), *shown, LastValidation(), memory]
+    callbacks = [*best, *paces, Finite(name), *rates, timer, *shown, LastValidation(), memory]
     if module is not None:
         callbacks += build_freeze(
             module.model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers
