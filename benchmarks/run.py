@@ -35,7 +35,7 @@ DEFAULT = (
     "ladder",
     "epoch",
 )
-EXTRA = ("quality",)
+EXTRA = ("quality", "growth")
 
 
 def measure(name: str, folder: Path, *, toy: bool = False) -> Path:

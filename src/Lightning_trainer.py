@@ -68,8 +68,10 @@ def train_folds(
     import torch
 
     from runs.training import train_fold
+    from training.pacing import from_first_rank
     from training.pauses import TimeIsUp
 
+    each = 0.0  # seconds of an epoch of the fold before
     summaries = list[dict[str, Any]]()
     todo = [fold for fold in folds if not run.folder.is_finished(fold)]
     for fold in folds:
@@ -79,12 +81,16 @@ def train_folds(
             continue
         begun = None if session.longer else begun_epochs(run.folder, fold)
         turn = session.budget.turn(todo.index(fold) + 1, len(todo), moves=session.moves)
+        if session.moves and each:  # as fast as the folds before were
+            begun = begun or max(1, int(from_first_rank((turn.end - time.monotonic()) / each)))
         mine = fit.with_epochs(begun or fit.epochs)
+        began = time.monotonic()
         how: dict[str, Any] = {"cache": cache, "resume": session.resume, "turn": turn}
         try:
             summaries.append(train_fold(mine, run, fold, **how))
         except TimeIsUp:
             return summaries
+        each = (time.monotonic() - began) / max(1, summaries[-1].get("epochs", 1))
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -191,6 +191,7 @@ def test_the_next_session_keeps_the_plan_of_the_first(
 ) -> None:
     budget = 24 * EPOCH
     words = competition.flags("--budget", f"{budget}s", "--stop-after", f"{0.6 * budget}s")
+    words += ["--val-every", "9"]
     assert main(words) == 0
     first = epochs_of(competition, (0,))[0]
     assert "folds [0] are finished, [1] have a best.ckpt so far" in told(capsys)

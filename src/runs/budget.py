@@ -104,10 +104,13 @@ def plan_epochs(fit: Fit, run: Run, budget: Budget, pace: Pace, folds: Sequence[
     Raises:
         UserError: the budget does not hold one epoch of every fold.
     """
-    seconds = max(load_of(fit, run, fold).seconds(pace, fit) for fold in folds)
-    epochs = int((budget.share(len(folds)) - pace.start) / seconds)
+    loads = [load_of(fit, run, fold) for fold in folds]
+    seconds = max(load.seconds(pace, fit) for load in loads)
+    # The last epoch is always validated.
+    more = max(load.images for load in loads) * pace.image if fit.val_every > 1 else 0.0
+    epochs = int((budget.share(len(folds)) - pace.start - more) / seconds)
     if epochs < 1:
-        need = len(folds) * (pace.start + seconds) + time.monotonic() - budget.began
+        need = len(folds) * (pace.start + more + seconds) + time.monotonic() - budget.began
         raise UserError(
             f"--budget: got {time_words(budget.seconds)}, one epoch of {len(folds)} folds takes "
             f"{time_words(need / PLANNED)} here. Need that or more, or fewer --folds"

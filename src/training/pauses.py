@@ -26,7 +26,7 @@ class Pauses(Callback):
 
     def __init__(self, path: Path | None, *, deadline: float = math.inf, every: float = math.inf):
         self.path, self.deadline, self.every = path, deadline, every
-        self.written = time.monotonic()
+        self.written, self.rounds = time.monotonic(), 0
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Lightning goes on within an epoch without telling anybody that it began."""
@@ -37,8 +37,17 @@ class Pauses(Callback):
             module.on_train_epoch_start()
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        """The epoch before has just been written to last.ckpt."""
+        """The epoch before has just been written to last.ckpt.
+
+        A fold that may be stopped is validated until it has a network to show.
+        """
         self.written = time.monotonic()
+        if self.path and self.deadline < math.inf:
+            if not self.path.with_name("best.ckpt").is_file():
+                self.rounds = self.rounds or trainer.check_val_every_n_epoch
+                trainer.check_val_every_n_epoch = 1
+            elif self.rounds and trainer.current_epoch + 1 < trainer.max_epochs:
+                trainer.check_val_every_n_epoch = self.rounds
         if self._agreed(trainer, time.monotonic() >= self.deadline):
             raise TimeIsUp
 
