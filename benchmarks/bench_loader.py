@@ -71,7 +71,7 @@ def drawn_warps(source: SegmentationDataset) -> list[Any]:
     moves = []
     for at, row in enumerate(source.rows):
         image, mask, _ = source.reader.read(row)
-        matrix = augment._matrix(image.shape[:2], np.random.default_rng((0, 0, at)))
+        matrix = augment._matrix(augment.policy, image.shape[:2], np.random.default_rng((0, 0, at)))
         if np.array_equal(matrix, np.eye(2, 3)):
             continue
 

@@ -278,7 +278,7 @@ class Augment:
         policy: Policy,
         native: Size,
         rng: np.random.Generator,
-        middle: np.ndarray | None,
+        middle: np.ndarray | None = None,
     ) -> np.ndarray:
         """One 2x3 matrix from source to target pixels: window, flips, turn, zoom, angle, shift."""
         height, width = self.size
