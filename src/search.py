@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, raise_all, script
+from core.errors import UserError, raise_all, script, told_problems
 from core.files import writing
 from core.flags import load_config, number
-from core.knobs import PREFIX, ROOT, ConfigError
+from core.knobs import PREFIX, ROOT
 from core.locks import Claim
 from core.search_space import Dial, as_flags, read_space
 from runs.attempts import call_script, mean_score, read_scores
@@ -207,18 +207,22 @@ def write_recipe(search: Search, study: Any, target: Path) -> None:
 
 
 def check_ends(dials: Sequence[Dial], argv: Sequence[str] | None) -> None:
-    """Makes sure that config.py takes every choice, and the ends of every range.
+    """Makes sure that config.py takes every choice, and the ends of every range; rows are there.
 
     Raises:
-        UserError: it does not; all of them at once.
+        UserError: it does not, or there is no such row; all of them at once.
     """
+    from runs.names import FITTED, ROWS, check_names
+
     problems = []
     for dial in dials:
         for text in dial.ends:
             try:
-                load_config(_with(argv, as_flags({dial.name: text})), add_arguments)
-            except ConfigError as error:
-                problems += error.problems
+                config, _ = load_config(_with(argv, as_flags({dial.name: text})), add_arguments)
+                if dial.name in (*FITTED, *ROWS):
+                    check_names(config, dial.name)
+            except UserError as error:
+                problems += told_problems(error)
     raise_all(list(dict.fromkeys(problems)), "the space of the search goes beyond what is allowed:")
 
 

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.errors import Stopped, UserError, nearest, raise_all, script
+from core.errors import Stopped, UserError, nearest, raise_all, script, told_problems
 from core.flags import load_config
-from core.knobs import ROOT, ConfigError
+from core.knobs import ROOT
 from core.search_space import as_flags
 from runs.attempts import call_script
 
@@ -111,14 +111,17 @@ def read_knobs_of(stages: Sequence[Stage], argv: Sequence[str]) -> list[dict[str
     """INIT_CKPT and PSEUDO of each stage, all of whose flags are tried.
 
     Raises:
-        UserError: lists what config.py does not take, of all stages.
+        UserError: lists what config.py does not take, and rows that are not there, of all stages.
     """
+    from runs.names import check_names
+
     problems, knobs = list[str](), list[dict[str, Any]]()
     for stage in stages:
         try:
             config, _ = load_config([*argv, *stage.words], add_arguments)
-        except ConfigError as error:
-            problems += [f"{stage.name}: {problem}" for problem in error.problems]
+            check_names(config)
+        except UserError as error:
+            problems += [f"{stage.name}: {problem}" for problem in told_problems(error)]
             continue
         if "--run" in stage.words:
             problems.append(f"{stage.name}: --run is the command's, the stage's name follows it")

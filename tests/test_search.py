@@ -112,9 +112,10 @@ def test_spaces_that_do_not_read(config: ModuleType, text: str, need: str) -> No
 def test_all_that_is_wrong_is_told_at_once(
     competition: Competition, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = competition.flags("--fold", "0", "--search", "EPOCHS=0..4", "GRAD_CLIP=-1..1")
-    assert call("search", flags) == 2
+    space = ["EPOCHS=0..4", "GRAD_CLIP=-1..1", "LOSS=bce|lovas"]
+    assert call("search", competition.flags("--fold", "0", "--search", *space)) == 2
     text = told(capsys)
+    assert "LOSS: unknown loss 'lovas'. Did you mean lovasz?" in text
     assert "EPOCHS: got 0, need 1 or more" in text
     assert "GRAD_CLIP: got -1.0, need 0 or more" in text
     assert call("search", competition.flags("--search")) == 2

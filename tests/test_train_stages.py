@@ -62,10 +62,14 @@ def test_stages_start_from_each_other() -> None:
 def test_what_is_wrong_in_any_stage_is_told_before_all(
     competition: Competition, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(competition.root, "a: --epochs 0\nb: --crop-size 8\nc: --run x\n")
+    path = write(competition.root, "a: --epochs 0\nb: --optimizer adamx\nc: --run x\n")
     assert call("train_stages", [str(path), *competition.flags()]) == 2
     text = told(capsys)
-    for need in ("a: EPOCHS: got 0", "b: CROP_SIZE: got 8", "c: --run is the command's"):
+    for need in (
+        "a: EPOCHS: got 0",
+        "b: OPTIMIZER: unknown optimiser 'adamx'",
+        "c: --run is the command's",
+    ):
         assert need in text
     assert call("train_stages", ["none.stages", *competition.flags()]) == 2
     assert not competition.logs.exists()

@@ -53,6 +53,12 @@ def raise_all(problems: Sequence[str], headline: str) -> None:
     raise UserError("\n".join([headline, *lines]))
 
 
+def told_problems(error: UserError) -> list[str]:
+    """The problems that an error lists under its headline, or its one line."""
+    headline, *problems = str(error).splitlines()
+    return [problem.strip() for problem in problems] or [headline]
+
+
 def reason_of(error: BaseException) -> str:
     """A library's error in one short line.
 
