@@ -21,7 +21,7 @@ from core.errors import UserError
 from kernel_build.bundle import export_weights, pack_wheel, write_manifest
 from kernel_build.check import LIMIT, check_kernel
 from kernel_build.image import IMAGES, import_closure, missing_distributions, module_path
-from kernel_build.notebook import INFER_ROOTS, sent_size, slugify
+from kernel_build.notebook import INFER_ROOTS, sent_size, slugify, unpack_cell
 from kernel_runs import flags, folder_of, kernel
 from Lightning_module import load_module
 
@@ -87,9 +87,9 @@ def test_the_notebook_holds_the_imported_files_unchanged(kernel_made: Competitio
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
     written = {}
-    for cell in notebook.cells:
-        if found := re.match(r"%%writefile \{SRC\}/([\w/]+)\.py\n", cell.source):
-            written[found[1].replace("/", ".")] = cell.source[found.end() :]
+    for source in (source for cell in notebook.cells for source in unpack_cell(cell.source)):
+        if found := re.match(r"%%writefile \{SRC\}/([\w/]+)\.py\n", source):
+            written[found[1].replace("/", ".")] = source[found.end() :]
     assert sorted(written) == import_closure(SRC, INFER_ROOTS)
     for name, text in written.items():
         assert text.encode() == module_path(SRC, name).read_bytes(), name

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError, pick, reason_of
-from core.files import write_json, writing
 from inference.portable import Export, Portable
-from Lightning_module import SegmentationModule, load_module
+from inference.weights_file import write_weights
+from Lightning_module import load_module
 
-# Of a checkpoint's notes: with the measured memory layout the same machine predicts the same bytes.
-TRAVELLING_NOTES = ("run", "fold", "channels_last")
 # Name of what is known of a network inside the archives of torch.
 ABOUT = "about.json"
 # Probabilities that differ by no more are those of the network itself: other programs add up in
@@ -88,28 +86,6 @@ def read_program(path: Path) -> Callable[[Tensor], Tensor]:
     with path.open("rb") as stream:
         module: Callable[[Tensor], Tensor] = torch.export.load(stream).module()
     return module
-
-
-def write_weights(module: SegmentationModule, path: Path, *, half: bool = False) -> None:
-    """Weights as .safetensors, and a .json beside that describes the network; `load_module` reads.
-
-    Args:
-        half: floats become fp16, half the size; probabilities move in their third digit.
-    """
-    from safetensors.torch import save_file
-
-    state = {}
-    for key, value in module.state_dict().items():
-        kept = value.half() if half and value.is_floating_point() else value
-        state[key] = kept.detach().clone().contiguous()
-    values = dict(module.hparams)
-    notes = values.get("notes") or {}
-    # The full configuration holds paths of this machine.
-    values["notes"] = {key: notes[key] for key in TRAVELLING_NOTES if key in notes}
-    with writing(path) as part:
-        save_file(state, part)
-    described = {"module": values, "torch": torch.__version__.partition("+")[0]}
-    write_json(path.with_suffix(".json"), described)
 
 
 def read_weights(path: Path) -> Callable[[Tensor], Tensor]:

@@ -38,7 +38,7 @@ def export_weights(checkpoint: Path, target: Path, *, half: bool) -> None:
     Raises:
         UserError: the checkpoint does not load.
     """
-    from inference.formats import write_weights
+    from inference.weights_file import write_weights
     from Lightning_module import load_module
 
     path = target.with_name(target.name + ".safetensors")

@@ -1,0 +1,33 @@
+"""A network as .safetensors with a .json beside, which describes it."""
+
+from pathlib import Path
+
+import torch
+
+from core.files import write_json, writing
+from Lightning_module import SegmentationModule
+
+# Of a checkpoint's notes: with the measured memory layout the same machine predicts the same bytes.
+TRAVELLING_NOTES = ("run", "fold", "channels_last")
+
+
+def write_weights(module: SegmentationModule, path: Path, *, half: bool = False) -> None:
+    """Weights as .safetensors, and a .json beside that describes the network; `load_module` reads.
+
+    Args:
+        half: floats become fp16, half the size; probabilities move in their third digit.
+    """
+    from safetensors.torch import save_file
+
+    state = {}
+    for key, value in module.state_dict().items():
+        kept = value.half() if half and value.is_floating_point() else value
+        state[key] = kept.detach().clone().contiguous()
+    values = dict(module.hparams)
+    notes = values.get("notes") or {}
+    # The full configuration holds paths of this machine.
+    values["notes"] = {key: notes[key] for key in TRAVELLING_NOTES if key in notes}
+    with writing(path) as part:
+        save_file(state, part)
+    described = {"module": values, "torch": torch.__version__.partition("+")[0]}
+    write_json(path.with_suffix(".json"), described)
