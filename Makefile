@@ -1,13 +1,14 @@
 # make demo   environment, demo data, folds, training, out-of-fold scores, submission
 # make test   environment, lint, types, tests
 # make bench  environment, every benchmark, benchmarks/RESULTS.md: minutes on a quiet machine
+# make bench-gpu  environment, what a CUDA GPU does: some ten minutes
 # make matrix environment, every architecture with encoders of every kind: some ten minutes
 # make fuzz   a million odd inputs of each kind: an hour
 # make kills  every stage stopped twenty times in each way and called again: hours
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench matrix fuzz kills clean
+.PHONY: demo test bench bench-gpu matrix fuzz kills clean
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -29,6 +30,9 @@ test: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/run.py
+
+bench-gpu: .venv/ready
+	$(BIN)/python benchmarks/run.py gpu
 
 matrix: .venv/ready
 	$(BIN)/python benchmarks/networks_matrix.py

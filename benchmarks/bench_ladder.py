@@ -5,7 +5,7 @@ from itertools import pairwise
 from bench_step import build_step
 from elsewhere import Elsewhere
 from harness import Line, Target, gate, per, race
-from networks import DEVICE
+from noise import DEVICE
 from training.precision import precision_here
 
 # Losses of the same weights and batch in bfloat16 and in float32.

@@ -3,6 +3,7 @@
 import os
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from augmentations import Augment
+import augmentations
 from bench_cache import build
 from dataset import SegmentationDataset
 from frames import dataset, frames, rows, scratch
@@ -67,19 +68,19 @@ def line_of(folder: Path, side: int, goal: tuple[float, float], *, toy: bool) ->
 def drawn_warps(source: SegmentationDataset) -> list[Any]:
     """The bare moves that an epoch of `source` draws, as calls."""
     assert source.augment is not None
-    augment: Augment = source.augment
-    moves = []
-    for at, row in enumerate(source.rows):
-        image, mask, _ = source.reader.read(row)
-        matrix = augment._matrix(augment.policy, image.shape[:2], np.random.default_rng((0, 0, at)))
-        if np.array_equal(matrix, np.eye(2, 3)):
-            continue
+    moves: list[Any] = []
 
-        def move(image: Any = image, mask: Any = mask, matrix: Any = matrix) -> None:
-            warp(image, matrix, augment.size, nearest=False)
-            warp(mask, matrix, augment.size, nearest=True)
+    def note(*words: Any, **how: Any) -> Any:
+        moves.append(partial(warp, *words, **how))
+        return warp(*words, **how)
 
-        moves.append(move)
+    augmentations.warp = note
+    try:
+        for at, row in enumerate(source.rows):
+            image, mask, _ = source.reader.read(row)
+            source.augment(image, mask, np.random.default_rng((0, 0, at)))
+    finally:
+        augmentations.warp = warp
     return moves
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from frames import frames, scratch
 from harness import ROOT, Line, Target, gate
-from networks import write_run
+from noise import write_run
 
 NETWORK = "smp_linknet_tu-mobilenetv3_small_050"
 

@@ -17,7 +17,7 @@ from elsewhere import Elsewhere
 from harness import Line, Target, gate, per, race
 from inference.predictor import autocast
 from Lightning_datamodule import LoaderSpec, build_loader
-from networks import DEVICE, finish, noise_module
+from noise import DEVICE, finish, noise_module
 from reference import train_step
 from runs.experiment import fit_of
 from runs.fitting import build_trainer

@@ -1,6 +1,6 @@
 """Measures, side by side, what others do, what we do, and what the machine allows.
 
-python benchmarks/run.py              every benchmark but quality: minutes
+python benchmarks/run.py              every benchmark but quality and gpu: minutes
 python benchmarks/run.py loader rle   some of them
 python benchmarks/run.py --table      writes RESULTS.md from the numbers there are
 """
@@ -21,7 +21,7 @@ from harness import machine
 from table import write_table
 
 RESULTS = Path(__file__).resolve().parent / "results"
-# Quick ones first; what needs quality data or hours is asked for by name.
+# Quick ones first; what needs quality data, hours or a GPU is asked for by name.
 DEFAULT = (
     "startup",
     "rle",
@@ -35,7 +35,7 @@ DEFAULT = (
     "ladder",
     "epoch",
 )
-EXTRA = ("quality", "growth")
+EXTRA = ("quality", "growth", "gpu")
 
 
 def measure(name: str, folder: Path, *, toy: bool = False) -> Path:

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from core.advice import command
 from core.errors import UserError, reason_of
 from criteria.base import StagedLoss
 from data.specs import DataSpec
@@ -337,7 +338,9 @@ def load_module(path: Path) -> SegmentationModule:
         UserError: no such file, not a checkpoint of this project, or weights that are no numbers.
     """
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}. Train this fold first: src/Lightning_trainer.py")
+        raise UserError(
+            f"no checkpoint {path}. Train this fold first: {command('Lightning_trainer')}"
+        )
     try:
         if path.suffix == ".safetensors":
             module = _load_exported(path)

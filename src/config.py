@@ -169,8 +169,9 @@ MASK_THRESHOLD: int | None = None
 IGNORE_INDEX: int | None = None
 
 # ======== Folds ========
-# group keeps GROUP together; column takes SPLIT_COLUMN as it is; an existing kfold column wins.
-SPLIT: Literal["group", "kfold", "stratified", "stratified_group", "column"] = "group"
+# group keeps GROUP together; blocks: images whose numbered ids follow each other, such as slices;
+# column takes SPLIT_COLUMN as it is; an existing kfold column wins.
+SPLIT: Literal["group", "kfold", "stratified", "stratified_group", "blocks", "column"] = "group"
 # Number of folds, 2 or more.
 N_FOLDS: int = 5
 # Folds to train, test and ensemble; none = all.

@@ -77,6 +77,7 @@ def make_folds(
     """
     from competition import splits as splitters
     from competition.groups import column_of
+    from competition.sequences import split_blocks
     from competition.strata import find_strata
 
     table, split = data.table, config.SPLIT
@@ -88,6 +89,8 @@ def make_folds(
         return read_folds(values, config.SPLIT_COLUMN, words=True)
     if split == "kfold":
         return splitters.split_images(len(table), config.N_FOLDS, config.SEED)
+    if split == "blocks":
+        return split_blocks(table["img"].tolist(), config.N_FOLDS)
     if split == "group":
         return splitters.split_groups(groups, config.N_FOLDS, config.SEED)
     strata = find_strata(data, config.STRATIFY_COLUMN, competition)

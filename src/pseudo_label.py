@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.advice import command
 from core.errors import UserError, script
 from core.files import write_json, writing
 from core.flags import load_config, number
@@ -123,8 +124,8 @@ def label(config: Any, args: argparse.Namespace) -> None:
         pd.concat(tables).to_csv(part, index=False)
     write_json(folder / "pseudo.json", pseudo_key(run))
     print(
-        f"pseudo-labels of {len(tables)} teachers: {folder}. Next: src/Lightning_trainer.py "
-        f"--run {run.name}_pseudo --pseudo {run.name}"
+        f"pseudo-labels of {len(tables)} teachers: {folder}. Next: "
+        f"{command('Lightning_trainer', run=f'{run.name}_pseudo')} --pseudo {run.name}"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("rle", "decode", "cache", "folds", "loader")
+QUICK = ("rle", "decode", "cache", "folds", "loader", "gpu")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_toy_numbers_become_json_a_table_and_a_picture(run, tmp_path: Path) -> N
             assert all(value > 0 for times in line["times"].values() for value in times)
             assert line["gate"]
             assert f"| {line['name']} |" in text
-            assert line["name"][:40] in picture
+            assert len(line["times"]) == 1 or line["name"][:40] in picture
     assert "toy sizes" in text
 
 

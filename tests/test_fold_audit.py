@@ -11,6 +11,8 @@ import pytest
 import folds
 import Lightning_trainer
 from competition.groups import SHIPPED_PATTERN
+from competition.sequences import neighbours, split_blocks
+from core.errors import UserError
 from imaging.drawings import write_picture
 from looking.fold_audit import audit_folds
 from looking.likeness import FLAT, NEAR, join_looks, look_of, near_pairs, nearest_apart
@@ -26,10 +28,10 @@ def texture(seed: int, size: tuple[int, int] = (96, 128)) -> np.ndarray:
     )
 
 
-def film(scene: int, count: int) -> list[np.ndarray]:
+def film(scene: int, count: int, step: int = 8) -> list[np.ndarray]:
     """Frames of one scene: the same view, moving a little."""
     wide = texture(scene, (96, 200))
-    return [np.ascontiguousarray(wide[:, 8 * at : 8 * at + 128]) for at in range(count)]
+    return [np.ascontiguousarray(wide[:, step * at : step * at + 128]) for at in range(count)]
 
 
 def test_a_copy_that_was_stored_again_is_near_and_another_picture_is_not() -> None:
@@ -80,6 +82,40 @@ def test_a_guessed_group_is_torn_only_where_its_pictures_are_alike(alike: bool) 
     assert named.leaks
     whole = np.repeat([0, 1], 12)
     assert not audit_folds(names, whole, looks, groupings={"group": groups}).leaks
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_neighbours_of_a_sequence_in_two_folds_are_named_where_they_look_alike(alike: bool) -> None:
+    frames = film(0, 24, step=3) if alike else [texture(200 + at) for at in range(24)]
+    looks = join_looks([look_of(frame) for frame in frames])
+    names = [f"slice_{at:02d}" for at in range(24)]
+    torn = audit_folds(names, np.arange(24) % 3, looks, groupings={})
+    assert ("23 of 23 neighbours lie in two folds (slice_00 and slice_01, " in torn.verdict()) == (
+        alike
+    )
+    blocks = split_blocks(names, 3)
+    assert blocks.tolist() == sorted(blocks.tolist())
+    assert np.bincount(blocks).tolist() == [8, 8, 8]
+    assert not any(
+        "neighbours" in line for line in audit_folds(names, blocks, looks, groupings={}).torn
+    )
+
+
+def test_blocks_follow_the_numbers_not_the_letters() -> None:
+    names = [f"b{n}.tif" for n in (10, 9, 2, 1)] + ["a7", "a11", "plain"]
+    order = ["a7", "a11", "b1.tif", "b2.tif", "b9.tif", "b10.tif", "plain"]
+    folds = dict(zip(names, split_blocks(names, 7).tolist(), strict=True))
+    assert sorted(folds, key=lambda name: folds[name]) == order
+    with pytest.raises(UserError, match="3 images cannot fill 4 folds"):
+        split_blocks(["a1", "a2", "a3"], 4)
+
+
+def test_neighbours_are_ids_a_usual_step_apart() -> None:
+    names = [f"f{30 * at:06d}_x" for at in (5, 3, 1, 2, 4, 0, 7, 8, 9)]  # 6 is missing
+    found = {(names[i], names[j]) for i, j in neighbours(names)}
+    steps = {(f"f{30 * at:06d}_x", f"f{30 * at + 30:06d}_x") for at in (0, 1, 2, 3, 4, 7, 8)}
+    assert found == steps
+    assert not list(neighbours(["8b77", "c3be10", "x", "41", "a", "b", "c", "d", "e9"]))
 
 
 def test_uneven_folds_are_told() -> None:

@@ -55,6 +55,23 @@ def flat(fake: Fake) -> tuple[np.ndarray, np.ndarray]:
 # ---------------------------------------------------------------- numbers
 
 
+def test_masks_that_sure_networks_contradict_are_named_the_worst_first(fake: Fake) -> None:
+    if "multiclass" in fake.flags:
+        return
+    expected = {}
+    for img, levels in fake.levels.items():
+        truth, probs = fake.truth[img] > 0, levels / 255
+        wrong = (probs > 0.95) & ~truth | (probs <= 0.05) & truth
+        whole = truth | (probs > 0.95)
+        expected[img] = max(a.sum() / b.sum() for a, b in zip(wrong, whole, strict=True))
+    named = fake.shown().get("suspects", {})
+    ranked = sorted((img for img in expected if expected[img] >= 0.05), key=expected.get)
+    assert set(named) == set(ranked[-10:])
+    assert list(named.values()) == sorted(named.values(), reverse=True)
+    for img, share in named.items():
+        assert share == pytest.approx(expected[img], abs=1e-4)
+
+
 def test_classes_csv_equals_sklearn(fake: Fake) -> None:
     table = pd.read_csv(fake.folder / "classes.csv").set_index("class")
     truths, masks = flat(fake)
@@ -241,7 +258,7 @@ def test_the_page_stands_on_its_own(fake: Fake) -> None:
     assert tags.count("h1") == 1
     assert tags.count("table") == tags.count("caption")
     pictures = [values for tag, values in reader.found if tag == "img"]
-    assert len(pictures) == 10
+    assert len(pictures) == 10 + len(fake.shown().get("suspects", {}))
     assert all(values["alt"] and values["width"] and values["height"] for values in pictures)
     charts = re.findall(r"<svg.*?</svg>", page, re.S)
     for chart in charts:
@@ -254,7 +271,7 @@ def test_the_page_stands_on_its_own(fake: Fake) -> None:
 def test_each_task_has_its_sections(fake: Fake) -> None:
     sections = set(re.findall(r'<section id="(\w+)"', fake.page()))
     common = {"folds", "curves", "classes", "confusion", "calibration", "groups", "cases", "time"}
-    alone = {"threshold", "size", "tuning"}
+    alone = {"threshold", "size", "suspects", "tuning"}
     several = "multiclass" in fake.flags
     assert sections == common | {"config"} | (set() if several else alone)
 

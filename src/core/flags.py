@@ -15,6 +15,7 @@ from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
+from core.advice import remember
 from core.errors import UserError, nearest, raise_all
 from core.flag_files import expand_flag_files
 from core.knobs import HEADLINE, PREFIX, SRC, ConfigError, parse, read_knobs
@@ -172,6 +173,14 @@ def join_numbers(words: Sequence[str]) -> list[str]:
     return joined
 
 
+def _remember(words: Sequence[str]) -> None:
+    """Notes files of flags and knobs among a script's words, for the commands that it advises."""
+    plain = join_numbers([word for word in words if not word.startswith("@")])
+    knobs = vars(build_parser("").parse_known_args(plain)[0])
+    flags = {"--" + name.lower().replace("_", "-"): text for name, text in knobs.items()}
+    remember([word for word in words if word.startswith("@")], flags.items())
+
+
 def load_config(
     argv: Sequence[str] | None = None,
     add_arguments: AddArguments | None = None,
@@ -206,6 +215,7 @@ def load_config(
     parser = build_parser(description, add_arguments)
     args, unknown = parser.parse_known_args(words)
     args.verb = verb
+    _remember(sys.argv[1:] if argv is None else argv)
     known = [option for action in parser._actions for option in action.option_strings]
     problems = _unknown_words(unknown, known, others=others, verb=verb)
     _restore_environment()

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 
+from core.advice import command
 from core.errors import UserError
 from core.files import writing
 
@@ -46,5 +47,7 @@ def read_probs(path: Path, classes: int) -> np.ndarray:
     """
     grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
     if grey is None or grey.ndim != 2 or grey.shape[0] % classes:
-        raise UserError(f"{path}: no probabilities of {classes} classes. Run Lightning_tester.py")
+        raise UserError(
+            f"{path}: no probabilities of {classes} classes. Run {command('Lightning_tester')}"
+        )
     return grey.reshape(classes, -1, grey.shape[1])

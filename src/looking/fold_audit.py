@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from competition.sequences import neighbours
 from looking.likeness import Looks, near_pairs, nearest_apart
 
 # Columns of a table that name what images have in common.
@@ -20,6 +21,8 @@ ASKED = 1000
 TELLING = 8
 # How much oftener than by chance the look-alike is of the own group, 0 never, 1 always.
 SURE = 0.5
+# Share of all images that are more like one than its neighbour is: by chance a half.
+RANK = 0.15
 # The largest fold in images, or the share of foreground, against the smallest.
 UNEVEN = 1.5
 SHOWN = 3
@@ -88,6 +91,8 @@ def audit_folds(
         for name, groups in groupings.items()
         if (line := _torn_line(name, groups, folds, looks, sure=name == declared))
     ]
+    if line := _neighbours_line(names, folds, looks):
+        torn.append(line)
     return FoldAudit(
         images=len(names),
         unknown=int((~looks.known).sum()),
@@ -142,6 +147,30 @@ def _likeness_in_groups(codes: np.ndarray, folds: np.ndarray, looks: Looks) -> t
     others = len(codes) - np.bincount(sides)[sides[asked]]
     chance = float((elsewhere[asked] / others).mean())
     return share, (share - chance) / max(1 - chance, 1e-9)
+
+
+def _neighbours_line(names: Sequence[str], folds: np.ndarray, looks: Looks) -> str:
+    """What is wrong with folds of numbered ids; "" where neighbours share one or differ in looks.
+
+    Alike: of all other images few are more like an image than the next one of its sequence.
+    """
+    pairs = [(i, j) for i, j in neighbours(names) if looks.known[i] and looks.known[j]]
+    torn = [(i, j) for i, j in pairs if folds[i] != folds[j]]
+    if len(torn) < max(TELLING, len(pairs) // 2):
+        return ""
+    asked = torn[:: -(-len(torn) // ASKED)]
+    ranks = []
+    for i, j in asked:
+        alike = looks.thumbs[looks.known] @ looks.thumbs[i]
+        ranks.append(float((alike > looks.thumbs[j] @ looks.thumbs[i] + 1e-6).mean()))
+    if np.median(ranks) > RANK:
+        return ""
+    shown = ", ".join(f"{names[i]} and {names[j]}" for i, j in torn[:SHOWN])
+    more = ", ..." if len(torn) > SHOWN else ""
+    return (
+        f"ids follow each other and look alike, and {len(torn)} of {len(pairs)} neighbours lie in "
+        f"two folds ({shown}{more}): SPLIT=blocks keeps most together"
+    )
 
 
 def _balance(folds: np.ndarray, shares: np.ndarray | None) -> list[str]:

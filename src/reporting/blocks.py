@@ -115,11 +115,19 @@ def widen_alone(sections: Sequence[Section]) -> list[Section]:
     return shown
 
 
-def render_page(sections: Sequence[Section], **facts: Any) -> str:
+def render_page(
+    sections: Sequence[Section],
+    *,
+    kicker: str = "Out-of-fold report",
+    refresh: float = 0,
+    **facts: Any,
+) -> str:
     """The page as HTML.
 
     Args:
         sections: in order.
+        kicker: the line above the title.
+        refresh: seconds after which a browser loads it again; 0: never.
         facts: what the head of the template names: title, subtitle, tiles, footer.
     """
     import jinja2
@@ -138,4 +146,5 @@ def render_page(sections: Sequence[Section], **facts: Any) -> str:
     sections = widen_alone(sections)
     style = (HERE / "page.css").read_text(encoding="utf-8")
     template = environment.get_template("page.html")
+    facts |= {"kicker": kicker, "refresh": refresh}
     return template.render(sections=sections, figures=text, style=style, **facts)

@@ -25,6 +25,7 @@ from reporting.scores import (
     tuning_section,
 )
 from reporting.setup import config_section, time_section, training_tile
+from reporting.suspects import suspects_section
 from runs.run import Run
 from scoring.class_scores import score_classes, write_classes
 
@@ -38,6 +39,7 @@ SECTIONS: dict[str, tuple[str, Callable[[ReportRun], Section | None]]] = {
     "size": ("Mask size", size_section),
     "groups": ("Groups", group_section),
     "cases": ("Cases", cases_section),
+    "suspects": ("Masks to look at", suspects_section),
     "tuning": ("Tuning", tuning_section),
     "time": ("Time", time_section),
     "config": ("Config", config_section),

@@ -37,18 +37,23 @@ def curves_section(run: ReportRun) -> Section:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = "it is not there" if isinstance(error, OSError) else str(error)
             notes.append(f"fold {fold}: no curves from {path.name}: {reason}.")
-    blocks = []
-    for title, label, names in (
-        ("Loss: training pale, validation bold", "loss", ("train_loss", "val_loss")),
-        (f"Validation {run.metric}", run.metric, (f"val_{run.metric}",)),
-        ("Learning rate", "rate", ("lr",)),
-    ):
-        figure = _fold_chart(
-            title, label, {f: [c.get(n, []) for n in names] for f, c in found.items()}
-        )
-        blocks += [figure] if figure else []
+    blocks = curve_figures(found, run.metric)
     figures = {str(fold): curves for fold, curves in found.items()}
     return Section("curves", "Training curves", blocks, notes=notes, figures=figures)
+
+
+def curve_figures(folds: dict[int, dict[str, Points]], metric: str) -> list[Figure]:
+    """Charts of loss, score and rate; `folds` holds what read_curves gave of each."""
+    charts = (
+        ("Loss: training pale, validation bold", "loss", ("train_loss", "val_loss")),
+        (f"Validation {metric}", metric, (f"val_{metric}",)),
+        ("Learning rate", "rate", ("lr",)),
+    )
+    drawn = (
+        _fold_chart(title, label, {f: [c.get(n, []) for n in names] for f, c in folds.items()})
+        for title, label, names in charts
+    )
+    return [figure for figure in drawn if figure]
 
 
 def _fold_numbers(run: ReportRun) -> list[int]:

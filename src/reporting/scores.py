@@ -204,7 +204,7 @@ def cases_section(run: ReportRun) -> Section:
     lead = [f"Ranked by {run.metric} of each image, shown before its name."]
     if run.task == "multiclass":
         lead.append("Left the truth, right the prediction; grey is not scored.")
-    wide, legend = run.task == "multiclass", _legend(run)
+    wide, legend = run.task == "multiclass", case_legend(run)
     blocks = [
         Gallery(f"The {len(cards(worst))} worst", cards(worst), legend, wide),
         Gallery(f"The {len(cards(best))} best", cards(best), legend, wide),
@@ -223,7 +223,8 @@ def _card(run: ReportRun, at: int, source: str, size: tuple[int, int]) -> Card:
     return Card(source, alt, img, score, size)
 
 
-def _legend(run: ReportRun) -> list[tuple[str, str]]:
+def case_legend(run: ReportRun) -> list[tuple[str, str]]:
+    """(CSS colour, name) of what is drawn into the pictures of cases."""
     if run.task != "multiclass":
         return [(_css(TRUTH), "truth"), (_css(PREDICTION), "prediction")]
     named = [(_css(class_colour(k)), name) for k, name in enumerate(run.names)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.advice import command
 from core.errors import UserError, nearest, raise_all
 from core.gates import id_problem
 
@@ -22,11 +23,11 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     if not path.is_file():
-        raise UserError(f"no folds in {path}. Make them first: python src/folds.py")
+        raise UserError(f"no folds in {path}. Make them first: {command('folds')}")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except ValueError:  # empty, cut within a quote, or no text
-        raise UserError(f"{path} is broken, it is no table: run src/folds.py again") from None
+        raise UserError(f"{path} is broken, it is no table: run {command('folds')}") from None
     missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
     raise_all([f"{path.name}: no column {name}" for name in missing], "run src/folds.py again:")
     wrong = table["img"][~table["kfold"].str.fullmatch(r"-1|[0-9]{1,6}")]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 
+from core.advice import command
 from core.errors import UserError
 from core.quantities import size_words, time_words
 from imaging.levels import write_probs
@@ -63,7 +64,7 @@ def reading_line(folders: Sequence[Path]) -> str:
     for folder in folders:
         paths = sorted(folder.glob("*.png"))
         if not paths:
-            raise UserError(f"{folder} has no predictions: run src/Lightning_tester.py first")
+            raise UserError(f"{folder} has no predictions: run {command('Lightning_tester')}")
         chosen = paths[:: -(-len(paths) // SAMPLE)]
         began = time.perf_counter()
         for path in chosen:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from core.advice import command
 from core.errors import UserError
 from core.files import file_digest
 from data.check import files_key
@@ -56,12 +57,13 @@ def open_oof(run: Run, name: str) -> tuple[OofImages, Report]:
         if fold.data and fold.data != data_key(run.input, spec, rows, run.masks):
             raise UserError(
                 f"images, masks or MASK_ knobs of fold {fold.fold} have changed since run {name!r} "
-                f"was scored. Score it again: python src/Lightning_tester.py --run {name}"
+                f"was scored. Score it again: {command('Lightning_tester', run=name)}"
             )
         if fold.pictures and fold.pictures != pictures_key(folder / "oof", rows):
             raise UserError(
                 f"{folder / 'oof'}: pictures of fold {fold.fold} are missing, or not those that "
-                f"were scored. Make them again: python src/Lightning_tester.py --run {name}"
+                f"were scored. Make them again: "
+                f"{command('Lightning_tester', run=name)}"
             )
     images = OofImages(
         folder / "oof",
@@ -87,5 +89,5 @@ def check_oof(folder: Path, report: Report) -> None:
     if table_key(read_oof_table(path)) != report.oof_key:
         raise UserError(
             f"{path} is not the table that report.json was made of (cut off, or changed): score "
-            f"the run again: python src/Lightning_tester.py --run {report.run}"
+            f"the run again: {command('Lightning_tester', run=report.run)}"
         )

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from core.advice import command
 from core.errors import UserError, raise_all
 from data.pseudo_masks import MARK
 from runs.fold_table import folds_digest
@@ -28,9 +29,7 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
 
     folder = run.output / teachers / "pseudo"
     if not (folder / "pseudo.json").is_file():
-        raise UserError(
-            f"PSEUDO: no {folder}. Make them: python src/pseudo_label.py --run {teachers}"
-        )
+        raise UserError(f"PSEUDO: no {folder}. Make them: {command('pseudo_label', run=teachers)}")
     made = json.loads((folder / "pseudo.json").read_text())
     now = pseudo_key(run)
     differs = [name for name in now if made.get(name) != now[name]]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.advice import command
 from core.errors import UserError, nearest, raise_all
 from core.files import file_digest, write_json
 from core.typed import misfits
@@ -138,7 +139,7 @@ class Report:
         Raises:
             UserError: no such file, a newer version, or broken.
         """
-        remedy = f"score the run: python src/Lightning_tester.py --run {path.parent.name}"
+        remedy = f"score the run: {command('Lightning_tester', run=path.parent.name)}"
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.get("version", 0) > VERSION:
@@ -251,7 +252,7 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
         if fold.network and path.is_file() and file_digest(path) != fold.network:
             raise UserError(
                 f"{path} is not the network that was scored, so its rules and threshold are not "
-                f"its own. Score it first: python src/Lightning_tester.py --run {report.run}"
+                f"its own. Score it first: {command('Lightning_tester', run=report.run)}"
             )
     return [logs / fold.checkpoint for fold in chosen]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from core.advice import command
 from core.errors import UserError
 from core.files import file_digest, write_json, writing
 from core.recipes import recipe_digest
@@ -230,7 +231,7 @@ def write_report(
     earlier = [_earlier_report(path), _earlier_report(path.with_name(EARLIER))]
     known = next((report for report in earlier if report and report.oof_key == key), None)
     if not known and any(report and report.rules for report in earlier):
-        print("the rules that tune.py chose were of other predictions: run src/tune.py again")
+        print(f"the rules that tune.py chose were of other predictions: {command('tune')}")
     Report(
         run=run.name,
         metric=run.metric,

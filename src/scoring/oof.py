@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from competition.mask_source import MaskSource
+from core.advice import command
 from core.errors import UserError, raise_all
 from imaging.levels import read_probs
 from imaging.mask_files import IGNORE
@@ -111,16 +112,16 @@ def read_oof_table(path: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    remedy = "Score the run: python src/Lightning_tester.py"
+    remedy = f"Score the run: {command('Lightning_tester', run=path.parent.name)}"
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
-        raise UserError(f"no {path}. {remedy} --run {path.parent.name}") from None
+        raise UserError(f"no {path}. {remedy}") from None
     except ValueError:  # empty, cut within a quote, or no text
         table = pd.DataFrame()
     told = table.get("fold", pd.Series(["none"])).fillna("none")
     if "img" not in table or not told.str.fullmatch(r"-?[0-9]{1,6}").all():
-        raise UserError(f"{path} is broken: it has no images with their folds. {remedy} again")
+        raise UserError(f"{path} is broken: it has no images with their folds. {remedy}")
     return table
 
 

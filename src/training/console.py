@@ -21,6 +21,8 @@ HINTS = (
     "treespec, LeafSpec",
     "logging interval",
     "dataloader is not resumable",  # the data module is
+    # fp16 skips its first steps while it looks for a scale; they are counted (training/finite.py).
+    r"lr_scheduler.step\(\)` before `optimizer.step\(\)",
 )
 
 

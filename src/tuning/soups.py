@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from core.advice import command
 from core.errors import UserError
 from data.specs import Row
 from postprocessing.rules import decide_by, label_by
@@ -40,7 +41,7 @@ def take_soup(run: Run) -> bool:
     if trained != folds:
         raise UserError(
             f"a soup is for all folds: {trained} are trained, {folds} are scored. Score them all: "
-            f"python src/Lightning_tester.py --run {run.name}"
+            f"{command('Lightning_tester', run=run.name)}"
         )
     checkpoints_of(report, run.logs, None)
     whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes, by_image=True)

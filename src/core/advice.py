@@ -1,0 +1,31 @@
+"""Commands that messages advise: with the recipe and the flags in force, ready to paste."""
+
+import shlex
+from collections.abc import Iterable
+
+_in_force: dict[str, str] = {}
+
+
+def remember(files: Iterable[str], flags: Iterable[tuple[str, str]]) -> None:
+    """Notes what the present command was given: @files, and knobs with their texts."""
+    _in_force.clear()
+    _in_force.update(dict.fromkeys(files, ""))
+    _in_force.update(flags)
+
+
+def command(script: str, *, run: str = "") -> str:
+    """Such as `python src/tune.py @recipes/mine.args --input data --run wide`.
+
+    Args:
+        script: its name without .py.
+        run: where it is of another run than the present command may be.
+    """
+    flags = {**_in_force, **({"--run": run} if run else {})}
+    words = [word for flag, text in flags.items() for word in _spell(flag, text)]
+    return shlex.join(["python", f"src/{script}.py", *words])
+
+
+def _spell(flag: str, text: str) -> list[str]:
+    if flag.startswith("@"):
+        return [flag]
+    return [f"{flag}={text}"] if text.startswith("-") or not text else [flag, text]
