@@ -89,7 +89,7 @@ def test_rules_that_no_longer_hold_are_told(
     assert call("tune", own.flags()) == 0
     capsys.readouterr()
     assert call("Lightning_tester", own.flags("--threshold", "0.9")) == 0
-    assert "run src/tune.py again" in capsys.readouterr().out
+    assert "were of other predictions: python src/tune.py" in capsys.readouterr().out
 
 
 def test_a_recipe_that_changed_is_scored_anew(
@@ -108,7 +108,7 @@ def test_a_recipe_that_changed_is_scored_anew(
 def test_a_broken_table_of_folds_is_told(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "train_folds.csv"
     path.write_bytes(BROKEN[kind])
-    with pytest.raises(UserError, match=r"run src/folds\.py again"):
+    with pytest.raises(UserError, match=r"run python src/folds\.py"):
         read_fold_table(path)
 
 

@@ -204,7 +204,8 @@ def test_memory_does_not_grow_with_the_images(own: Competition) -> None:
 def test_no_report(competition: Competition, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(competition) == 2
     (line,) = errors_of(capsys)
-    assert "Lightning_tester.py --run baseline" in line
+    assert "python src/Lightning_tester.py " in line
+    assert "--run baseline" in line
 
 
 def test_images_and_sample_that_differ(

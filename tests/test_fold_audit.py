@@ -162,7 +162,7 @@ def test_strict_folds_train_on_no_leak(
     table = tmp_path / "output" / "train_folds.csv"
     table.write_text(table.read_text().replace(",0\n", ",1\n", 1))
     assert Lightning_trainer.main(frames) == 2
-    assert "is not of this train_folds.csv: run src/folds.py again" in capsys.readouterr().err
+    assert "is not of this train_folds.csv: run python src/folds.py" in capsys.readouterr().err
     table.unlink()
     assert json.loads((tmp_path / "output" / "fold_audit.json").read_text())["leaks"] is False
 

@@ -221,7 +221,7 @@ SAMPLES = [
         ["--class-base", "1", "--task", "multilabel", "--classes", "2"],
         "class '0': need a number from CLASS_BASE=1",
     ),
-    ("img,mask_of_all\ncar00_01,\n", ["--rle-column", "rle_mask"], "no column 'rle_mask'"),
+    ("img,mask_of_all\ncar00_01,\n", ["--rle-column", "nowhere"], "no column 'nowhere'"),
     ("img,rle\ncar00_01,\ncar00_01,\n", [], "2 rows for 1 images: set SUBMISSION_ROWS"),
     ("img,rle\ncar00_01,\n", ["--submission-rows", "clas"], "Did you mean class?"),
     ("img,rle\nnew_1,\n", ["--test-path", "train_hq"], "new_1: in the sample, no image"),
@@ -239,7 +239,7 @@ def test_what_ensemble_would_refuse_is_told_before_an_image_is_read(
 ) -> None:
     carvana(tree)
     tree.csv(sample, "sample_submission.csv")
-    monkeypatch.setattr("competition.probe.image_size", lambda path: pytest.fail("read an image"))
+    monkeypatch.setattr("competition.probe.image_size", lambda *_: pytest.fail("read an image"))
     assert tree.run(*flags) == 2
     assert said in capsys.readouterr().err
     assert not tree.output.exists()

@@ -124,7 +124,9 @@ def test_images_with_true_masks_are_refused(labelled, tmp_path: Path, capsys) ->
 def test_mistakes_are_named(labelled, tmp_path: Path, capsys) -> None:
     competition = copy_of(labelled, tmp_path)
     assert call("Lightning_trainer", student(competition, "--pseudo", "nobody")) == 2
-    assert "src/pseudo_label.py --run nobody" in errors_of(capsys)[0]
+    line = errors_of(capsys)[0]
+    assert "python src/pseudo_label.py " in line
+    assert "--run nobody" in line
     assert call("pseudo_label", [*competition.flags(*LEARN), "--confident", "1.0"]) == 2
     assert "is sure of no image" in errors_of(capsys)[0]
 

@@ -111,7 +111,7 @@ def test_a_broken_or_newer_report_is_a_line(tmp_path: Path, values: Any, told: s
 
 
 def test_no_report_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Lightning_tester\.py --run base"):
+    with pytest.raises(UserError, match=r"python src/Lightning_tester\.py .*--run base"):
         Report.read(tmp_path / "base" / "report.json")
 
 

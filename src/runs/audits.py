@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from core.advice import command
 from core.errors import UserError
 from core.files import write_json
 from runs.fold_table import folds_digest
@@ -32,7 +33,7 @@ def check_strict_folds(folds_csv: Path, *, strict: bool) -> None:
         digest, leaks, verdict = "", True, ""
     if not folds_csv.is_file() or digest != folds_digest(folds_csv):
         raise UserError(
-            f"STRICT_FOLDS: {path} is not of this train_folds.csv: run src/folds.py again"
+            f"STRICT_FOLDS: {path} is not of this train_folds.csv: run {command('folds')}"
         )
     if leaks:
         raise UserError(

@@ -29,15 +29,15 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
     except ValueError:  # empty, cut within a quote, or no text
         raise UserError(f"{path} is broken, it is no table: run {command('folds')}") from None
     missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
-    raise_all([f"{path.name}: no column {name}" for name in missing], "run src/folds.py again:")
+    raise_all([f"{path.name}: no column {name}" for name in missing], f"run {command('folds')}:")
     wrong = table["img"][~table["kfold"].str.fullmatch(r"-1|[0-9]{1,6}")]
     twice = table["img"][table["img"].duplicated()].unique()
     problems = [f"{img}: kfold must be a whole number, 0 to 999999 or -1" for img in wrong]
     problems += [f"{img}: stands in two rows: one image, one fold" for img in twice]
     problems += [problem for img in table["img"] if (problem := id_problem(img))]
-    raise_all(problems, f"{path.name} was changed by hand; run src/folds.py again:")
+    raise_all(problems, f"{path.name} was changed by hand; run {command('folds')}:")
     if table.empty:
-        raise UserError(f"{path} has no images: run src/folds.py again")
+        raise UserError(f"{path} has no images: run {command('folds')}")
     table["kfold"] = table["kfold"].astype(int)
     return table
 
