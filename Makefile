@@ -1,10 +1,10 @@
 # make demo   environment, demo data, folds, training, out-of-fold scores, submission
 # make test   environment, lint, types, tests
 # make bench  environment, every benchmark, benchmarks/RESULTS.md: minutes on a quiet machine
-# make bench-gpu  environment, what a CUDA GPU does: some ten minutes
-# make matrix environment, every architecture with encoders of every kind: some ten minutes
-# make fuzz   a million odd inputs of each kind: an hour
-# make kills  every stage stopped twenty times in each way and called again: hours
+# make bench-gpu  environment, what a CUDA GPU does, in benchmarks/RESULTS.md
+# make matrix environment, every architecture with encoders of every kind
+# make fuzz   a million odd inputs of each kind: long
+# make kills  every stage stopped twenty times in each way and called again: long
 PYTHON ?= python3
 BIN := .venv/bin
 

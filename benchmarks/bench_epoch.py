@@ -3,6 +3,7 @@
 import contextlib
 import io
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def run(*, toy: bool) -> list[Line]:
     pd.DataFrame(rows(folder)).to_csv(config.FOLDS_CSV, index=False)
     quiet_lightning()
     clock = build_clock()
-    with quiet(clock):
+    with quiet([clock]):
         own = run_of(config)
         cache = prepare_data(own, cache=config.CACHE)
         train_fold(fit_of(config), own, 0, cache=cache)
@@ -58,13 +59,18 @@ def run(*, toy: bool) -> list[Line]:
 
 
 @contextlib.contextmanager
-def quiet(clock: Any) -> Any:
-    """The trainer with a clock among its callbacks, and without a word."""
-    inner = fitting.build_callbacks
-    fitting.build_callbacks = lambda *words, **how: [*inner(*words, **how), clock]
+def quiet(extra: Sequence[Any] = ()) -> Iterator[list[Any]]:
+    """The trainer without a word, with extra callbacks; yields all that it has."""
+    inner, found = fitting.build_callbacks, list[Any]()
+
+    def build(*words: Any, **how: Any) -> list[Any]:
+        found[:] = [*inner(*words, **how), *extra]
+        return list(found)
+
+    fitting.build_callbacks = build
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
+            yield found
     finally:
         fitting.build_callbacks = inner
 

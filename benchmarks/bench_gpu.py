@@ -1,8 +1,6 @@
 """A GPU's truth: training and prediction rung by rung, beside its largest matrix product."""
 
-import contextlib
 import copy
-import io
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -14,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import bench_ensemble
-from bench_epoch import build_clock
+from bench_epoch import quiet
 from bench_step import batch_of
 from core.errors import UserError
 from core.flags import load_config
@@ -22,7 +20,6 @@ from frames import frames, more_frames, rows, scratch
 from harness import Line, Target, gate, race, speeds
 from inference.predictor import autocast
 from noise import DEVICE, finish, noise_module
-from runs import fitting
 from runs.experiment import fit_of, run_of
 from runs.prepared import prepare_data
 from runs.training import train_fold
@@ -239,9 +236,7 @@ def epoch_line(name: str, side: int, count: int, *, toy: bool = False) -> Line:
     config.OUTPUT.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows(folder)).to_csv(config.FOLDS_CSV, index=False)
     quiet_lightning()
-    pulses: list[Pulse] = []
-    clock = build_clock()
-    with watched(pulses, clock):
+    with quiet() as callbacks:
         own = run_of(config)
         cache = prepare_data(own, cache=config.CACHE)
         train_fold(fit_of(config), own, 0, cache=cache)
@@ -250,13 +245,13 @@ def epoch_line(name: str, side: int, count: int, *, toy: bool = False) -> Line:
     scaled = held.get("MixedPrecision", {})
     fp16 = DEVICE.type == "cuda"
     checked = gate(not fp16 or scaled.get("scale", 0) > 0, "last.ckpt holds the gradient scaler")
-    shares = [100 * max(pulse.waiting, 1e-6) for pulse in pulses]
+    pulse = next(callback for callback in callbacks if isinstance(callback, Pulse))
     title = f"waiting for data in an epoch, {name.removeprefix('smp_')} {side}²"
-    line = Line(title, "% of its steps", {"ours": shares}, checked)
+    line = Line(title, "% of its steps", {"ours": [100 * max(pulse.waiting, 1e-6)]}, checked)
     line.targets = [Target("% of the steps", line.median("ours"), 5, at_least=False)]
     line.notes = (
-        f"Last {len(pulses[0].steps)} steps of 4 epochs over {len(rows(folder))} JPEG frames of "
-        f"1918×1280 through the cache, {pulses[0].speed:.0f} img/s trained; gradient scaler of "
+        f"Last {len(pulse.steps)} steps of 4 epochs over {len(rows(folder))} JPEG frames of "
+        f"1918×1280 through the cache, {pulse.speed:.0f} img/s trained; gradient scaler of "
         f"last.ckpt: {scaled.get('scale', 'none, no fp16')}."
     )
     return line
@@ -265,24 +260,6 @@ def epoch_line(name: str, side: int, count: int, *, toy: bool = False) -> Line:
 def more_frames_of(toy: bool) -> Path:
     """Frames to train on, enough for some tens of steps an epoch."""
     return frames(toy=True) if toy else more_frames(frames(toy=False), scratch("frames") / "in", 24)
-
-
-@contextlib.contextmanager
-def watched(pulses: list[Pulse], clock: Any) -> Any:
-    """The trainer in silence, its pulse kept."""
-    inner = fitting.build_callbacks
-
-    def build(*words: Any, **how: Any) -> list[Any]:
-        callbacks = [*inner(*words, **how), clock]
-        pulses.extend(callback for callback in callbacks if isinstance(callback, Pulse))
-        return callbacks
-
-    fitting.build_callbacks = build
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        fitting.build_callbacks = inner
 
 
 def ensemble_line() -> Line:

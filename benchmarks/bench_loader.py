@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-import augmentations
 from bench_cache import build
+from data import augment
 from dataset import SegmentationDataset
 from frames import dataset, frames, rows, scratch
 from harness import Line, Target, gate, per, race
@@ -74,13 +74,13 @@ def drawn_warps(source: SegmentationDataset) -> list[Any]:
         moves.append(partial(warp, *words, **how))
         return warp(*words, **how)
 
-    augmentations.warp = note
+    augment.warp = note
     try:
         for at, row in enumerate(source.rows):
             image, mask, _ = source.reader.read(row)
             source.augment(image, mask, np.random.default_rng((0, 0, at)))
     finally:
-        augmentations.warp = warp
+        augment.warp = warp
     return moves
 
 

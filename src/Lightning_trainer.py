@@ -199,7 +199,7 @@ def spent_line(run: Run, folds: Sequence[int], session: Session) -> str:
     )
 
 
-def share(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
+def share(args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
     """Trains the folds several at a time in processes of their own; returns the closing line."""
     from runs.baseline import best_trivial, trivial_words
 
@@ -269,11 +269,13 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
     return end_line(run, summaries, kept=kept, trivial=trivial) if all(summaries) else ""
 
 
-def follow(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) -> None:
+def follow(
+    fit: Fit, args: argparse.Namespace, run: Run, folds: Sequence[int], *, cache: Any
+) -> None:
     """Trains the folds as another rank than the first."""
     end_with_parent()
-    budget, fit = Budget(args.began, args.budget, args.stop_after), fit_of(config)
-    cache = prepare_data(run, cache=config.CACHE)
+    budget = Budget(args.began, args.budget, args.stop_after)
+    cache = prepare_data(run, cache=cache)
     # That the first rank owns the run by now says nothing.
     begun = run.folder.read_begun() if run.folder.has_checkpoints() else None
     moves = budget.sets_epochs and not begun
@@ -310,12 +312,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         budget = Budget(began, args.budget, args.stop_after)
         settle_epochs(fit, run, folds, budget, begun=begun_identity(run), dry=True)
     elif args.processes > 1:
-        print(share(config, args, run, folds))
+        print(share(args, run, folds))
     elif is_main_process():
         if told := work(config, args, run, folds):
             print(told)
     else:
-        follow(config, args, run, folds)
+        follow(fit, args, run, folds, cache=config.CACHE)
     return 0
 
 

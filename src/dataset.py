@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from augmentations import Augment
 from competition.mask_source import MaskSource
+from data.augment import Augment
 from data.pairs import PairReader
 from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_mask

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from core.advice import command
 from core.errors import script
 from core.flags import load_config, number
 from core.locks import Claim
@@ -77,7 +78,9 @@ SOME = number(0.0001, kind=float)
 VERBS = {"infer": add_infer, "train": add_train, "check": add_check, "run": add_run}
 
 
-def plan_line(config: Any, args: argparse.Namespace, runs: Sequence[str]) -> str:
+def plan_line(
+    args: argparse.Namespace, runs: Sequence[str], *, output: Path, logs: Path, folds: Any
+) -> str:
     """What a kernel's bundle will hold, and how long the kernel may run."""
     from core.quantities import size_words
     from runs.reports import checkpoints_of, read_report
@@ -85,8 +88,8 @@ def plan_line(config: Any, args: argparse.Namespace, runs: Sequence[str]) -> str
     limit = f"{args.hours:g} h on Kaggle at most"
     if args.verb == "train":
         return f"plan: a kernel that trains run {runs[0]}, folds and code alone to upload, {limit}"
-    reports = [read_report(config.OUTPUT, run) for run in runs]
-    paths = [*chain(*(checkpoints_of(one, config.LOGS, config.TRAIN_FOLDS) for one in reports))]
+    reports = [read_report(output, run) for run in runs]
+    paths = [*chain(*(checkpoints_of(one, logs, folds) for one in reports))]
     size = sum(path.stat().st_size for path in paths) / (2 if args.weights == "fp16" else 1)
     return f"plan: {len(paths)} networks, {size_words(size)} to upload, {limit}"
 
@@ -121,7 +124,7 @@ def work(config: Any, args: argparse.Namespace, folder: Path) -> None:
 
         push(folder, submit=args.submit)
     elif args.verb != "check":
-        print(f"next: src/kernel.py run, then the commands of {folder / 'COMMANDS.md'}")
+        print(f"next: {command('kernel')} run, then the commands of {folder / 'COMMANDS.md'}")
 
 
 @script
@@ -130,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = runs_of(args, config.RUN)
     folder = kernel_folder(config.OUTPUT, runs, args)
     if getattr(args, "dry_run", False):
-        print(plan_line(config, args, runs))
+        where = {"output": config.OUTPUT, "logs": config.LOGS, "folds": config.TRAIN_FOLDS}
+        print(plan_line(args, runs, **where))
         return 0
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
     mine = Claim(config.OUTPUT, folder.parent.name, folder.name)

@@ -14,6 +14,7 @@ import importlib.util
 import math
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,8 +228,6 @@ def check_ends(dials: Sequence[Dial], argv: Sequence[str] | None) -> None:
 
 
 def _with(argv: Sequence[str] | None, words: Sequence[str]) -> list[str]:
-    import sys
-
     return [*(sys.argv[1:] if argv is None else argv), *words]
 
 

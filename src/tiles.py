@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from imaging.rasters import Grid
 
 COLUMNS = ("img", "image", "mask", "source", "group")
-RASTERS = (".tif", ".tiff", ".png", ".jp2", ".img", ".vrt", ".jpg", ".bmp", ".gif")
 
 
 class Tile(NamedTuple):
@@ -109,10 +108,18 @@ def open_mask(
     """
     from imaging.rasters import Shapes, align, open_raster, read_part
 
-    if args.mask.suffix.lower() not in RASTERS:
-        shapes = Shapes(args.mask, grid, attribute=args.attribute, where=args.where)
+    try:
+        stored = open_raster(args.mask)
+    except UserError as no_raster:  # polygons, then
+        try:
+            shapes = Shapes(args.mask, grid, attribute=args.attribute, where=args.where)
+        except UserError as error:
+            if not args.mask.is_file():
+                raise
+            raise UserError(f"{error}; {no_raster}") from None
         return lambda box: shapes.burn(box)[..., None], None
-    stored = open_raster(args.mask)
+    if args.attribute or args.where:
+        raise UserError(f"{args.mask.name}: a raster, and --attribute and --where are of polygons")
     mask, moved = align(stored, raster)
     if moved:
         print(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.advice import command
 from core.errors import Stopped, UserError, nearest, raise_all, script, told_problems
 from core.flags import load_config
 from core.knobs import ROOT
@@ -130,7 +131,7 @@ def read_knobs_of(stages: Sequence[Stage], argv: Sequence[str]) -> list[dict[str
     return knobs
 
 
-def run_stage(config: Any, stage: Stage, told: Mapping[str, str]) -> None:
+def run_stage(output: Path, stage: Stage, told: Mapping[str, str]) -> None:
     """Labels for a stage what it needs, then trains it.
 
     Raises:
@@ -140,10 +141,10 @@ def run_stage(config: Any, stage: Stage, told: Mapping[str, str]) -> None:
     teacher = told.get("PSEUDO")
     if teacher:
         words = as_flags({"RUN": teacher, "PSEUDO": ""})
-        if not (config.OUTPUT / teacher / "report.json").is_file():
+        if not (output / teacher / "report.json").is_file():
             _call("Lightning_tester", words, stage)
         # Made once: anew they would be other labels than those that a student has begun with.
-        if not (config.OUTPUT / teacher / "pseudo" / "pseudo.csv").is_file():
+        if not (output / teacher / "pseudo" / "pseudo.csv").is_file():
             _call("pseudo_label", words, stage)
     _call("Lightning_trainer", [*stage.words, *as_flags(told)], stage)
 
@@ -169,9 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(words, add_arguments)  # the children inherit these flags
     for at, (stage, told) in enumerate(zip(stages, planned, strict=True), start=1):
         print(f"stage {at} of {len(stages)}, {stage.name}: run {told['RUN']}", flush=True)
-        run_stage(config, stage, told)
-    last = planned[-1]["RUN"]
-    print(f"all {len(stages)} stages are trained; score it: Lightning_tester.py --run {last}")
+        run_stage(config.OUTPUT, stage, told)
+    score = f"{command('Lightning_tester', run=planned[-1]['RUN'])} {shlex.join(stages[-1].words)}"
+    print(f"all {len(stages)} stages are trained; score the last: {score}")
     return 0
 
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from scipy import ndimage
 
-from augmentations import AUGMENTATIONS, Augment, Policy, build_policy
+from augmentations import AUGMENTATIONS, Policy, build_policy
 from competition.file_masks import FileMasks
 from conftest import SRC, Competition, run_python
 from core.errors import UserError
+from data.augment import Augment
 from data.specs import DataSpec
 from dataset import SegmentationDataset
 from imaging.distortions import Elastic, GridDistortion

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -185,3 +186,30 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     while any(birth_of(worker) for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux' own")
+def test_a_script_ends_with_the_one_that_called_it(tmp_path: Path) -> None:
+    called = (
+        "import pathlib, time; from core.processes import follow_caller; follow_caller();"
+        f"pathlib.Path({str(tmp_path / 'there')!r}).touch(); time.sleep(60)"
+    )
+    calling = (
+        "import subprocess, sys, time; from core.processes import as_child;"
+        f"child = subprocess.Popen([sys.executable, '-c', {called!r}], env=as_child());"
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+    caller = subprocess.Popen(
+        [sys.executable, "-c", calling], stdout=subprocess.PIPE, text=True, cwd=SRC
+    )
+    assert caller.stdout is not None
+    child = int(caller.stdout.readline())
+    until = time.monotonic() + 30
+    while not (tmp_path / "there").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert birth_of(child)
+    caller.kill()
+    caller.wait()
+    while birth_of(child) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not birth_of(child)

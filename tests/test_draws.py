@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from augmentations import Augment
 from competition.mask_source import MaskSource
 from conftest import Competition
 from core.errors import UserError
+from data.augment import Augment
 from data.specs import DataSpec
 from Lightning_datamodule import LoaderSpec, SegmentationDataModule
 from stages import call, errors_of

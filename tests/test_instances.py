@@ -12,11 +12,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from augmentations import AUGMENTATIONS, Augment
+from augmentations import AUGMENTATIONS
 from competition.masks import build_masks
 from competition.rle_masks import RleMasks
 from competitions import competition_in
 from conftest import Competition
+from data.augment import Augment
 from data.specs import DataSpec
 from dataset import SegmentationDataset
 from imaging.levels import write_probs

@@ -70,6 +70,7 @@ def test_tiles_of_large_files_are_rows_of_one_fold(
     ("flags", "said"),
     [
         (("--split", "kfold"), "SPLIT=kfold would put tiles of one image on both sides"),
+        (("--split", "blocks"), "SPLIT=blocks would put tiles of one image on both sides"),
         (("--mask-format", "rle"), "need a file an image"),
         (("--tile", "8"), "TILE: got 8, need 32 pixels or more, or 0"),
     ],

@@ -3,11 +3,14 @@
 import json
 import os
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 import watch
+from core.locks import LOCKS, Claim, Owner
+from core.processes import birth_of
 
 
 def begin(logs: Path, run: str, rows: dict[int, list[str]], **knobs: object) -> None:
@@ -36,7 +39,7 @@ def test_every_fold_has_a_line_and_the_page_its_curves(tmp_path: Path, capsys) -
     assert call(tmp_path) == 0
     told = capsys.readouterr().out
     assert "cars fold 0: epoch 3 of 3, loss 0.3000, dice 0.7900, best 0.8300, trained" in told
-    assert "cars fold 1: epoch 1 of 20, loss 0.9000, dice –, best –, training" in told
+    assert "cars fold 1: epoch 1 of 20, loss 0.9000, dice –, best –, stopped 0 s ago" in told
     page = (tmp_path / "output/watch.html").read_text()
     assert page.count("<svg") == 3
     assert "Validation dice" in page
@@ -44,13 +47,14 @@ def test_every_fold_has_a_line_and_the_page_its_curves(tmp_path: Path, capsys) -
     assert "<script src" not in page
 
 
-def test_less_is_better_for_a_distance_and_silence_is_told(tmp_path: Path, capsys) -> None:
+def test_less_is_better_for_a_distance_and_a_stop_is_told(tmp_path: Path, capsys) -> None:
     begin(tmp_path / "logs", "shapes", {0: []}, METRIC="hausdorff")
     path = tmp_path / "logs/shapes/fold_0/metrics.csv"
     path.write_text("epoch,step,train_loss,val_hausdorff\n0,1,0.5,9\n1,2,0.4,4\n2,3,0.3,7\n")
-    os.utime(path, (time.time() - 7200,) * 2)
+    for place in (path, path.parent):
+        os.utime(place, (time.time() - 7200,) * 2)
     assert call(tmp_path) == 0
-    assert "hausdorff 7.0000, best 4.0000, silent for 2.0 h" in capsys.readouterr().out
+    assert "hausdorff 7.0000, best 4.0000, stopped 2.0 h ago" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["", "epoch,step\n0,", "{", "\x00\x00", "epoch,train_loss\na,b\n"])
@@ -61,6 +65,21 @@ def test_half_written_files_stop_nothing(tmp_path: Path, capsys, text: str) -> N
     (tmp_path / "logs/broken/run.json").write_text("{")
     assert call(tmp_path) == 0
     assert "half fold 0: epoch 0 of 20" in capsys.readouterr().out
+
+
+def test_who_owns_a_fold_and_lives_trains_it(tmp_path: Path, capsys) -> None:
+    begin(tmp_path / "logs", "cars", {0: ["0,9,0.9,,,0.001"], 1: ["0,9,0.9,,,0.001"]})
+    place = tmp_path / "logs" / LOCKS / "cars"
+    place.mkdir(parents=True)
+    claim = Claim(tmp_path / "logs", "cars", "fold 1")
+    other = replace(
+        Owner.here("Lightning_trainer", claim), process=os.getppid(), born=birth_of(os.getppid())
+    )
+    (place / "fold 1.x.json").write_text(json.dumps(asdict(other)))
+    assert call(tmp_path) == 0
+    told = capsys.readouterr().out
+    assert "cars fold 0: epoch 1 of 20, loss 0.9000, dice –, best –, stopped" in told
+    assert "cars fold 1: epoch 1 of 20, loss 0.9000, dice –, best –, training" in told
 
 
 def test_nothing_to_watch_is_one_line(tmp_path: Path, capsys) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Splits that would tear the tiles of an image apart.
-ONE_BY_ONE = ("kfold", "stratified")
+ONE_BY_ONE = ("kfold", "stratified", "blocks")
 
 
 def boxes_of(size: tuple[int, int], side: int) -> list[Box]:

@@ -20,6 +20,7 @@ from core.errors import UserError, nearest, raise_all
 from core.flag_files import expand_flag_files
 from core.knobs import HEADLINE, PREFIX, SRC, ConfigError, parse, read_knobs
 from core.memory import keep_freed_memory
+from core.processes import follow_caller
 from core.recipes import load_recipe
 
 ALIASES = {"TRAIN_FOLDS": ("--folds", "--fold")}
@@ -191,7 +192,8 @@ def load_config(
 ) -> tuple[ModuleType, argparse.Namespace]:
     """The config module with every override applied, and the script's own flags.
 
-    Every script starts here, so this also tells the allocator to keep what is freed.
+    Every script starts here, so this also tells the allocator to keep what is freed, and ends with
+    the script that it was called by.
 
     Args:
         argv: the words after the script's name; None takes them from the command line.
@@ -207,6 +209,7 @@ def load_config(
         UserError: an unknown flag or variable, a text that does not fit, a value out of range;
             all of them at once.
     """
+    follow_caller()
     words = join_numbers(expand_flag_files(sys.argv[1:] if argv is None else argv))
     others: dict[str, str] = {}
     if verbs:

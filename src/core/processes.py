@@ -14,6 +14,8 @@ from pathlib import Path
 # Of Linux' prctl.h.
 PR_SET_PDEATHSIG = 1
 DEAD = ("Z", "X")
+# Names the process that a script is called by as a part of its own work.
+CALLER = "ENDS_WITH_PROCESS"
 # Where torchrun, Lightning and Slurm tell a process its rank.
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 
@@ -68,6 +70,17 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent and not parent.is_alive():  # it died before it could be watched
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def as_child() -> dict[str, str]:
+    """The environment of a process that is to end when this one does, see `follow_caller`."""
+    return {**os.environ, CALLER: str(os.getpid())}
+
+
+def follow_caller() -> None:
+    """Ends this process when the one that called it as its child dies."""
+    if os.environ.get(CALLER) == str(os.getppid()):
+        end_with_parent()
 
 
 def is_main_process() -> bool:

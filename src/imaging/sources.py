@@ -49,14 +49,21 @@ def window_of(path: str | Path) -> Box | None:
     if mark is None:
         return None
     numbers = mark[2].split(",")
-    if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
+    if len(numbers) != 4 or not all(re.fullmatch("[0-9]{1,9}", number) for number in numbers):
         raise UserError(f"{path}: need {{window:top,left,height,width}} in pixels")
     return Box(*map(int, numbers))
 
 
 def page_of(path: str | Path) -> int | None:
-    """The page of a stack that a path names, from 0; None: the file is no stack."""
-    return next((int(mark[2]) for mark in MARK.finditer(str(path)) if mark[1] == PAGE), None)
+    """The page of a stack that a path names, from 0; None: the file is no stack.
+
+    Raises:
+        UserError: a mark that is no page.
+    """
+    number = next((mark[2] for mark in MARK.finditer(str(path)) if mark[1] == PAGE), None)
+    if number is not None and not re.fullmatch("[0-9]{1,9}", number):
+        raise UserError(f"{path}: need {{page:number}}, counted from 0")
+    return None if number is None else int(number)
 
 
 def without_window(path: str | Path) -> Path:

@@ -147,6 +147,7 @@ class Predictor:
         self.gates = gates and all(team.spec.gate for team in self.teams)
         self.windows = windows or Windows()
         self.windows.check([team.spec.resize_mode for team in self.teams])
+        self._sizes: dict[Path, Size] = {}
 
     @property
     def spec(self) -> DataSpec:
@@ -192,17 +193,23 @@ class Predictor:
         """
         if {team.spec.resize_mode for team in self.teams} != {"crop"}:
             return None
-        size = image_size(path, self.spec.axes)
+        size = self._size(path)
         return size if self.windows.size(size) else None
+
+    def _size(self, path: Path, *, skip: bool = False) -> Size:
+        """(H, W) by the header, which is read once; with `skip` any where it cannot be."""
+        if path not in self._sizes:
+            self._sizes[path] = size_or_blank(path, self.spec.axes, skip=skip)
+        return self._sizes[path]
 
     def _sort(
         self, images: Sequence[tuple[str, Path]], *, skip: bool = False
     ) -> tuple[list[tuple[str, Path]], list[Size | int], list[tuple[str, Path]]]:
         """Images that networks take whole, with their sizes where these matter, and the others."""
-        modes, axes = {team.spec.resize_mode for team in self.teams}, self.spec.axes
+        modes = {team.spec.resize_mode for team in self.teams}
         if "crop" not in modes:
             return list(images), [0] * len(images), []
-        sizes = [size_or_blank(path, axes, skip=skip) for _, path in images]
+        sizes = [self._size(path, skip=skip) for _, path in images]
         cuts = [modes == {"crop"} and self.windows.size(size) is not None for size in sizes]
         known = list(zip(images, sizes, cuts, strict=True))
         return (

@@ -159,9 +159,9 @@ def _neighbours_line(names: Sequence[str], folds: np.ndarray, looks: Looks) -> s
     if len(torn) < max(TELLING, len(pairs) // 2):
         return ""
     asked = torn[:: -(-len(torn) // ASKED)]
-    ranks = []
+    ranks, known = [], looks.thumbs[looks.known]
     for i, j in asked:
-        alike = looks.thumbs[looks.known] @ looks.thumbs[i]
+        alike = known @ looks.thumbs[i]
         ranks.append(float((alike > looks.thumbs[j] @ looks.thumbs[i] + 1e-6).mean()))
     if np.median(ranks) > RANK:
         return ""

@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from core.files import clear_parts, writing
+from core.locks import others
 from core.quantities import time_words
 from reporting.blocks import Cell, Section, Table, number, render_page
 from reporting.curves import Points, curve_figures, read_curves
 from runs.folder import RunFolder
-
-# A fold whose metrics.csv is this many seconds old is at rest, or its epochs are long.
-OLD = 600
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class WatchedFold:
 
     Attributes:
         fold: its number.
-        state: trained, training, or when it was last heard of.
+        state: trained, training, or for how long it has stood still.
         epoch: the last one in metrics.csv, from 1; 0 before the first.
         epochs: that it is to have.
         loss: of training, the last.
@@ -75,17 +73,15 @@ def _look_at_fold(folder: RunFolder, knobs: dict[str, Any], fold: int) -> Watche
     metric = knobs["METRIC"]
     try:
         curves = read_curves(path, metric)
-        age = time.time() - path.stat().st_mtime
     except (OSError, ValueError, KeyError, TypeError):  # not there yet, or half a line of it
-        curves, age = {}, float("inf")
+        curves = {}
     done = folder.read_finished(fold)
     losses, scores = curves.get("train_loss", []), curves.get(f"val_{metric}", [])
     values = [value for _, value in scores]
     best = min if is_distance(metric, knobs) else max
-    state = "trained" if done else "training" if age < OLD else _silence(age)
     return WatchedFold(
         fold=fold,
-        state=state,
+        state="trained" if done else _state(folder, fold),
         epoch=int(max((x for points in curves.values() for x, _ in points), default=0)),
         epochs=int(done["epochs"] if done else knobs.get("EPOCHS", 0)),
         loss=losses[-1][1] if losses else None,
@@ -95,8 +91,14 @@ def _look_at_fold(folder: RunFolder, knobs: dict[str, Any], fold: int) -> Watche
     )
 
 
-def _silence(age: float) -> str:
-    return "begun" if age == float("inf") else f"silent for {time_words(age)}"
+def _state(folder: RunFolder, fold: int) -> str:
+    """Whether the process that owns a fold lives, by its lock."""
+    for owner in others(folder.logs, folder.run):
+        if owner.stage == "Lightning_trainer" and owner.part in ("", f"fold {fold}"):
+            return "training"
+    files = [folder.fold(fold), *folder.fold(fold).glob("metrics*.csv")]
+    age = time.time() - max(path.stat().st_mtime for path in files)
+    return f"stopped {time_words(age)} ago; the same command goes on"
 
 
 def fold_rows(runs: list[WatchedRun]) -> list[str]:

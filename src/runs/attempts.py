@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.knobs import SRC
+from core.processes import as_child
 from runs.folder import RunFolder
 
 # Seconds between two looks at the scores.
@@ -47,11 +48,13 @@ def call_script(
     """
     command = [sys.executable, str(SRC / f"{script}.py"), *words]
     if log is None:
-        process = subprocess.Popen(command)
+        process = subprocess.Popen(command, env=as_child())
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as stream:
-            process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, env=as_child()
+            )
     pruned = False
     try:
         while not pruned:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.processes import as_child
 
 # Seconds that a process which is asked to stop may write its checkpoint.
 GRACE = 60.0
@@ -76,7 +77,7 @@ def _start(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **_environment(place, processes)},
+        env={**as_child(), **_environment(place, processes)},
     )
     child = _Child(fold, process)
 

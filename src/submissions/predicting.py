@@ -71,10 +71,10 @@ def predict_images(
     files = dict(images)
     task, classes = answer.task, answer.classes
     lost: list[str] = []
-    cut = [img for img, path in images if by_strips(predictor, path, answer, how)]
+    cut = {img: path for img, path in images if by_strips(predictor, path, answer, how)}
     with tqdm(total=len(images), desc="predicting", unit="image", disable=None) as bar:
-        for img in cut:
-            part.write(img, predict_strips(predictor, img, files[img], answer, how, folder))
+        for img, path in cut.items():
+            part.write(img, predict_strips(predictor, img, path, answer, how, folder))
             part.sync()
             bar.update()
         images = [pair for pair in images if pair[0] not in cut]
@@ -105,7 +105,6 @@ def predict_images(
 
 def by_strips(predictor: Predictor, path: Path, answer: Answer, how: How) -> bool:
     """Whether an image is decided and written strip by strip, and never whole in memory."""
-
     # Multilabel pictures and probabilities have planes below each other; what is lost is black.
     if not is_pointwise(how.rules) or how.save_probs or how.skip:
         return False
@@ -118,7 +117,6 @@ def predict_strips(
     predictor: Predictor, img: str, path: Path, answer: Answer, how: How, folder: Path
 ) -> list[Row]:
     """The rows of a large image; its mask is kept as a TIFF if asked to."""
-
     size: Any = predictor.cut_size(path)
     rows = StripRows(answer, Frame(size, path))
 
@@ -137,7 +135,6 @@ def predict_strips(
 
 def keep_mask(folder: Path, img: str, mask: np.ndarray, source: Path) -> None:
     """Writes a mask into a folder: of a georeferenced TIFF one in its place, else a PNG."""
-
     plane = mask[0] if len(mask) == 1 else mask
     if plane.ndim == 2 and is_placed(source):
         write_raster(folder / f"{img}.tif", [plane], plane.shape, source)
