@@ -218,7 +218,8 @@ MIXUP: float = 0.0
 TRAIN_SCALES: tuple[float, ...] = ()
 
 # ======== Model ========
-# A row of MODELS, any smp_<architecture>_<encoder>, or unetify_<timm name>.
+# A row of MODELS, any smp_<architecture>_<encoder>, unetify_<timm name>, or an import path of your
+# own: mypackage.nets.Net. Such a path may stand for any row.
 MODEL_NAME: str = "smp_unet_resnet34"
 # imagenet downloads; none starts from noise; or a local .safetensors or .pth file.
 ENCODER_WEIGHTS: str | None = "imagenet"

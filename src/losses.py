@@ -1,11 +1,12 @@
 """Losses by name: `--loss iou`, `bce+dice`, `0.5*ce+1.5*lovasz`, `tversky:alpha=0.3,gamma=0.75`,
-`bce+dice then lovasz from epoch 20`.
+`bce+dice then lovasz from epoch 20`; by import path `torch.nn.SmoothL1Loss:beta=0.5`.
 
 Every loss takes raw logits (B, K, H, W) and gives a scalar where lower is better. Targets are class
 ids (B, H, W) for `multiclass` and {0, 1} masks (B, K, H, W) for `binary` and `multilabel`; pixels
 of the target that are `ignore_index` count for nothing. The classes are in the room criteria/.
 """
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -111,6 +112,8 @@ def build_loss(
 def _build_row(text: str, given: tuple[Any, ...]) -> nn.Module:
     name, arguments = read_name(text, "loss")
     row = pick(LOSSES, name, "loss")
+    if name not in LOSSES and "task" not in inspect.signature(row).parameters:
+        row = foreign(row)
     if getattr(row, "func", row) is not ForeignLoss:
         check_arguments(row, arguments, text, "loss", taken=GIVEN)
     try:

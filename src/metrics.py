@@ -19,6 +19,7 @@ masks may be added: `0.4*dice+0.6*boundary_iou`.
 To take something else, add a property to `Evidence` and a line to its `taken_by`.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -302,8 +303,11 @@ def build_metric(
 def _build_row(name: str, task: str, classes: int, class_names: Sequence[str] | None) -> Metric:
     short, arguments = read_name(name, "metric")
     row = pick(METRICS, short, "metric")
+    # By import path: a metric of torchmetrics knows nothing of our classes.
+    own = short in METRICS or "class_names" in inspect.signature(row).parameters
+    given = (task, classes, class_names) if own else ()
     try:
-        metric = row(task, classes, class_names, **arguments)
+        metric = row(*given, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"metric {name!r} of {classes} {task} classes: {error}") from error
     if metric.higher_is_better is None:

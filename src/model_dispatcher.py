@@ -129,7 +129,21 @@ def find_builder(name: str) -> Callable[..., nn.Module]:
     also = (
         f"; or smp_<architecture>_<encoder> with {', '.join(ARCHITECTURES)}; or unetify_<timm name>"
     )
-    return pick(MODELS, name, "model", also=also)
+    row = pick(MODELS, name, "model", also=also)
+    if name not in MODELS:
+        _check_builder(row, name)
+    return row
+
+
+def _check_builder(row: Callable[..., nn.Module], name: str) -> None:
+    """Makes sure that what an import path names takes what a row of MODELS does."""
+    taken = inspect.signature(row).parameters.values()
+    lacking = {"weights", "channels", "classes"} - {p.name for p in taken}
+    if lacking and not any(p.kind is p.VAR_KEYWORD for p in taken):
+        raise UserError(
+            f"model {name!r} takes {', '.join(p.name for p in taken) or 'nothing'}, need weights, "
+            'channels and classes: make it a row, MODELS["mine"] = lambda ..., in a recipe\'s .py'
+        )
 
 
 def encoder_of(model: nn.Module) -> nn.Module | None:

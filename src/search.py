@@ -189,8 +189,27 @@ def trial_line(search: Search, study: Any, number: int) -> str:
     return f"{search.run_of(trial)}: {values}: {told}{best}"
 
 
+def check_target(target: Path, study: Any) -> None:
+    """Makes sure that no file stands where the recipe goes but what this search left there.
+
+    Raises:
+        UserError: a file of another search, or one that was edited since.
+    """
+    written = study.user_attrs.get(f"recipe {target}")
+    if target.exists() and (written is None or target.read_bytes() != written.encode()):
+        raise UserError(
+            f"{target} is there, and not as this search left it: move it away, or choose another "
+            "--target"
+        )
+
+
 def write_recipe(search: Search, study: Any, target: Path) -> None:
-    """The flags of this command with the best trial's, as a file of flags."""
+    """The flags of this command with the best trial's, as a file of flags.
+
+    Raises:
+        UserError: as `check_target`.
+    """
+    check_target(target, study)
     best = study.best_trial
     values = {
         name.removeprefix(PREFIX): text
@@ -203,8 +222,10 @@ def write_recipe(search: Search, study: Any, target: Path) -> None:
         f"{search.metric} {best.value:.4f} on folds {', '.join(map(str, search.folds))}.",
         *(shlex.quote(word) for word in words),
     ]
+    text = "\n".join(lines) + "\n"
+    study.set_user_attr(f"recipe {target}", text)
     with writing(target) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        part.write_bytes(text.encode())
 
 
 def check_ends(dials: Sequence[Dial], argv: Sequence[str] | None) -> None:
@@ -269,15 +290,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     identity = identity_of(config)
     for name in ["RUN", *(dial.name for dial in dials)]:
         identity["knobs"].pop(name, None)
+    target = (args.target or ROOT / "recipes" / f"{config.RUN}_best.args").absolute()
     config.OUTPUT.mkdir(parents=True, exist_ok=True)
     with owning(STAGE, [Claim(config.OUTPUT, config.RUN, STAGE)]):
         study = search.open_study(identity, config.SEED)
+        check_target(target, study)
         try:
             run_trials(search, study, args.trials)
         finally:
             page = write_search_page(search.folder, study, search.metric)
-    target = (args.target or ROOT / "recipes" / f"{config.RUN}_best.args").absolute()
-    write_recipe(search, study, target)
+        write_recipe(search, study, target)
     print(f"the page: {page}\nthe best trial's flags: {target}")
     return 0
 

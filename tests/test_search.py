@@ -160,6 +160,26 @@ def test_trials_are_runs_and_the_best_is_a_recipe(
     assert "not as when it began" in told(capsys)
 
 
+def test_a_recipe_that_is_not_the_searchs_own_is_never_overwritten(
+    competition: Competition, stand_in: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = competition.root / "best.args"
+    target.write_text("--lr 0.5\n")
+    assert call("search", flags_of(competition, "--trials", "1")) == 2
+    assert f"{target} is there, and not as this search left it" in told(capsys)
+    assert target.read_text() == "--lr 0.5\n"
+    assert not competition.logs.exists()
+    target.unlink()
+    assert call("search", flags_of(competition, "--trials", "1")) == 0
+    first = target.read_text()
+    assert call("search", flags_of(competition, "--trials", "2")) == 0
+    assert target.read_text() != first
+    target.write_text(target.read_text() + "--epochs 9\n")
+    assert call("search", flags_of(competition, "--trials", "3")) == 2
+    assert "--epochs 9" in target.read_text()
+    assert not (competition.logs / "s-002").exists()
+
+
 def test_what_falls_behind_is_ended_early(
     competition: Competition, stand_in: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

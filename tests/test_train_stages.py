@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 import train_stages
-from conftest import Competition
+from conftest import SRC, Competition
 from core.errors import UserError
+from runs import attempts
 from runs.attempts import End
 from stages import call
-from train_stages import Stage, plan_stages, read_stages
+from train_stages import Stage, plan_stages, read_knobs_of, read_stages
 from trained import checkpoint, fold_of, told
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
+RECIPES = SRC.parent / "recipes"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -43,6 +45,13 @@ def test_files_that_do_not_read(tmp_path: Path, text: str, need: str) -> None:
     with pytest.raises(UserError) as caught:
         read_stages(write(tmp_path, text))
     assert need in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.stages")), ids=lambda path: path.name)
+def test_the_examples_hold(path: Path) -> None:
+    words = [str(path), "--recipe", path.stem, "--run", "x"]
+    stages = read_stages(path)
+    assert plan_stages(stages, read_knobs_of(stages, words), "x")
 
 
 def test_stages_start_from_each_other() -> None:
@@ -129,3 +138,41 @@ def test_a_stage_that_ends_badly_ends_all(
     monkeypatch.setattr(train_stages, "call_script", end)
     assert call("train_stages", [str(path), *competition.flags()]) == expected
     assert len(calls) == 1
+
+
+# Stands for Lightning_trainer.py: says what its configuration is, and fails where it is told to.
+TRAINER = """
+import json, pathlib, sys
+sys.path.insert(0, SRC)
+from core.flags import load_config
+config, _ = load_config(None)
+told = {name: getattr(config, name) for name in ("EPOCHS", "LR", "MODEL_NAME", "INIT_CKPT")}
+pathlib.Path(config.OUTPUT, config.RUN + ".json").write_text(json.dumps(told))
+if config.EPOCHS == 3:
+    print("error: it went astray", file=sys.stderr)
+    raise SystemExit(2)
+"""
+
+
+def test_children_have_the_commands_flags_and_a_failed_one_ends_all(
+    competition: Competition,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Processes as they are outside of tests: what a child is told, and how it ends."""
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "Lightning_trainer.py"
+    script.write_text(TRAINER.replace("SRC", repr(str(SRC))))
+    monkeypatch.setattr(attempts, "SRC", script.parent)
+    path = write(competition.root, "a: --epochs 1\nb: --epochs 3\nc: --epochs 1\n")
+    assert call("train_stages", [str(path), *competition.flags("--lr", "0.5", "--run", "r")]) == 2
+    assert "error: it went astray\nerror: stage b: Lightning_trainer.py ended with code 2" in (
+        capfd.readouterr().err
+    )
+    told = {path.stem: json.loads(path.read_text()) for path in competition.output.glob("r-*.json")}
+    common = {"LR": 0.5, "MODEL_NAME": "tiny"}
+    assert told == {
+        "r-a": {"EPOCHS": 1, "INIT_CKPT": "", **common},
+        "r-b": {"EPOCHS": 3, "INIT_CKPT": "r-a", **common},
+    }

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from core.imports import loaded_distributions
 from core.recipes import recipe_file
 
 IMAGES = {
@@ -125,12 +126,13 @@ def files_beside(src: Path, modules: Iterable[str]) -> list[Path]:
 
 
 def missing_distributions(src: Path, modules: Iterable[str]) -> list[str]:
-    """Distributions that those files import and the image lacks, sorted."""
+    """Distributions that those files and import paths of knobs need and the image lacks, sorted."""
     texts = [module_path(src, module).read_text(encoding="utf-8") for module in modules]
     recipe = recipe_file()
     texts += [recipe.read_text(encoding="utf-8")] if recipe else []
     names = {name.partition(".")[0] for text in texts for name in imported_names(text)}
     local = {path.stem for path in src.iterdir()}
     outside = names - local - set(sys.stdlib_module_names)
+    outside |= loaded_distributions() - local
     present = set.intersection(*(set(image) for image in IMAGES.values()))
     return sorted({DISTRIBUTIONS.get(name, name) for name in outside} - present)

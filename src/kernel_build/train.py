@@ -20,6 +20,7 @@ from kernel_build.push import write_commands
 from kernel_side.mount import Job
 from runs import audits
 from runs.fold_table import choose_folds, read_fold_table
+from runs.names import check_names
 
 ROOTS = (
     *("Lightning_trainer", "Lightning_tester", "ensemble"),
@@ -70,12 +71,13 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     ENCODER_WEIGHTS=imagenet the kernel is given internet.
 
     Raises:
-        UserError: no folds, or several runs.
+        UserError: no folds, several runs, or knobs that name no rows.
     """
     runs = runs_of(args, config.RUN)
     owner, title, dataset = names_of(args, runs, config.COMPETITION, "training")
     if len(runs) > 1:
         raise UserError(f"train makes one kernel a run, got {', '.join(runs)}: choose one")
+    check_names(config)
     table = read_fold_table(config.FOLDS_CSV)
     audits.check_strict_folds(config.FOLDS_CSV, strict=config.STRICT_FOLDS)
     # What an earlier rehearsal left in working/ stays: --resume goes on from it.

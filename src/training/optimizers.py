@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from core.arguments import check_arguments, read_name
 from core.errors import UserError, nearest, reason_of
+from core.imports import is_import_path, load_object
 from core.recipes import load_recipe
 
 # Arguments that come from knobs of their own.
@@ -55,6 +56,9 @@ def find_row(name: str) -> Callable[..., Optimizer]:
     load_recipe()
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
+    if is_import_path(name):
+        row: Callable[..., Optimizer] = load_object(name, "optimiser")
+        return row
     known: dict[str, Any] = {str(key): timm_optimizer(str(key)) for key in list_optimizers()}
     known |= {key.lower(): v for key, v in vars(torch.optim).items() if inspect.isclass(v)}
     if name.lower() not in known:
