@@ -11,7 +11,8 @@ from typing import Any
 
 import cv2
 
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 from imaging.distortions import Elastic, GridDistortion
 from imaging.pixels import (
     BrightnessContrast,

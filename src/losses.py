@@ -16,7 +16,8 @@ from typing import Any
 from torch import nn
 
 from core.arguments import check_arguments, read_name
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 from criteria.base import ForeignLoss, StagedLoss, WeightedSum
 from criteria.outlines import BoundaryLoss, CentrelineLoss, DistanceLoss, HausdorffLoss
 from criteria.overlaps import (

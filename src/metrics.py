@@ -30,7 +30,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from core.arguments import read_name
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 from imaging.mask_files import IGNORE
 from imaging.objects import class_objects
 from measures.gathered import GatheredVolumes, Slice

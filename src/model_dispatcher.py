@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from core.errors import UserError, pick
+from core.errors import UserError
 from core.recipes import load_recipe
+from core.rows import pick
 from networks.decoders import SupervisedModel, unetify_timm
 from networks.encoder_weights import load_encoder_weights
 from networks.mask_transformers import MaskTransformer, build_mask2former

@@ -1,5 +1,6 @@
 """The floors of src/: a room imports only from rooms below its own, inside functions too."""
 
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,16 @@ def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
     for module in local_imports(SRC, path.read_text(encoding="utf-8")):
         other = module.partition(".")[0]
         assert other == room or HEIGHT.get(other, 1) < HEIGHT.get(room, 1), module
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {
+        ".".join(path.relative_to(SRC).with_suffix("").parts): local_imports(
+            SRC, path.read_text(encoding="utf-8")
+        )
+        for path in SRC.rglob("*.py")
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle's files
 
 
 UNIX = {"fcntl", "resource", "termios", "pty", "pwd", "grp"}

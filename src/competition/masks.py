@@ -30,7 +30,8 @@ from competition.tables import (
     image_id,
     train_table,
 )
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 from imaging.mask_files import MaskRules
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from competition.table_files import AUTO
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 from imaging.rle import Size
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
-T = TypeVar("T")
 SHOWN = 20
 
 
@@ -67,30 +66,6 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, pickle.UnpicklingError):
         return "it holds more than plain tensors and values, which could run code: it is not read"
     return " ".join(str(error).split())[:300]
-
-
-def pick(table: Mapping[str, T], name: str, what: str, *, also: str = "") -> T:
-    """The row `name` of a table such as MODELS or LOSSES, those of the recipe included.
-
-    A name that no row has may be an import path: what it names stands for a row.
-
-    Args:
-        also: what besides rows would do, said behind the known names.
-
-    Raises:
-        UserError: no such row; lists the known names and the nearest.
-    """
-    from core.imports import is_import_path, load_object
-    from core.recipes import load_recipe
-
-    load_recipe()
-    if name in table:
-        return table[name]
-    if is_import_path(name):
-        row: T = load_object(name, what)
-        return row
-    known = ", ".join(sorted(table)) or "none yet"
-    raise UserError(f"unknown {what} {name!r}.{nearest(name, table)} Known: {known}{also}")
 
 
 # What helps against errors of the system, by errno.

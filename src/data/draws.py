@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from competition.mask_source import MaskSource
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 from data.specs import DataSpec, Row
 from imaging.images import image_size
 from imaging.mask_files import IGNORE

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from core.arguments import check_arguments, read_name
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 from imaging.mask_files import IGNORE
 from imaging.pixels import Array
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from core.errors import UserError, pick, reason_of
+from core.errors import UserError, reason_of
+from core.rows import pick
 from inference.portable import Export, Portable
 from inference.weights_file import write_weights
 from Lightning_module import load_module

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import pick
+from core.rows import pick
 
 # Probabilities are averaged, then handed on as logits: nearer to 0 and 1 than this they are cut.
 EPSILON = 1e-6

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from core.errors import UserError, nearest, pick
+from core.errors import UserError, nearest
+from core.rows import pick
 from networks.attention import attend
 from networks.padding import PaddedModel, padded_side
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from competition.spec import SHIPPED_SAMPLE, SHIPPED_TABLE, Competition
-from core.errors import pick
 from core.files import file_digest
 from core.knobs import PREFIX, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
+from core.rows import pick
 from runs.fit import Fit
 from runs.fold_table import folds_digest
 from runs.measured import Asked, pixel_values

@@ -4,8 +4,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from core.errors import UserError, pick, raise_all
+from core.errors import UserError, raise_all
 from core.knobs import HEADLINE
+from core.rows import pick
 
 # Knobs that name a row, or several: the module, its table or
 # what finds a row in it, and what a row is.

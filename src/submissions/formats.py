@@ -6,7 +6,8 @@ from typing import NamedTuple
 from competition.spec import Competition
 from competition.table_files import AUTO
 from competition.tables import RLE_NAME, Rows, empty_tokens
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 from imaging.rle import Size, is_empty_rle
 from submissions.answer_format import AnswerFormat
 from submissions.mask_archive import MaskFiles

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from core.errors import pick
+from core.rows import pick
 
 # Each row is called without arguments: a callback's class, or a partial of it.
 CALLBACKS: dict[str, Callable[[], Any]] = {}

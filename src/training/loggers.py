@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError, pick
+from core.errors import UserError
+from core.rows import pick
 
 
 def csv(folder: Path) -> Any:

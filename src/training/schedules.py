@@ -10,7 +10,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from core.arguments import check_arguments, read_name
-from core.errors import UserError, pick, reason_of
+from core.errors import UserError, reason_of
+from core.rows import pick
 
 
 def rate_at(step: int, steps: int, warmup: float, share: Callable[[float], float]) -> float:
