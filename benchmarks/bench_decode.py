@@ -20,8 +20,8 @@ from decoders import (
 )
 from frames import frames
 from harness import Line, Target, gate, per, race
-from imaging import mask_files
 from imaging.geometry import fit_image
+from imaging.mask_pixels import decode_mask
 from imaging.pictures import decode_picture
 
 FILES = 8
@@ -104,7 +104,7 @@ def mask_line(kind: str, files: Sequence[bytes], others: dict[str, Decode], repe
     """PIL, ours, which is PIL with palettes kept, and the fastest other decoder."""
     arms = {
         "reference": by_pil,
-        "ours": lambda data: mask_files.decode_mask(data, "mask", as_indices),
+        "ours": lambda data: decode_mask(data, "mask", as_indices),
         **others,
     }
     same = all(

@@ -21,15 +21,13 @@ from model_dispatcher import build_model, encoder_of
 from networks.inputs import normalise
 from networks.outputs import logits_of, probs_of
 from postprocessing.rules import Rule, label_by
+from training.batch_loss import batch_loss, blended_loss
 from training.batches import draw_for, mix_batch, resize_batch
 from training.finite import check_weights
 from training.groups import parameter_groups
 from training.optimizers import build_optimizer
 from training.recipe import Recipe as Recipe
 from training.schedules import build_scheduler
-
-# Weight of the border's loss beside the mask's; both are of the same LOSS.
-BORDER_WEIGHT = 1.0
 
 
 class SegmentationModule(pl.LightningModule):
@@ -195,35 +193,20 @@ class SegmentationModule(pl.LightningModule):
         return loss, logits
 
     def _loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The loss of the masks, plus that of the gate and of the sides where there are any.
-
-        Of blended images it is blended, too.
-        """
-        if "other" in batch:
-            share = batch["share"]
-            own = self._loss(logits, {key: batch[key] for key in batch["other"]})
-            return share * own + (1 - share) * self._loss(logits, batch["other"])
+        """The loss of all that the network says, see `batch_loss` and `blended_loss`."""
         spec = self.spec
-        ends = [spec.outputs, spec.outputs + spec.classes * spec.gate]
-        masks, gates, sides = logits.tensor_split(ends, 1)
-        loss = self._mask_loss(masks, batch)
-        if spec.gate:
-            # Whether there is anything of the class in this crop.
-            there = (batch["mask"] == 1).flatten(2).amax(2).to(gates.dtype)
-            found = gates[:, :, 0, 0]
-            loss = loss + nn.functional.binary_cross_entropy_with_logits(found, there)
-        if sides.shape[1]:
-            stages = [self._mask_loss(side, batch) for side in sides.split(spec.outputs, 1)]
-            loss = loss + self.recipe.side_weight * torch.stack(stages).mean()
-        return loss
-
-    def _mask_loss(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The loss of the masks, plus that of the border where there is one."""
-        masks, border = logits.tensor_split([self.spec.classes], 1)
-        loss: torch.Tensor = self.loss(masks, batch["mask"])
-        if self.spec.border:
-            loss = loss + BORDER_WEIGHT * self.loss(border, batch["border"])
-        return loss
+        return blended_loss(
+            lambda batch: batch_loss(
+                self.loss,
+                logits,
+                batch,
+                classes=spec.classes,
+                border=spec.border,
+                gate=spec.gate,
+                side_weight=self.recipe.side_weight,
+            ),
+            batch,
+        )
 
     def _update_metrics(self, logits: torch.Tensor, batch: Mapping[str, Any], stage: str) -> None:
         probs = self.probs(logits)
@@ -273,16 +256,13 @@ class SegmentationModule(pl.LightningModule):
         batch = mix_batch(batch, self.recipe.mixup, draw)
         if not hasattr(self.model, "own_loss"):
             return self._step(batch, "train")[0] * scale
-        loss = self._own_loss(self._scaled(batch["image"]), batch)
+        image = self._scaled(batch["image"])
+        loss = blended_loss(lambda batch: self._own_loss(image, batch), batch)
         self.log("train_loss", loss.detach(), prog_bar=True, batch_size=len(batch["image"]))
         return loss * scale
 
     def _own_loss(self, image: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The loss that the network was published with, see `_loss`."""
-        if "other" in batch:
-            share = batch["share"]
-            own = self._own_loss(image, {key: batch[key] for key in batch["other"]})
-            return share * own + (1 - share) * self._own_loss(image, batch["other"])
+        """The loss that the network was published with."""
         network: Any = self.model
         target = batch["mask"]
         if self.spec.border:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from core.errors import UserError, script
@@ -32,12 +33,15 @@ from runs.identity import begun_identity, drop_run, open_run
 from runs.names import check_names
 from runs.owners import networks, owning
 from runs.prepared import prepare_data
+from runs.records import Finished
 from runs.run import Run
 from runs.sharing import share_folds, words_of
-from runs.starts import find_settings
+from runs.starts import find_setting
 from runs.trial import check_machine, check_network
 
 STAGE = "Lightning_trainer"
+# Knobs that ask for a search, and those that it sets: a rate is that of a batch size.
+FOUND = {"FIND_BATCH_SIZE": "TRAIN_BATCH_SIZE", "FIND_LR": "LR"}
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,11 @@ class Session:
 
 def train_folds(
     fit: Fit, run: Run, folds: Sequence[int], session: Session, *, cache: Any = None
-) -> list[dict[str, Any]]:
+) -> list[Finished | None]:
     """Trains the folds that are not finished; nothing of one fold stays in memory for the next.
 
     Returns:
-        finished.json of each fold that is finished in time, {} of one that keeps no checkpoints.
+        how each fold ended that did in time, None of one that keeps no checkpoints.
     """
     import torch
 
@@ -72,11 +76,11 @@ def train_folds(
     from training.pauses import TimeIsUp
 
     each = 0.0  # seconds of an epoch of the fold before
-    summaries = list[dict[str, Any]]()
+    ended = list[Finished | None]()
     todo = [fold for fold in folds if not run.folder.is_finished(fold)]
     for fold in folds:
         if fold not in todo:
-            summaries.append(run.folder.read_finished(fold) or {})
+            ended.append(run.folder.read_finished(fold))
             print(f"fold {fold}: finished before, kept")
             continue
         begun = None if session.longer else begun_epochs(run.folder, fold)
@@ -87,14 +91,15 @@ def train_folds(
         began = time.monotonic()
         how: dict[str, Any] = {"cache": cache, "resume": session.resume, "turn": turn}
         try:
-            summaries.append(train_fold(mine, run, fold, **how))
+            done = train_fold(mine, run, fold, **how)
         except TimeIsUp:
-            return summaries
-        each = (time.monotonic() - began) / max(1, summaries[-1].get("epochs", 1))
+            return ended
+        ended.append(done)
+        each = (time.monotonic() - began) / max(1, done.epochs if done else 1)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    return summaries
+    return ended
 
 
 def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
@@ -109,12 +114,10 @@ def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
     return trivial_words(best_trivial(run))
 
 
-def end_line(
-    run: Run, summaries: Sequence[dict[str, Any]], *, kept: Sequence[int], trivial: str
-) -> str:
+def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivial: str) -> str:
     """What was trained now, in which time, and what it scores beside what needs no network."""
-    scores = [summary["score"] for summary in summaries]
-    seconds = [summary["seconds"] for summary in summaries if summary["fold"] not in kept]
+    scores = [done.score for done in ended]
+    seconds = [done.seconds for done in ended if done.fold not in kept]
     spread = f"{min(scores):.4f} to {max(scores):.4f}" + (f"; {trivial}" if trivial else "")
     told = f"trained {len(seconds)} folds in {sum(seconds) / 60:.1f} min"
     if not seconds:
@@ -182,8 +185,8 @@ def check_flags(args: argparse.Namespace, devices: int) -> None:
 
 def open_finished(run: Run, folds: Sequence[int], *, epochs: int) -> None:
     """Folds that have ended with fewer epochs go on."""
-    for fold, ended in run.folder.finished_folds().items():
-        if fold in folds and ended["epochs"] < epochs:
+    for fold, done in run.folder.finished_folds().items():
+        if fold in folds and done.epochs < epochs:
             run.folder.finished(fold).unlink()
 
 
@@ -226,11 +229,16 @@ def share(args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
     for fold in todo:  # of an earlier session: it says nothing of this one
         (run.folder.fold(fold) / "config.json").unlink(missing_ok=True)
     share_folds(todo, args.processes, command, is_open=is_open)
-    summaries = [run.folder.read_finished(fold) for fold in folds]
-    found = [summary for summary in summaries if summary]
-    if len(found) < len(folds):
+    ended = [done for fold in folds if (done := run.folder.read_finished(fold))]
+    if len(ended) < len(folds):
         return spent_line(run, folds, Session(budget))
-    return end_line(run, found, kept=kept, trivial=trivial_words(best_trivial(run)))
+    return end_line(run, ended, kept=kept, trivial=trivial_words(best_trivial(run)))
+
+
+def set_knob(config: ModuleType, name: str, value: object) -> None:
+    """Sets a knob here, and for processes started later."""
+    setattr(config, name, value)
+    os.environ[f"{PREFIX}{name}"] = str(value)
 
 
 def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
@@ -242,9 +250,9 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         with owning(STAGE, whole):
             drop_run(run)
     cache = None
-    if config.FIND_LR or config.FIND_BATCH_SIZE:
-        cache = prepare_data(run, cache=config.CACHE)
-        find_settings(config, run, folds[0], cache=cache)
+    for name in [name for flag, name in FOUND.items() if getattr(config, flag)]:
+        cache = cache or prepare_data(run, cache=config.CACHE)
+        set_knob(config, name, find_setting(fit_of(config), run, name, folds[0], cache=cache))
         run = run_of(config)
     fit = fit_of(config)
     with owning(STAGE, networks(run.logs, run.name, folds)):
@@ -253,8 +261,7 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         if budget.sets_epochs:
             cache = cache or prepare_data(run, cache=config.CACHE)
             fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=cache)
-            config.EPOCHS = fit.epochs
-            os.environ[f"{PREFIX}EPOCHS"] = str(fit.epochs)  # for processes started later
+            set_knob(config, "EPOCHS", fit.epochs)
         open_run(run, identity_of(config), longer=args.resume == "last")
         if args.resume == "last":
             open_finished(run, folds, epochs=fit.epochs)
@@ -263,10 +270,11 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         trivial = tell_start(fit, run, [fold for fold in folds if fold not in kept])
         resume = find_resumed(folds, args.resume)
         session = Session(budget, moves, resume, longer=args.resume is not None)
-        summaries = train_folds(fit, run, folds, session, cache=cache)
-    if len(summaries) < len(folds):
+        ended = train_folds(fit, run, folds, session, cache=cache)
+    if len(ended) < len(folds):
         return spent_line(run, folds, session)
-    return end_line(run, summaries, kept=kept, trivial=trivial) if all(summaries) else ""
+    known = [done for done in ended if done]
+    return end_line(run, known, kept=kept, trivial=trivial) if len(known) == len(ended) else ""
 
 
 def follow(

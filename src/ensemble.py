@@ -24,6 +24,7 @@ from runs.reports import checkpoints_of, read_blend, read_report
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
+    from competition.spec import Competition
     from data.specs import DataSpec
     from runs.reports import Report
     from submissions.answer import Answer
@@ -118,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def open_answer(
-    config: Any, spec: "DataSpec", unlisted: Path | None
+    competition: "Competition", spec: "DataSpec", unlisted: Path | None
 ) -> "tuple[Answer, dict[str, Path]]":
     """What is asked for, and the images by id.
 
@@ -129,19 +130,18 @@ def open_answer(
     from submissions.answer import read_answer
     from submissions.plan import match_images
 
-    competition = competition_of(config)
     # A sample that is a header alone may come without test images.
-    there = unlisted or config.TEST_PATH.is_dir()
+    there = unlisted or competition.test_path.is_dir()
     found = find_test_images(competition, unlisted) if there else {}
     answer = read_answer(
         competition, found, task=spec.task, classes=spec.classes, listed=not unlisted
     )
-    if not found and not answer.plan.images and config.TEST_CSV.is_file():
-        print(f"note: {config.TEST_CSV.name} is a header alone, and there are no test images")
+    if not found and not answer.plan.images and competition.test_csv.is_file():
+        print(f"note: {competition.test_csv.name} is a header alone, and there are no test images")
         return answer, {}
     found = found or find_test_images(competition)
-    folder = unlisted or config.TEST_PATH
-    match_images(answer.plan, found, folder, shared=folder == config.TRAIN_PATH)
+    folder = unlisted or competition.test_path
+    match_images(answer.plan, found, folder, shared=folder == competition.train_path)
     return answer, found
 
 
@@ -177,7 +177,8 @@ def predict_runs(
     checkpoints = [checkpoints_of(report, config.LOGS, wanted) for report in reports]
     if unlisted:
         folder /= f"predicted_{unlisted.resolve().name}"
-    answer, found = open_answer(config, reports[0].spec, unlisted)
+    competition = competition_of(config)
+    answer, found = open_answer(competition, reports[0].spec, unlisted)
     first = reports[0]
     tuned = bool((blended or first).rules)
     plain = {} if tuned else {"THRESHOLD": first.threshold, "MIN_AREA": first.min_area}
@@ -235,7 +236,7 @@ def predict_runs(
         known = oof if blended else config.OUTPUT / runs[0]
         try:
             check_file(
-                competition_of(config),
+                competition,
                 path,
                 run_output=known,
                 folds_csv=config.FOLDS_CSV,

@@ -7,6 +7,7 @@ python src/folds.py --split stratified --n-folds 10
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,12 +63,26 @@ def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
     return folds
 
 
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How images are split; each is called as its knob, in config.py."""
+
+    split: str
+    n_folds: int
+    seed: int
+    split_column: str
+    stratify_column: str
+    group_column: str
+    group_pattern: str
+    tile: int
+
+
 def make_folds(
     data: "TrainingImages",
     groups: np.ndarray,
     competition: "Competition",
     *,
-    config: Any,
+    how: Split,
     notes: list[str],
 ) -> np.ndarray:
     """Fold of each image, int64 (N,), by an existing kfold column, else by SPLIT.
@@ -80,23 +95,23 @@ def make_folds(
     from competition.sequences import split_blocks
     from competition.strata import find_strata
 
-    table, split = data.table, config.SPLIT
+    table, split = data.table, how.split
     if "kfold" in table:
-        notes.append(f"kept the column kfold of {config.TRAIN_CSV.name}; SPLIT has no say")
+        notes.append(f"kept the column kfold of {competition.train_csv.name}; SPLIT has no say")
         return read_folds(table["kfold"], "kfold", words=False)
     if split == "column":
-        values = column_of(table, config.SPLIT_COLUMN, "SPLIT_COLUMN")
-        return read_folds(values, config.SPLIT_COLUMN, words=True)
+        values = column_of(table, how.split_column, "SPLIT_COLUMN")
+        return read_folds(values, how.split_column, words=True)
     if split == "kfold":
-        return splitters.split_images(len(table), config.N_FOLDS, config.SEED)
+        return splitters.split_images(len(table), how.n_folds, how.seed)
     if split == "blocks":
-        return split_blocks(table["img"].tolist(), config.N_FOLDS)
+        return split_blocks(table["img"].tolist(), how.n_folds)
     if split == "group":
-        return splitters.split_groups(groups, config.N_FOLDS, config.SEED)
-    strata = find_strata(data, config.STRATIFY_COLUMN, competition)
+        return splitters.split_groups(groups, how.n_folds, how.seed)
+    strata = find_strata(data, how.stratify_column, competition)
     if split == "stratified":
-        return splitters.split_strata(strata, config.N_FOLDS, config.SEED)
-    return splitters.split_group_strata(groups, strata, config.N_FOLDS, config.SEED)
+        return splitters.split_strata(strata, how.n_folds, how.seed)
+    return splitters.split_group_strata(groups, strata, how.n_folds, how.seed)
 
 
 def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: list[str]) -> None:
@@ -147,7 +162,7 @@ def audit_table(
     table: "pd.DataFrame",
     competition: "Competition",
     *,
-    config: Any,
+    how: Split,
     pixels: Mapping[str, Any],
 ) -> "FoldAudit":
     """Whether the folds leak, by what all images look like; see `looking.fold_audit`."""
@@ -158,8 +173,8 @@ def audit_table(
 
     paths = [competition.input / image for image in table["image"]]
     columns = {str(name): table[name].to_numpy() for name in table.columns[5:]}
-    name = config.GROUP_COLUMN or "group"
-    chosen = config.GROUP_COLUMN or "group" in data.table or config.GROUP_PATTERN != SHIPPED_PATTERN
+    name = how.group_column or "group"
+    chosen = how.group_column or "group" in data.table or how.group_pattern != SHIPPED_PATTERN
     return audit_folds(
         table["img"].tolist(),
         table["kfold"].to_numpy(),
@@ -192,7 +207,7 @@ def keep_sources(data: "TrainingImages", sources: Sequence[str]) -> "TrainingIma
 
 
 def cut_images(
-    data: "TrainingImages", competition: "Competition", config: Any, notes: list[str]
+    data: "TrainingImages", competition: "Competition", how: Split, notes: list[str]
 ) -> "TrainingImages":
     """The images, those larger than TILE as tiles that share the image's group.
 
@@ -203,14 +218,14 @@ def cut_images(
     from competition.masks import build_masks
     from competition.tiling import check_tiling, cut_rows
 
-    if not config.TILE:
+    if not how.tile:
         return data
     table = data.table
-    check_tiling(build_masks(competition), config.SPLIT, owned="kfold" in table)
-    groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)
+    check_tiling(build_masks(competition), how.split, owned="kfold" in table)
+    groups = find_groups(table, how.group_column, how.group_pattern, notes)
     table = table.assign(group=groups)
-    tiles = cut_rows(table, competition.input, side=config.TILE, axes=config.AXES)
-    notes.append(f"{len(table)} images are {len(tiles)} tiles of {config.TILE} px at most (TILE)")
+    tiles = cut_rows(table, competition.input, side=how.tile, axes=competition.axes)
+    notes.append(f"{len(table)} images are {len(tiles)} tiles of {how.tile} px at most (TILE)")
     return data._replace(table=tiles, areas=None, classes=None)
 
 
@@ -262,11 +277,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from submissions.outlook import sample_notes
 
     check_names(config, "METRIC")
-    competition = competition_of(config)
+    competition, how = competition_of(config), fill(Split, config)
     outlook = sample_notes(competition)
     cuts: list[str] = []
     data = keep_sources(collect_images(competition), config.SOURCES)
-    data = cut_images(data, competition, config, cuts)
+    data = cut_images(data, competition, how, cuts)
     table, notes = data.table, [*data.notes, *cuts, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")
     asked = fill(Asked, config)
@@ -274,11 +289,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     pixels = data_spec(config, measured).pixels
     notes += probe_pairs(rows, competition.input, masks=build_masks(competition), pixels=pixels)
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
-    groups = find_groups(table, config.GROUP_COLUMN, config.GROUP_PATTERN, notes)
+    groups = find_groups(table, how.group_column, how.group_pattern, notes)
     codes = pd.factorize(groups)[0]
-    folds = make_folds(data, codes, competition, config=config, notes=notes)
-    if "kfold" in table or config.SPLIT == "column" or config.SPLIT in GROUPED:
-        ours = "kfold" not in table and config.SPLIT in GROUPED
+    folds = make_folds(data, codes, competition, how=how, notes=notes)
+    if "kfold" in table or how.split == "column" or how.split in GROUPED:
+        ours = "kfold" not in table and how.split in GROUPED
         check_leaks(folds, codes, ours=ours, notes=notes)
     table = table.drop(columns=["group", "kfold"], errors="ignore")
     table.insert(3, "group", groups)
@@ -290,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     notes += series_notes(table["image"].tolist(), folds, config.STACK)
     notes += measured_notes(measured)
     lines = summary(data, table, competition)
-    audit = audit_table(data, table, competition, config=config, pixels=pixels)
+    audit = audit_table(data, table, competition, how=how, pixels=pixels)
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV, config.LOGS, notes)
     write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks)

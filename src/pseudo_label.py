@@ -85,19 +85,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def label(config: Any, args: argparse.Namespace) -> None:
+def label(run: Run, report: Report, args: argparse.Namespace) -> None:
     """Writes the masks of every fold's network, and pseudo.csv last."""
-    read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
-    report = read_report(config.OUTPUT, config.RUN)
-
     import pandas as pd
 
     from competition.listings import find_test_images
-    from runs.experiment import run_of
     from runs.identity import check_same_folds
     from runs.pseudo import pseudo_key
 
-    run = run_of(config)
     check_same_folds(run)
     images = find_test_images(run.competition, args.images)
     known = sorted(images.keys() & set(run.table["img"]))
@@ -134,7 +129,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     claims = scored(config.LOGS, config.OUTPUT, config.RUN, config.TRAIN_FOLDS)
     with owning("pseudo_label", [*claims, Claim(config.OUTPUT, config.RUN, "pseudo")]):
-        label(config, args)
+        read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
+        report = read_report(config.OUTPUT, config.RUN)
+
+        from runs.experiment import run_of
+
+        label(run_of(config), report, args)
     return 0
 
 

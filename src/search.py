@@ -16,7 +16,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from runs.fold_table import choose_folds, read_fold_table
 from runs.folder import RunFolder
 from runs.identity import differences
 from runs.owners import owning
+from runs.records import Begun
 from runs.reports import Report
 
 STAGE = "search"
@@ -69,7 +70,7 @@ class Search:
         """Of what the search leaves: journal, page, logs of its trials."""
         return self.output / self.name
 
-    def open_study(self, identity: dict[str, Any], seed: int) -> Any:
+    def open_study(self, identity: Begun, seed: int) -> Any:
         """The study in the journal, begun if there is none.
 
         Raises:
@@ -91,10 +92,15 @@ class Search:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
         asked = {dial.name: repr(dial) for dial in self.dials}
-        now = {"identity": identity, "dials": asked, "folds": list(self.folds), "oof": self.oof}
+        now = {
+            "identity": identity.to_dict(),
+            "dials": asked,
+            "folds": list(self.folds),
+            "oof": self.oof,
+        }
         before = study.user_attrs.get("begun")
         if before:
-            problems = differences(before["identity"], identity)
+            problems = differences(Begun.of(before["identity"]), identity)
             same = all(before[key] == now[key] for key in ("dials", "folds", "oof"))
             problems += [] if same else ["--search, --fold or --oof: not as when it began"]
             raise_all(problems, f"search {self.name!r} was begun otherwise, choose another --run:")
@@ -288,12 +294,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         oof=args.oof,
     )
     identity = identity_of(config)
-    for name in ["RUN", *(dial.name for dial in dials)]:
-        identity["knobs"].pop(name, None)
+    turned = {"RUN", *(dial.name for dial in dials)}
+    knobs = {name: value for name, value in identity.knobs.items() if name not in turned}
     target = (args.target or ROOT / "recipes" / f"{config.RUN}_best.args").absolute()
     config.OUTPUT.mkdir(parents=True, exist_ok=True)
     with owning(STAGE, [Claim(config.OUTPUT, config.RUN, STAGE)]):
-        study = search.open_study(identity, config.SEED)
+        study = search.open_study(replace(identity, knobs=knobs), config.SEED)
         check_target(target, study)
         try:
             run_trials(search, study, args.trials)

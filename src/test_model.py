@@ -8,10 +8,13 @@ Prints the parts of the network, its cost at CROP_SIZE, what each check found, a
 
 import platform
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
 from core.flags import load_config
+
+if TYPE_CHECKING:
+    from runs.run import Run
 
 
 def machine_lines() -> list[str]:
@@ -59,15 +62,16 @@ def bench_of(config: Any) -> Any:
     from Lightning_datamodule import collate_samples
     from Lightning_module import build_module
     from looking.self_test import Bench, drawn_batch
-    from runs.experiment import data_spec, recipe
+    from runs.experiment import fit_of, run_of
     from training.precision import uses_cuda
 
-    spec = data_spec(config)
+    run, fit = run_of(config), fit_of(config)
+    spec = run.spec
     module = build_module(
-        config.MODEL_NAME, spec, recipe=recipe(config), encoder_weights=config.ENCODER_WEIGHTS
+        fit.model_name, spec, recipe=fit.recipe, encoder_weights=fit.encoder_weights
     )
     module = module.to("cuda" if uses_cuda(config.ACCELERATOR) else "cpu")
-    dataset = training_data(config, spec)
+    dataset = training_data(run, augment=config.AUGMENTATION, seed=fit.seed)
     if dataset is None:
         print(f"no {config.FOLDS_CSV}: drawn images are tried")
         batch = drawn_batch(spec, spec.size)
@@ -81,23 +85,15 @@ def bench_of(config: Any) -> Any:
     return Bench(spec, moved, config.LOSS, config.METRIC, module.loss, module, dataset)
 
 
-def training_data(config: Any, spec: Any) -> Any:
+def training_data(run: "Run", *, augment: str, seed: int) -> Any:
     """The augmented training images, None where folds.py has not run."""
-    from competition.masks import build_masks
     from dataset import SegmentationDataset
     from Lightning_datamodule import rows_in
-    from runs.experiment import competition_of
-    from runs.fold_table import read_fold_table
 
-    if not config.FOLDS_CSV.is_file():
+    if not run.folds_csv.is_file():
         return None
     return SegmentationDataset(
-        rows_in(read_fold_table(config.FOLDS_CSV)),
-        config.INPUT,
-        spec=spec,
-        masks=build_masks(competition_of(config)),
-        augment=config.AUGMENTATION,
-        seed=config.SEED,
+        rows_in(run.table), run.input, spec=run.spec, masks=run.masks, augment=augment, seed=seed
     )
 
 

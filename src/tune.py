@@ -13,8 +13,9 @@ All but tta need Lightning_tester.py first.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import script
@@ -62,9 +63,8 @@ def run_names(text: str) -> list[str]:
 VERBS = {"rules": add_rules, "tta": add_tta, "soup": add_soup, "blend": add_blend}
 
 
-def claims_of(config: Any, args: argparse.Namespace) -> list[Claim]:
+def claims_of(args: argparse.Namespace, logs: Path, output: Path, run: str) -> list[Claim]:
     """What a verb works on: of runs that are blended it reads the scores."""
-    logs, output, run = config.LOGS, config.OUTPUT, config.RUN
     if args.verb == "blend":
         read = [claim for name in args.runs for claim in scored(logs, output, name, None)]
         return [*read, Claim(output, "+".join(args.runs))]
@@ -90,18 +90,16 @@ def plan_line(run: "Run", args: argparse.Namespace) -> str:
     return forecast_line(predictor, images, times=times, stored=args.verb == "soup")
 
 
-def tune(config: Any, args: argparse.Namespace) -> None:
-    """Runs the verb."""
+def tune(run: "Run", args: argparse.Namespace, knobs: Mapping[str, Any]) -> None:
+    """Runs the verb; `knobs` are for the page."""
     from reporting.build import write_page
-    from runs.experiment import run_of
 
-    run = run_of(config)
     if args.verb == "rules":
         from tuning.rules import tune_rules
 
         tune_rules(run, dry_run=args.dry_run)
         if not args.dry_run:
-            write_page(run, knob_values(config))
+            write_page(run, knobs)
     elif args.verb == "tta":
         from tuning.views import choose_views
 
@@ -117,7 +115,7 @@ def tune(config: Any, args: argparse.Namespace) -> None:
 
         if take_soup(run):
             draw_cases(run, score_run(run, trained_folds(run)))
-            write_page(run, knob_values(config))
+            write_page(run, knobs)
 
 
 @script
@@ -134,8 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(plan_line(run_of(config), args))
         return 0
-    with owning("tune", claims_of(config, args)):
-        tune(config, args)
+    with owning("tune", claims_of(args, config.LOGS, config.OUTPUT, config.RUN)):
+        from runs.experiment import run_of
+
+        tune(run_of(config), args, knob_values(config))
     return 0
 
 

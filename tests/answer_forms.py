@@ -58,7 +58,7 @@ def decode(
         assert flat[at : at + length].sum() == 0
         flat[at : at + length] = 1
         at += length
-    return flat.reshape(size, order=order)  # type: ignore[call-overload]
+    return flat.reshape(size, order=order)
 
 
 def run_lengths(order: str = "F", *, relative: bool = False) -> tuple[Any, Any]:
@@ -116,7 +116,7 @@ def table(
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")  # type: ignore[return-value]
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
 
 
 def _classes_of(answer: Answer) -> list[tuple[str, str, list[np.ndarray]]]:

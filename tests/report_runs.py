@@ -18,6 +18,7 @@ from core.flags import load_config
 from core.knobs import knob_values
 from reporting.build import write_page
 from runs.experiment import run_of
+from runs.fold_records import FoldRecord
 from runs.run import Run
 from runs.scored import build_scorer, write_report
 
@@ -128,20 +129,21 @@ def fake_run(root: Path, task: str, monkeypatch: pytest.MonkeyPatch, *more: str)
     return Fake(flags, root / "output" / "baseline", root / "logs", truth, levels)
 
 
-def fold_record(run: Run, fold: int, levels: Any) -> dict[str, Any]:
+def fold_record(run: Run, fold: int, levels: Any) -> FoldRecord:
     scorer = build_scorer(run)
     rows = run.table[run.table["kfold"] == fold].to_dict("records")
     for row in rows:
         scorer.add(row, torch.from_numpy(levels[row["img"]]) / 255, fold=fold)
-    return {
-        "fold": fold,
-        "checkpoint": f"baseline/fold_{fold}/checkpoints/best.ckpt",
-        "images": len(rows),
-        "spec": run.spec.to_dict(),
-        "recipe": {},
-        "scores": scorer.scores(),
-        **scorer.record(),
-    }
+    return FoldRecord(
+        fold=fold,
+        checkpoint=f"baseline/fold_{fold}/checkpoints/best.ckpt",
+        images=len(rows),
+        state={},
+        spec=run.spec.to_dict(),
+        recipe={},
+        scores=scorer.scores(),
+        **vars(scorer.scored()),
+    )
 
 
 def write_logs(folder: Path, fold: int, metric: str) -> None:

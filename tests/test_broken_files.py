@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pandas as pd
@@ -82,6 +84,40 @@ def test_a_broken_table_or_report_is_written_again(
     before = results(own)
     (own.output / "baseline" / name).write_bytes(BROKEN[kind])
     mended(own, before, capsys)
+
+
+RECORDS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "cut": lambda record: json.dumps(record)[:-9],
+    "a list": lambda record: json.dumps([record]),
+    "without sums": lambda record: json.dumps({**record, "sums": None}),
+    "rows of another kind": lambda record: json.dumps({**record, "rows": ["a"]}),
+    "newer": lambda record: json.dumps({**record, "version": 9}),
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a_broken_or_newer_record_of_a_fold_is_made_anew(
+    own: Competition, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    before = results(own)
+    path = own.output / "baseline" / "oof" / "fold_0.json"
+    record = json.loads(path.read_text())
+    path.write_text(RECORDS[kind](record))
+    assert call("Lightning_tester", own.flags()) == 0
+    assert "fold 0: 6 images" in capsys.readouterr().out
+    assert results(own) == before
+    assert json.loads(path.read_text()) == record
+
+
+def test_a_record_of_before_there_were_versions_is_kept(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own.output / "baseline" / "oof" / "fold_0.json"
+    record = json.loads(path.read_text())
+    assert record.pop("version") == 1
+    path.write_text(json.dumps(record))
+    assert call("Lightning_tester", own.flags()) == 0
+    assert "fold 0: 6 images" not in capsys.readouterr().out
 
 
 def test_rules_that_no_longer_hold_are_told(

@@ -42,7 +42,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def slower(by: float) -> None:
         factor[0] = by
 
-    slower.passed = passed  # type: ignore[attr-defined]
+    slower.passed = passed
     return slower
 
 

@@ -58,7 +58,9 @@ def test_only_what_differs_is_a_column(ledger: Path) -> None:
     assert table["hours"].tolist() == [1.0] * 3
     assert table["best_ckpt"].iloc[0] == "b/fold_1/checkpoints/best.ckpt"
     assert len(notes) == 1
-    assert notes[0].startswith("skipped broken: JSONDecodeError")
+    assert notes[0].endswith(
+        "broken/run.json is broken, and no network tells what it was trained with"
+    )
     assert table.query("LR > 0.005")["run"].tolist() == ["b"]
 
 

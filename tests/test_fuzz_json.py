@@ -11,10 +11,12 @@ from pycocotools import mask as coco
 from competition.polygon_files import read_coco_masks
 from competitions import competition_in
 from core.errors import UserError
+from core.records import NewerRecord
 from core.typed import misfits
 from data.specs import DataSpec
 from fuzzing import Dice, bent, damaged, fuzz
 from postprocessing.rules import Rule
+from runs.folder import RunFolder
 from runs.reports import Blend, FoldReport, Report
 
 SIZE = (6, 7)
@@ -70,6 +72,27 @@ def test_a_report_is_of_the_declared_kinds(dice: Dice) -> None:
     assert json.loads(json.dumps(again)) == json.loads(path.read_text())
 
 
+RECORDS: dict[str, Any] = {
+    "run.json": {"version": 1, "knobs": {"LR": 0.1, "TTA": ["flip_h"]}, "folds": "x", "data": None},
+    "fold_0/finished.json": {"version": 1, "fold": 0, "score": 0.5, "epochs": 3, "seconds": 1.5},
+}
+
+
+@fuzz(500)
+def test_what_the_trainer_left_is_of_the_declared_kinds(dice: Dice) -> None:
+    run = RunFolder(FOLDER, "run")
+    for name, values in RECORDS.items():
+        path = run.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_file(values, dice).replace(path)
+    try:
+        begun, done = run.read_begun(), run.read_finished(0)
+    except NewerRecord:
+        return
+    assert begun is None or not misfits(begun)
+    assert done is None or (not misfits(done) and done.fold == 0)
+
+
 DISC = np.zeros(SIZE, np.uint8)
 DISC[1:4, 2:5] = 1
 PACKED = coco.encode(np.asfortranarray(DISC))
@@ -93,6 +116,6 @@ def test_coco_is_masks_of_the_images_size(dice: Dice) -> None:
         mask, objects = (read({"img": "a"}, SIZE) for read in (masks.read, masks.objects))
     except UserError:
         return
-    assert mask.shape == objects.shape == SIZE  # type: ignore[union-attr]
+    assert mask.shape == objects.shape == SIZE
     assert set(np.unique(mask)) <= {0, 1}
-    assert ((objects > 0) <= (mask > 0)).all()  # type: ignore[operator]
+    assert ((objects > 0) <= (mask > 0)).all()

@@ -40,7 +40,7 @@ def encoded(pixels: np.ndarray, suffix: str, mode: str | None = None, **options:
 
 def tiff(pixels: np.ndarray, **options: object) -> bytes:
     stream = io.BytesIO()
-    tifffile.imwrite(stream, pixels, **options)  # type: ignore[arg-type]
+    tifffile.imwrite(stream, pixels, **options)
     return stream.getvalue()
 
 

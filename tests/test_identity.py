@@ -25,7 +25,7 @@ def begin(competition: Competition, *flags: str) -> Any:
     config = load_config(competition.flags(*flags))[0]
     run = run_of(config)
     open_run(run, identity_of(config))
-    notes = {"config": knob_values(config), "identity": run.folder.read_begun()}
+    notes = {"config": knob_values(config), "identity": run.folder.read_begun().to_dict()}
     write_checkpoint(
         competition.logs / "baseline/fold_0/checkpoints/last.ckpt",
         {"state_dict": {}, "hyper_parameters": {"notes": notes}},
@@ -105,7 +105,10 @@ def test_a_run_of_before_learns_its_data(
     assert json.loads(begun(own).read_text()) == values
 
 
-@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"knobs": 3}', "\udcff\x00"])
+OTHER = '{"knobs": {}, "folds": 3}'
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"knobs": 3}', "\udcff\x00", OTHER])
 def test_a_lost_run_json_is_made_good_by_the_networks(own: Competition, text: str | None) -> None:
     begin(own)
     whole = json.loads(begun(own).read_text())
@@ -204,13 +207,31 @@ def test_all_folds_take_their_soup_or_none(tmp_path: Path) -> None:
     assert taken() == {"best.ckpt"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"fold": 1, "score": 1}', "\x00"])
+BROKEN_ENDS = ('{"fold": 1, "score": 1}', '{"score": "high", "epochs": 1, "seconds": 1}')
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", *BROKEN_ENDS, "\x00", '{"version": "x"}'])
 def test_a_broken_finished_json_is_none(tmp_path: Path, text: str) -> None:
     run = RunFolder(tmp_path, "run")
     run.fold(0).mkdir(parents=True)
     run.finished(0).write_text(text)
     assert run.read_finished(0) is None
     assert run.finished_folds() == {}
+
+
+LATER = {"version": 2, "knobs": {}, "score": "as of each epoch"}
+
+
+def test_what_a_later_version_wrote_is_one_line(own: Competition) -> None:
+    folder = begin(own).folder
+    for path in (folder.begun, folder.finished(0)):
+        path.write_text(json.dumps(LATER))
+    told = r"^\S+\.json is of version 2, this code reads up to 1: update the code, or [^\n]+$"
+    with pytest.raises(UserError, match=told):
+        again(own)
+    with pytest.raises(UserError, match=told):
+        folder.is_finished(0)
+    assert json.loads(folder.begun.read_text()) == LATER
 
 
 def test_values_are_kept_as_they_are(own: Competition) -> None:

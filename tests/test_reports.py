@@ -10,7 +10,7 @@ import pytest
 from core.errors import UserError
 from data.specs import DataSpec
 from postprocessing.rules import Rule
-from runs.reports import VERSION, Blend, FoldReport, Report, read_blend
+from runs.reports import Blend, FoldReport, Report, read_blend
 
 FIXTURES = Path(__file__).parent / "fixtures"
 WHOLE = Report(
@@ -46,7 +46,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a+b" / "report.json"
     WHOLE.write(path)
     assert Report.read(path) == WHOLE
-    assert json.loads(path.read_text())["version"] == VERSION
+    assert json.loads(path.read_text())["version"] == Report.VERSION
 
 
 def test_an_undefined_score_stays_one(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def without(name: str) -> dict[str, Any]:
         (without("spec"), "'spec' is missing"),
         ({**WHOLE.to_dict(), "spec": {"colour": 1}}, "is broken"),
         ({**WHOLE.to_dict(), "folds": [{"fold": 0}]}, "is broken"),
-        ({**WHOLE.to_dict(), "version": VERSION + 1}, f"is of version {VERSION + 1}"),
+        ({**WHOLE.to_dict(), "version": Report.VERSION + 1}, f"is of version {Report.VERSION + 1}"),
         ({**WHOLE.to_dict(), "rules": [{"treshold": 0.4}]}, "Did you mean threshold?"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_mask_without_foreground_is_one_token(tmp_path: Path, kind: str, empty
     if kind == "class":
         text, knobs = "id,class,rle\na,0,1 1\na,1,1 1\n", {"classes": 2}
     answer = answer_of(tmp_path, text, rle_empty=empty, submission_rows=kind, **knobs)
-    texts = cells_of(np.zeros((knobs["classes"], 9, 9), np.uint8), answer)  # type: ignore[arg-type]
+    texts = cells_of(np.zeros((knobs["classes"], 9, 9), np.uint8), answer)
     assert texts == [empty] * (2 if kind == "class" else 1)
     assert {row[-1] for row in submit(tmp_path, answer.plan, {"a": texts})} == {empty}
 

@@ -49,8 +49,8 @@ def ellipse_ring(x: float, y: float, width: float, height: float, turn: float = 
 
 def size_of(data: Mapping[str, Any], height: str, width: str) -> Size | None:
     """(H, W) under these names, None where one is missing."""
-    values = data.get(height), data.get(width)
-    return None if None in values else (int(values[0]), int(values[1]))  # type: ignore[arg-type]
+    tall, wide = data.get(height), data.get(width)
+    return None if tall is None or wide is None else (int(tall), int(wide))
 
 
 def first_of(data: Mapping[str, Any], keys: Iterable[str]) -> Any:

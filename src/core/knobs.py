@@ -7,10 +7,13 @@ import re
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from core.errors import UserError, nearest
 from core.gates import is_decimal_number, is_whole_number
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PREFIX = "SEG_"
 SRC = Path(__file__).resolve().parents[1]
@@ -19,6 +22,7 @@ ROOT = SRC.parent
 BAD_TEXT = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError)
 HEADLINE = "the configuration does not hold:"
 T = TypeVar("T")
+D = TypeVar("D", bound="DataclassInstance")
 # The mark of a knob that may differ between two sessions of one run: it changes where, how fast or
 # what is done after training, not what is trained.
 Free = Annotated[T, "free"]
@@ -212,7 +216,7 @@ def knob_values(config: ModuleType) -> dict[str, Any]:
     return values
 
 
-def fill(kind: type[T], config: ModuleType, **given: Any) -> T:
+def fill(kind: type[D], config: ModuleType, **given: Any) -> D:
     """A dataclass from the knobs whose names are its fields in upper case, and `given` beside."""
-    names = {field.name for field in fields(kind)} - set(given)  # type: ignore[arg-type]  # T is a dataclass, which no bound can say
+    names = {field.name for field in fields(kind)} - set(given)
     return kind(**{name: getattr(config, name.upper()) for name in names}, **given)

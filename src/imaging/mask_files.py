@@ -1,22 +1,19 @@
 """A mask file of any of the usual formats, read to the one array the task wants."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from core.errors import UserError
-from imaging.arrays import is_array, load_array
-from imaging.files import decoding, read_complete
-from imaging.palettes import PaletteReader, palette_reader, read_palette
-from imaging.pictures import decode_tiff, pil_array
+from imaging.arrays import is_array
+from imaging.files import read_complete
+from imaging.mask_pixels import decode_mask, is_lossy
+from imaging.palettes import palette_reader, read_palette
 from imaging.readers import Hints, read_part
 from imaging.sources import own_file, page_of, window_of
-from imaging.tiff import is_tiff, tiff_pages
 
 IGNORE = 255
 UNDECLARED = 254
@@ -147,47 +144,6 @@ def _read_labels(path: str | Path) -> np.ndarray:
     return (_pack_pixels(pixels) if grey is None else grey)[None]
 
 
-def is_lossy(data: bytes) -> bool:
-    """Whether a file is a JPEG or a lossy WebP by its content: its edges are not the author's."""
-    return data[:2] == b"\xff\xd8" or (data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 ")
-
-
-def decode_mask(
-    data: bytes, name: str, palette: PaletteReader, *, page: int | None = None
-) -> np.ndarray:
-    """(H, W) or (H, W, C), values as stored, of less than 8 bits and in NumPy's files, too.
-
-    Args:
-        palette: what a palette picture gives.
-        page: of a stack, or the index of an array's first axis.
-
-    Raises:
-        UserError: it cannot be decoded.
-    """
-
-    def convert(picture: Image.Image) -> Image.Image | np.ndarray:
-        if picture.mode != "P":
-            return _plain_mode(picture)
-        colours = np.zeros((256, 3), np.uint8)
-        entries = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-        colours[: len(entries)] = entries
-        return palette(np.asarray(picture), colours)
-
-    if is_array(data):
-        with decoding(name):
-            array = load_array(data, name)
-            return _no_bool(array if page is None else array[page])
-    if is_tiff(data):
-        with decoding(name):
-            chosen = None if page is None else tiff_pages(io.BytesIO(data))[page]
-        return _no_bool(decode_tiff(data, name, convert, page=chosen))
-    pixels = _no_bool(pil_array(data, name, convert))
-    if data.startswith(b"\x89PNG") and data[25] == 0 and data[24] in (2, 4):
-        # Grey of 2 or 4 bits is stretched to 0..255 by every decoder: back to the ids.
-        return pixels // (255 // ((1 << data[24]) - 1))
-    return pixels
-
-
 def _one_colour(pixels: np.ndarray) -> np.ndarray | None:
     """{0, 1} (H, W) of a picture of black and one colour; None of any other."""
     if pixels.ndim != 3 or pixels.shape[2] < 3:
@@ -200,19 +156,6 @@ def _one_colour(pixels: np.ndarray) -> np.ndarray | None:
 def _pack_pixels(pixels: np.ndarray) -> np.ndarray:
     red, green, blue = (pixels[:, :, c].astype(np.int32) for c in range(3))
     return (red << 16) | (green << 8) | blue
-
-
-def _no_bool(pixels: np.ndarray) -> np.ndarray:
-    # PIL stores True as the byte 255.
-    return (pixels.view(np.uint8) != 0).view(np.uint8) if pixels.dtype == bool else pixels
-
-
-def _plain_mode(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("LA", "La"):
-        return picture.convert("L")
-    if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        return picture.convert("RGB")
-    return picture
 
 
 def _to_grey(pixels: np.ndarray, *, spread: int) -> np.ndarray | None:

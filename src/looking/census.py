@@ -13,7 +13,7 @@ import numpy as np
 
 from core.errors import UserError
 from imaging.files import read_complete
-from imaging.mask_files import decode_mask, is_lossy
+from imaging.mask_pixels import decode_mask, is_lossy
 from imaging.palettes import read_palette
 
 # Mask files looked at, evenly picked.

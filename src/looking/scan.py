@@ -16,7 +16,8 @@ from competition.mask_source import MaskSource
 from core.errors import UserError
 from imaging.files import read_complete
 from imaging.images import read_image
-from imaging.mask_files import IGNORE, is_lossy
+from imaging.mask_files import IGNORE
+from imaging.mask_pixels import is_lossy
 from imaging.pictures import exif_orientation
 from looking.likeness import look_of, to_grey
 

@@ -31,7 +31,7 @@ class Shift:
     low: float = float("nan")
     high: float = float("nan")
     sizes: dict[str, int] = field(default_factory=dict)
-    means: tuple[list[float], list[float]] = ((), ())  # type: ignore[assignment]  # empty
+    means: tuple[Sequence[float], Sequence[float]] = ((), ())
     histograms: np.ndarray | None = None
 
     def verdict(self) -> str:

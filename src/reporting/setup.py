@@ -8,6 +8,7 @@ from typing import Any
 from core.knobs import ROOT, SRC, read_knobs
 from reporting.blocks import Cell, Section, Table, number
 from reporting.run import ReportRun
+from runs.records import Finished
 
 # Knobs whose value when the run was scored counts, not when it was trained.
 SCORED_WITH = ("THRESHOLD", "TTA", "MIN_AREA")
@@ -17,12 +18,12 @@ def time_section(run: ReportRun) -> Section:
     """How long each fold took, and where its best epoch scored."""
     rows, notes, seconds = [], [], []
     for fold in run.report.folds:
-        done = run.configured.folder.read_finished(fold.fold) or {}
-        try:
-            rows.append(_time_row(done))
-            seconds.append(done["seconds"])
-        except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        done = run.configured.folder.read_finished(fold.fold)
+        if done is None:
             notes.append(f"fold {fold.fold}: no finished.json, or it is broken.")
+            continue
+        rows.append(_time_row(done))
+        seconds.append(done.seconds)
     if not rows:
         return Section("time", "Time", notes=notes or ["This run has no training of its own."])
     if len(rows) > 1:
@@ -35,21 +36,21 @@ def time_section(run: ReportRun) -> Section:
 def training_tile(run: ReportRun) -> list[tuple[str, str, str]]:
     """(name, value, note) of time, steps and speed of all folds; none where one is not known."""
     folds = [run.configured.folder.read_finished(fold.fold) for fold in run.report.folds]
-    known = [done for done in folds if done and done["seconds"] and done.get("steps")]
+    known = [done for done in folds if done and done.seconds and done.steps]
     if not folds or len(known) < len(folds):
         return []
-    seconds, steps = (sum(done[key] for done in known) for key in ("seconds", "steps"))
+    seconds, steps = sum(done.seconds for done in known), sum(done.steps for done in known)
     return [("training", _duration(seconds), f"{steps} steps, {steps / seconds:.3g} a second")]
 
 
-def _time_row(done: dict[str, Any]) -> list[Cell]:
+def _time_row(done: Finished) -> list[Cell]:
     return [
-        Cell(f"fold {done['fold']}"),
-        Cell(_duration(done["seconds"])),
-        Cell(str(done["epochs"])),
-        Cell(_duration(done["seconds"] / done["epochs"])),
-        Cell(str(done["steps"])),
-        Cell(number(done["score"])),
+        Cell(f"fold {done.fold}"),
+        Cell(_duration(done.seconds)),
+        Cell(str(done.epochs)),
+        Cell(_duration(done.seconds / max(1, done.epochs))),
+        Cell(str(done.steps)),
+        Cell(number(done.score)),
     ]
 
 

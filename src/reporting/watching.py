@@ -1,5 +1,6 @@
 """What trains now and how far it is: every run of lightning_logs/, from its files alone."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from core.files import clear_parts, writing
 from core.locks import others
 from core.quantities import time_words
+from core.records import NewerRecord
 from reporting.blocks import Cell, Section, Table, number, render_page
 from reporting.curves import Points, curve_figures, read_curves
 from runs.folder import RunFolder
@@ -48,13 +50,14 @@ class WatchedRun:
 
 
 def look_at_runs(logs: Path) -> list[WatchedRun]:
-    """Every run that has begun, the latest first; a run whose files are broken is left out."""
+    """Every run that has begun, the latest first, but those whose files are broken or newer."""
     runs = []
     for begun in logs.glob("*/run.json"):
         folder = RunFolder(logs, begun.parent.name)
-        knobs = (folder.read_begun() or {}).get("knobs")
-        if isinstance(knobs, dict) and "METRIC" in knobs:
-            runs.append(_look(folder, knobs))
+        with contextlib.suppress(NewerRecord):
+            known = folder.read_begun()
+            if known and "METRIC" in known.knobs:
+                runs.append(_look(folder, dict(known.knobs)))
     return sorted(runs, key=lambda run: run.age)
 
 
@@ -83,7 +86,7 @@ def _look_at_fold(folder: RunFolder, knobs: dict[str, Any], fold: int) -> Watche
         fold=fold,
         state="trained" if done else _state(folder, fold),
         epoch=int(max((x for points in curves.values() for x, _ in points), default=0)),
-        epochs=int(done["epochs"] if done else knobs.get("EPOCHS", 0)),
+        epochs=int(done.epochs if done else knobs.get("EPOCHS", 0)),
         loss=losses[-1][1] if losses else None,
         score=values[-1] if values else None,
         best=best(values) if values else None,

@@ -101,5 +101,5 @@ def read_scores(folder: RunFolder, fold: int, metric: str) -> dict[int, float]:
 def mean_score(folder: RunFolder, folds: Sequence[int]) -> float | None:
     """Mean of the best validation scores of some folds; None where one is not finished."""
     ended = [folder.read_finished(fold) for fold in folds]
-    scores = [float(one["score"]) for one in ended if one]
+    scores = [done.score for done in ended if done]
     return sum(scores) / len(scores) if scores and len(scores) == len(folds) else None

@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from core.quantities import size_words, time_words
 from runs.fit import Fit, Turn
 from runs.folder import RunFolder
 from runs.pace import Pace
+from runs.records import Begun
 from runs.run import Run
 
 # Share of a budget that epochs are planned for; the rest is for what no plan foresees.
@@ -151,7 +152,7 @@ def settle_epochs(
     folds: Sequence[int],
     budget: Budget,
     *,
-    begun: Mapping[str, Any] | None,
+    begun: Begun | None,
     cache: Any = None,
     dry: bool = False,
 ) -> Fit:
@@ -162,7 +163,7 @@ def settle_epochs(
         run: that they are of.
         folds: of the session.
         budget: its time.
-        begun: identity of a run that goes on, with the EPOCHS that it has; None: it begins.
+        begun: of a run that goes on, with the EPOCHS that it has; None: it begins.
         cache: of `prepare_data`.
         dry: the plan is asked for, whatever sets EPOCHS.
     """
@@ -170,7 +171,7 @@ def settle_epochs(
     from training.pacing import from_first_rank
 
     if begun and budget.sets_epochs:
-        fit = fit.with_epochs(begun["knobs"]["EPOCHS"])
+        fit = fit.with_epochs(begun.knobs["EPOCHS"])
     todo = [fold for fold in folds if not run.folder.is_finished(fold)]
     if not todo or not (dry or (budget.sets_epochs and not begun)):
         return fit

@@ -16,6 +16,7 @@ from core.rows import pick
 from runs.fit import Fit
 from runs.fold_table import folds_digest
 from runs.measured import Asked, pixel_values
+from runs.records import Begun
 from runs.run import Run
 from runs.trial import Machine
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from data.specs import DataSpec
     from data.statistics import Statistics
     from Lightning_datamodule import LoaderSpec
-    from Lightning_module import Recipe
 
 
 def competition_of(config: Any) -> Competition:
@@ -41,14 +41,14 @@ def competition_of(config: Any) -> Competition:
     return fill(
         Competition,
         config,
-        table_chosen=_is_chosen(config, "TRAIN_CSV", SHIPPED_TABLE),
-        sample_chosen=_is_chosen(config, "TEST_CSV", SHIPPED_SAMPLE),
+        table_chosen=_is_chosen("TRAIN_CSV", config.TRAIN_CSV.name != SHIPPED_TABLE),
+        sample_chosen=_is_chosen("TEST_CSV", config.TEST_CSV.name != SHIPPED_SAMPLE),
     )
 
 
-def _is_chosen(config: Any, knob: str, shipped: str) -> bool:
+def _is_chosen(knob: str, edited: bool) -> bool:
     """Whether somebody named a table, in config.py or for this call."""
-    return f"{PREFIX}{knob}" in os.environ or getattr(config, knob).name != shipped
+    return edited or f"{PREFIX}{knob}" in os.environ
 
 
 def data_spec(config: Any, measured: "Statistics | None" = None) -> "DataSpec":
@@ -96,21 +96,16 @@ def run_of(config: Any) -> Run:
     )
 
 
-def recipe(config: Any) -> "Recipe":
-    """Recipe of the configuration."""
-    from Lightning_module import Recipe
-
-    return fill(Recipe, config)
-
-
 def fit_of(config: Any) -> Fit:
     """Fit of the configuration."""
-    machine = fill(Machine, config)
-    return fill(Fit, config, machine=machine, recipe=recipe(config), knobs=knob_values(config))
+    from Lightning_module import Recipe
+
+    machine, recipe = fill(Machine, config), fill(Recipe, config)
+    return fill(Fit, config, machine=machine, recipe=recipe, knobs=knob_values(config))
 
 
-def identity_of(config: Any) -> dict[str, Any]:
-    """What run.json keeps: the knobs that make a run what it is, and digests of its files.
+def identity_of(config: Any) -> Begun:
+    """The knobs that make a run what it is, and digests of its files; not of its data.
 
     Of pseudo-labels and weights that are no file, or gone, the digest is None.
     """
@@ -118,10 +113,10 @@ def identity_of(config: Any) -> dict[str, Any]:
     knobs = {name: value for name, value in knob_values(config).items() if name not in free}
     weights = Path(config.ENCODER_WEIGHTS or "")
     pseudo = config.OUTPUT / (config.PSEUDO or "-") / "pseudo" / "pseudo.csv"
-    return {
-        "folds": folds_digest(config.FOLDS_CSV),
-        "knobs": json.loads(json.dumps(knobs, default=str)),
-        "recipe": recipe_digest(),
-        "weights": file_digest(weights) if weights.is_file() else None,
-        "pseudo": file_digest(pseudo) if pseudo.is_file() else None,
-    }
+    return Begun(
+        folds=folds_digest(config.FOLDS_CSV),
+        knobs=json.loads(json.dumps(knobs, default=str)),
+        recipe=recipe_digest(),
+        weights=file_digest(weights) if weights.is_file() else None,
+        pseudo=file_digest(pseudo) if pseudo.is_file() else None,
+    )

@@ -1,9 +1,10 @@
 """A run's folder: what lies where in lightning_logs/<RUN>/, and the JSON that is kept there."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from core.records import NewerRecord, read_values
+from runs.records import Begun, Finished
 
 
 @dataclass(frozen=True)
@@ -68,54 +69,62 @@ class RunFolder:
         """Whether any fold has a network to lose."""
         return any(self.path.glob("fold_*/checkpoints/*.ckpt"))
 
-    def read_begun(self) -> dict[str, Any] | None:
-        """What the run was begun with: `knobs`, and digests of folds, recipe, data.
+    def read_begun(self) -> Begun | None:
+        """What the run was begun with.
 
         A run.json that is lost or broken is made good by what a network was told of its training;
         None where that says nothing either.
+
+        Raises:
+            NewerRecord: a later version of this code has begun the run.
         """
-        begun = _read_object(self.begun)
-        if begun and isinstance(begun.get("knobs"), dict):
-            return begun
+        remedy = f"choose another --run than {self.run}"
+        try:
+            return Begun.of(read_values(self.begun, Begun.VERSION, remedy))
+        except NewerRecord:
+            raise
+        except (OSError, ValueError):
+            return self._begun_of_networks()
+
+    def _begun_of_networks(self) -> Begun | None:
         from training.checkpoints import read_notes
 
         for path in sorted(self.path.glob("fold_*/checkpoints/*.ckpt")):
             notes = read_notes(path)
             if notes.get("config"):
-                return {**(notes.get("identity") or {}), "knobs": notes["config"]}
+                return Begun.of({**(notes.get("identity") or {}), "knobs": notes["config"]})
         return None
 
     def finished(self, fold: int) -> Path:
         """finished.json of a fold, written when its training has ended."""
         return self.fold(fold) / "finished.json"
 
-    def read_finished(self, fold: int) -> dict[str, Any] | None:
-        """How the training of a fold ended: `score`, `epochs`, `steps`, `seconds`.
+    def read_finished(self, fold: int) -> Finished | None:
+        """How the training of a fold ended.
 
         None where it has not, or where the file is broken or tells of another fold.
+
+        Raises:
+            NewerRecord: a later version of this code has trained the fold.
         """
-        values = _read_object(self.finished(fold)) or {}
-        told = [values.get(name) for name in ("score", "epochs", "seconds")]
-        whole = all(isinstance(number, int | float) for number in told)
-        return values if whole and values.get("fold", fold) == fold else None
+        path = self.finished(fold)
+        try:
+            values = read_values(path, Finished.VERSION, "delete it to close the fold again")
+            done = Finished.of({"fold": fold, **values})
+        except NewerRecord:
+            raise
+        except (OSError, ValueError):
+            return None
+        return done if done.fold == fold else None
 
     def is_finished(self, fold: int) -> bool:
         """Whether a fold's training has ended, and its network is there."""
         return self.read_finished(fold) is not None and self.best(fold).is_file()
 
-    def finished_folds(self) -> dict[int, dict[str, Any]]:
+    def finished_folds(self) -> dict[int, Finished]:
         """What `read_finished` says of each fold that is finished."""
         paths = self.path.glob("fold_*/finished.json")
         names = [path.parent.name.removeprefix("fold_") for path in paths]
         folds = sorted(int(name) for name in names if name.isdecimal())
         found = {fold: self.read_finished(fold) for fold in folds}
-        return {fold: values for fold, values in found.items() if values}
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is no such file, or it holds anything else."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
+        return {fold: done for fold, done in found.items() if done}

@@ -1,14 +1,16 @@
 """What makes a run the run it is: kept in run.json and its networks, compared by later sessions."""
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
-from core.files import write_json
 from core.locks import guarded, others
 from runs.fold_table import folds_digest
 from runs.folder import RunFolder
+from runs.records import UNKNOWN, Begun
 from runs.run import Run
 
 # Digests beside the knobs, and what to say of one that has changed.
@@ -32,10 +34,11 @@ def drop_run(run: Run) -> None:
 def runs_on(logs: Path, folds: str) -> list[str]:
     """Names of the runs that were begun with the train_folds.csv of this digest."""
     runs = [RunFolder(logs, path.parent.name) for path in sorted(logs.glob("*/run.json"))]
-    return [run.run for run in runs if (run.read_begun() or {}).get("folds") == folds]
+    begun = [(run.run, run.read_begun()) for run in runs]
+    return [name for name, one in begun if one and one.folds == folds]
 
 
-def begun_identity(run: Run) -> dict[str, Any] | None:
+def begun_identity(run: Run) -> Begun | None:
     """What a run was begun with, where it has networks or another process trains it; else None.
 
     A run that stopped before its first checkpoint has nothing to keep: it may begin otherwise.
@@ -44,7 +47,7 @@ def begun_identity(run: Run) -> dict[str, Any] | None:
     return run.folder.read_begun() if kept else None
 
 
-def open_run(run: Run, now: dict[str, Any], *, longer: bool = False) -> None:
+def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
     """Starts the run's folder, or makes sure that the one there is of the same configuration.
 
     Args:
@@ -56,7 +59,7 @@ def open_run(run: Run, now: dict[str, Any], *, longer: bool = False) -> None:
         UserError: it was begun with other knobs, folds or data; lists what differs. Or it has
             networks, and nothing says what it was begun with.
     """
-    now = {**now, **_data_of(run, run.folder.read_begun() or {})}
+    now = replace(now, **_data_of(run, run.folder.read_begun()))
     with guarded(run.logs):  # of two processes that begin one run, the second looks
         before = begun_identity(run)
         if run.folder.has_checkpoints() and before is None:
@@ -65,23 +68,25 @@ def open_run(run: Run, now: dict[str, Any], *, longer: bool = False) -> None:
                 "were trained: choose another --run, or --overwrite to lose them"
             )
         if before:
-            epochs = now["knobs"]["EPOCHS"]
-            if longer and before["knobs"].get("EPOCHS", epochs) < epochs:
-                before["knobs"]["EPOCHS"] = epochs
-            now |= {name: now[name] or before.get(name) for name in NEEDED_ONCE}
+            epochs = now.knobs["EPOCHS"]
+            if longer and before.knobs.get("EPOCHS", epochs) < epochs:
+                before = replace(before, knobs={**before.knobs, "EPOCHS": epochs})
+            gone = [name for name in NEEDED_ONCE if not getattr(now, name)]
+            kept = {name: getattr(before, name) for name in gone}
+            now = replace(now, **{name: old for name, old in kept.items() if old != UNKNOWN})
             raise_all(
                 differences(before, now),
                 f"run {run.name!r} was begun with another configuration. Choose another --run, "
                 "or --overwrite to lose it:",
             )
-            if "data" not in before:
+            if before.data == UNKNOWN:
                 print(f"run {run.name!r} of before takes the present images and masks for its own")
-            now["knobs"] = before["knobs"]
-        write_json(run.folder.begun, now)
+            now = replace(now, knobs=before.knobs)
+        now.write(run.folder.begun)
 
 
-def _data_of(run: Run, known: dict[str, Any]) -> dict[str, str]:
-    """`files`: a key of sizes and times of images and masks; `data`: of what they hold.
+def _data_of(run: Run, known: Begun | None) -> dict[str, Any]:
+    """`files` and `data` of Begun as they are now.
 
     Files whose sizes and times are `known` are not read again.
     """
@@ -91,8 +96,8 @@ def _data_of(run: Run, known: dict[str, Any]) -> dict[str, str]:
 
     rows = rows_in(run.table)
     files = files_key(rows, run.input, run.spec, run.masks)[:16]
-    if known.get("files") == files and known.get("data"):
-        return {"files": files, "data": known["data"]}
+    if known and known.files == files and known.data != UNKNOWN:
+        return {"files": files, "data": known.data}
     tables = [run.competition.train_csv, run.competition.mask_path]
     several = run.masks.several_rows
     return {
@@ -110,31 +115,32 @@ def check_same_folds(run: Run) -> None:
     begun = run.folder.read_begun()
     if begun is None:
         return
-    holdout = begun["knobs"].get("HOLDOUT")
+    holdout = begun.knobs.get("HOLDOUT")
     problems = []
-    if begun.get("folds") not in (None, folds_digest(run.folds_csv)):
+    if begun.folds not in (UNKNOWN, folds_digest(run.folds_csv)):
         problems.append("train_folds.csv has changed since: restore it, or train again")
     if holdout != run.holdout:
         problems.append(f"HOLDOUT: the run has {holdout}, now {run.holdout}: set it back")
     raise_all(problems, f"scores of run {run.name!r} would not be honest:")
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def differences(before: Begun, now: Begun) -> list[str]:
     """A line for each knob, and each of FILES, that is not the same in two identities.
 
     What a run did not know of when it began, or defines no run any more, says nothing of it.
     """
-    old, new = (_without_folder(run["knobs"]) for run in (before, now))
+    old, new = (_without_folder(run.knobs) for run in (before, now))
     lines = [
         f"{name}: the run has {old[name]!r}, now {new[name]!r}"
         for name in sorted(old.keys() & new.keys())
         if old[name] != new[name]
     ]
-    changed = [name for name in FILES if name in before and before[name] != now[name]]
+    digests = {name: (getattr(before, name), getattr(now, name)) for name in FILES}
+    changed = [name for name, (was, is_now) in digests.items() if was not in (UNKNOWN, is_now)]
     return lines + [FILES[name] for name in changed]
 
 
-def _without_folder(knobs: dict[str, Any]) -> dict[str, Any]:
+def _without_folder(knobs: Mapping[str, Any]) -> dict[str, Any]:
     """Knobs, local encoder weights by their file name: the file may have moved with the run."""
     weights = knobs.get("ENCODER_WEIGHTS")
     return {**knobs, "ENCODER_WEIGHTS": weights and Path(weights).name}

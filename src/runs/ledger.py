@@ -36,11 +36,13 @@ def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str,
         output: where output/<RUN>/report.json is.
 
     Raises:
-        ValueError, KeyError, OSError: a broken run, such as one cut off while it was written.
+        UserError: a broken run, such as one cut off while it was written.
+        KeyError: it was begun without a METRIC.
     """
-    begun = folder.read_begun() or json.loads(folder.begun.read_text())  # says what is wrong
-    finished = folder.finished_folds()
-    knobs, numbers, folds = begun["knobs"], list(finished), list(finished.values())
+    begun = folder.read_begun()
+    if begun is None:
+        raise UserError(f"{folder.begun} is broken, and no network tells what it was trained with")
+    knobs, folds = dict(begun.knobs), list(folder.finished_folds().values())
     row: dict[str, Any] = {"run": folder.run, "score": None, "tuned": None, "trivial": None}
     row["metric"] = knobs["METRIC"]
     report_path = output / folder.run / "report.json"
@@ -49,15 +51,14 @@ def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str,
         row |= {"score": report.score, "metric": report.metric}
         row["tuned"] = report.tuning.get("held_out")
         row["trivial"] = report.trivial.get("score")
-    row["fold_scores"] = " ".join(f"{fold['score']:.4f}" for fold in folds)
+    row["fold_scores"] = " ".join(f"{done.score:.4f}" for done in folds)
     row["folds"] = len(folds)
-    row["epochs"] = max((fold["epochs"] for fold in folds), default=0)
-    row["hours"] = round(sum(fold["seconds"] for fold in folds) / 3600, 3)
+    row["epochs"] = max((done.epochs for done in folds), default=0)
+    row["hours"] = round(sum(done.seconds for done in folds) / 3600, 3)
     best = min if is_distance(knobs["METRIC"], knobs) else max
     if folds:
-        _, number = best(zip((fold["score"] for fold in folds), numbers, strict=True))
-        checkpoint = folder.checkpoints(number) / "best.ckpt"
-        row["best_ckpt"] = checkpoint.relative_to(folder.logs).as_posix()
+        _, number = best((done.score, done.fold) for done in folds)
+        row["best_ckpt"] = folder.best(number).relative_to(folder.logs).as_posix()
     return row, knobs
 
 
@@ -97,7 +98,8 @@ def read_runs(logs: Path, output: Path) -> Ledger:
         try:
             row, settings = read_run(RunFolder(logs, path.parent.name), output)
         except (ValueError, KeyError, TypeError, OSError) as error:
-            notes.append(f"skipped {path.parent.name}: {type(error).__name__}: {error}")
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            notes.append(f"skipped {path.parent.name}: {kind}{error}")
             continue
         rows.append(row)
         knobs.append(settings)

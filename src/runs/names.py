@@ -2,10 +2,11 @@
 
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from core.errors import UserError, raise_all
-from core.knobs import HEADLINE
+from core.knobs import HEADLINE, fill
 from core.rows import pick
 
 # Knobs that name a row, or several: the module, its table or
@@ -22,27 +23,40 @@ ROWS = {
 }
 
 
-def _loss(config: Any) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """Loss and metric, and what they must fit; each is called as its knob, in config.py."""
+
+    loss: str
+    metric: str
+    task: str
+    classes: int
+    class_weights: tuple[float, ...] | str
+    volume_column: str
+    volume_pattern: str
+
+
+def _loss(asked: Criteria) -> None:
     from losses import build_loss
 
-    asked = config.CLASS_WEIGHTS
-    weights = [1.0] * config.CLASSES if asked == "auto" else list(asked) or None
-    build_loss(config.LOSS, task=config.TASK, classes=config.CLASSES, class_weights=weights)
+    given = asked.class_weights
+    weights = [1.0] * asked.classes if isinstance(given, str) else list(given) or None
+    build_loss(asked.loss, task=asked.task, classes=asked.classes, class_weights=weights)
 
 
-def _metric(config: Any) -> None:
+def _metric(asked: Criteria) -> None:
     from metrics import build_metric, needs_of
 
-    metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
-    if needs_of(metric) == "volumes" and not (config.VOLUME_COLUMN or config.VOLUME_PATTERN):
+    metric = build_metric(asked.metric, task=asked.task, classes=asked.classes)
+    if needs_of(metric) == "volumes" and not (asked.volume_column or asked.volume_pattern):
         raise UserError(
-            f"{config.METRIC} scores volumes, the images are of none: set VOLUME_COLUMN or "
+            f"{asked.metric} scores volumes, the images are of none: set VOLUME_COLUMN or "
             "VOLUME_PATTERN, and run folds.py again"
         )
 
 
 # Knobs that must fit others: told first.
-FITTED: dict[str, Callable[[Any], None]] = {"LOSS": _loss, "METRIC": _metric}
+FITTED: dict[str, Callable[[Criteria], None]] = {"LOSS": _loss, "METRIC": _metric}
 
 
 def check_names(config: Any, *knobs: str) -> None:
@@ -55,7 +69,7 @@ def check_names(config: Any, *knobs: str) -> None:
     for knob in knobs or (*FITTED, *ROWS):
         try:
             if knob in FITTED:
-                FITTED[knob](config)
+                FITTED[knob](fill(Criteria, config))
             else:
                 _find_rows(knob, getattr(config, knob))
         except UserError as error:

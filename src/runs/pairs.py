@@ -56,8 +56,7 @@ def compare_pair(run: Run, names: Sequence[str]) -> str:
 def pseudo_verdict(logs: Path, names: Sequence[str], gain: Gain) -> str:
     """Whether to go on, where the second run was trained on pseudo-labels of the first; or ""."""
     begun = RunFolder(logs, names[1]).read_begun()
-    knobs = begun["knobs"] if begun else {}
-    if knobs.get("PSEUDO") != names[0]:
+    if begun is None or begun.knobs.get("PSEUDO") != names[0]:
         return ""
     if gain.real:
         return f". Pseudo-labels helped: {names[1]} may teach another round"

@@ -1,14 +1,14 @@
 """report.json of runs: the one pointer to checkpoints and to what was decided."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.advice import command
 from core.errors import UserError, nearest, raise_all
-from core.files import file_digest, write_json
+from core.files import file_digest
+from core.records import Record, known_values, read_values
 from core.typed import misfits
 
 # --help and wrong flags answer at once: torch comes in where a report is read.
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from data.specs import DataSpec
     from postprocessing.rules import Rule
     from runs.run import Run
-
-VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ class FoldReport:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "FoldReport":
         """What a record of a scored fold, or report.json, says of it."""
-        return cls(**_known(cls, record))
+        return cls(**known_values(cls, record))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +72,7 @@ class Blend:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Record):
     """What is known of a scored run; `write` and `read` are the only way to report.json.
 
     Attributes:
@@ -124,14 +122,6 @@ class Report:
         plain = Rule(self.threshold, min_area=self.min_area, split=self.spec.border)
         return list(self.rules) or [plain] * self.spec.classes
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, the version first."""
-        return {"version": VERSION, **asdict(self)}
-
-    def write(self, path: Path) -> None:
-        """Writes report.json whole or not at all."""
-        write_json(path, self.to_dict())
-
     @classmethod
     def read(cls, path: Path) -> "Report":
         """The report in a file; one of before there were versions is read, too.
@@ -141,13 +131,7 @@ class Report:
         """
         remedy = f"score the run: {command('Lightning_tester', run=path.parent.name)}"
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values.get("version", 0) > VERSION:
-                raise UserError(
-                    f"{path} is of version {values['version']}, this code reads up to {VERSION}: "
-                    f"update the code, or {remedy}"
-                )
-            report = cls(**_arguments(values, path))
+            report = cls(**_arguments(read_values(path, cls.VERSION, remedy), path))
             raise_all(_misfits(report), f"{path} is broken, {remedy}:")
             return report
         except FileNotFoundError:
@@ -156,7 +140,7 @@ class Report:
             raise
         except KeyError as error:
             raise UserError(f"{path} is broken, {error} is missing: {remedy}") from None
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is broken ({error}): {remedy}") from None
 
 
@@ -167,12 +151,12 @@ def _arguments(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     needed = {name: values[name] for name in ("run", "metric", "score", "spec")}
     blend = values.get("blend")
     return {
-        **_known(Report, values),
+        **known_values(Report, values),
         **needed,
         "spec": DataSpec.from_dict(values["spec"]),
         "folds": [FoldReport.of(fold) for fold in values.get("folds", ())],
         "rules": [_rule(rule, path) for rule in values.get("rules", ())],
-        "blend": Blend(**_known(Blend, blend)) if blend else None,
+        "blend": Blend(**known_values(Blend, blend)) if blend else None,
     }
 
 
@@ -197,11 +181,6 @@ def _rule(values: Mapping[str, Any], path: Path) -> "Rule":
         "or run src/tune.py again:",
     )
     return Rule(**values)
-
-
-def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {known.name for known in fields(kind)}
-    return {name: value for name, value in values.items() if name in names}
 
 
 def report_path(output: Path, run: str) -> Path:

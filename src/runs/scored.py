@@ -1,7 +1,6 @@
 """Scores of a run on the images that its networks never saw: oof/, oof.csv, report.json."""
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,17 @@ import pandas as pd
 
 from core.advice import command
 from core.errors import UserError
-from core.files import file_digest, write_json, writing
+from core.files import file_digest, writing
 from core.recipes import recipe_digest
+from core.records import read_values
 from data.specs import DataSpec
 from imaging.levels import write_probs
 from Lightning_datamodule import rows_in, split_rows
 from runs.baseline import best_trivial, trivial_words
+from runs.fold_records import FoldRecord, HoldoutRecord
 from runs.fold_table import choose_folds
 from runs.predictions import data_key, pictures_key, table_key
-from runs.reports import FoldReport, Report, report_path
+from runs.reports import Report, report_path
 from runs.run import Run
 from scoring.scorer import Scorer
 
@@ -79,7 +80,7 @@ def left_to_score(run: Run, folds: Sequence[int]) -> list[tuple[str, Path]]:
     return left
 
 
-def score_fold(run: Run, fold: int) -> dict[str, Any]:
+def score_fold(run: Run, fold: int) -> FoldRecord:
     """Predicts and scores one fold; returns its record, kept in oof/fold_<k>.json."""
     checkpoint = run.folder.scored_checkpoint(fold)
     folder = run.results / "oof"
@@ -89,7 +90,7 @@ def score_fold(run: Run, fold: int) -> dict[str, Any]:
     state = _state_of(run, [checkpoint], rows)
     known = _known_record(record_path, state, scorer)
     if known:
-        _check_same_data(DataSpec.from_dict(known["spec"]), run.spec, checkpoint)
+        _check_same_data(DataSpec.from_dict(known.spec), run.spec, checkpoint)
         return known
     predictor = run.predictor([[checkpoint]], views=[run.tta], gates=True)
     spec = predictor.spec
@@ -100,20 +101,20 @@ def score_fold(run: Run, fold: int) -> dict[str, Any]:
         write_probs(folder / f"{img}.png", probs[: spec.outputs])
         scorer.add(rows[img], probs, fold=fold)
     print(f"fold {fold}: {len(rows)} images, {scores_line(scorer.scores())}", flush=True)
-    record = {
-        "fold": fold,
-        "checkpoint": checkpoint.relative_to(run.logs).as_posix(),
-        "state": state,
-        "network": file_digest(checkpoint),
-        "data": state["data"],
-        "pictures": pictures_key(folder, rows.values()),
-        "images": len(rows),
-        "spec": spec.to_dict(),
-        "recipe": predictor.recipe,
-        "scores": scorer.scores(),
-        **scorer.record(),
-    }
-    write_json(record_path, record)
+    record = FoldRecord(
+        fold=fold,
+        checkpoint=checkpoint.relative_to(run.logs).as_posix(),
+        state=state,
+        network=file_digest(checkpoint),
+        data=state["data"],
+        pictures=pictures_key(folder, rows.values()),
+        images=len(rows),
+        spec=spec.to_dict(),
+        recipe=predictor.recipe,
+        scores=scorer.scores(),
+        **vars(scorer.scored()),
+    )
+    record.write(record_path)
     return record
 
 
@@ -135,15 +136,15 @@ def _state_of(run: Run, checkpoints: Sequence[Path], rows: Mapping[str, Any]) ->
     }
 
 
-def _known_record(path: Path, state: dict[str, Any], scorer: Any) -> dict[str, Any] | None:
-    """The record of a fold, if it is of this very state and whole; a broken one is none."""
+def _known_record(path: Path, state: dict[str, Any], scorer: Scorer) -> FoldRecord | None:
+    """The record of a fold, if it is of this very state and whole; any other is made anew."""
     try:
-        record = json.loads(path.read_text())
-        drawn = record["pictures"] == pictures_key(path.parent, record["rows"]) != ""
-        same = record["state"] == state and record["sums"].keys() == scorer.metrics.keys()
-        return record if drawn and same else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = FoldRecord.of(read_values(path, FoldRecord.VERSION, "score the run again"))
+        drawn = record.pictures == pictures_key(path.parent, record.rows) != ""
+    except (OSError, ValueError, KeyError):
         return None
+    same = record.state == state and record.sums.keys() == scorer.metrics.keys()
+    return record if drawn and same else None
 
 
 def _drop_results(run: Run, record: Path) -> None:
@@ -170,7 +171,7 @@ def _check_same_data(spec: Any, now: Any, checkpoint: Path) -> None:
         )
 
 
-def score_holdout(run: Run, folds: Sequence[int]) -> dict[str, Any]:
+def score_holdout(run: Run, folds: Sequence[int]) -> Mapping[str, Any]:
     """Scores of the hold-out fold by the mean of all networks, kept in oof/holdout.json; or {}.
 
     Raises:
@@ -184,12 +185,12 @@ def score_holdout(run: Run, folds: Sequence[int]) -> dict[str, Any]:
     if not rows:
         raise UserError(f"HOLDOUT: got {run.holdout}, train_folds.csv has no such fold")
     state = _state_of(run, checkpoints, rows)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(path.read_text())
-        if known["state"] == state:
-            return known["result"]
+    with contextlib.suppress(OSError, ValueError):
+        known = HoldoutRecord.of(read_values(path, HoldoutRecord.VERSION, "score the run again"))
+        if known.state == state:
+            return known.result
     result = predict_holdout(run, run.holdout, checkpoints, rows)
-    write_json(path, {"state": state, "result": result})
+    HoldoutRecord(state=state, result=result).write(path)
     return result
 
 
@@ -213,9 +214,9 @@ def scores_line(scores: Mapping[str, float]) -> str:
 def write_report(
     run: Run,
     scorer: Scorer,
-    records: Sequence[dict[str, Any]],
+    records: Sequence[FoldRecord],
     *,
-    holdout: dict[str, Any],
+    holdout: Mapping[str, Any],
     worst: bool,
     trivial: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
@@ -236,7 +237,7 @@ def write_report(
         run=run.name,
         metric=run.metric,
         score=scores[run.metric],
-        spec=DataSpec.from_dict(records[0]["spec"]),
+        spec=DataSpec.from_dict(records[0].spec),
         images=len(table),
         scores=scores,
         per_class=scorer.per_class(),
@@ -244,8 +245,8 @@ def write_report(
         tta=run.tta,
         threshold=run.threshold,
         min_area=run.min_area,
-        recipe=records[0]["recipe"],
-        folds=[FoldReport.of(record) for record in records],
+        recipe=records[0].recipe,
+        folds=[record.report for record in records],
         oof_key=key,
         rules=known.rules if known else (),
         tuning=known.tuning if known else {},

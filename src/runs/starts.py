@@ -1,20 +1,15 @@
 """Where a training starts: data, network, weights of another run, a rate and a batch found."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
-from core.knobs import PREFIX, ROOT
-from runs.experiment import fit_of
+from core.knobs import ROOT
 from runs.fit import Fit
 from runs.fold_table import folds_digest
 from runs.folder import RunFolder
 from runs.run import Run
-
-# Knobs that a search may set.
-FOUND = {"FIND_BATCH_SIZE": "TRAIN_BATCH_SIZE", "FIND_LR": "LR"}
 
 
 def build_data(fit: Fit, run: Run, fold: int, *, cache: Any = None) -> Any:
@@ -57,7 +52,8 @@ def build_fold(fit: Fit, run: Run, fold: int, *, weights: bool) -> Any:
     recipe = fit.recipe
     if recipe.class_weights == "auto":
         recipe = replace(recipe, class_weights=_class_weights(run, fold))
-    known = {**(run.folder.read_begun() or {}), "knobs": None}  # they are beside it
+    begun = run.folder.read_begun()
+    known = {**begun.to_dict(), "knobs": None} if begun else None  # they are beside it
     module = build_module(
         fit.model_name,
         run.spec,
@@ -128,23 +124,21 @@ def _same_folds(run: Run, begun: Path) -> bool:
     other = RunFolder(begun.parents[1], begun.parent.name).read_begun()
     if not begun.is_file() or other is None:
         return False
-    same = other["folds"] == folds_digest(run.folds_csv)
-    return bool(same and other["knobs"].get("HOLDOUT") == run.holdout)
+    same = other.folds == folds_digest(run.folds_csv)
+    return same and other.knobs.get("HOLDOUT") == run.holdout
 
 
-def find_settings(config: Any, run: Run, fold: int, *, cache: Any = None) -> None:
-    """Sets the knobs that FIND_LR and FIND_BATCH_SIZE look for, and tells them.
+def find_setting(fit: Fit, run: Run, name: str, fold: int, *, cache: Any = None) -> Any:
+    """The value of TRAIN_BATCH_SIZE or LR that is found by trying, told.
 
     A run that was begun keeps what it found: the same command goes on with it.
     """
     begun = run.folder.read_begun() if run.folder.has_checkpoints() else None
-    known = begun["knobs"] if begun else {}
-    for name in [name for flag, name in FOUND.items() if getattr(config, flag)]:
-        value = known[name] if name in known else _search(fit_of(config), run, name, fold, cache)
-        how = "as found before" if name in known else "found on a network that is thrown away"
-        setattr(config, name, value)
-        os.environ[PREFIX + name] = str(value)  # for processes started later
-        print(f"{name}={value:.3g}: {how}", flush=True)
+    known = begun.knobs if begun else {}
+    value = known[name] if name in known else _search(fit, run, name, fold, cache)
+    how = "as found before" if name in known else "found on a network that is thrown away"
+    print(f"{name}={value:.3g}: {how}", flush=True)
+    return value
 
 
 def _search(fit: Fit, run: Run, name: str, fold: int, cache: Any) -> Any:

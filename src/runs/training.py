@@ -13,6 +13,7 @@ from core.processes import is_main_process
 from runs.fit import ALONE, Fit, Turn
 from runs.fitting import build_trainer
 from runs.metrics_table import join_metrics, set_aside_metrics
+from runs.records import Finished
 from runs.run import Run
 from runs.starts import build_data, build_fold
 
@@ -57,8 +58,8 @@ def train_fold(
     cache: Any = None,
     resume: Path | None = None,
     turn: Turn = ALONE,
-) -> dict[str, Any]:
-    """Trains one fold to its end; returns finished.json, nothing where no checkpoints are kept.
+) -> Finished | None:
+    """Trains one fold to its end; returns how it ended, None where no checkpoints are kept.
 
     It starts from last.ckpt if there is one.
 
@@ -120,7 +121,7 @@ def train_fold(
         print("\n".join(lines[:PROFILED]), f"\n... and more: {folder}/fit-profile*.txt", flush=True)
     if not fit.keeps_checkpoints:
         print(f"fold {fold}: TRAINER_KWARGS keeps no checkpoints, the fold is not finished")
-        return {}
+        return None
     return close_fold(trainer, folder, fold)
 
 
@@ -153,7 +154,7 @@ def raise_lost_rank(trainer: Any, error: RuntimeError, where: str) -> None:
     ) from None
 
 
-def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
+def close_fold(trainer: Any, folder: Path, fold: int) -> Finished:
     """Leaves the fold's folder as the next stage wants it; finished.json is written last.
 
     Raises:
@@ -165,19 +166,18 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> dict[str, Any]:
     if best.best_model_score is None or not (folder / "checkpoints" / "best.ckpt").is_file():
         raise UserError(f"{folder} has no best.ckpt: delete it to train this fold again")
     timer = next(callback for callback in trainer.callbacks if hasattr(callback, "time_elapsed"))
-    summary = {
-        "fold": fold,
-        "monitor": best.monitor,
-        "score": float(best.best_model_score),
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-        "seconds": round(timer.time_elapsed("train"), 1),
-        "checkpoint": "checkpoints/best.ckpt",
-    }
+    done = Finished(
+        fold=fold,
+        monitor=best.monitor,
+        score=float(best.best_model_score),
+        epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        seconds=round(timer.time_elapsed("train"), 1),
+    )
     if trainer.is_global_zero:
         join_metrics(folder)
         tops = [other.rank() for other in trainer.checkpoint_callbacks[1:-1]]
         for path in [folder / "checkpoints" / "best.ckpt", *itertools.chain(*tops)]:
             slim_checkpoint(path)
-        write_json(folder / "finished.json", summary)
-    return summary
+        done.write(folder / "finished.json")
+    return done

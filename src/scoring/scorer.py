@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ from imaging.objects import mask_objects
 from measures.pixels import leave_out_ignored
 from metrics import BESIDE, Evidence, build_metric, decide, needs_of
 from postprocessing.rules import Rule, label_by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a Scorer has collected, as plain values.
+
+    Attributes:
+        rows: a row an image, in the order of ids.
+        sums: states of each metric.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    sums: Mapping[str, Mapping[str, Any]]
 
 
 class Scorer:
@@ -109,20 +123,20 @@ class Scorer:
         metric = self.metrics[self.metric]
         return metric.per_class() if hasattr(metric, "per_class") else {}
 
-    def record(self) -> dict[str, Any]:
+    def scored(self) -> Scored:
         """Rows and sums as plain values: what `pool` takes."""
         sums = {
             name: {state: _plain(value) for state, value in metric.metric_state.items()}
             for name, metric in self.metrics.items()
         }
-        return {"rows": sorted(self.rows, key=lambda row: row["img"]), "sums": sums}
+        return Scored(rows=sorted(self.rows, key=lambda row: row["img"]), sums=sums)
 
-    def pool(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Adds the records of other scorers (the folds): scores over all their images together."""
-        for record in records:
-            self.rows += record["rows"]
+    def pool(self, others: Sequence[Scored]) -> None:
+        """Adds what other scorers have collected (the folds): scores over all images together."""
+        for other in others:
+            self.rows += map(dict, other.rows)
             for name, metric in self.metrics.items():
-                for state, value in record["sums"][name].items():
+                for state, value in other.sums[name].items():
                     ours = getattr(metric, state)
                     more = [torch.tensor(one) for one in value] if isinstance(ours, list) else None
                     setattr(metric, state, ours + (torch.tensor(value) if more is None else more))

@@ -9,7 +9,8 @@ from competition.listings import find_mask_names
 from competition.masks import mask_format
 from competition.spec import Competition
 from core.errors import UserError
-from imaging.mask_files import IGNORE, decode_mask
+from imaging.mask_files import IGNORE
+from imaging.mask_pixels import decode_mask
 from imaging.palettes import palette_reader
 from imaging.readers import is_image
 from imaging.sources import own_file, page_of

@@ -15,7 +15,7 @@ from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
 from core.files import writing, writing_folder
-from imaging.mask_files import decode_mask
+from imaging.mask_pixels import decode_mask
 from imaging.palettes import palette_reader
 from imaging.rle import Size
 from imaging.sources import own_file

@@ -25,7 +25,7 @@ def timm_optimizer(name: str) -> Callable[..., Optimizer]:
     """A row from timm's table of optimisers."""
 
     def build(groups: Any, *, lr: float, weight_decay: float, **options: Any) -> Optimizer:
-        from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+        from timm.optim import create_optimizer_v2
 
         optimizer: Optimizer = create_optimizer_v2(groups, name, lr, weight_decay, **options)
         return optimizer
@@ -51,7 +51,7 @@ def find_row(name: str) -> Callable[..., Optimizer]:
     Raises:
         UserError: nobody knows it; names the nearest.
     """
-    from timm.optim import list_optimizers  # type: ignore[attr-defined]
+    from timm.optim import list_optimizers
 
     load_recipe()
     if name in OPTIMIZERS:
@@ -90,9 +90,9 @@ def build_optimizer(
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     if not open_ended:
         check_arguments(row, arguments, name, "optimiser", taken=KNOBS)
-    more = {"fused": fused} if "fused" in accepted else {}
+    more: dict[str, float] = {"fused": fused} if "fused" in accepted else {}
     if open_ended or "weight_decay" in accepted:
-        more["weight_decay"] = weight_decay  # type: ignore[assignment]
+        more["weight_decay"] = weight_decay
     try:
         return row(groups, lr=lr, **more, **arguments)
     except (TypeError, ValueError, ImportError, AssertionError) as error:

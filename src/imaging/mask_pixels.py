@@ -1,0 +1,66 @@
+"""The pixels of a mask file as they are stored: palettes, few bits, arrays, stacks."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from imaging.arrays import is_array, load_array
+from imaging.files import decoding
+from imaging.palettes import PaletteReader
+from imaging.pictures import decode_tiff, pil_array
+from imaging.tiff import is_tiff, tiff_pages
+
+
+def is_lossy(data: bytes) -> bool:
+    """Whether a file is a JPEG or a lossy WebP by its content: its edges are not the author's."""
+    return data[:2] == b"\xff\xd8" or (data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 ")
+
+
+def decode_mask(
+    data: bytes, name: str, palette: PaletteReader, *, page: int | None = None
+) -> np.ndarray:
+    """(H, W) or (H, W, C), values as stored, of less than 8 bits and in NumPy's files, too.
+
+    Args:
+        palette: what a palette picture gives.
+        page: of a stack, or the index of an array's first axis.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+
+    def convert(picture: Image.Image) -> Image.Image | np.ndarray:
+        if picture.mode != "P":
+            return _plain_mode(picture)
+        colours = np.zeros((256, 3), np.uint8)
+        entries = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+        colours[: len(entries)] = entries
+        return palette(np.asarray(picture), colours)
+
+    if is_array(data):
+        with decoding(name):
+            array = load_array(data, name)
+            return _no_bool(array if page is None else array[page])
+    if is_tiff(data):
+        with decoding(name):
+            chosen = None if page is None else tiff_pages(io.BytesIO(data))[page]
+        return _no_bool(decode_tiff(data, name, convert, page=chosen))
+    pixels = _no_bool(pil_array(data, name, convert))
+    if data.startswith(b"\x89PNG") and data[25] == 0 and data[24] in (2, 4):
+        # Grey of 2 or 4 bits is stretched to 0..255 by every decoder: back to the ids.
+        return pixels // (255 // ((1 << data[24]) - 1))
+    return pixels
+
+
+def _no_bool(pixels: np.ndarray) -> np.ndarray:
+    # PIL stores True as the byte 255.
+    return (pixels.view(np.uint8) != 0).view(np.uint8) if pixels.dtype == bool else pixels
+
+
+def _plain_mode(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("LA", "La"):
+        return picture.convert("L")
+    if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        return picture.convert("RGB")
+    return picture

@@ -1,0 +1,57 @@
+"""What the trainer leaves in JSON files beside the networks: how a run began, a fold ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.records import Record
+
+# A digest that a file of before did not know of.
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun(Record):
+    """run.json, what a run was begun with.
+
+    Of what it does not have a digest is None, of what it was not asked UNKNOWN.
+
+    Attributes:
+        knobs: that define a run.
+        folds: digest of train_folds.csv.
+        recipe: of RECIPE's Python file.
+        weights: of ENCODER_WEIGHTS, where it is a file.
+        pseudo: of the pseudo-labels of PSEUDO.
+        files: key of the sizes and times of images and masks.
+        data: of what they hold.
+    """
+
+    knobs: Mapping[str, Any]
+    folds: str | None = UNKNOWN
+    recipe: str | None = UNKNOWN
+    weights: str | None = UNKNOWN
+    pseudo: str | None = UNKNOWN
+    files: str | None = UNKNOWN
+    data: str | None = UNKNOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished(Record):
+    """finished.json, how the training of a fold ended.
+
+    Attributes:
+        fold: its number.
+        score: of best.ckpt, by its own validation.
+        epochs, steps: that were trained.
+        seconds: that they took.
+        monitor: what best.ckpt follows.
+        checkpoint: it, under the fold's folder.
+    """
+
+    fold: int
+    score: float
+    epochs: int
+    seconds: float
+    steps: int = 0
+    monitor: str = ""
+    checkpoint: str = "checkpoints/best.ckpt"
