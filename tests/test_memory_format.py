@@ -8,11 +8,11 @@ import torch
 from conftest import Competition
 from inference import layout
 from inference.layout import lay_out
-from Lightning_module import load_module
+from Lightning_module import SegmentationModule, load_module
 from Lightning_trainer import main
 from tiny_net import TinyNet
 from toys import module_of
-from trained import checkpoint, fold_of, told
+from trained import checkpoint, fold_of, same_weights, told
 from training import memory_format
 from training.memory_format import gain_of_channels_last
 
@@ -78,6 +78,36 @@ def test_auto_takes_what_wins_and_a_resumed_run_keeps_it(
     lay_out(module, torch.device("cpu"))
     assert asked == []
     assert is_channels_last(module) == (predict > 1.1)
+
+
+def test_a_broken_run_goes_on_in_the_layout_that_it_began_with(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, though the clock says otherwise when it goes on."""
+    words = ("--fold", "0", "--epochs", "4", "--channels-last")
+    seen: list[bool] = []
+
+    def watch(stop: int | None = None) -> None:
+        def start(module: SegmentationModule) -> None:
+            seen.append(is_channels_last(module))
+            if module.current_epoch == stop:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(SegmentationModule, "on_train_epoch_start", start)
+
+    def weights(run: str) -> dict[str, Any]:
+        return checkpoint(fold_of(competition, run), "last")["state_dict"]
+
+    watch()
+    assert main(competition.flags(*words, "on", "--run", "whole")) == 0
+    gains(monkeypatch, 2.0, 2.0)
+    watch(stop=2)
+    assert main(competition.flags(*words, "auto", "--run", "broken")) == 130
+    gains(monkeypatch, 0.5, 0.5)
+    watch()
+    assert main(competition.flags(*words, "auto", "--run", "broken")) == 0
+    assert seen == [True] * (4 + 3 + 2)
+    assert same_weights(weights("whole"), weights("broken"))
 
 
 @pytest.mark.parametrize("mode", ["on", "off"])
