@@ -21,6 +21,9 @@ from core.ranges import is_range
 INPUT: Free[Path] = Path("input")
 # Folds, predictions, reports, submissions.
 OUTPUT: Free[Path] = Path("output")
+# Shards that shards.py wrote, a folder or s3://bucket/name: the files of INPUT are read from there,
+# its tables brought where they are missing. Empty = they are on this disk.
+SHARDS: Free[str] = ""
 # Training runs: checkpoints, metrics, TensorBoard events.
 LOGS: Free[Path] = Path("lightning_logs")
 # The competition's slug on Kaggle; inside a kernel it finds INPUT by itself.
@@ -344,7 +347,8 @@ FIND_BATCH_SIZE: Free[bool] = False
 TRAINER_KWARGS: dict = {}
 # Data-loading processes; -1 = by the machine: up to 8 for a GPU, 1 for a CPU.
 NUM_WORKERS: Free[int] = -1
-# Decoded pairs kept for all epochs, folds and runs; auto: on disk, if they take a small part of it.
+# Decoded pairs kept for all epochs, folds and runs; auto: on disk, if they take a small part of it;
+# of SHARDS none.
 CACHE: Free[Literal["auto", "none", "disk", "ram"]] = "auto"
 
 # ======== What is seen of a training ========

@@ -15,6 +15,7 @@ from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_mask
 from imaging.mixes import build_mix
 from postprocessing.objects import draw_borders
+from streaming.files import fetch_ahead
 
 if TYPE_CHECKING:
     from data.cached_pairs import PairCache
@@ -84,6 +85,14 @@ class SegmentationDataset(Dataset[Any]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __getitems__(self, indices: Sequence[int | tuple[int, int]]) -> list[dict[str, Any]]:
+        """A whole batch: what is streamed comes with many requests at a time."""
+        if self.cache is not None:
+            return [self[index] for index in indices]
+        rows = [self.rows[index[0] if isinstance(index, tuple) else index] for index in indices]
+        fetch_ahead(file for row in rows for file in self.reader.files(row))
+        return [self[index] for index in indices]
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
         index, epoch = index if isinstance(index, tuple) else (index, int(torch.randint(2**31, ())))

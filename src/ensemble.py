@@ -21,6 +21,9 @@ from imaging.sources import stored_files
 from runs.experiment import competition_of, run_of
 from runs.owners import owning, scored
 from runs.reports import checkpoints_of, read_blend, read_report
+from streaming.copies import SharedFile
+from streaming.files import digest_of, state_of
+from streaming.shards import bring_tables
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
@@ -93,17 +96,9 @@ def networks_line(report: "Report", wanted: Sequence[int] | None) -> str:
 
 
 def _image_state(path: Path) -> tuple[int, int]:
-    """Bytes of an image's files, and the time of the newest."""
-    states = [_state_of(file) for file in stored_files(path)]
+    """Bytes of an image's files, and the time of the newest; of one that is not there 0, 0."""
+    states = [state_of(file) or (0, 0) for file in stored_files(path)]
     return sum(size for size, _ in states), max((time for _, time in states), default=0)
-
-
-def _state_of(path: Path) -> tuple[int, int]:
-    """(size, time) of a file; of one that is not there, whoever needs it says so."""
-    if not path.is_file():
-        return 0, 0
-    file = path.stat()
-    return file.st_size, file.st_mtime_ns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -201,7 +196,8 @@ def predict_runs(
     # What is asked for after an image is predicted predicts it again.
     windows = [config.WINDOW, config.OVERLAP, config.BLEND]
     asked = [how.save_masks, how.save_probs, how.skip, recipe_digest(), windows]
-    states = [(str(path), *_state_of(path)) for run in checkpoints for path in run]
+    # By content: of machines that share a submission each has its own copies.
+    states = [digest_of(path) for run in checkpoints for path in run]
     images = {img: _image_state(found[img]) for img in answer.plan.images}
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
     sample = [config.TEST_CSV] if config.TEST_CSV.is_file() else []
@@ -217,7 +213,12 @@ def predict_runs(
         predictor = run_of(config).predictor(checkpoints, views=how.views, weights=how.weights)
         print(forecast_line(predictor, todo, stored=how.save_probs))
         return
-    with PartFile(part_path(folder, index, count), key, images) as part:
+    shared = [
+        SharedFile(part, f"{folder.name}/{part.name}")
+        for part in (part_path(folder, at, count) for at in range(count))
+    ]
+    shared[index].bring()
+    with PartFile(shared[index].path, key, images, shared=shared[index]) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         if todo:
             set_aside(path)
@@ -229,6 +230,9 @@ def predict_runs(
             predict_images(
                 run_of(config), todo, checkpoints, part=part, answer=answer, how=how, folder=folder
             )
+    shared[index].send(now=True)
+    for other in [one for one in shared if one is not shared[index]]:
+        other.bring(anew=True)
     rows = write_submission(path, answer, images, key=key, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
@@ -252,6 +256,7 @@ def predict_runs(
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+    bring_tables(config.OUTPUT)
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
     index, count = parse_shard(args.shard)
     if args.dry_run:

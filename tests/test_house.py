@@ -23,6 +23,7 @@ FLOORS = [
     ("measures", "postprocessing", "networks", "criteria"),
     ("competition",),
     ("imaging",),
+    ("streaming",),
     ("kernel_side", "demo", "config"),
     ("core",),
 ]

@@ -14,6 +14,7 @@ from imaging.images import image_size
 from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
 from imaging.rle import Size
 from imaging.sources import own_file, window_of, without_window
+from streaming.files import matching_files
 
 
 class FileMasks(MaskSource):
@@ -198,7 +199,7 @@ class InstanceFolderMasks(MaskSource):
         """
         img = row["img"]
         pattern = self.pattern.replace("{img}", glob.escape(img))
-        files = sorted(self.root.glob(pattern))
+        files = sorted(map(Path, matching_files(f"{glob.escape(str(self.root))}/{pattern}")))
         folder = self.root / self.pattern.replace("{img}", img)
         if not files and not folder.parent.is_dir():
             raise UserError(f"{folder.parent}: no such folder of instance masks, img is {img}")

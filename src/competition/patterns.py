@@ -1,6 +1,5 @@
 """Files by pattern: where they lie under a folder, and which parts of their paths make the id."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import NamedTuple
 from core.errors import SHOWN, UserError, raise_all
 from imaging.images import page_count
 from imaging.sources import BAND, PAGE, SLICE
+from streaming.files import walk_files
 
 TOKEN = re.compile(r"\*\*/|\*|\{([A-Za-z_]\w*)\}")
 EXCLUDE = " !"
@@ -192,14 +192,9 @@ class FilePattern:
         """Posix paths of files from the folder, sorted; no deeper than the pattern."""
         depth = None if "**/" in self.text else self.text.count("/")
         head = SPECIAL.split(self.text)[0].rpartition("/")[0]
-        found = []
-        for base, folders, names in os.walk(folder / head, followlinks=True):
-            here = Path(base).relative_to(folder).as_posix()
-            prefix = "" if here == "." else f"{here}/"
-            if depth is not None and prefix.count("/") >= depth:
-                folders.clear()
-            found += [prefix + name for name in names if is_wanted(name)]
-        return sorted(found)
+        prefix = f"{head}/" if head else ""
+        below = walk_files(folder / head, None if depth is None else depth - prefix.count("/"))
+        return sorted(prefix + path for path in below if is_wanted(path.rpartition("/")[2]))
 
 
 def same_name(name: str) -> str:

@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from streaming.files import folder_names
+
 
 def place_files(paths: Iterable[str], folders: Sequence[Path], root: Path) -> list[str]:
     """Given paths as they stand under `root` ("" when missing), tried from each folder in turn.
@@ -34,7 +36,7 @@ def place_files(paths: Iterable[str], folders: Sequence[Path], root: Path) -> li
 def names_in(folder: Path) -> set[str]:
     """Names of files and folders in it; none where it is no folder."""
     try:
-        return set(os.listdir(folder))
+        return set(folder_names(folder))
     except OSError:
         return set()
 

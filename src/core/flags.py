@@ -236,5 +236,8 @@ def load_config(
     load_recipe()
     if config.MAX_PIXELS:  # the readers of pictures ask the environment, in every process
         os.environ.setdefault(PREFIX + "MAX_PIXELS", str(config.MAX_PIXELS))
+    if config.SHARDS:  # likewise, for the files of INPUT
+        os.environ.setdefault(PREFIX + "SHARDS", config.SHARDS)
+        os.environ.setdefault(PREFIX + "INPUT", str(config.INPUT))
     keep_freed_memory()
     return config, args

@@ -16,6 +16,7 @@ from core.files import write_json
 from data.specs import DataSpec, Row
 from imaging.images import read_image
 from imaging.sources import stored_files
+from streaming.files import state_of
 
 
 def check_data(
@@ -83,7 +84,6 @@ def files_key(
         with contextlib.suppress(UserError):  # told, with all others, when it is read
             paths += masks.files(row)
         for path in paths:
-            if path.exists():
-                state = path.stat()
-                digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns}".encode())
+            if state := state_of(path):
+                digest.update(f"{path.name} {state[0]} {state[1]}".encode())
     return digest.hexdigest()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from competition.mask_source import MaskSource
 from core.errors import UserError
-from core.files import file_digest
 from data.specs import Row
+from streaming.files import digest_of
 
 
 def content_key(
@@ -31,7 +31,7 @@ def content_key(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(
             tqdm(
-                pool.map(lambda file: _digest_of(file[1]), files),
+                pool.map(lambda file: digest_of(file[1]), files),
                 "knowing the data again",
                 len(files),
                 unit="file",
@@ -48,8 +48,3 @@ def _files_of(row: Row, root: Path, masks: MaskSource) -> list[Path]:
     with contextlib.suppress(UserError):  # told, with all others, when it is read
         paths += masks.files(row)
     return paths
-
-
-def _digest_of(path: Path) -> str:
-    """ "" of a file that is missing: whoever reads it says so."""
-    return file_digest(path) if path.is_file() else ""

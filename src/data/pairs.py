@@ -1,16 +1,19 @@
 """Image and mask of a row as the augmentation takes them: fitted to the network's size."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from competition.mask_source import MaskSource
+from core.errors import UserError
 from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_image, fit_mask
 from imaging.images import read_image
 from imaging.mask_files import IGNORE
 from imaging.objects import mask_objects
+from imaging.sources import image_files
 
 
 class PairReader:
@@ -32,6 +35,13 @@ class PairReader:
         native = (image.shape[0], image.shape[1])
         mask = None if self.masks is None else self._read_mask(self.masks, row, native)
         return fit_image(image, spec.size, spec.resize_mode), mask, native
+
+    def files(self, row: Row) -> list[Path]:
+        """The files that `read` opens; without those that are missing, which it tells."""
+        paths = image_files(self.root / row["image"], self.spec.bands, self.spec.stack)
+        with contextlib.suppress(UserError):
+            paths += [] if self.masks is None else self.masks.files(row)
+        return paths
 
     def read_labels(self, row: Row, native: Size) -> np.ndarray:
         """int32 (H, W) with the true objects, see `mask_objects`."""

@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from PIL import Image
 from core.errors import UserError
 from core.memory import largest_picture
 from imaging.tiff import is_tiff, tiff_page, tiff_size
+from streaming.files import read_file
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -48,9 +47,7 @@ def read_complete(path: str | Path) -> bytes:
             differ by version in whether they fill what is missing with grey, without a word.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(f"{path}: is no file (a folder, pipe or device): take it away")
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
     name = Path(path).name

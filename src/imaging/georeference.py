@@ -11,6 +11,7 @@ from imaging.polygons import Polygons
 from imaging.rle import Size
 from imaging.sources import own_file
 from imaging.tiff import is_tiff
+from streaming.files import open_file
 
 # Polygons of less than so many pixels are in other units.
 SPECK = 0.5
@@ -34,7 +35,7 @@ def read_georeference(path: Path) -> Georeference | None:
         UserError: the picture is turned on its map.
     """
     try:
-        with own_file(path).open("rb") as stream:
+        with open_file(own_file(path)) as stream:
             if not is_tiff(stream.read(4)):
                 return None
             stream.seek(0)

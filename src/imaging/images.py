@@ -1,6 +1,5 @@
 """Pictures as competitions ship them, read to one declared shape, type and colour order."""
 
-import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from imaging.sources import (
     without_window,
 )
 from imaging.values import check_type, fit_bits, fit_channels, scale_values
+from streaming.files import file_names, open_file
 
 # How far the sides of an image's files may differ in proportion.
 SAME_SHAPE = 0.02
@@ -237,7 +237,7 @@ def _shape_of(
     path, wanted = own_file(path), parse_axes(axes)
     name, hints = path.name, Hints(array=wanted.array, page=page)
     try:
-        file = open(path, "rb")  # noqa: SIM115  other errors than this one are the decoder's
+        file = open_file(path)  # other errors than this one are the decoder's
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     with decoding(name), file:
@@ -259,8 +259,7 @@ def list_images(folder: str | Path, suffix: str = "") -> dict[str, str]:
         UserError: no such folder, or two files of one id.
     """
     try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if is_image(e.name) and e.is_file())
+        names = sorted(filter(is_image, file_names(folder)))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: no such folder of images") from None
     found: dict[str, str] = {}

@@ -21,6 +21,7 @@ from imaging.pictures import decode_picture, decode_tiff, exif_orientation, plai
 from imaging.sources import Box
 from imaging.tiff import has_alpha, is_tiff, tiff_pages, tiff_size
 from imaging.tiff_windows import is_windowed, read_page_window
+from streaming.files import open_file, state_of
 
 # First bytes of a file that tell what it is.
 HEAD = 256
@@ -83,9 +84,9 @@ def read_part(path: str | Path, hints: Hints, box: Box) -> Held | None:
     Raises:
         UserError: it cannot be decoded.
     """
-    if not Path(path).is_file():
+    if state_of(Path(path)) is None:
         return None
-    with decoding(Path(path).name), open(path, "rb") as stream:
+    with decoding(Path(path).name), open_file(path) as stream:
         part = reader_of(stream.read(HEAD)).part
         return None if part is None else part(stream, Path(path).name, hints, box)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError
+from streaming.files import matching_files
 
 BAND, SLICE, PAGE, WINDOW = "band", "slice", "page", "window"
 MARK = re.compile(r"\{(band|slice|page|window):([^{}/]*)\}")
@@ -179,7 +180,7 @@ def _by_number(text: str) -> tuple[float, str]:
 def _glob(path: str, part: str = "") -> list[str]:
     """Files that a path fits, any value in the place of `part`."""
     pieces = re.split(r"(\*)", MARK.sub(lambda m: "*" if m[1] == part else _own(m), path))
-    return glob.glob("".join(p if p == "*" else glob.escape(p) for p in pieces))
+    return matching_files("".join(p if p == "*" else glob.escape(p) for p in pieces))
 
 
 def _set_mark(path: str, part: str, value: str) -> str:

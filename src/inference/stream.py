@@ -16,7 +16,9 @@ from data.samplers import SizeBatches
 from data.specs import DataSpec
 from imaging.geometry import Size, fit_image
 from imaging.images import image_size, read_image
+from imaging.sources import stored_files
 from Lightning_datamodule import LoaderSpec, build_loader
+from streaming.files import fetch_ahead
 
 # (H, W) that stands for a picture without a readable header.
 BLANK = (64, 64)
@@ -61,6 +63,7 @@ class ImageStream(Dataset[Any]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """A whole batch; without worker processes the cores share its files."""
+        fetch_ahead(file for index in indices for file in stored_files(self.images[index][1]))
         if get_worker_info() is not None:
             return [self[index] for index in indices]
         with ThreadPoolExecutor(os.cpu_count()) as pool:

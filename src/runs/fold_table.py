@@ -22,6 +22,9 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
+    from streaming.shards import bring_tables
+
+    bring_tables(path.parent)
     if not path.is_file():
         raise UserError(f"no folds in {path}. Make them first: {command('folds')}")
     try:

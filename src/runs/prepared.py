@@ -9,11 +9,13 @@ if TYPE_CHECKING:
 
 
 def prepare_data(run: Run, *, cache: str) -> "PairCache | None":
-    """Reads every pair once; returns the cache, None where CACHE keeps none."""
+    """Reads every pair once; returns the cache, None where CACHE keeps none, or shards are read."""
     from data.cache import open_cache
-    from data.check import check_data
     from Lightning_datamodule import rows_in
+    from streaming.shards import current_shards
 
+    if current_shards() and cache in ("auto", "none"):
+        return None  # shards.py has read every pair, and what is streamed may be larger than a disk
     rows = rows_in(run.table)
     kept = open_cache(
         rows,
@@ -24,8 +26,21 @@ def prepare_data(run: Run, *, cache: str) -> "PairCache | None":
         folder=run.output / "cache",
     )
     if kept is None:
-        stamp = run.output / "data_check.json"
-        checked = check_data(rows, run.input, spec=run.spec, masks=run.masks, stamp=stamp)
-        if checked:
-            print(f"checked {checked} images with their masks")
+        check_pairs(run)
     return kept
+
+
+def check_pairs(run: Run) -> None:
+    """Reads every pair once, unless it is known to be good.
+
+    Raises:
+        UserError: lists the pairs that are not.
+    """
+    from data.check import check_data
+    from Lightning_datamodule import rows_in
+
+    stamp = run.output / "data_check.json"
+    rows = rows_in(run.table)
+    checked = check_data(rows, run.input, spec=run.spec, masks=run.masks, stamp=stamp)
+    if checked:
+        print(f"checked {checked} images with their masks")

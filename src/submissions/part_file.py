@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from streaming.copies import SharedFile
 from submissions.answer_files import Row
 
 
@@ -21,9 +22,18 @@ class PartFile:
         key: of what all rows depend on.
         states: (size, time) of each image's file: what was made of an image that has changed since
             is not done.
+        shared: copies it as it grows.
     """
 
-    def __init__(self, path: Path, key: str, states: Mapping[str, tuple[int, int]] | None = None):
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        states: Mapping[str, tuple[int, int]] | None = None,
+        *,
+        shared: SharedFile | None = None,
+    ):
+        self.shared = shared
         self.path, self.key, self.states = path, key, states or {}
         self.done: dict[str, int] = {}
         self._end = 0
@@ -70,6 +80,8 @@ class PartFile:
         """What was written is on the disk when this returns."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
+        if self.shared:
+            self.shared.send()
 
     def read(self, img: str) -> list[Row]:
         """The rows of a finished image."""

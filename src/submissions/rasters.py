@@ -9,6 +9,7 @@ from core.files import writing
 from imaging.rle import Size
 from imaging.sources import own_file
 from imaging.tiff import is_tiff
+from streaming.files import open_file
 from submissions.mask_archive import geo_tags
 
 TILE = 256
@@ -16,7 +17,7 @@ TILE = 256
 
 def is_placed(source: Path) -> bool:
     """Whether an image is a TIFF that says where it lies."""
-    with own_file(source).open("rb") as stream:
+    with open_file(own_file(source)) as stream:
         return is_tiff(stream.read(4)) and bool(geo_tags(own_file(source)))
 
 

@@ -1,0 +1,157 @@
+"""Shards as they are read: the index of their files, and the files by byte ranges."""
+
+import functools
+import hashlib
+import io
+import json
+import os
+import posixpath
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from core.errors import UserError
+from core.files import file_digest, writing
+from core.knobs import PREFIX, ROOT
+from streaming.store import Store, open_store
+
+# One row a file: path from INPUT, shard, first byte, bytes, time, SHA-256.
+INDEX = "files.csv"
+COLUMNS = {"path": str, "shard": str, "start": int, "bytes": int, "time": int, "sha256": str}
+# Keys of the small files that a stage finds by itself: input/train.csv, output/train_folds.csv.
+TABLES = "tables.json"
+# Requests at a time: an object store answers late, but many at once.
+REQUESTS = 16
+FOLDS = "output/train_folds.csv"
+
+
+class Entry(NamedTuple):
+    """A file in a shard; see `COLUMNS`."""
+
+    shard: str
+    start: int
+    bytes: int
+    time: int
+    sha256: str
+
+
+class Shards:
+    """The files of a competition in tar files, each read by its byte range.
+
+    Args:
+        store: where shards lie.
+        root: INPUT: paths below it are those of the index.
+
+    Raises:
+        UserError: there are no shards, or they were not written to their end.
+    """
+
+    def __init__(self, store: Store, root: Path):
+        import pandas as pd
+
+        self.store, self.root = store, str(root)
+        if store.size(INDEX) is None:
+            raise UserError(
+                f"SHARDS: {store.place} has no {INDEX}, so no shards that are whole: write them "
+                "with shards.py"
+            )
+        table = pd.read_csv(io.BytesIO(store.read(INDEX)), dtype=COLUMNS, keep_default_na=False)
+        columns = [table[name].tolist() for name in Entry._fields]
+        self.entries = dict(zip(table["path"], map(Entry, *columns), strict=True))
+        self._ahead: dict[str, bytes] = {}
+        self.folders: dict[str, list[str]] = {}
+        for path in self.entries:
+            folder, name = posixpath.split(path)
+            self.folders.setdefault(folder or ".", []).append(name)
+
+    def find(self, path: str | Path) -> Entry | None:
+        """The entry of a path below INPUT; None of any other file."""
+        return self.entries.get(self._name(path))
+
+    def read(self, path: str | Path, entry: Entry) -> bytes:
+        """A file's bytes, which are those that were packed.
+
+        Raises:
+            UserError: the shard has changed, or cannot be reached.
+        """
+        name = self._name(path)
+        data = self._ahead.pop(name, None)
+        return self._fetch(name, entry) if data is None else data
+
+    def fetch_ahead(self, paths: Iterable[Path]) -> None:
+        """Fetches files that are about to be read, many at a time; those asked for before go."""
+        names = {
+            name: self.entries[name] for name in map(self._name, paths) if name in self.entries
+        }
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            data = pool.map(self._fetch, names, names.values())
+            self._ahead = dict(zip(names, data, strict=True))
+
+    def _fetch(self, name: str, entry: Entry) -> bytes:
+        data = self.store.read(entry.shard, entry.start, entry.bytes)
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise UserError(
+                f"{self.store.place}: {entry.shard} has changed, {name} in it is not what was "
+                "packed: run shards.py again"
+            )
+        return data
+
+    def names_in(self, folder: str | Path) -> list[str]:
+        """Names of the files in a folder."""
+        return self.folders.get(self._name(folder), [])
+
+    def under(self, folder: str | Path) -> list[str]:
+        """Posix paths of the files below a folder, from it."""
+        top = self._name(folder)
+        below = {name: posixpath.relpath(name, top) for name in self.folders}
+        inside = {name: here for name, here in below.items() if here.partition("/")[0] != ".."}
+        return [
+            posixpath.normpath(f"{here}/{file}")
+            for name, here in inside.items()
+            for file in self.folders[name]
+        ]
+
+    def _name(self, path: str | Path) -> str:
+        return posixpath.normpath(os.path.relpath(path, self.root).replace(os.sep, "/"))
+
+
+def current_shards() -> Shards | None:
+    """The shards that files of INPUT are read from, by SEG_SHARDS; None: they are on this disk."""
+    place = os.environ.get(f"{PREFIX}SHARDS", "")
+    return _open(place, os.environ.get(f"{PREFIX}INPUT", "input")) if place else None
+
+
+@functools.lru_cache(maxsize=1)
+def _open(place: str, root: str) -> Shards:
+    here = place if "://" in place else ROOT / place
+    return Shards(open_store(here), ROOT / root)
+
+
+def bring_tables(output: Path) -> None:
+    """Fetches tables that are not here, so that a stage finds them; those that are here stay.
+
+    Args:
+        output: OUTPUT, for what folds.py left there.
+
+    Raises:
+        UserError: the train_folds.csv that is here is another than that of the shards.
+    """
+    shards = current_shards()
+    if shards is None:
+        return
+    folders = {"input": Path(shards.root), "output": output}
+    for key in json.loads(shards.store.read(TABLES)):
+        place, _, name = key.partition("/")
+        path = folders[place] / name
+        if not path.exists():
+            with writing(path) as part:
+                part.write_bytes(shards.store.read(key))
+    for folder in {name.partition("/")[0] for name in shards.folders}:
+        (folders["input"] / folder).mkdir(parents=True, exist_ok=True)
+    folds = output / FOLDS.partition("/")[2]
+    if file_digest(folds) != hashlib.sha256(shards.store.read(FOLDS)).hexdigest():
+        raise UserError(
+            f"{folds} is not the table of the shards in {shards.store.place}: delete it to take "
+            "theirs, or run shards.py again"
+        )

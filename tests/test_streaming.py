@@ -1,0 +1,228 @@
+"""Shards: what is read from them is what was packed, by every stage, from a folder and from S3."""
+
+import glob
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pandas as pd
+import pytest
+import webdataset
+from moto.server import ThreadedMotoServer
+
+from conftest import Competition, write_competition
+from core.errors import UserError
+from stages import call, copy_of, errors_of
+from streaming.files import file_names, matching_files, read_file, state_of, walk_files
+from streaming.packing import Sample, write_shards
+from streaming.shards import current_shards
+from streaming.store import Bucket, Folder
+from trained import checkpoint, fold_of, same_weights
+
+BUCKET = "s3://shards/cars"
+STREAMED = ("--fold", "0", "--cache", "none")
+STAGES = ("Lightning_trainer", "Lightning_tester", "tune", "ensemble")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    """A server that speaks like S3, found as AWS's own tools find theirs, with one bucket."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, text in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "some",
+            "AWS_SECRET_ACCESS_KEY": "key",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(name, text)
+        import boto3
+
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="shards")
+        yield client
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def packed(bucket: Any, tmp_path_factory: pytest.TempPathFactory) -> Competition:
+    """A competition that is trained, scored and predicted from its own files, and packed."""
+    made = write_competition(tmp_path_factory.mktemp("packed"))
+    words = made.flags(*STREAMED)
+    assert [call(stage, words) for stage in STAGES] == [0, 0, 0, 0]
+    assert call("shards", [*words, "--to", BUCKET, "--shard-mb", "1"]) == 0
+    return made
+
+
+def elsewhere(root: Path) -> Competition:
+    """A machine that has nothing."""
+    return Competition(root, root / "input", root / "output", root / "logs", pd.DataFrame())
+
+
+def results(competition: Competition) -> list[bytes]:
+    folder = competition.output / "baseline"
+    return [(folder / name).read_bytes() for name in ("oof.csv", "submission.csv")]
+
+
+def test_a_machine_with_nothing_trains_scores_and_predicts_the_same(
+    packed: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though the store is lost in the middle of an epoch: the same command goes on."""
+    here = elsewhere(tmp_path)
+    words = here.flags(*STREAMED, "--shards", BUCKET, "--save-minutes", "0.0001")
+    plain, reads = Bucket.read, iter(range(99))
+
+    def stumble(store: Bucket, key: str, *part: int) -> bytes:
+        if key.endswith(".tar") and next(reads) > 12 + 12 + 12 + 4:  # in the second epoch
+            raise UserError(f"{BUCKET}: gone")
+        return plain(store, key, *part)
+
+    with patch.object(Bucket, "read", stumble):
+        assert call("Lightning_trainer", words) == 2
+    assert errors_of(capsys) == [f"error: {BUCKET}: gone"]
+    middle = checkpoint(fold_of(here), "last")
+    assert middle["epoch"] == 1
+    assert 3 < middle["global_step"] < 6
+    assert [call(stage, words) for stage in STAGES] == [0, 0, 0, 0]
+    weights = [checkpoint(fold_of(one), "last")["state_dict"] for one in (packed, here)]
+    assert same_weights(*weights)
+    assert results(here) == results(packed)
+    assert not list(here.input.rglob("*.jpg"))
+    begun = [(one.logs / "baseline" / "run.json").read_text() for one in (packed, here)]
+    assert begun[0] == begun[1], "a run goes on where its files are, from either place"
+
+
+def test_machines_without_a_common_disk_share_a_submission(
+    packed: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = [copy_of(packed, tmp_path / name) for name in ("one", "two")]
+    for shard, machine in enumerate(two):
+        for path in [*machine.input.rglob("*.jpg"), machine.output / "baseline" / "submission.csv"]:
+            path.unlink()
+        words = machine.flags(*STREAMED, "--shards", BUCKET, "--shard", f"{shard}/2")
+        assert call("ensemble", words) == 0
+    told = capsys.readouterr().out
+    assert "shard 0 of 2: 2 images done, the others are not yet" in told
+    assert results(two[1]) == results(packed)
+    assert not (two[0].output / "baseline" / "submission.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("s3://nowhere/cars", "s3://nowhere/cars: files.csv cannot be reached (.*Not Found"),
+        ("s3://shards/none", "SHARDS: s3://shards/none has no files.csv, so no shards that are"),
+        ("s3://", "s3:/*: names no bucket, need s3://bucket/name"),
+        (BUCKET, "train_folds.csv is not the table of the shards in s3://shards/cars: delete it"),
+    ],
+)
+@pytest.mark.usefixtures("packed")
+def test_what_is_wrong_with_shards_is_told_in_a_line(
+    place: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = elsewhere(tmp_path)
+    here.output.mkdir()
+    (here.output / "train_folds.csv").write_text("img,image,mask,kfold\na,a.jpg,a.png,0\n")
+    assert call("Lightning_trainer", here.flags("--shards", place)) == 2
+    (line,) = errors_of(capsys)
+    assert re.search(told.replace("(", r"\("), line), line
+
+
+def tree(root: Path) -> list[Sample]:
+    """Two images with a folder of masks each, and one without."""
+    samples = []
+    for img in ("a[1]", "b.2", "c"):
+        image = root / "images" / f"{img}.png"
+        masks = [root / "masks" / img / "objects" / f"{at}.png" for at in range(len(img) // 2)]
+        for path in (image, *masks):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{path.relative_to(root)}".encode() * 40)
+        samples.append(Sample({"img": img, "kfold": 1}, [image], masks))
+    return samples
+
+
+@pytest.fixture
+def streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """INPUT, which stays, and shards of it in a folder, in force."""
+    root, folder = tmp_path / "input", tmp_path / "shards"
+    for _ in write_shards(tree(root), Folder(folder), root=root, tables={}, size=2048):
+        pass
+    monkeypatch.setenv("SEG_INPUT", str(root))
+    monkeypatch.setenv("SEG_SHARDS", str(folder))
+    return root, folder
+
+
+def test_folders_in_shards_look_like_those_on_a_disk(
+    streamed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, folder = streamed
+
+    def look() -> list[Any]:
+        paths = sorted(path for path in root.rglob("*") if path.is_file())
+        objects = f"{glob.escape(str(root / 'masks' / 'a[1]'))}/objects/*.png"
+        return [
+            [(read_file(path), state_of(path)) for path in paths],
+            sorted(file_names(root / "images")),
+            [sorted(walk_files(root, depth)) for depth in (0, 1, 3, None)],
+            [sorted(matching_files(p)) for p in (objects, f"{root}/masks/*/objects/0.png")],
+        ]
+
+    packed = look()
+    assert current_shards() is not None
+    assert len(packed[3][1]) == 2
+    monkeypatch.delenv("SEG_SHARDS")
+    assert look() == packed
+    assert len(list(folder.glob("*.tar"))) > 1
+
+
+def test_a_shard_that_has_changed_is_told(streamed: tuple[Path, Path]) -> None:
+    root, folder = streamed
+    (shard,) = {current_shards().find(root / "images" / "c.png").shard}  # type: ignore[union-attr]
+    data = (folder / shard).read_bytes()
+    (folder / shard).write_bytes(data.replace(b"images/c.png", b"images/d.png"))
+    with pytest.raises(UserError, match=f"{shard} has changed, images/c.png in it is not what was"):
+        read_file(root / "images" / "c.png")
+
+
+def test_a_packing_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
+    samples, sent = tree(tmp_path / "input"), list[str]()
+
+    class Slow(Folder):
+        def write(self, key: str, data: bytes) -> None:
+            if len(sent) == 1:
+                sent.append("killed")
+                raise KeyboardInterrupt
+            sent.append(key)
+            super().write(key, data)
+
+    store, how = Slow(tmp_path / "shards"), {"root": tmp_path / "input", "tables": {}, "size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        list(write_shards(samples, store, **how))
+    assert store.size("files.csv") is None
+    list(write_shards(samples, store, **how))
+    assert sent[4:] == ["tables.json", "files.csv"]
+    assert len({sent[0], *sent[2:4]}) == len(samples), "each once"
+
+
+def test_webdataset_reads_shards_with_folds_and_groups(
+    packed: Competition, bucket: Any, tmp_path: Path
+) -> None:
+    keys = [entry["Key"] for entry in bucket.list_objects_v2(Bucket="shards")["Contents"]]
+    tars = [key for key in keys if key.endswith(".tar")]
+    for key in tars:
+        bucket.download_file("shards", key, str(tmp_path / Path(key).name))
+    read = webdataset.WebDataset(sorted(map(str, tmp_path.glob("*.tar"))), shardshuffle=False)
+    rows = {json.loads(sample["json"])["img"]: sample for sample in read}
+    for row in packed.table.to_dict("records"):
+        sample = rows.pop(row["img"])
+        told = json.loads(sample["json"])
+        assert (told["kfold"], told["group"]) == (row["kfold"], row["group"])
+        assert sample["image.jpg"] == (packed.input / row["image"]).read_bytes()
+        assert sample["mask.gif"] == (packed.input / row["mask"]).read_bytes()
+    assert {sample["__key__"][:4] for sample in rows.values()} == {"0000"}
+    assert len(rows) == 3, "the test images"
