@@ -15,7 +15,8 @@ from competition.sequences import neighbours, split_blocks
 from core.errors import UserError
 from imaging.drawings import write_picture
 from looking.fold_audit import audit_folds
-from looking.likeness import FLAT, NEAR, join_looks, look_of, near_pairs, nearest_apart
+from looking.likeness import FLAT, NEAR, Looks, join_looks, look_of, nearest_apart
+from looking.near import near_pairs, pairs_apart
 
 RNG = np.random.default_rng(5)
 
@@ -41,22 +42,45 @@ def test_a_copy_that_was_stored_again_is_near_and_another_picture_is_not() -> No
     brighter = cv2.convertScaleAbs(grey, alpha=0.8, beta=30)
     flat = np.full_like(grey, 80)
     looks = join_looks([look_of(one) for one in (grey, jpeg, smaller, brighter, texture(1), flat)])
-    assert sorted(near_pairs(looks)) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    assert near_pairs(looks) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     assert looks.known.tolist() == [True] * 5 + [False]
     assert float(flat.std()) < FLAT
+
+
+def slow_pairs(looks: Looks) -> list[tuple[int, int]]:
+    """Pairs of known pictures whose hashes differ in NEAR bits at most, each against each."""
+    bits, known = looks.hashes.astype(bool), looks.known
+    return [
+        (i, j)
+        for i in range(len(bits))
+        for j in range(i + 1, len(bits))
+        if known[i] and known[j] and np.count_nonzero(bits[i] ^ bits[j]) <= NEAR
+    ]
+
+
+def changed_hashes(rng: np.random.Generator, count: int) -> Looks:
+    """Copies of few hashes with 0 to NEAR + 3 bits turned, wherever; some are unknown."""
+    bits = (rng.random((6, 256)) < 0.4)[rng.integers(6, size=count)]
+    for row in bits:
+        row[rng.choice(256, rng.integers(NEAR + 4), replace=False)] ^= True
+    return Looks(bits.astype(np.float32), bits.astype(np.float32), rng.random(count) < 0.9)
+
+
+def test_pairs_that_lie_in_two_folds_are_those_of_a_slow_search() -> None:
+    rng = np.random.default_rng(3)
+    for count in (0, 1, 40, 120):
+        looks, sides = changed_hashes(rng, count), rng.integers(-1, 3, count)
+        wanted = slow_pairs(looks)
+        assert near_pairs(looks) == wanted
+        torn = [(i, j) for i, j in wanted if sides[i] != sides[j]]
+        assert pairs_apart(looks, sides, 5) == (len(torn), torn[:5])
+        assert pairs_apart(looks, np.zeros(count, int), 5) == (0, [])
 
 
 def test_pairs_and_look_alikes_equal_a_slow_search() -> None:
     looks = join_looks([look_of(frame) for scene in range(4) for frame in film(scene, 6)])
     bits = looks.hashes.astype(bool)
-    slow = [
-        (i, j)
-        for i in range(len(bits))
-        for j in range(i + 1, len(bits))
-        if np.count_nonzero(bits[i] ^ bits[j]) <= NEAR
-    ]
-    assert sorted(near_pairs(looks)) == slow
-    assert sorted({(i, j) for i, j in near_pairs(looks, looks) if i < j}) == slow
+    assert near_pairs(looks) == slow_pairs(looks)
     sides = np.arange(len(bits)) % 3
     wanted = []
     for i in range(len(bits)):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from competition.sequences import neighbours
-from looking.likeness import Looks, near_pairs, nearest_apart
+from looking.likeness import Looks, nearest_apart
+from looking.near import pairs_apart
 
 # Columns of a table that name what images have in common.
 GROUP_NAME = re.compile(
@@ -34,13 +35,14 @@ class FoldAudit:
 
     Attributes:
         images: how many are in the table; `unknown` of them could not be looked at.
-        pairs: near-duplicates in two folds.
+        near: how many pairs of near-duplicates lie in two folds; `pairs` are the first.
         torn: a line for each grouping that the folds tear.
         uneven: a line for each lack of balance.
     """
 
     images: int
     unknown: int = 0
+    near: int = 0
     pairs: list[tuple[str, str]] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
     uneven: list[str] = field(default_factory=list)
@@ -48,15 +50,15 @@ class FoldAudit:
     @property
     def leaks(self) -> bool:
         """Whether scores on these folds would be too good."""
-        return bool(self.pairs or self.torn)
+        return bool(self.near or self.torn)
 
     def verdict(self) -> str:
         """The audit in one line."""
         parts = list(self.torn)
-        if self.pairs:
-            shown = ", ".join(f"{one} and {other}" for one, other in self.pairs[:SHOWN])
-            more = ", ..." if len(self.pairs) > SHOWN else ""
-            parts.append(f"{len(self.pairs)} pairs of near-duplicates in two folds ({shown}{more})")
+        if self.near:
+            shown = ", ".join(f"{one} and {other}" for one, other in self.pairs)
+            more = ", ..." if self.near > len(self.pairs) else ""
+            parts.append(f"{self.near} pairs of near-duplicates in two folds ({shown}{more})")
         word = "LEAK" if self.leaks else "no leak found"
         if not self.leaks:
             parts = [f"no near-duplicates and no group in two folds, {self.images} images"]
@@ -85,7 +87,7 @@ def audit_folds(
         declared: the grouping that the user named: that one must not be torn, look-alikes or not.
         shares: foreground share of each image, float64 (N,), where it is known.
     """
-    pairs = [(i, j) for i, j in near_pairs(looks) if folds[i] != folds[j]]
+    near, pairs = pairs_apart(looks, folds, SHOWN)
     torn = [
         line
         for name, groups in groupings.items()
@@ -96,6 +98,7 @@ def audit_folds(
     return FoldAudit(
         images=len(names),
         unknown=int((~looks.known).sum()),
+        near=near,
         pairs=[(names[i], names[j]) for i, j in pairs],
         torn=torn,
         uneven=_balance(folds, shares),

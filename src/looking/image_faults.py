@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from looking.likeness import join_looks, near_pairs
+from looking.likeness import join_looks
+from looking.near import near_pairs
 from looking.scan import Picture
 from looking.seen import FAR, RARE, Found, Seen, deviations, same_of
 
@@ -110,13 +111,16 @@ def copies(seen: Seen) -> Found:
 
 
 def near_copies(seen: Seen) -> Found:
-    pictures = seen.whole
+    """Each picture once, beside the first that it looks like; the very copies are told as such."""
+    kept: dict[str, Picture] = {}
+    for picture in seen.whole:
+        kept.setdefault(picture.digest, picture)
+    pictures, told = list(kept.values()), set()
     looks = join_looks([picture.look for picture in pictures])
     for i, j in near_pairs(looks):
         one, other = pictures[i], pictures[j]
-        if one.digest == other.digest:
-            continue
         apart = int(np.abs(looks.hashes[i] - looks.hashes[j]).sum())
-        if apart > SAME_LOOK and seen.are_frames(one.img, other.img):
-            continue
-        yield other.path, f"looks like {one.path} ({apart} of 256 bits differ): a copy of it?"
+        frames = apart > SAME_LOOK and seen.are_frames(one.img, other.img)
+        if j not in told and not frames:
+            told.add(j)
+            yield other.path, f"looks like {one.path} ({apart} of 256 bits differ): a copy of it?"

@@ -1,7 +1,7 @@
 """Which pictures look alike: a perceptual hash and a thumbnail of each."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,19 +102,6 @@ def to_grey(image: np.ndarray) -> np.ndarray:
     """uint8 (H, W) of an image (H, W, C) of 8 or 16 bits: the mean of its channels."""
     grey = image[:, :, 0] if image.shape[2] == 1 else image.mean(2, dtype=np.float32)
     return (grey / (257 if image.dtype == np.uint16 else 1)).astype(np.uint8)
-
-
-def near_pairs(looks: Looks, others: Looks | None = None) -> Iterator[tuple[int, int]]:
-    """Index pairs of pictures that look alike: i < j of one set, or i of it and j of `others`."""
-    right = looks if others is None else others
-    counts = right.hashes.sum(1)
-    for start in range(0, len(looks.hashes), BLOCK):
-        block = looks.hashes[start : start + BLOCK]
-        apart = block.sum(1)[:, None] + counts - 2 * (block @ right.hashes.T)
-        near = (apart <= NEAR) & looks.known[start : start + BLOCK, None] & right.known
-        for row, column in np.argwhere(near).tolist():
-            if others is not None or start + row < column:
-                yield start + row, column
 
 
 def nearest_apart(looks: Looks, asked: np.ndarray, sides: np.ndarray) -> np.ndarray:
