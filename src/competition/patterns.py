@@ -154,10 +154,10 @@ class FilePattern:
         parts = {name: text for name, text in values.items() if name != BAND}
         return Found(_mark(self.text, match) if marked else path, parts)
 
-    def id_of(self, path: str) -> str | None:
-        """The id of a posix path from the folder, None where it does not fit."""
+    def read(self, path: str) -> tuple[str, Found] | None:
+        """The id and the image of a posix path from the folder, None where it does not fit."""
         match = self._match(path)
-        return None if match is None else self._id(match)
+        return None if match is None else (self._id(match), self._found(path, match))
 
     def _id(self, match: re.Match[str]) -> str:
         return same_name(self.template.format_map({PAGE: ""} | match.groupdict() | self.fixed))

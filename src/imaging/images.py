@@ -216,7 +216,7 @@ def image_size(path: str | Path, axes: str = "") -> tuple[int, int]:
     """
     if box := window_of(path):
         return box.height, box.width
-    shape, own, wanted = _shape_of(path, axes, page_of(path))
+    shape, own, wanted = shape_of(path, axes, page_of(path))
     return size_of(shape, resolve_axes(shape, own, wanted, own_file(path).name))
 
 
@@ -226,14 +226,18 @@ def page_count(path: str | Path, axes: str = "") -> int:
     Raises:
         UserError: no such file, or a header that cannot be read.
     """
-    shape, own, _ = _shape_of(path, axes, None)
+    shape, own, _ = shape_of(path, axes)
     return shape[0] if own.startswith("N") or (not own and len(shape) > 2) else 1
 
 
-def _shape_of(
-    path: str | Path, axes: str, page: int | None
+def shape_of(
+    path: str | Path, axes: str = "", page: int | None = None
 ) -> tuple[tuple[int, ...], str, tuple[str, ...]]:
-    """Shape of a file, axes as it says itself, and those of AXES."""
+    """Shape of a file, axes as it says itself (see `readers.Held`), and those of AXES.
+
+    Raises:
+        UserError: no such file, or a header that cannot be read.
+    """
     path, wanted = own_file(path), parse_axes(axes)
     name, hints = path.name, Hints(array=wanted.array, page=page)
     try:

@@ -71,7 +71,7 @@ def take_census(paths: Sequence[Path]) -> Census:
     census = Census()
     chosen = paths[:: -(-len(paths) // LOOKED_AT) or 1]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for found in pool.map(_values_of, chosen):
+        for found in pool.map(read_mask_values, chosen):
             if found is None:
                 continue
             pixels, lossy = found
@@ -84,7 +84,8 @@ def take_census(paths: Sequence[Path]) -> Census:
     return census
 
 
-def _values_of(path: Path) -> tuple[np.ndarray, bool] | None:
+def read_mask_values(path: Path) -> tuple[np.ndarray, bool] | None:
+    """(a mask file's values, colours of a palette; whether it is lossy); None where unreadable."""
     try:
         data = read_complete(path)
         return decode_mask(data, path.name, read_palette), is_lossy(data)

@@ -153,20 +153,10 @@ def _likeness_in_groups(codes: np.ndarray, folds: np.ndarray, looks: Looks) -> t
 
 
 def _neighbours_line(names: Sequence[str], folds: np.ndarray, looks: Looks) -> str:
-    """What is wrong with folds of numbered ids; "" where neighbours share one or differ in looks.
-
-    Alike: of all other images few are more like an image than the next one of its sequence.
-    """
-    pairs = [(i, j) for i, j in neighbours(names) if looks.known[i] and looks.known[j]]
+    """What is wrong with folds of numbered ids; "" where neighbours share one or differ."""
+    pairs = known_neighbours(names, looks)
     torn = [(i, j) for i, j in pairs if folds[i] != folds[j]]
-    if len(torn) < max(TELLING, len(pairs) // 2):
-        return ""
-    asked = torn[:: -(-len(torn) // ASKED)]
-    ranks, known = [], looks.thumbs[looks.known]
-    for i, j in asked:
-        alike = known @ looks.thumbs[i]
-        ranks.append(float((alike > looks.thumbs[j] @ looks.thumbs[i] + 1e-6).mean()))
-    if np.median(ranks) > RANK:
+    if len(torn) < max(TELLING, len(pairs) // 2) or not are_alike(torn, looks):
         return ""
     shown = ", ".join(f"{names[i]} and {names[j]}" for i, j in torn[:SHOWN])
     more = ", ..." if len(torn) > SHOWN else ""
@@ -174,6 +164,21 @@ def _neighbours_line(names: Sequence[str], folds: np.ndarray, looks: Looks) -> s
         f"ids follow each other and look alike, and {len(torn)} of {len(pairs)} neighbours lie in "
         f"two folds ({shown}{more}): SPLIT=blocks keeps most together"
     )
+
+
+def known_neighbours(names: Sequence[str], looks: Looks) -> list[tuple[int, int]]:
+    """Index pairs of ids that follow each other in a sequence, both with a look."""
+    return [(i, j) for i, j in neighbours(names) if looks.known[i] and looks.known[j]]
+
+
+def are_alike(pairs: Sequence[tuple[int, int]], looks: Looks) -> bool:
+    """Whether of all other images few are more like the first of a pair than the second is."""
+    asked = pairs[:: -(-len(pairs) // ASKED) or 1]
+    ranks, known = [], looks.thumbs[looks.known]
+    for i, j in asked:
+        alike = known @ looks.thumbs[i]
+        ranks.append(float((alike > looks.thumbs[j] @ looks.thumbs[i] + 1e-6).mean()))
+    return bool(ranks) and float(np.median(ranks)) <= RANK
 
 
 def _balance(folds: np.ndarray, shares: np.ndarray | None) -> list[str]:

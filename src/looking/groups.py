@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from looking.fold_audit import ASKED, SURE, TELLING, guess_groupings
+from looking.fold_audit import (
+    ASKED,
+    SURE,
+    TELLING,
+    are_alike,
+    guess_groupings,
+    known_neighbours,
+)
 from looking.layout import Layout
 from looking.likeness import Looks, nearest_apart
 from looking.lines import Line
@@ -112,7 +119,12 @@ def _table_columns(names: Sequence[str], layout: Layout) -> Mapping[str, np.ndar
 
 
 def split_lines(
-    names: Sequence[str], grouping: Grouping | None, layout: Layout, shares: np.ndarray
+    names: Sequence[str],
+    grouping: Grouping | None,
+    layout: Layout,
+    *,
+    shares: np.ndarray,
+    looks: Looks,
 ) -> Iterator[Line]:
     """SPLIT and what it needs: the competition's own split, groups, or strata of foreground.
 
@@ -121,6 +133,7 @@ def split_lines(
         grouping: what belongs together.
         layout: for the tables.
         shares: foreground share of each image, nan where it is not known.
+        looks: of the images.
     """
     columns = _table_columns(names, layout)
     published = next((name for name, cells in columns.items() if _is_split(cells)), None)
@@ -136,6 +149,9 @@ def split_lines(
         yield Line("SPLIT", "group", told)
         if count < FOLDS:
             yield Line("N_FOLDS", str(count), f"no more folds than groups: {count}")
+    elif _is_film(names, looks):
+        told = "no groups found, but ids count frames or slices, and neighbours look alike"
+        yield Line("SPLIT", "blocks", told)
     elif np.isfinite(shares).all() and len(shares) >= 4 * FOLDS:
         yield Line(
             "SPLIT", "stratified", "no groups found; every fold gets its share of foreground"
@@ -146,6 +162,12 @@ def split_lines(
             yield Line("N_FOLDS", str(max(2, len(names))), "")
     if grouping is not None:
         yield Line(grouping.knob, grouping.value, "" if not published else grouping.told)
+
+
+def _is_film(names: Sequence[str], looks: Looks) -> bool:
+    """Whether most ids follow each other in sequences, and look like their neighbours."""
+    pairs = known_neighbours(names, looks)
+    return len(pairs) >= max(TELLING, len(names) // 2) and are_alike(pairs, looks)
 
 
 def _is_split(cells: np.ndarray) -> bool:

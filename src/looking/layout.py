@@ -1,12 +1,18 @@
 """Which files are the training images, their masks, and the test images; which tables say what."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.errors import UserError
+from looking.kinds import band_schemes, class_schemes
 from looking.listing import HALF, Listed, rank_training, read_tables
+from looking.outline_lines import find_drawn
 from looking.schemes import Scheme, schemes_of
-from looking.survey import MASK, TEST, TRAIN, VAL, FileSet, Survey, words_in
+from looking.stacks import page_by_page, paged
+from looking.survey import MASK, SLIPS, TEST, TRAIN, VAL, FileSet, Survey, words_in
+
+# Words of mask files of single objects, or single annotators, where others show all of an image.
+SINGLE = {"instance", "instances", "individual"}
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,9 @@ class Layout:
         sample: the sample submission's name; "" where there is none.
         sampled: the same, read; None where it cannot be (a header alone).
         coco: the annotation file of the training images.
+        instances: the folder of folders of one an image, whose masks/ has a file an object.
+        drawn: other annotation files, one an image.
+        drawing: one annotation file of all images that is not COCO's; "" where there is none.
         broken: tables that cannot be read, and why.
     """
 
@@ -37,6 +46,9 @@ class Layout:
     sample: str
     sampled: Listed | None
     coco: str
+    instances: str
+    drawn: Scheme | None
+    drawing: str
     broken: dict[str, str]
 
 
@@ -52,7 +64,7 @@ def find_layout(survey: Survey) -> Layout:
             "folder that holds them: --input <folder>"
         )
     tables, broken = read_tables(survey.root, survey.tables)
-    schemes = {id(one): schemes_of(one, survey.sets) for one in survey.sets}
+    schemes = {id(one): _readings(one, survey) for one in survey.sets}
     pictures = [one for one in survey.sets if not one.words & MASK] or survey.sets
     train, candidates = _choose_train(pictures, survey.sets, schemes, tables)
     ranked = rank_training(tables, train.paths)
@@ -63,6 +75,17 @@ def find_layout(survey: Survey) -> Layout:
     headers = [name for name in broken if words_in(name) & {"sample", "submission"}]
     coco = _choose_coco(survey.coco, train)
     masks, valid = _part_masks(candidates, survey.sets, schemes, train, test)
+    if masks and ranked and _is_less(ranked[0], masks, train):
+        ranked = []
+    if masks and not ranked and (chosen := _choose_list(survey, masks, train)):
+        ranked = [chosen]
+        wanted = chosen.ids[chosen.columns.id]
+        train = replace(train, paths={i: p for i, p in train.paths.items() if i in wanted})
+    if pages := page_by_page(train, masks, survey.root):
+        train, masks = pages
+        test = test and paged(test, survey.root)
+    drawn, drawing = (None, "") if masks or coco else find_drawn(survey, train)
+    instances = "" if masks else _choose_instances(survey.sets, train)
     return Layout(
         survey=survey,
         train=train,
@@ -74,11 +97,22 @@ def find_layout(survey: Survey) -> Layout:
         sample=sampled.name if sampled else min(headers, key=len, default=""),
         sampled=sampled,
         coco=coco,
+        instances=instances,
+        drawn=drawn,
+        drawing=drawing,
         broken=broken,
     )
 
 
 Schemes = dict[int, list[Scheme]]
+
+
+def _readings(files: FileSet, survey: Survey) -> list[Scheme]:
+    """The ways to read the names of a set: several files an image first, then the simplest."""
+    plain = schemes_of(files, survey.sets)
+    if files.words & MASK:
+        return [*class_schemes(files, survey.sets, survey.root), *plain]
+    return [*band_schemes(files, survey.sets, survey.root), *plain]
 
 
 def _choose_train(
@@ -100,11 +134,11 @@ def _choose_train(
             named = max((one.best_column(scheme.paths)[1] for one in ranked[:1]), default=0)
             covered = max(named, len(masks[0].paths.keys() & scheme.paths.keys()) if masks else 0)
             score = (
-                round(covered / len(files.files), 1),
+                round(covered / (len(scheme.paths) if scheme.kinds else len(files.files)), 1),
                 -len(words & (TEST | VAL)),
                 len(words & TRAIN),
                 -len(scheme.clashes),
-                -order,
+                0 if scheme.kinds else -order,
                 len(files.files),
             )
             if best is None or score > best[0]:
@@ -127,7 +161,7 @@ def _masks_of(train: Scheme, sets: Sequence[FileSet], schemes: Schemes) -> list[
             if common >= HALF * min(len(train.paths), len(scheme.paths)) and common:
                 found.append((common, scheme))
                 break
-    found.sort(key=lambda pair: (-pair[0], "instance" in pair[1].files.words))
+    found.sort(key=lambda pair: (-pair[0], bool(pair[1].files.words & SINGLE)))
     return [scheme for _, scheme in found]
 
 
@@ -140,14 +174,23 @@ def _choose_test(
         for files in pictures
         if files is not train.files
         for scheme in schemes[id(files)]
+        if scheme.kinds == train.kinds
         if scheme.template == train.template or not files.nested
     ]
+    if any(_asks(one, train) for one in samples):
+        return train
     for scheme in candidates:
         if any(one.names(scheme.paths) for one in samples):
             return scheme
     called = [one for one in candidates if one.files.words & TEST]
     like = [one for one in called if one.template == train.template]
     return max(like or called, key=lambda one: len(one.paths), default=None)
+
+
+def _asks(sampled: Listed, train: Scheme) -> bool:
+    """Whether a sample asks for images that lie among those to train on."""
+    column, count = sampled.best_column(train.paths)
+    return count > 0 and sampled.ids[column] <= train.paths.keys()
 
 
 def _part_masks(
@@ -159,12 +202,43 @@ def _part_masks(
 ) -> tuple[Scheme | None, Scheme | None]:
     """Mask files, and fields of view: those have a like beside the test images."""
     beside = _masks_of(test, sets, schemes) if test else []
-    places = {one.files.folders[-1:] for one in beside}
-    seen = [one for one in masks if one.files.folders[-1:] in places and one.files.folders[-1:]]
+    places = {_place(one.files) for one in beside} - {""}
+    seen = [one for one in masks if _place(one.files) in places]
     true = [one for one in masks if one not in seen]
     if not true:
         return (masks[0] if masks else None), None
     return true[0], seen[0] if seen and seen[0].template == "{id}" else None
+
+
+def _place(files: FileSet) -> str:
+    """What sets of training and test files have in common: the last folder, or the one name."""
+    return files.tail.rpartition(".")[0] if files.fixed else (files.folders or ("",))[-1] or ""
+
+
+def _is_less(listed: Listed, masks: Scheme, train: Scheme) -> bool:
+    """Whether a table names less than half of the images that have mask files."""
+    _, count = listed.best_column(train.paths)
+    return count < HALF * len(masks.paths.keys() & train.paths.keys())
+
+
+def _choose_list(survey: Survey, masks: Scheme, train: Scheme) -> Listed | None:
+    """Where many images have no mask: the longest list of those that have, as Pascal VOC's."""
+    have = masks.paths.keys() & train.paths.keys()
+    if len(train.paths) - len(have) <= SLIPS * len(train.paths):
+        return None
+    lists = read_tables(survey.root, survey.lists)[0]
+    fitting = [one for one in lists if one.ids.get(one.columns.id, set()) <= have]
+    return max(fitting, key=lambda one: len(one.ids[one.columns.id]), default=None)
+
+
+def _choose_instances(sets: Sequence[FileSet], train: Scheme) -> str:
+    """The folder below which an image's folder has masks/ with a file an object."""
+    for files in sets:
+        if files.folders[-2:] == (None, "masks") and files.nested and files.suffix == ".png":
+            named = {folder for *_, folder, _ in files.files}
+            if len(named & train.paths.keys()) >= HALF * len(train.paths):
+                return files.root or "."
+    return ""
 
 
 def _choose_coco(names: Sequence[str], train: Scheme) -> str:

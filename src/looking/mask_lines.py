@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from competition.tables import joined_classes
+from competition.tables import holds_outlines, joined_classes
 from looking.census import HARD, MANY, Census, take_census
 from looking.layout import Layout
 from looking.lines import Line
 from looking.listing import Listed
+from looking.outline_lines import absent_line, outline_lines
 from looking.survey import SLIPS
 
 VOID = 255
@@ -27,6 +28,9 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
     """TASK, CLASSES and all that tells how masks are read, with the evidence."""
     if layout.masks is not None and not _table_is_fuller(layout):
         yield from _place_lines(layout)
+        if layout.masks.kinds:
+            yield from _class_file_lines(layout.masks.kinds)
+            return
         paths = [layout.survey.root / path for path in layout.masks.paths.values()]
         yield from file_lines(take_census(paths), _asked_classes(layout.sampled))
     elif layout.coco:
@@ -34,6 +38,21 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
         yield from coco_lines(layout.survey.root / layout.coco)
     elif layout.listed is not None and layout.listed.columns.rle:
         yield from table_lines(layout.listed, layout)
+    elif layout.instances:
+        yield Line("MASK_PATH", layout.instances, "a folder an image, a file an object")
+        yield Line("MASK_FORMAT", "instances", "")
+        yield Line("TASK", "binary", "an object a file: one foreground")
+    elif layout.drawn or layout.drawing:
+        root, train = layout.survey.root, layout.train
+        yield from outline_lines(root, train, layout.drawn, layout.drawing)
+
+
+def _class_file_lines(names: Sequence[str]) -> Iterator[Line]:
+    """Knobs of a mask file a class."""
+    yield Line("MASK_FORMAT", "classes", "")
+    yield Line("TASK", "multilabel", f"a file a class: {', '.join(names)}, which may share pixels")
+    yield Line("CLASSES", str(len(names)), "")
+    yield Line("CLASS_NAMES", ",".join(names), "")
 
 
 def _table_is_fuller(layout: Layout) -> bool:
@@ -51,9 +70,7 @@ def _place_lines(layout: Layout) -> Iterator[Line]:
     common = len(masks.paths.keys() & layout.train.paths.keys())
     told = f"{common} of {len(layout.train.paths)} images have a mask {masks.files.told()}"
     yield Line("MASK_PATH", masks.files.root or ".", told)
-    lacking = len(layout.train.paths) - common
-    if lacking > SLIPS * len(layout.train.paths):
-        yield Line("ABSENT", "empty", f"{lacking} images have no mask: nothing is on them")
+    yield from absent_line(len(layout.train.paths), common)
     if masks.plain:
         yield Line("MASK_SUFFIX", masks.pattern.removeprefix("{id}"), "")
     else:
@@ -143,7 +160,9 @@ def _class_lines(values: Sequence[int], asked: set[int], seen: str) -> Iterator[
 def table_lines(listed: Listed, layout: Layout) -> Iterator[Line]:
     """Knobs of run lengths in a table."""
     columns = listed.columns
-    yield Line("MASK_FORMAT", "rle", f"run lengths in {listed.name}, column {columns.rle!r}")
+    outlines = holds_outlines(listed.table[columns.rle])
+    kind, what = ("polygons", "outlines") if outlines else ("rle", "run lengths")
+    yield Line("MASK_FORMAT", kind, f"{what} in {listed.name}, column {columns.rle!r}")
     images = layout.train.paths.keys()
     named = listed.ids[columns.id] & images
     cells = listed.table[columns.rle].str.strip()

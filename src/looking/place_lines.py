@@ -14,6 +14,7 @@ from looking.layout import Layout
 from looking.lines import Line
 from looking.listing import Listed
 from looking.schemes import Scheme
+from looking.stacks import axes_line
 
 # Images whose values are looked at, evenly picked.
 LOOKED_AT = 48
@@ -62,6 +63,9 @@ def _name_lines(train: Scheme, test: Scheme | None, layout: Layout) -> Iterator[
         yield Line("TEST_PATTERN", test.pattern, "")
     if template:
         yield Line("ID_TEMPLATE", template, "ids as the tables, or the masks, have them")
+    if train.kinds:
+        told = f"files of {len(train.kinds)} bands are one image: leave out what is of no use"
+        yield Line("BANDS", ",".join(train.kinds), told)
 
 
 def _needs_pattern(scheme: Scheme) -> bool:
@@ -104,12 +108,17 @@ def _sample_told(layout: Layout) -> str:
     return f"{len(layout.sampled.table)} rows of {columns}"
 
 
-def image_lines(root: Path, paths: Sequence[str]) -> Iterator[Line]:
-    """CHANNELS, IMAGE_BITS and VALUE_RANGE, of a sample of images."""
+def image_lines(root: Path, train: Scheme) -> Iterator[Line]:
+    """AXES, CHANNELS, IMAGE_BITS and VALUE_RANGE, of a sample of images."""
+    paths, axes = list(train.paths.values()), ""
+    if "/{page}" not in train.pattern:
+        for line in axes_line(root / paths[0]):
+            axes = line.value
+            yield line
 
     def look(path: str) -> np.ndarray | None:
         try:
-            return read_values(root / path, PixelRules())
+            return read_values(root / path, PixelRules(bands=train.kinds, axes=axes))
         except UserError:
             return None
 
@@ -119,7 +128,7 @@ def image_lines(root: Path, paths: Sequence[str]) -> Iterator[Line]:
     if not found:
         return
     bands = Counter(1 if one.ndim == 2 else one.shape[2] for one in found).most_common(1)[0][0]
-    if bands not in (1, 3, 4):
+    if bands not in (1, 3):
         yield Line("CHANNELS", str(bands), f"images have {bands} bands")
         half = ",".join(["0.5"] * bands)
         yield Line("MODEL_MEAN", half, "no encoder knows such bands: values are centred")

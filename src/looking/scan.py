@@ -19,6 +19,7 @@ from imaging.images import read_image
 from imaging.mask_files import IGNORE
 from imaging.mask_pixels import is_lossy
 from imaging.pictures import exif_orientation
+from imaging.sources import own_file
 from looking.likeness import look_of, to_grey
 
 # Bins of a channel's histogram.
@@ -148,7 +149,7 @@ def _look_at_image(
     picture = Picture(row["img"], row["image"])
     path = root / row["image"]
     try:
-        data = read_complete(path)
+        data = read_complete(own_file(path))
         image = read_image(path, **pixels)
     except UserError as error:
         picture.problem = str(error)

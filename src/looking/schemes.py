@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from competition.patterns import FilePattern
 from core.errors import UserError
+from imaging.sources import BAND
 from looking.survey import FileSet
 
 
@@ -19,6 +20,7 @@ class Scheme:
         template: of the ids; as ID_TEMPLATE.
         paths: the file of each id, posix from the survey's root.
         clashes: (id, path) of files whose id another file has.
+        kinds: values of the part {band}, or {class}, of the pattern: an image has a file of each.
     """
 
     files: FileSet
@@ -26,11 +28,13 @@ class Scheme:
     template: str
     paths: dict[str, str]
     clashes: list[tuple[str, str]]
+    kinds: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether the files lie in one folder and are called by their ids: no pattern is needed."""
-        return not self.files.nested and self.template == "{id}" and self.pattern[:4] == "{id}"
+        named = self.template == "{id}" and self.pattern[:4] == "{id}"
+        return named and not self.files.nested and not self.kinds
 
 
 def schemes_of(files: FileSet, others: Sequence[FileSet]) -> list[Scheme]:
@@ -40,10 +44,12 @@ def schemes_of(files: FileSet, others: Sequence[FileSet]) -> list[Scheme]:
         files: the set.
         others: all sets of the survey: what lies in the same folders is left out by the pattern.
     """
-    depth = len(files.root.split("/")) if files.root else 0
-    folders = files.folders[depth:]
-    names, varying = _name_folders(files, folders)
+    names, varying = folder_names(files)
     base = "/".join(names)
+    if files.fixed:
+        return [
+            one for one in [read_scheme(files, f"{base}/{files.tail}", join_parts(varying))] if one
+        ]
     short = f"{files.head}{{id}}{files.tail}"
     full = f"{{id}}{files.tail[files.tail.rfind('.') :]}"
     ways = [(short, "{id}"), (full, "{id}")] if short != full and not files.head else [(short, "")]
@@ -51,35 +57,40 @@ def schemes_of(files: FileSet, others: Sequence[FileSet]) -> list[Scheme]:
         ways = [(short, f"{files.head}{{id}}")]
     ways = [(name, template or "{id}") for name, template in ways]
     if varying:
-        joined = "_".join(f"{{{name}}}" for name in varying)
-        ways += [(name, f"{joined}_{template}") for name, template in ways]
+        ways += [(name, f"{join_parts(varying)}_{template}") for name, template in ways]
         ways += _numbered(files, varying)
     excludes = _excludes(files, others)
     found = []
     for name, template in ways:
         pattern = f"{base}/{name}" if base else name
         kept = excludes if name != short or not files.tail[: files.tail.rfind(".")] else ""
-        if scheme := _read(files, pattern + kept, template):
+        if scheme := read_scheme(files, pattern + kept, template):
             found.append(scheme)
     return found
 
 
-def _name_folders(files: FileSet, folders: Sequence[str | None]) -> tuple[list[str], list[str]]:
+def join_parts(names: Sequence[str]) -> str:
+    """The template of an id of these parts."""
+    return "_".join(f"{{{name}}}" for name in names)
+
+
+def folder_names(files: FileSet) -> tuple[list[str], list[str]]:
     """Parts of the pattern for folders below the root, and the names of those that differ."""
+    depth = len(files.root.split("/")) if files.root else 0
     rows = list(files.files)
     names: list[str] = []
     varying: list[str] = []
-    at = 0
-    for folder in folders:
+    for folder in files.folders[depth:]:
         if folder is not None:
             names.append(folder)
             continue
+        at = sum(name[0] == "{" for name in names)
         same = all(row[at] == row[-1] for row in rows)
-        name = "id" if same else "folder" if not varying else f"folder{len(varying) + 1}"
+        alone = files.fixed and files.folders.count(None) == 1
+        name = "id" if same or alone else f"folder{len(varying) + 1 if varying else ''}"
         if not same:
             varying.append(name)
         names.append(f"{{{name}}}")
-        at += 1
     return names, varying
 
 
@@ -112,22 +123,39 @@ def _doubles(files: FileSet) -> list[tuple[tuple[str, ...], str]]:
     return [(stems[path.rpartition(".")[0]], path) for path in files.doubles]
 
 
-def _read(files: FileSet, pattern: str, template: str) -> Scheme | None:
+def read_scheme(
+    files: FileSet,
+    pattern: str,
+    template: str,
+    *,
+    part: str = "",
+    kinds: tuple[str, ...] = (),
+) -> Scheme | None:
+    """The files by a pattern; None where it does not fit half of them.
+
+    Args:
+        files: the set.
+        pattern, template: as of a Scheme.
+        part: band or class, what `kinds` are the values of.
+        kinds: as of a Scheme.
+    """
+    bands = kinds if part == BAND else ()
     try:
-        rule = FilePattern(pattern, template, knobs=("IMAGE_PATTERN", "ID_TEMPLATE"))
+        rule = FilePattern(pattern, template, knobs=("IMAGE_PATTERN", "ID_TEMPLATE"), bands=bands)
     except UserError:
         return None
     cut = len(files.root) + 1 if files.root else 0
     paths: dict[str, str] = {}
     clashes = [(key[-1], path) for key, path in _doubles(files)]
     for key, path in files.files.items():
-        # Names of one folder are cut at their last point, whatever the suffix.
-        img = key[-1] if pattern == "{id}.*" else rule.id_of(path[cut:])
-        if img is None:
+        found = rule.read(path[cut:])
+        if found is None:
             continue
+        # Names of one folder are cut at their last point, whatever the suffix.
+        img = key[-1] if pattern == "{id}.*" else found[0]
         if img in paths:
             clashes.append((img, path))
-        paths.setdefault(img, path)
+        paths.setdefault(img, path[:cut] + found[1].path)
     if 2 * len(paths) < len(files.files):
         return None
-    return Scheme(files, pattern, template, paths, clashes)
+    return Scheme(files, pattern, template, paths, clashes, kinds)

@@ -19,11 +19,10 @@ def first_lines(layout: Any, told: dict[str, Line]) -> dict[str, dict[str, Line]
     from looking.mask_lines import mask_lines
     from looking.place_lines import image_lines, place_lines
 
-    paths = list(layout.train.paths.values())
     return {
         "Files": as_lines(place_lines(layout), told),
         "Masks": as_lines(mask_lines(layout), told),
-        "Images": as_lines(image_lines(layout.survey.root, paths), told),
+        "Images": as_lines(image_lines(layout.survey.root, layout.train), told),
     }
 
 
@@ -92,7 +91,7 @@ def later_lines(seen: Seen, told: dict[str, Line], hours: float) -> tuple[dict[s
     shares = np.array(
         [np.nan if p.mask is None or p.mask.problem else p.mask.share for p in seen.train]
     )
-    folds = as_lines(split_lines(names, grouping, seen.layout, shares), told)
+    folds = as_lines(split_lines(names, grouping, seen.layout, shares=shares, looks=looks), told)
     count = 1 if folds["SPLIT"].value == "column" else FOLDS
     count = int(folds["N_FOLDS"].value) if "N_FOLDS" in folds else count
     mark = take_fingerprint(seen.train, task=seen.task, classes=seen.classes, folds=count)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from competition.patterns import same_name
+from competition.polygon_files import ANNOTATION_SUFFIXES
 from imaging.readers import is_image
 
 # Words in the names of folders and files, and what they say; camelCase counts as words.
@@ -21,6 +22,8 @@ MASK = {
     *("annotations", "annos", "seg", "segmentation", "segmentations", "manual", "target"),
     *("targets", "instances"),
 }
+# Words of masks that other words end with.
+ENDS = ("mask", "masks", "label", "labels", "truth")
 IMAGE = {"image", "images", "img", "imgs", "input", "inputs", "picture", "pictures", "photo", "rgb"}
 ROLES = TRAIN | TEST | VAL | MASK | IMAGE
 # Names that every system leaves behind.
@@ -28,6 +31,8 @@ RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
 # A set of files is told from a stray one.
 FEW = 3
 DOZEN = 12
+# Names of one file a folder with a number in them, that are no places in a series: band_08, B8A.
+NUMBERED_KIND = re.compile(r"(?:.*[_-])?(?:b|band|ch|channel)[_-]?\d+[a-z]?", re.IGNORECASE)
 # The share of files that may have a like of another suffix by mistake.
 SLIPS = 0.05
 
@@ -42,6 +47,7 @@ class FileSet:
         files: (names of the folders that differ, name without head and tail) to the posix path.
         head: what all names begin with, where another set of the folder begins otherwise: `test_`.
         doubles: further files of a name that `files` has, with another suffix.
+        fixed: all are called alike, a file a folder: `tail` is the name, `files` has "" for it.
     """
 
     folders: tuple[str | None, ...]
@@ -49,6 +55,7 @@ class FileSet:
     files: Mapping[tuple[str, ...], str]
     head: str = ""
     doubles: tuple[str, ...] = ()
+    fixed: bool = False
 
     @property
     def words(self) -> set[str]:
@@ -78,7 +85,7 @@ class FileSet:
     def told(self) -> str:
         """The set as a person writes it: train/*/images/*.png."""
         names = [name or "*" for name in self.folders]
-        return "/".join([*names, f"{self.head}*{self.tail}"])
+        return "/".join([*names, self.tail if self.fixed else f"{self.head}*{self.tail}"])
 
 
 @dataclass(frozen=True)
@@ -89,21 +96,25 @@ class Survey:
         root: the folder.
         sets: of pictures and arrays, the largest first.
         tables: CSV files, posix paths from the root.
+        lists: text files, which may list ids.
         coco: JSON files with images and annotations.
+        drawings: sets of further files that may hold polygons.
         other: names of further files by suffix, counted.
     """
 
     root: Path
     sets: list[FileSet]
     tables: list[str]
+    lists: list[str]
     coco: list[str]
+    drawings: list[FileSet]
     other: dict[str, int]
 
 
 def survey(root: Path) -> Survey:
     """What lies under a folder, links followed; hidden files and systems' rubbish are passed by."""
     pictures: list[str] = []
-    tables, coco = [], []
+    tables, lists, coco, drawings = [], [], [], []
     other: Counter[str] = Counter()
     for base, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(f for f in folders if f[0] != "." and f.lower() not in RUBBISH)
@@ -120,15 +131,26 @@ def survey(root: Path) -> Survey:
             elif suffix == ".json" and _is_coco(root / prefix / name):
                 coco.append(prefix + name)
             else:
+                lists += [prefix + name] if suffix == ".txt" else []
+                drawings += [prefix + name] if suffix in ANNOTATION_SUFFIXES else []
                 other[suffix or name] += 1
-    sets = [found for group in _alike(pictures) for found in _split_names(*group)]
-    sets.sort(key=lambda found: -len(found.files))
-    return Survey(root, sets, tables, coco, dict(other.most_common()))
+    sets, drawn = _sets_of(pictures), _sets_of(drawings)
+    return Survey(root, sets, tables, lists, coco, drawn, dict(other.most_common()))
+
+
+def _sets_of(paths: Sequence[str]) -> list[FileSet]:
+    """Files that lie alike, the largest set first."""
+    sets = [found for group in _alike(paths) for found in _split_names(*group)]
+    return sorted(sets, key=lambda found: -len(found.files))
 
 
 def words_in(*names: str) -> set[str]:
-    """Words of names, in small letters: gtFine_labelIds is gt, fine, label, ids."""
-    return {word.lower() for name in names for word in WORD.findall(name)}
+    """Words of names, in small letters: gtFine_labelIds is gt, fine, label, ids.
+
+    Of inklabels it is labels, too.
+    """
+    words = {word.lower() for name in names for word in WORD.findall(name)}
+    return words | {end for end in ENDS for word in words if word.endswith(end)}
 
 
 def _is_coco(path: Path) -> bool:
@@ -187,6 +209,37 @@ def _same_kind(branches: Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...
 
 
 def _split_names(
+    folders: tuple[str | None, ...], files: Sequence[tuple[tuple[str, ...], str, str]]
+) -> list[FileSet]:
+    """The files of like folders, by their names where folders share them, or by their ends."""
+    alike = _shared_names(files)
+    named = [
+        FileSet(
+            folders,
+            name,
+            {(*vary, ""): path for vary, own, path in files if own == name},
+            fixed=True,
+        )
+        for name in alike
+    ]
+    rest = [file for file in files if file[1] not in alike]
+    return [*named, *(_split_tails(folders, rest) if rest else [])]
+
+
+def _shared_names(files: Sequence[tuple[tuple[str, ...], str, str]]) -> list[str]:
+    """Names that half of the folders have, and that count nothing: image.png, B08.tif."""
+    folders = len({vary for vary, _, _ in files})
+    counts = Counter(name for _, name, _ in files)
+    shared = [name for name, count in counts.items() if folders > 1 and 2 * count >= folders]
+    stems = {name: name.rpartition(".")[0] for name in shared if counts[name] > 1}
+    return [
+        name
+        for name, stem in stems.items()
+        if not re.search(r"\d", stem) or NUMBERED_KIND.fullmatch(stem)
+    ]
+
+
+def _split_tails(
     folders: tuple[str | None, ...], files: Sequence[tuple[tuple[str, ...], str, str]]
 ) -> list[FileSet]:
     """The files of like folders, by what their names end with."""

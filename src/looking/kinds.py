@@ -1,0 +1,181 @@
+"""Several files an image: a band each, or a class each, told apart by names or folders."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from core.errors import UserError
+from imaging.images import PixelRules, read_values
+from looking.census import read_mask_values
+from looking.schemes import Scheme, folder_names, join_parts, read_scheme
+from looking.survey import MASK, TEST, FileSet
+
+# Bands, or classes, that an image can have.
+MOST = 128
+# Of all images, the share that has each band.
+NEARLY_ALL = 0.9
+# Masks of a class that are looked at, and classes that are held against each other.
+LOOKED_AT, FEW = 8, 6
+# Files that a class has in the mean; objects have one each.
+LEAST = 3
+# Two annotators of one thing share more of their foreground than this.
+SAME = 0.7
+Key = tuple[str, ...]
+
+
+class Family(NamedTuple):
+    """Sets of files that may be the bands, or the classes, of the same images.
+
+    Attributes:
+        pattern: from the root, with `{kind}`; as IMAGE_PATTERN.
+        template: of the ids.
+        kinds: by the text in the place of {kind}: what an image is known by, and its file.
+        like: folders, head and suffix of all.
+    """
+
+    pattern: str
+    template: str
+    kinds: dict[str, dict[Key, str]]
+    like: FileSet
+
+    def scheme(self, part: str) -> Scheme | None:
+        """The family as one reading, {kind} called `part`."""
+        united = {
+            key: path for files in reversed(self.kinds.values()) for key, path in files.items()
+        }
+        whole = FileSet(self.like.folders, self.like.suffix, dict(sorted(united.items())))
+        pattern = self.pattern.replace("{kind}", f"{{{part}}}")
+        return read_scheme(whole, pattern, self.template, part=part, kinds=tuple(self.kinds))
+
+
+def band_schemes(files: FileSet, others: Sequence[FileSet], root: Path) -> Iterator[Scheme]:
+    """Readings in which files that differ in their band alone are one image.
+
+    Args:
+        files: a set of pictures of one channel, or of arrays.
+        others: all sets of the survey.
+        root: folder of the survey.
+    """
+    pictures = [one for one in others if not one.words & MASK]
+    for family in [*_by_tails(files, pictures), *_by_folders(files), *_by_names(files)]:
+        sizes = [len(keys) for keys in family.kinds.values()]
+        whole = {key for keys in family.kinds.values() for key in keys}
+        complete = min(sizes) >= NEARLY_ALL * len(whole)
+        scheme = family.scheme("band") if complete and _is_one_channel(family, root) else None
+        if scheme:
+            yield scheme
+
+
+def class_schemes(files: FileSet, others: Sequence[FileSet], root: Path) -> Iterator[Scheme]:
+    """Readings in which mask files that differ in their class alone are one image's.
+
+    Args:
+        files: a set of mask files.
+        others: all sets of the survey.
+        root: folder of the survey.
+    """
+    masks = [one for one in others if one.words & MASK]
+    hidden = {one.tail for one in masks if one.words & TEST and one.fixed}
+    if files.tail in hidden:  # of the test images, too: where there is data, no class
+        return
+    masks = [one for one in masks if one.tail not in hidden]
+    for family in [*_by_tails(files, masks), *_by_folders(files)]:
+        files_a_class = sum(map(len, family.kinds.values())) / len(family.kinds)
+        scheme = family.scheme("class") if files_a_class >= LEAST else None
+        if scheme and _are_classes([_foregrounds(kind, root) for kind in family.kinds.values()]):
+            yield scheme
+
+
+def _foregrounds(files: dict[Key, str], root: Path) -> dict[Key, np.ndarray]:
+    """Foreground bool (H, W) of some masks of a kind; {} where one has more than two values."""
+    found = {}
+    for key in sorted(files)[:LOOKED_AT]:
+        read = read_mask_values(root / files[key])
+        pixels = None if read is None else np.squeeze(read[0])
+        if pixels is not None and pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+            pixels = pixels[..., :3].max(2)  # one colour on black
+        if pixels is None or pixels.ndim != 2 or len(np.unique(pixels)) > 2:
+            return {}
+        found[key] = pixels != 0
+    return found
+
+
+def _are_classes(kinds: Sequence[dict[Key, np.ndarray]]) -> bool:
+    """Whether masks of two values, a kind each, are of different things, not of annotators."""
+    if not all(kinds):
+        return False
+    for one, other in combinations(kinds[:FEW], 2):
+        pairs = [(one[key], other[key]) for key in one.keys() & other.keys()]
+        pairs = [(a, b) for a, b in pairs if a.shape == b.shape]
+        shared = sum(int((a & b).sum()) for a, b in pairs)
+        if shared and shared > SAME * sum(int((a | b).sum()) for a, b in pairs):
+            return False
+    return True
+
+
+def _by_tails(files: FileSet, others: Sequence[FileSet]) -> Iterator[Family]:
+    """The family that a set is the first of: 1_vv.tif and 1_vh.tif, or 1/vv.tif and 1/vh.tif."""
+    tails = sorted((one for one in others if _is_like(one, files)), key=lambda one: one.tail)
+    marks = {"" if one.fixed else one.tail[0] for one in tails}
+    if not 2 <= len(tails) <= MOST or tails[0] is not files or len(marks) > 1:
+        return
+    names, varying = folder_names(files)
+    kinds = {one.tail.rpartition(".")[0][not one.fixed :]: dict(one.files) for one in tails}
+    name = "{kind}" if files.fixed else f"{files.head}{{id}}{tails[0].tail[0]}{{kind}}"
+    template = join_parts(varying if files.fixed else [*varying, "id"])
+    yield Family("/".join([*names, name + files.suffix]), template, kinds, files)
+
+
+def _is_like(one: FileSet, files: FileSet) -> bool:
+    """Whether two sets lie in the same folders, and differ in what their names end with."""
+    same = one.folders == files.folders and one.head == files.head and one.fixed == files.fixed
+    return same and one.suffix == files.suffix and bool(one.tail.rpartition(".")[0])
+
+
+def _by_folders(files: FileSet) -> Iterator[Family]:
+    """A kind a folder: vv/1.tif and vh/1.tif."""
+    kinds, images, below = _in_folders(files)
+    if 2 <= len(kinds) <= MOST and len(files.files) > len(images):
+        name = f"{files.head}{{id}}{files.tail}"
+        yield Family("/".join(["{kind}", *below, name]), "{id}", kinds, files)
+
+
+def _by_names(files: FileSet) -> Iterator[Family]:
+    """An image a folder, whose files are numbered: 1/00.tif and 1/01.tif."""
+    images, kinds, below = _in_folders(files)
+    if 2 <= len(kinds) <= MOST and len(files.files) > len(images):
+        name = f"{files.head}{{kind}}{files.tail}"
+        yield Family("/".join(["{id}", *below, name]), "{id}", kinds, files)
+
+
+Files = dict[str, dict[Key, str]]
+
+
+def _in_folders(files: FileSet) -> tuple[Files, Files, list[str]]:
+    """(files by the one folder that differs, by their names, the folders below it)."""
+    by_folder: Files = defaultdict(dict)
+    by_name: Files = defaultdict(dict)
+    if files.fixed or files.folders.count(None) != 1:
+        return by_folder, by_name, []
+    for (folder, name), path in sorted(files.files.items()):
+        by_folder[folder][(name,)] = path
+        by_name[name][(folder,)] = path
+    below = files.folders[files.folders.index(None) + 1 :]
+    return by_folder, by_name, [str(one) for one in below]
+
+
+def _is_one_channel(family: Family, root: Path) -> bool:
+    """Whether files hold one channel: pictures of several are no bands; arrays may be of times."""
+    for files in family.kinds.values():
+        path = next(iter(files.values()))
+        try:
+            if path.endswith(".npy") or read_values(root / path, PixelRules()).ndim == 2:
+                continue
+        except UserError:
+            pass
+        return False
+    return True

@@ -1,0 +1,99 @@
+"""Annotation files as knobs: polygons of a file an image, or of all images, with their labels."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from competition.drawn import Drawn
+from competition.polygon_files import load_document, read_drawn
+from competition.tables import image_id
+from core.errors import UserError
+from looking.lines import Line
+from looking.listing import HALF
+from looking.schemes import Scheme, schemes_of
+from looking.survey import SLIPS, Survey
+
+# Annotation files read to learn whether a set of them holds outlines.
+TRIED = 8
+
+
+def find_drawn(survey: Survey, train: Scheme) -> tuple[Scheme | None, str]:
+    """(the set of a file an image, the file of all images) that holds outlines of the images.
+
+    Args:
+        survey: of the folder.
+        train: the training images.
+    """
+    for files in survey.drawings:
+        for scheme in schemes_of(files, survey.drawings):
+            common = scheme.paths.keys() & train.paths.keys()
+            if len(common) >= HALF * min(len(train.paths), len(scheme.paths)) and _hold_outlines(
+                survey.root / scheme.paths[img] for img in sorted(common)[:TRIED]
+            ):
+                return scheme, ""
+    singles = [
+        path
+        for files in survey.drawings
+        if len(files.files) < TRIED
+        for path in files.files.values()
+    ]
+    for path in sorted(singles):
+        named = {image_id(one.image) for one in _drawn_of(survey.root / path)}
+        if len(named & train.paths.keys()) >= HALF * min(len(train.paths), len(named) or 1):
+            return None, path
+    return None, ""
+
+
+def _hold_outlines(paths: Iterable[Path]) -> bool:
+    return any(one.shapes for path in paths for one in _drawn_of(path))
+
+
+def _drawn_of(path: Path) -> list[Drawn]:
+    """What is drawn in a file; nothing where it is none of outlines."""
+    try:
+        return read_drawn(path, load_document(path), "")
+    except UserError:
+        return []
+
+
+def outline_lines(root: Path, train: Scheme, drawn: Scheme | None, path: str) -> Iterator[Line]:
+    """Knobs of the annotation files that `find_drawn` found."""
+    files = list(drawn.paths.values()) if drawn else [path]
+    found = [one for name in files for one in _drawn_of(root / name)]
+    told = f"{sum(len(one.shapes) for one in found)} outlines in "
+    told += drawn.files.told() if drawn else path
+    yield Line("MASK_PATH", (drawn.files.root or ".") if drawn else path, told)
+    yield Line("MASK_FORMAT", "polygons", "")
+    if drawn is not None and drawn.plain:
+        yield Line("MASK_SUFFIX", drawn.pattern.removeprefix("{id}"), "")
+    elif drawn is not None:
+        yield Line("MASK_PATTERN", drawn.pattern, "")
+    known = drawn.paths.keys() if drawn else {image_id(one.image) for one in found}
+    yield from absent_line(len(train.paths), len(known & train.paths.keys()))
+    yield from label_lines([label for one in found for label, _ in one.shapes])
+
+
+def absent_line(images: int, masks: int) -> Iterator[Line]:
+    """ABSENT where more images have no mask than could by mistake."""
+    if images - masks > SLIPS * images:
+        yield Line("ABSENT", "empty", f"{images - masks} images have no mask: nothing is on them")
+
+
+def label_lines(labels: Sequence[Any]) -> Iterator[Line]:
+    """TASK and classes of the labels of outlines; None is no label."""
+    known = sorted({str(label) for label in labels if label is not None})
+    if len(known) < 2:
+        yield Line(
+            "TASK", "binary", f"one label: {known[0]}" if known else "outlines bear no label"
+        )
+        return
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    yield Line("TASK", "multiclass", f"labels of outlines: {shown}; 0 is what none covers")
+    if all(label.isdigit() for label in known):
+        yield Line("CLASSES", str(max(map(int, known)) + 1), "")
+        return
+    yield Line("CLASSES", str(len(known) + 1), "")
+    if any("," in label for label in known):
+        yield Line("MASK_VALUES", str({label: at for at, label in enumerate(known, 1)}), "")
+    else:
+        yield Line("CLASS_NAMES", ",".join(["background", *known]), "")

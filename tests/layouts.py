@@ -1,0 +1,215 @@
+"""Small data sets as they lie in the wild: images of rectangles, and masks written in many ways."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from imaging.drawings import write_picture
+
+SIZE = (40, 48)
+COUNT = 12
+
+
+def boxes(at: int) -> list[tuple[int, int, int, int]]:
+    """(top, left, bottom, right) of two things in image `at`, apart from each other."""
+    top, left = 3 + at % 5, 2 + 2 * at % 7
+    return [(top, left, top + 14, left + 12), (top + 16, left + 18, top + 28, left + 30 - at % 3)]
+
+
+def planes(at: int) -> np.ndarray:
+    """uint8 (2, H, W): where each of the two is."""
+    found = np.zeros((2, *SIZE), np.uint8)
+    for plane, (top, left, bottom, right) in zip(found, boxes(at), strict=True):
+        plane[top:bottom, left:right] = 1
+    return found
+
+
+def image(at: int, bands: int = 3) -> np.ndarray:
+    """uint8 (H, W, bands) that shows them."""
+    noise = np.random.default_rng(at).integers(0, 60, (*SIZE, bands))
+    return (noise + planes(at).sum(0)[..., None] * 120).astype(np.uint8)
+
+
+def rings(at: int) -> list[list[list[int]]]:
+    """The corners of both, as x and y."""
+    return [[[x, y], [X, y], [X, Y], [x, Y], [x, y]] for y, x, Y, X in boxes(at)]
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    elif path.suffix == ".tif":
+        kind = "rgb" if pixels.shape[-1] == 3 else "minisblack"
+        tifffile.imwrite(path, pixels, photometric=kind)
+    else:
+        write_picture(path, pixels)
+
+
+def union(at: int) -> np.ndarray:
+    return planes(at).any(0).astype(np.uint8) * 255
+
+
+def ids(at: int) -> np.ndarray:
+    """0, and 1 and 2 where each is."""
+    return (planes(at) * np.array([1, 2], np.uint8)[:, None, None]).sum(0).astype(np.uint8)
+
+
+def write(root: Path, name: str, data: object) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(data if isinstance(data, str) else json.dumps(data))
+
+
+def bands_by_end(root: Path, at: int) -> None:
+    for band, pixels in zip("rgbn", np.moveaxis(image(at, 4), 2, 0), strict=True):
+        save(root / f"images/s_{at:02d}x_{band}{band}.tif", pixels)
+    save(root / f"labels/s_{at:02d}x.tif", union(at))
+
+
+def bands_by_folder(root: Path, at: int) -> None:
+    for band, pixels in zip(("red", "nir"), np.moveaxis(image(at, 2), 2, 0), strict=True):
+        save(root / f"{band}/{at:02d}x.tif", pixels)
+    save(root / f"gt/{at:02d}x.png", union(at))
+
+
+def bands_by_name(root: Path, at: int) -> None:
+    for band, pixels in zip(("B02", "B8A"), np.moveaxis(image(at, 2), 2, 0), strict=True):
+        save(root / f"train/chip{at:02d}/{band}.tif", pixels)
+    save(root / f"train/chip{at:02d}/label.tif", union(at))
+
+
+def layers_and_field(root: Path, at: int) -> None:
+    for folder in (f"train/f{at:02d}", f"test/f{at + 50}"):
+        for layer, pixels in enumerate(np.moveaxis(image(at, 5), 2, 0)):
+            save(root / f"{folder}/volume/{layer:02d}.tif", pixels)
+        save(root / f"{folder}/mask.png", np.full(SIZE, 255, np.uint8))
+    save(root / f"train/f{at:02d}/inklabels.png", union(at))
+
+
+def folders(root: Path, at: int) -> None:
+    save(root / f"train/case{at:02d}/image.png", image(at))
+    save(root / f"train/case{at:02d}/mask.png", union(at))
+
+
+def class_folders(root: Path, at: int) -> None:
+    save(root / f"images/{at:02d}x.png", image(at))
+    for name, plane in zip(("car", "road"), planes(at), strict=True):
+        save(root / f"masks/{name}/{at:02d}x.png", plane * np.uint8(255))
+
+
+def class_ends(root: Path, at: int) -> None:
+    save(root / f"images/{at:02d}x.png", image(at))
+    for name, plane in zip(("cup", "disc"), planes(at), strict=True):
+        save(root / f"masks/{at:02d}x_{name}.png", plane * np.uint8(255))
+
+
+def object_folders(root: Path, at: int) -> None:
+    save(root / f"train/{at:02x}f/images/{at:02x}f.png", image(at))
+    for number, plane in enumerate(planes(at)):
+        save(root / f"train/{at:02x}f/masks/{at}_{number}.png", plane * np.uint8(255))
+
+
+def geojson(root: Path, at: int) -> None:
+    save(root / f"images/{at:02d}x.tif", image(at))
+    shapes = [{"type": "Polygon", "coordinates": [ring]} for ring in rings(at)]
+    features = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
+    write(root, f"labels/{at:02d}x.geojson", {"type": "FeatureCollection", "features": features})
+
+
+def labelme(root: Path, at: int) -> None:
+    save(root / f"data/{at:02d}x.png", image(at))
+    pairs = zip(("house", "tree"), rings(at), strict=True)
+    shapes = [{"label": label, "points": ring, "shape_type": "polygon"} for label, ring in pairs]
+    write(root, f"data/{at:02d}x.json", {"shapes": shapes, "imagePath": f"{at:02d}x.png"})
+
+
+def via(root: Path, at: int) -> None:
+    save(root / f"train/{at:02d}x.png", image(at))
+    regions = [
+        {
+            "shape_attributes": {
+                "name": "polygon",
+                "all_points_x": [x for x, _ in ring],
+                "all_points_y": [y for _, y in ring],
+            },
+            "region_attributes": {},
+        }
+        for ring in rings(at)
+    ]
+    path = root / "train/via.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    write(
+        root,
+        "train/via.json",
+        known | {str(at): {"filename": f"{at:02d}x.png", "regions": regions}},
+    )
+
+
+def wkt(root: Path, at: int) -> None:
+    save(root / f"train_images/{at:02d}x.png", image(at))
+    parts = ["((" + ", ".join(f"{x} {y}" for x, y in ring) + "))" for ring in rings(at)]
+    path = root / "train.csv"
+    known = path.read_text() if path.exists() else "ImageId,Polygons\n"
+    write(root, "train.csv", f'{known}{at:02d}x,"MULTIPOLYGON ({", ".join(parts)})"\n')
+
+
+def listed(root: Path, at: int) -> None:
+    """Pascal VOC: more images than masks, and lists of those that have one."""
+    save(root / f"JPEGImages/{at:02d}x.png", image(at))
+    save(root / f"JPEGImages/{at + 50:02d}y.png", image(at + 50))
+    save(root / f"SegmentationClass/{at:02d}x.png", ids(at))
+    write(
+        root,
+        f"Annotations/{at:02d}x.xml",
+        "<annotation><object><name>a</name></object></annotation>",
+    )
+    names = [f"{n:02d}x" for n in range(at + 1)]
+    write(root, "ImageSets/Segmentation/train.txt", "\n".join(names[:8]))
+    write(root, "ImageSets/Segmentation/trainval.txt", "\n".join(names))
+    everything = [*names, *(f"{n + 50:02d}y" for n in range(at + 1))]
+    write(root, "ImageSets/Main/train.txt", "\n".join(everything))
+
+
+def times(root: Path, at: int) -> None:
+    save(root / f"images/{at:02d}x.npy", np.stack([image(at)] * 5))
+    save(root / f"masks/{at:02d}x.npy", union(at) // 255)
+
+
+def pages(root: Path, at: int) -> None:
+    save(root / f"images/v{at:02d}x.tif", np.stack([image(at, 1)[..., 0], image(at, 1)[..., 0]]))
+    save(root / f"labels/v{at:02d}x.tif", np.stack([union(at)] * 2) // 255)
+
+
+def page_channels(root: Path, at: int) -> None:
+    save(root / f"images/{at:02d}x.tif", np.moveaxis(image(at, 5), 2, 0))
+    save(root / f"masks/{at:02d}x.tif", union(at))
+
+
+def four_bands(root: Path, at: int) -> None:
+    save(root / f"images/{at:02d}x.npy", image(at, 4))
+    save(root / f"masks/{at:02d}x.png", union(at))
+
+
+# name -> (what writes an image and its mask, channels of an image, TASK).
+LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
+    "bands by the end of names": (bands_by_end, 4, "binary"),
+    "a folder a band": (bands_by_folder, 2, "binary"),
+    "bands in a folder an image": (bands_by_name, 2, "binary"),
+    "numbered layers, and a field of view": (layers_and_field, 5, "binary"),
+    "a folder an image": (folders, 3, "binary"),
+    "a folder a class": (class_folders, 3, "multilabel"),
+    "a file a class": (class_ends, 3, "multilabel"),
+    "a file an object": (object_folders, 3, "binary"),
+    "GeoJSON": (geojson, 3, "binary"),
+    "LabelMe": (labelme, 3, "multiclass"),
+    "VIA": (via, 3, "binary"),
+    "WKT in a table": (wkt, 3, "binary"),
+    "lists of Pascal VOC": (listed, 3, "multiclass"),
+    "arrays of several times": (times, 3, "binary"),
+    "pages that are images": (pages, 3, "binary"),
+    "pages that are channels": (page_channels, 5, "binary"),
+    "arrays of four bands": (four_bands, 4, "binary"),
+}
