@@ -135,7 +135,7 @@ BANDS: tuple[str, ...] = ()
 # of IMAGE_PATTERN; at the ends the last is repeated. Empty = the image alone.
 STACK: tuple[int, ...] = ()
 # What the axes of an array (.npy, .npz) or of a TIFF's pages are, where their shape does not tell:
-# C,H,W; a number takes one index, H,W,4; the array of an .npz before a colon, image:H,W,C.
+# C,H,W; a number takes one index, H,W,4; an array by its name before a colon, image:H,W,C.
 AXES: str = ""
 # Mean of the encoder's training images, one a channel, of values scaled to 0...1; auto = of this
 # competition's, measured by folds.py.
@@ -163,6 +163,8 @@ VALID_SUFFIX: str = ""
 # where MASK_PATH is or holds .json, .jsonl, .geojson, .xml or .wkt files, else mask files where it
 # is a folder, else what TRAIN_CSV holds.
 MASK_FORMAT: str = "auto"
+# AXES of mask files: label:H,W where a file holds image and label.
+MASK_AXES: str = ""
 # Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1}; of each label of polygons,
 # {"car": 1, "unsure": 255}; none = 0/1, 0/255 or ids, and CLASS_NAMES.
 MASK_VALUES: dict | None = None

@@ -241,6 +241,28 @@ def test_coco_results_are_what_pycocotools_loads(tmp_path: Path) -> None:
     assert "id form" in lint(answer, path)
 
 
+def test_a_list_of_images_is_a_sample_of_files(tmp_path: Path) -> None:
+    """VOC's ImageSets/test.txt, and files of Windows."""
+    sample(tmp_path, "files")
+    (tmp_path / "test.txt").write_text("b.png\na.png\n")
+    known = competition_in(
+        tmp_path,
+        test_csv=tmp_path / "test.txt",
+        sample_chosen=True,
+        submission="files",
+        answer_id="{id}.bmp",
+        answer_values="255",
+    )
+    answer = read_answer(known, images_of(known))
+    path = write(answer, tmp_path, MASKS)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["b.bmp", "a.bmp"]
+        data = archive.read("a.bmp")
+    assert data.startswith(b"BM")
+    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(data))), MASKS["a"] * 255)
+    assert lint(answer, path) == {}
+
+
 FILES = {
     "ids": ({"answer_values": "ids"}, {0, 1}),
     "255": ({"answer_values": "255"}, {0, 255}),

@@ -55,7 +55,7 @@ def test_ids_of_several_columns(tmp_path: Path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "download it logged in"),
         (b"\x1f\x8b\x08\0", "unpack it"),
-        (b"\x89HDF\r\n\x1a\n\0", "h5py"),
+        (b"\x89HDF\r\n\x1a\n\0", "a cut-off file of HDF5"),
         ("a,b\n1,2\n".encode("utf-16"), "text: lists and tables belong to TRAIN_CSV"),
         (b"hello, world\n", "text: lists and tables belong to TRAIN_CSV"),
         (b'{"images": []}', "annotations belong to MASK_PATH"),

@@ -12,7 +12,9 @@ from PIL import Image
 from scipy import ndimage
 
 from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
+from competition.masks import build_masks
 from competition.rle_masks import RleMasks
+from competitions import competition_in
 from core.errors import UserError
 from imaging.mask_files import IGNORE, MaskRules, read_mask_file
 from imaging.objects import mask_to_instances
@@ -452,6 +454,27 @@ def test_instance_folders(tmp_path: Path) -> None:
     _write(folder / "zzz.png", BLOB)
     with pytest.raises(UserError, match=r"instances 001\.png and zzz\.png overlap"):
         source.objects({"img": "a[1]"}, BLOB.shape)
+
+
+def test_several_files_an_image_by_pattern(tmp_path: Path) -> None:
+    """BUSI: x_mask.png, and x_mask_1.png where there is a second tumour."""
+    labels = ndimage.label(BLOB)[0]
+    for name, part in (("b (1)_mask", 1), ("b (1)_mask_1", 2)):
+        _write(tmp_path / f"{name}.png", (labels == part).astype(np.uint8) * 255)
+    known = competition_in(
+        tmp_path,
+        mask_path=tmp_path,
+        mask_format="instances",
+        mask_pattern="{id}_mask*.png",
+    )
+    source = pickle.loads(pickle.dumps(build_masks(known)))
+    row = {"img": "b (1)"}
+    np.testing.assert_array_equal(source.read(row, BLOB.shape), np.isin(labels, (1, 2)))
+    np.testing.assert_array_equal(source.objects(row, BLOB.shape), labels * (labels <= 2))
+    assert source.lists("b (1)")
+    assert not source.lists("b (2)")
+    with pytest.raises(UserError, match="its masks have one class"):
+        build_masks(replace(known, task="multiclass", classes=2))
 
 
 def test_mask_to_instances_against_scipy() -> None:

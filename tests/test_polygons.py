@@ -160,6 +160,18 @@ CVAT = f"""<?xml version="1.0"?><annotations><image id="0" name="a.png" width="3
 <polygon label="x" points="{";".join(f"{x},{y}" for x, y in TRIANGLE)}" z_order="1"/>
 </image></annotations>"""
 
+SOLAFUNE = {
+    "images": [
+        {
+            "file_name": "a.png",
+            "annotations": [
+                {"class": "x", "segmentation": [number for xy in ring for number in xy]}
+                for ring in (OUTER, TRIANGLE)
+            ],
+        }
+    ]
+}
+
 
 @pytest.mark.parametrize(
     ("name", "document", "want"),
@@ -175,6 +187,7 @@ CVAT = f"""<?xml version="1.0"?><annotations><image id="0" name="a.png" width="3
         ("m.json", HUBMAP, BOTH),
         ("m.jsonl", "\n".join(json.dumps(one) for one in HUBMAP * 2), BOTH),
         ("m.json", SUPERVISELY, BOTH),
+        ("m.json", SOLAFUNE, SOLID),
         ("m.xml", CVAT, SOLID),
     ],
 )
@@ -189,6 +202,35 @@ def test_one_file_of_all_images(tmp_path: Path, name: str, document: Any, want: 
     assert not source.lists("b")
 
 
+def aperio(*regions: tuple[Any, bool]) -> str:
+    drawn = "".join(
+        f"<Region NegativeROA='{int(hole)}'><Vertices>"
+        + "".join(f"<Vertex X='{x}' Y='{y}' Z='0'/>" for x, y in ring)
+        + "</Vertices></Region>"
+        for ring, hole in regions
+    )
+    kind = "<Attributes><Attribute Name='Epithelial' Value=''/></Attributes>"
+    layer = f"<Annotation Id='1'>{kind}<Regions>{drawn}</Regions></Annotation>"
+    return f"<Annotations>{layer}</Annotations>"
+
+
+ASAP = (
+    "<ASAP_Annotations><Annotations><Annotation Type='Polygon' PartOfGroup='Tumor'><Coordinates>"
+    + "".join(f"<Coordinate Order='0' X='{x}' Y='{y}'/>" for x, y in TRIANGLE)
+    + "</Coordinates></Annotation></Annotations></ASAP_Annotations>"
+)
+XBD = {
+    "features": {
+        "lng_lat": [{"properties": {}, "wkt": f"POLYGON {wkt(WHOLE)}"}],
+        "xy": [{"properties": {"subtype": "x"}, "wkt": f"POLYGON {wkt(OUTER, HOLE)}"}],
+    },
+    "metadata": {"height": 20, "width": 30},
+}
+YOLO = "".join(
+    f"0 {' '.join(f'{x / 30:.9f} {y / 20:.9f}' for x, y in ring)}\n" for ring in (OUTER, TRIANGLE)
+)
+
+
 @pytest.mark.parametrize(
     ("suffix", "document", "want"),
     [
@@ -200,6 +242,11 @@ def test_one_file_of_all_images(tmp_path: Path, name: str, document: Any, want: 
         (".geojson", {"type": "MultiPolygon", "coordinates": [[OUTER, HOLE], [TRIANGLE]]}, BOTH),
         (".json", {"imgHeight": 20, "objects": [{"label": "x", "polygon": OUTER}]}, inside(OUTER)),
         (".wkt", f"MULTIPOLYGON ({wkt(OUTER, HOLE)}, {wkt(TRIANGLE)})", BOTH),
+        (".xml", aperio((OUTER, False), (HOLE, True), (TRIANGLE, False)), BOTH),
+        (".xml", ASAP, inside(TRIANGLE)),
+        (".json", XBD, inside(OUTER, HOLE)),
+        (".txt", YOLO, SOLID),
+        (".txt", "", 0 * SOLID),
     ],
 )
 def test_a_file_an_image(tmp_path: Path, suffix: str, document: Any, want: np.ndarray) -> None:
@@ -333,12 +380,15 @@ def test_round_and_turned_shapes(tmp_path: Path) -> None:
         ([{"id": "a", "annotations": [{"type": "x"}]}], "an object without any of coordinates"),
         ({"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}, "got 'Point'"),
         ({"weather": 3}, "no COCO annotations, nor GeoJSON"),
+        ("0 0.5 0.5 0.2 0.2", "a shape 'box': need polygons"),
+        ("<annotations><size/></annotations>", "need the XML of CVAT for images, Aperio"),
         ([OUTER], "polygons of no image that it names: set MASK_PATH to the folder"),
         ({**LABELME, "imageWidth": 31}, "image is"),
     ],
 )
 def test_what_is_no_polygon_is_told(tmp_path: Path, document: Any, told: str) -> None:
-    (tmp_path / "m.json").write_text(json.dumps(document))
+    text = document if isinstance(document, str) else json.dumps(document)
+    (tmp_path / "m.json").write_text(text)
     with pytest.raises(UserError, match=told):
         build_masks(competition_in(tmp_path, mask_path=tmp_path / "m.json")).read(
             {"img": "a", "image": "a.png"}, SIZE

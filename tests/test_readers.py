@@ -3,15 +3,26 @@
 import io
 from pathlib import Path
 
+import h5py
+import nibabel
 import numpy as np
 import pytest
 import tifffile
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from scipy.io import savemat
 
 from core.errors import UserError
 from core.flags import load_config
-from imaging.images import PixelRules, image_size, list_images, read_image, read_values
+from imaging.images import (
+    PixelRules,
+    image_size,
+    list_images,
+    page_count,
+    read_image,
+    read_values,
+)
+from imaging.mask_files import MaskRules, read_mask_file
 from imaging.readers import READERS, Held, Reader
 from runs.experiment import competition_of, data_spec
 
@@ -181,11 +192,40 @@ def test_dicom_is_in_the_units_of_its_tags(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_values(path, PixelRules()), counts * 0.5 - 24)
     dicom(path, STACK, "MONOCHROME2", bits=8)
     np.testing.assert_array_equal(read_image(path, axes="3,H,W")[..., 0], STACK[3])
+    np.testing.assert_array_equal(read_image(f"{path}{{page:2}}")[..., 0], STACK[2])
     with pytest.raises(UserError, match=r"holds 4 pages of .*AXES"):
         read_image(path)
     path.write_bytes(path.read_bytes()[:700])
     with pytest.raises(UserError, match=r"x\.dcm: no DICOM picture"):
         read_image(path, axes="3,H,W")
+
+
+def test_arrays_of_other_programs(tmp_path: Path) -> None:
+    """As images and as masks: one array of several by its name, a slice of a volume by its page."""
+    ids = (CUBE[..., 0] % 3).astype(np.uint8)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["scan/image"], file["label"] = CUBE[..., 0] / 9, ids
+    savemat(tmp_path / "x.mat", {"type_map": ids.astype(float), "kinds": np.ones((4, 1))})
+    turned = np.moveaxis(STACK, (0, 1, 2), (2, 1, 0))
+    for name in ("x.nii", "x.nii.gz"):
+        nibabel.Nifti1Image(turned.astype(np.int16), np.eye(4)).to_filename(tmp_path / name)
+        for page in (0, 3):
+            values = read_values(tmp_path / f"{name}{{page:{page}}}", PixelRules())
+            np.testing.assert_array_equal(values, STACK[page])
+        assert page_count(tmp_path / name) == 4
+    values = read_values(tmp_path / "x.h5", PixelRules(axes="scan/image:H,W"))
+    np.testing.assert_allclose(values, CUBE[..., 0] / 9)
+    rules = MaskRules("multiclass", 3, axes="label:H,W")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "x.h5", rules), ids)
+    rules = MaskRules("multiclass", 3)
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "x.mat", rules), ids)
+    with pytest.raises(UserError, match=r"x\.h5: holds the arrays label, scan/image, need one"):
+        read_mask_file(tmp_path / "x.h5", rules)
+    for name in ("x.h5", "x.mat", "x.nii", "x.nii.gz"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[:130])
+        with pytest.raises(UserError, match=f"{name}: cannot be decoded.*(cut|truncated)"):
+            read_values(path, PixelRules())
 
 
 def test_a_reader_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,9 +81,9 @@ def test_little_use_of_the_range_is_told(tmp_path: Path) -> None:
     masks = build_masks(competition_in(tmp_path, mask_format="image", absent="empty"))
     rows = [{"img": "x", "image": "x.tif", "mask": ""}]
 
-    def notes(most: int, **changes: Any) -> list[str]:
+    def notes(most: int, tags: Any = (), **changes: Any) -> list[str]:
         values = np.linspace(0, most, 64).reshape(8, 8).astype(np.uint16)
-        tifffile.imwrite(tmp_path / "x.tif", values)
+        tifffile.imwrite(tmp_path / "x.tif", values, extratags=tags)
         pixels = data_spec(config).pixels | changes
         return probe_pairs(rows, tmp_path, masks=masks, pixels=pixels)
 
@@ -91,3 +91,6 @@ def test_little_use_of_the_range_is_told(tmp_path: Path) -> None:
     assert "VALUE_RANGE=0,2047" in notes(2047)[0]
     assert notes(2047, value_range=(0, 2047)) == []
     assert notes(60000) == []
+    gdal = [(42113, "s", 0, "-32768", True)]
+    assert "set NODATA=-32768" in notes(60000, gdal)[0]
+    assert notes(60000, gdal, nodata=-32768.0) == []

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from competition.drawings import is_image_records
 from competition.outline_masks import Annotation, Entry, classes_of
 from competition.spec import Competition
 from competition.tables import image_id
@@ -11,8 +12,8 @@ from core.errors import UserError, raise_all
 
 
 def is_coco(data: Any) -> bool:
-    """Whether a JSON document has a list of images beside all else."""
-    return isinstance(data, Mapping) and "images" in data
+    """Whether a JSON document has a list of images whose objects stand elsewhere."""
+    return isinstance(data, Mapping) and "images" in data and not is_image_records(data)
 
 
 def read_coco(data: Any, path: Path, competition: Competition) -> dict[str, list[Entry]]:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from competition.drawn import (
     size_of,
 )
 from competition.label_studio import is_label_studio, read_label_studio
-from imaging.polygons import Polygons, Ring, read_geojson, read_ring
+from imaging.polygons import Polygons, Ring, read_geojson, read_ring, read_wkt
 
 # What records call an image, a label and an outline.
 IMAGE_KEYS = ("id", "image_id", "image", "img", "file_name", "filename", "name")
@@ -137,6 +136,16 @@ def read_records(data: Any, label: str) -> list[Drawn]:
     return [drawn for record in data for drawn in read_record(record, label)]
 
 
+def is_image_records(data: Any) -> bool:
+    """Whether such records stand under images; COCO's images have no objects (Solafune)."""
+    return isinstance(data, Mapping) and is_records(data.get("images"))
+
+
+def read_image_records(data: Any, label: str) -> list[Drawn]:
+    """Records under images: see `read_records`."""
+    return read_records(data["images"], label)
+
+
 def is_record(data: Any) -> bool:
     """Whether it is a record of one image with a list of its objects (Cityscapes, Supervisely)."""
     return isinstance(data, Mapping) and _list_of(data) is not None
@@ -206,37 +215,19 @@ def _depth(value: Any) -> int:
     return depth + isinstance(value, Mapping)
 
 
-def read_cvat(root: ElementTree.Element) -> list[Drawn]:
-    """CVAT for images: polygons, boxes and ellipses by their z-order.
+def is_xbd(data: Any) -> bool:
+    """Whether it is a file of xBD: features of one image in pixels, and on the map."""
+    features = data.get("features") if isinstance(data, Mapping) else None
+    return isinstance(features, Mapping) and "xy" in features
 
-    Raises:
-        ValueError: another XML file, or shapes without an area.
-    """
-    if root.tag != "annotations" or root.find("image") is None:
-        raise ValueError("need the XML of CVAT for images: export it so, or as COCO")
-    return [
-        Drawn(
-            image.attrib["name"],
-            (int(image.attrib["height"]), int(image.attrib["width"])),
-            [
-                (shape.attrib["label"], _cvat_shape(shape))
-                for shape in sorted(image, key=lambda one: int(one.get("z_order", 0)))
-                if shape.tag != "tag"
-            ],
-        )
-        for image in root.iter("image")
+
+def read_xbd(data: Any, label: str) -> list[Drawn]:
+    """xBD: WKT in pixels; the label is a property, CLASS_COLUMN=subtype."""
+    shapes = [
+        (label_of(one["properties"], label), read_wkt(one["wkt"])._replace(unit="pixel"))
+        for one in data["features"]["xy"]
     ]
-
-
-def _cvat_shape(shape: ElementTree.Element) -> Polygons:
-    if shape.tag == "polygon":
-        return one_ring(read_ring([xy.split(",") for xy in shape.attrib["points"].split(";")]))
-    if shape.tag == "box":
-        left, top, right, bottom = (float(shape.attrib[k]) for k in ("xtl", "ytl", "xbr", "ybr"))
-        return one_ring(box_ring(left, top, right - left, bottom - top))
-    if shape.tag == "ellipse":
-        return one_ring(ellipse_ring(*(float(shape.attrib[k]) for k in ("cx", "cy", "rx", "ry"))))
-    raise no_area(shape.tag)
+    return [Drawn("", size_of(data.get("metadata") or {}, "height", "width"), shapes)]
 
 
 Reader = Callable[[Any, str], list[Drawn]]
@@ -248,6 +239,8 @@ DRAWINGS: dict[str, tuple[Callable[[Any], bool], Reader]] = {
     "Label Studio": (is_label_studio, read_label_studio),
     "a record of objects": (is_record, read_record),
     "records of objects": (is_records, read_records),
+    "records of images": (is_image_records, read_image_records),
+    "xBD": (is_xbd, read_xbd),
     "lists of points": (is_nested, read_lists),
 }
 

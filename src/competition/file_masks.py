@@ -1,17 +1,18 @@
 """Masks in files: one an image, or a folder of one an object."""
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError
-from imaging.arrays import load_array
 from imaging.files import read_complete
 from imaging.images import image_size
 from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
+from imaging.mask_pixels import decode_mask
+from imaging.palettes import read_palette
 from imaging.rle import Size
 from imaging.sources import own_file, window_of, without_window
 from streaming.files import matching_files
@@ -112,7 +113,7 @@ class LabelMasks(FileMasks):
         if not row.get("mask"):
             self._check_absent(row["img"])
             return np.zeros((1, *size), np.uint8)
-        layers = read_label_file(self.root / row["mask"])
+        layers = read_label_file(self.root / row["mask"], self.rules.axes)
         self._check_size(row, layers.shape[-2:], size)
         return layers
 
@@ -129,7 +130,8 @@ class RaterMasks(FileMasks):
         if not row.get("mask"):
             return super().read(row, size)
         path, box = own_file(self.root / row["mask"]), window_of(row["mask"])
-        raters = load_array(read_complete(path), path.name)
+        axes = self.rules.axes
+        raters = decode_mask(read_complete(path), path.name, read_palette, axes=axes)
         raters = raters.reshape([n for n in raters.shape if n > 1] or [1])
         whole = image_size(self.root / without_window(row["image"])) if box else size
         if raters.shape[:2] == whole:
@@ -140,12 +142,13 @@ class RaterMasks(FileMasks):
 
 
 class InstanceFolderMasks(MaskSource):
-    """A folder of binary masks an image, one file an object: DSB2018's original layout.
+    """Several binary masks an image, one file an object.
 
     Args:
-        root: folder that the pattern starts from.
-        pattern: where the files of an image lie, with `{img}` for its id.
+        root: folder that the files lie in.
+        names: of each image's files; None: those of DSB2018's layout, {img}/masks/*.png.
         threshold: as in MaskRules.
+        absent_is_empty: an image without files has no objects; only with `names`.
     """
 
     has_objects = True
@@ -153,11 +156,12 @@ class InstanceFolderMasks(MaskSource):
     def __init__(
         self,
         root: str | Path,
-        pattern: str = "{img}/masks/*.png",
+        names: Mapping[str, Sequence[str]] | None = None,
         *,
         threshold: int | None = None,
+        absent_is_empty: bool = False,
     ):
-        self.root, self.pattern = Path(root), pattern
+        self.root, self.names, self.absent_is_empty = Path(root), names, absent_is_empty
         self.rules = MaskRules("binary", threshold=threshold)
 
     def read(self, row: Row, size: Size) -> np.ndarray:
@@ -197,17 +201,21 @@ class InstanceFolderMasks(MaskSource):
         Raises:
             UserError: no folder of the image.
         """
-        img = row["img"]
-        pattern = self.pattern.replace("{img}", glob.escape(img))
-        files = sorted(map(Path, matching_files(f"{glob.escape(str(self.root))}/{pattern}")))
-        folder = self.root / self.pattern.replace("{img}", img)
-        if not files and not folder.parent.is_dir():
-            raise UserError(f"{folder.parent}: no such folder of instance masks, img is {img}")
+        if self.names is not None:
+            return [self.root / name for name in self.names.get(row["img"], ())]
+        folder = self.root / row["img"] / "masks"
+        files = sorted(map(Path, matching_files(f"{glob.escape(str(folder))}/*.png")))
+        if not files and not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of instance masks, img is {row['img']}")
         return files
+
+    def lists(self, img: str) -> bool:
+        """Whether it has files, or needs none."""
+        return self.names is None or img in self.names or self.absent_is_empty
 
     def expected(self, img: str) -> str:
         """The folder of the image's files."""
-        return img
+        return img if self.names is None else ""
 
     def _read_one(self, file: Path, img: str, size: Size) -> np.ndarray:
         mask = read_mask_file(file, self.rules)

@@ -48,12 +48,27 @@ def find_mask_names(competition: Competition, text: str = "") -> dict[str, str]:
     Raises:
         UserError: a pattern that is none, or two files of one id.
     """
-    pattern = FilePattern(
+    pattern = _mask_pattern(competition, text)
+    return pattern.find(competition.mask_path, is_wanted=lambda name: name[0] != ".")
+
+
+def find_object_names(competition: Competition) -> dict[str, list[str]]:
+    """Paths of the mask files from MASK_PATH, by id, where MASK_PATTERN finds several an image.
+
+    Raises:
+        UserError: a pattern that is none.
+    """
+    pattern = _mask_pattern(competition)
+    return pattern.find_all(competition.mask_path, is_wanted=lambda name: name[0] != ".")
+
+
+def _mask_pattern(competition: Competition, text: str = "") -> FilePattern:
+    return FilePattern(
         text or competition.mask_pattern,
         competition.id_template,
         knobs=("MASK_PATTERN", "ID_TEMPLATE"),
+        axes=competition.mask_axes,
     )
-    return pattern.find(competition.mask_path, is_wanted=lambda name: not name.startswith("."))
 
 
 def _find(competition: Competition, folder: Path, text: str, knob: str) -> dict[str, Found]:
@@ -67,7 +82,13 @@ def _find(competition: Competition, folder: Path, text: str, knob: str) -> dict[
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder of images")
         knobs = (knob, "ID_TEMPLATE")
-        pattern = FilePattern(text, competition.id_template, knobs=knobs, bands=competition.bands)
+        pattern = FilePattern(
+            text,
+            competition.id_template,
+            knobs=knobs,
+            bands=competition.bands,
+            axes=competition.axes,
+        )
         found = pattern.find_images(folder, is_image)
         wanted, remedy = f"that fits {text!r}", knob
     if not found:

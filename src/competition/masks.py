@@ -8,6 +8,7 @@ from pathlib import Path
 
 from competition.field_of_view import FieldOfView
 from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
+from competition.listings import find_object_names
 from competition.mask_file_lists import CLASS_PART, read_class_files, read_object_files
 from competition.mask_source import MaskSource
 from competition.no_data import DataOnly
@@ -106,6 +107,7 @@ def _build_files(competition: Competition, *, kind: type[FileMasks] = FileMasks)
         values=competition.mask_values,
         threshold=competition.mask_threshold,
         ignore=competition.ignore_index,
+        axes=competition.mask_axes,
     )
     return kind(
         rules,
@@ -117,16 +119,26 @@ def _build_files(competition: Competition, *, kind: type[FileMasks] = FileMasks)
 
 
 def _build_binary_files(competition: Competition, *, kind: type[FileMasks]) -> MaskSource:
+    _check_binary(competition)
+    return _build_files(competition, kind=kind)
+
+
+def _check_binary(competition: Competition) -> None:
     if competition.task != "binary":
         raise UserError(
             f"MASK_FORMAT={competition.mask_format}: its masks have one class, TASK is "
             f"{competition.task}: set TASK=binary"
         )
-    return _build_files(competition, kind=kind)
 
 
 def _build_folders(competition: Competition) -> MaskSource:
-    return InstanceFolderMasks(competition.mask_path, threshold=competition.mask_threshold)
+    _check_binary(competition)
+    return InstanceFolderMasks(
+        competition.mask_path,
+        find_object_names(competition) if competition.mask_pattern else None,
+        threshold=competition.mask_threshold,
+        absent_is_empty=competition.absent == "empty",
+    )
 
 
 def _build_run_lengths(competition: Competition) -> MaskSource:

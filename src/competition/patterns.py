@@ -48,6 +48,7 @@ class FilePattern:
             by _.
         knobs: names of the knobs of both, for messages.
         bands: values of {band} that make an image, the first one's file stands for it.
+        axes: of files whose pages are images.
 
     Raises:
         UserError: no part in it, a template of other parts, or one that makes paths.
@@ -60,6 +61,7 @@ class FilePattern:
         *,
         knobs: tuple[str, str],
         bands: Sequence[str] = (),
+        axes: str = "",
     ):
         wanted, *excludes = text.strip().split(EXCLUDE)
         self.paged = wanted.strip().endswith(PAGES)
@@ -67,7 +69,7 @@ class FilePattern:
         self.fixed = {name: value[1:] for name, value in parts.items() if value}
         self.text = PART.sub(lambda match: "" if match[2] else match[0], wanted.strip())
         self.text = self.text.removesuffix(PAGES)
-        self.knobs, self.bands = knobs, bands
+        self.knobs, self.bands, self.axes = knobs, bands, axes
         self.rule = _compile(self.text, bands)
         self.excludes = [(_compile(_whole(part.strip())), "/" in part) for part in excludes]
         names = [name for name in parts if name != BAND]
@@ -77,6 +79,15 @@ class FilePattern:
     def find(self, folder: Path, *, is_wanted: Callable[[str], bool]) -> dict[str, str]:
         """Paths by id, in the order of the files, see `find_images`."""
         return {img: image.path for img, image in self.find_images(folder, is_wanted).items()}
+
+    def find_all(self, folder: Path, *, is_wanted: Callable[[str], bool]) -> dict[str, list[str]]:
+        """All paths of each id, in the order of the files."""
+        found: dict[str, list[str]] = {}
+        for path in self._walk(folder, is_wanted):
+            match = self._match(path)
+            if match is not None:
+                found.setdefault(self._id(match), []).append(path)
+        return found
 
     def find_images(self, folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, Found]:
         """Images by id, in the order of their files.
@@ -103,7 +114,7 @@ class FilePattern:
             problems,
             f"{folder}: two files have one id. Need ids that differ: put the part that tells them "
             f"apart into {self.knobs[1]} ({self.template!r}), or leave files out of "
-            f"{self.knobs[0]} with ' !':",
+            f"{self.knobs[0]} with ' !'; mask files of an object each: MASK_FORMAT=instances:",
         )
         self._check_bands(found, folder, is_wanted)
         first = self.bands[0] if BAND in self.rule.groupindex else ""
@@ -114,7 +125,7 @@ class FilePattern:
         """Each page of stacks as an image."""
         images = {}
         for path, parts in stacks.values():
-            count = page_count(folder / path)
+            count = page_count(folder / path, self.axes)
             for page in range(count):
                 named = parts | {PAGE: f"{page:0{len(str(count - 1))}d}"}
                 img = same_name(self.template.format_map(named))

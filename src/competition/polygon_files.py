@@ -8,17 +8,18 @@ from typing import Any
 from xml.etree import ElementTree
 
 from competition.coco_file import is_coco, read_coco
-from competition.drawings import DRAWINGS, read_cvat
+from competition.drawings import DRAWINGS
 from competition.drawn import Drawn
 from competition.listings import find_mask_names
 from competition.outline_masks import Annotation, Entry, OutlineMasks, classes_of
 from competition.spec import Competition
 from competition.table_files import AUTO, file_stamp
 from competition.tables import image_id
+from competition.text_drawings import is_text, read_text
+from competition.xml_drawings import XML_DRAWINGS, read_xml
 from core.errors import UserError, nearest
-from imaging.polygons import Polygons, is_wkt, read_wkt
 
-ANNOTATION_SUFFIXES = (".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".wkt")
+ANNOTATION_SUFFIXES = (".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".wkt", ".txt")
 FAULTS = (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
@@ -105,7 +106,7 @@ def entries_of(
 
 
 def load_document(path: Path) -> Any:
-    """A JSON document, the list of a file's JSON lines, or an XML or WKT file's content.
+    """A JSON document, the list of a file's JSON lines, an XML tree, or the text of WKT and YOLO.
 
     Raises:
         UserError: it cannot be read, or is none of these.
@@ -114,15 +115,15 @@ def load_document(path: Path) -> Any:
         text = path.read_text(encoding="utf-8-sig")
         if text.lstrip()[:1] == "<":
             return ElementTree.fromstring(text)
-        if is_wkt(text):
-            return read_wkt(text)
+        if is_text(text):
+            return text
         return _load_json(text)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: set MASK_PATH to the annotations") from None
     except (ValueError, RecursionError, ElementTree.ParseError) as error:
         raise UserError(
-            f"{path}: no COCO annotations, and neither JSON, JSON lines, XML nor WKT ({error}): it "
-            "is cut off, or masks of another MASK_FORMAT"
+            f"{path}: no COCO annotations, and neither JSON, JSON lines, XML, WKT nor YOLO "
+            f"({error}): it is cut off, or masks of another MASK_FORMAT"
         ) from None
 
 
@@ -142,11 +143,11 @@ def read_drawn(path: Path, data: Any, label: str) -> list[Drawn]:
     Raises:
         UserError: another kind, or a shape that is no area.
     """
-    if isinstance(data, Polygons):
-        return [Drawn("", None, [(None, data)])]
     try:
+        if isinstance(data, str):
+            return read_text(data)
         if isinstance(data, ElementTree.Element):
-            return read_cvat(data)
+            return read_xml(data)
         for is_kind, read in DRAWINGS.values():
             if is_kind(data):
                 return read(data, label)
@@ -154,9 +155,10 @@ def read_drawn(path: Path, data: Any, label: str) -> list[Drawn]:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path}: {what}") from None
     shown = list(data)[:6] if isinstance(data, Mapping) else type(data).__name__
+    known = ", ".join([*DRAWINGS, *XML_DRAWINGS])
     raise UserError(
-        f"{path}: no COCO annotations, nor {', '.join(DRAWINGS)} or CVAT, but {shown}: export it "
-        "as one of these, or write a row of MASKS into the recipe's .py"
+        f"{path}: no COCO annotations, nor {known}, WKT or YOLO, but {shown}: export it as one of "
+        "these, or write a row of MASKS into the recipe's .py"
     )
 
 

@@ -11,6 +11,7 @@ from core.errors import UserError, raise_all
 from imaging.images import PixelRules, image_size, read_image, read_values
 from imaging.rle import Size
 from imaging.sources import without_window
+from imaging.tiff import declared_nodata
 
 # Files a suffix whose size is looked at, and pairs of a suffix and size that are decoded.
 LOOKED_AT, DECODED = 32, 2
@@ -28,7 +29,8 @@ def probe_pairs(
         pixels: arguments of `read_image`.
 
     Returns:
-        A note when the images use little of the range of their type.
+        Notes when the images use little of the range of their type, or name a value that means
+        no data while NODATA names none.
 
     Raises:
         UserError: lists all that cannot be read.
@@ -49,7 +51,22 @@ def probe_pairs(
         except UserError as error:
             problems.append(str(error))
     raise_all(problems, f"{len(problems)} of {len(sampled)} training pairs looked at are no good:")
-    return [] if pixels.get("value_range") else _range_notes(decoded, PixelRules(**pixels))
+    rules = PixelRules(**pixels)
+    notes = _nodata_notes(decoded) if rules.nodata is None else []
+    return notes if rules.value_range else [*notes, *_range_notes(decoded, rules)]
+
+
+def _nodata_notes(paths: Sequence[Path]) -> list[str]:
+    """A note when files name a value that means no data."""
+    named = {path: declared_nodata(path) for path in paths}
+    values = sorted({value for value in named.values() if value is not None})
+    if not values:
+        return []
+    return [
+        f"{len([v for v in named.values() if v is not None])} of {len(paths)} images looked at say "
+        f"that {', '.join(f'{v:g}' for v in values)} means no data: set NODATA={values[0]:g}, and "
+        "IGNORE_NODATA=true to train on and score no such pixel"
+    ]
 
 
 def _range_notes(paths: Sequence[Path], rules: PixelRules) -> list[str]:

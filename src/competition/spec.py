@@ -71,6 +71,7 @@ class Competition:
     mask_suffix: str
     valid_suffix: str
     mask_format: str
+    mask_axes: str
     mask_values: Mapping[Any, int] | None = field(hash=False)
     mask_threshold: int | None
     ignore_index: int | None

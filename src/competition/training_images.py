@@ -203,7 +203,8 @@ def _find_masks(
     found = [prefix + there[img] if img in there else "" for img in table["img"]]
     if competition.absent == "empty" and masks.named and any(found):
         return found, []
-    return found if masks.named else nothing, _missing(wanted, found, "mask", folder)
+    asked = table["img"] if competition.mask_pattern and masks.named else wanted
+    return found if masks.named else nothing, _missing(asked, found, "mask", folder)
 
 
 def _mask_files(

@@ -18,18 +18,12 @@ ARRAY, ARRAYS = b"\x93NUMPY", b"PK\x03\x04"
 PARSING = threading.Lock()
 
 
-def is_array(data: bytes) -> bool:
-    """Whether a file is a .npy by its content."""
-    return data.startswith(ARRAY)
-
-
-def load_array(data: bytes, name: str) -> np.ndarray:
-    """The array of a .npy file as a mask has it: integers or bool; whole floats become integers.
+def whole_numbers(array: np.ndarray, name: str) -> np.ndarray:
+    """The array as a mask has it: integers or bool; whole floats become integers.
 
     Raises:
-        UserError: as `read_array`, or floats between whole numbers.
+        UserError: no array of two axes, or floats between whole numbers.
     """
-    array = read_array(data, name)
     if array.ndim < 2 or not array.size:
         raise UserError(f"{name}: holds {array.shape}, need (H, W)")
     if array.dtype.kind == "f" and (array == np.rint(array)).all():
@@ -78,7 +72,7 @@ def _opened(stream: BinaryIO, name: str, part: str) -> Iterator[Any]:
             names = [entry.removesuffix(".npy") for entry in entries]
             if not names:
                 raise UserError(f"{name}: is a zip without arrays: unpack it")
-            with archive.open(f"{_choose(names, part, name)}.npy") as inner:
+            with archive.open(f"{choose_array(names, part, name)}.npy") as inner:
                 yield inner
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, SyntaxError) as error:
         if isinstance(error, UserError):
@@ -89,12 +83,17 @@ def _opened(stream: BinaryIO, name: str, part: str) -> Iterator[Any]:
         ) from None
 
 
-def _choose(names: list[str], part: str, name: str) -> str:
+def choose_array(names: list[str], part: str, name: str) -> str:
+    """The name of the array that is asked for, or of the only one.
+
+    Raises:
+        UserError: there is no such array, or there are several.
+    """
     if part in names or (not part and len(names) == 1):
         return part or names[0]
     raise UserError(
-        f"{name}: holds the arrays {', '.join(names)}, need one: name it in AXES before a colon, "
-        f"as {names[0] if names else 'image'}:H,W,C"
+        f"{name}: holds the arrays {', '.join(names)}, need one: name it in AXES, or of "
+        f"masks in MASK_AXES, before a colon, as {names[0] if names else 'image'}:H,W,C"
     )
 
 

@@ -39,7 +39,7 @@ def parse_axes(text: str) -> Axes:
     if (names and not (known and once)) or (bool(text) and not (names or colon)):
         raise UserError(
             f"AXES: got {text!r}, need a name an axis, H and W, C for channels, a number for one "
-            "index of it: C,H,W or H,W,4; before a colon the array of an .npz: image:H,W,C"
+            "index of it: C,H,W or H,W,4; before a colon the name of an array: image:H,W,C"
         )
     return Axes(array.strip(), names)
 

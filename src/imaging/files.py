@@ -22,13 +22,9 @@ FOREIGN = {
         b"<!doctype html",
         b"<html",
     ): "a web page, as one gets without logging in: download it logged in",
-    (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"BZh"): "compressed: unpack it",
-    (b"\x89HDF",): "HDF5 (or MATLAB 7.3): write its arrays with h5py and np.save",
-    (b"MATLAB 5.0",): "a file of MATLAB: write its arrays with scipy.io.loadmat and np.save",
-    (
-        b"\x5c\x01\0\0",
-        b"\0\0\x01\x5c",
-    ): "NIfTI, a volume: write its slices with nibabel and np.save",
+    (b"PK\x03\x04", b"7z\xbc\xaf", b"BZh"): "compressed: unpack it",
+    (b"\x1f\x8b",): "compressed: unpack it; or a NIfTI volume that is cut off",
+    (b"\x89HDF", b"MATLAB 5.0"): "a cut-off file of HDF5 or MATLAB",
     (b"NRRD", b"ObjectType"): "a volume: write its slices with SimpleITK and np.save",
     (b"{", b"[", b"<?xml"): "JSON or XML: annotations belong to MASK_PATH",
 }

@@ -166,6 +166,8 @@ def _read_file(
     data = read_complete(path) if whole else b""
     with decoding(name, data):
         array, own = held or reader_of(data[:HEAD]).read(data, name, hints)
+        if array.dtype == bool:  # as pictures of one bit have it
+            array = array.astype(np.uint8) * np.uint8(255)
         pixels = order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
     pixels = pixels[box.slices] if whole and box else pixels
     if numbers:

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from core.errors import UserError
-from imaging.arrays import is_array
+from imaging.axes import parse_axes
 from imaging.files import read_complete
 from imaging.mask_pixels import decode_mask, is_lossy
 from imaging.palettes import palette_reader, read_palette
-from imaging.readers import Hints, read_part
+from imaging.readers import Hints, holds_array, read_part
 from imaging.sources import own_file, page_of, window_of
 
 IGNORE = 255
@@ -36,6 +36,7 @@ class MaskRules:
             (r, g, b); the key None takes every value not listed. None: the file holds the ids.
         threshold: binary, v >= threshold is foreground. None: exact values, but 128 for JPEG.
         ignore: the data's own value of ignored pixels, 255 in the mask array afterwards.
+        axes: of arrays, as MASK_AXES has them.
     """
 
     task: str
@@ -43,6 +44,7 @@ class MaskRules:
     values: Mapping[FileValue, int] | None = None
     threshold: int | None = None
     ignore: int | None = None
+    axes: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.classes < UNDECLARED + 1:
@@ -92,8 +94,8 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
             f"{file.name}: a lossy file (JPEG) mixes class ids at every edge into other classes: "
             "export the masks as PNG"
         )
-    pixels = decode_mask(data, file.name, palette_reader(rules.values), page=page)
-    if is_array(data):
+    pixels = decode_mask(data, file.name, palette_reader(rules.values), page=page, axes=rules.axes)
+    if holds_array(data):
         pixels = _planes_last(pixels, rules, file.name)
     mask = _mask_of(pixels, rules, file.name, jpeg=jpeg)
     return mask[(..., *box.slices)] if box else mask
@@ -119,8 +121,8 @@ def _mask_of(pixels: np.ndarray, rules: MaskRules, name: str, *, jpeg: bool = Fa
     return _class_ids(grey, rules, name)
 
 
-def read_label_file(path: str | Path) -> np.ndarray:
-    """Numbers of the objects of a file, (1, H, W), 0 where none is; .npy may hold (N, H, W).
+def read_label_file(path: str | Path, axes: str = "") -> np.ndarray:
+    """Numbers of the objects of a file, (1, H, W), 0 where none is; arrays may be (N, H, W).
 
     Colours are numbers, too: black is background, each other colour an object. Of a path that names
     a window it is that part.
@@ -128,18 +130,18 @@ def read_label_file(path: str | Path) -> np.ndarray:
     Raises:
         UserError: missing, truncated, or lossy.
     """
-    box, labels = window_of(path), _read_labels(path)
+    box, labels = window_of(path), _read_labels(path, axes)
     return labels[(..., *box.slices)] if box else labels
 
 
-def _read_labels(path: str | Path) -> np.ndarray:
+def _read_labels(path: str | Path, axes: str) -> np.ndarray:
     file = own_file(path)
     name, data = file.name, read_complete(file)
     if is_lossy(data):
         raise UserError(f"{name}: a lossy file (JPEG) has no object numbers: export it as PNG")
-    pixels = decode_mask(data, name, read_palette, page=page_of(path))
-    if is_array(data) and pixels.ndim == 3 and pixels.shape[2] > 1:
-        return pixels
+    pixels = decode_mask(data, name, read_palette, page=page_of(path), axes=axes)
+    if holds_array(data) and pixels.ndim == 3 and pixels.shape[2] > 1:
+        return np.moveaxis(pixels, 2, 0) if parse_axes(axes).names else pixels
     grey = _to_grey(pixels, spread=0)
     return (_pack_pixels(pixels) if grey is None else grey)[None]
 

@@ -5,10 +5,12 @@ import io
 import numpy as np
 from PIL import Image
 
-from imaging.arrays import is_array, load_array
+from imaging.arrays import whole_numbers
+from imaging.axes import order_axes, parse_axes, resolve_axes
 from imaging.files import decoding
 from imaging.palettes import PaletteReader
 from imaging.pictures import decode_tiff, pil_array
+from imaging.readers import HEAD, Hints, holds_array, reader_of
 from imaging.tiff import is_tiff, tiff_pages
 
 
@@ -18,13 +20,14 @@ def is_lossy(data: bytes) -> bool:
 
 
 def decode_mask(
-    data: bytes, name: str, palette: PaletteReader, *, page: int | None = None
+    data: bytes, name: str, palette: PaletteReader, *, page: int | None = None, axes: str = ""
 ) -> np.ndarray:
-    """(H, W) or (H, W, C), values as stored, of less than 8 bits and in NumPy's files, too.
+    """(H, W) or (H, W, C), values as stored, of less than 8 bits and in arrays, too.
 
     Args:
         palette: what a palette picture gives.
         page: of a stack, or the index of an array's first axis.
+        axes: of arrays, as MASK_AXES has them; "" leaves them as they are.
 
     Raises:
         UserError: it cannot be decoded.
@@ -38,10 +41,8 @@ def decode_mask(
         colours[: len(entries)] = entries
         return palette(np.asarray(picture), colours)
 
-    if is_array(data):
-        with decoding(name):
-            array = load_array(data, name)
-            return _no_bool(array if page is None else array[page])
+    if holds_array(data):
+        return _decode_array(data, name, page, axes)
     if is_tiff(data):
         with decoding(name):
             chosen = None if page is None else tiff_pages(io.BytesIO(data))[page]
@@ -64,3 +65,13 @@ def _plain_mode(picture: Image.Image) -> Image.Image:
     if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         return picture.convert("RGB")
     return picture
+
+
+def _decode_array(data: bytes, name: str, page: int | None, axes: str) -> np.ndarray:
+    wanted = parse_axes(axes)
+    with decoding(name):
+        array, own = reader_of(data[:HEAD]).read(data, name, Hints(array=wanted.array, page=page))
+    array = whole_numbers(_no_bool(array), name)
+    if wanted.names:
+        array = order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
+    return array

@@ -15,6 +15,7 @@ from tifffile import TiffPage
 
 from core.recipes import load_recipe
 from imaging.arrays import ARRAY, ARRAYS, array_shape, read_array
+from imaging.containers import GZIP, HDF5, MATLAB, NIFTI, read_hdf5, read_matlab, read_nifti
 from imaging.dicom import DICOM, dicom_shape, read_dicom
 from imaging.files import decoding
 from imaging.pictures import decode_picture, decode_tiff, exif_orientation, plain_mode
@@ -76,6 +77,11 @@ def reader_of(head: bytes) -> Reader:
     _load_recipe()
     known = (row for row in reversed(READERS.values()) if row.knows(head))
     return next(known, READERS["picture"])
+
+
+def holds_array(data: bytes) -> bool:
+    """Whether a file's bytes are of a kind that holds numbers, no picture."""
+    return reader_of(data[:HEAD]) not in (READERS["picture"], READERS["tiff"])
 
 
 def read_part(path: str | Path, hints: Hints, box: Box) -> Held | None:
@@ -156,10 +162,11 @@ def _tiff_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, .
 
 
 def _read_array(data: bytes, name: str, hints: Hints) -> Held:
-    array = read_array(data, name, hints.array)
-    array = array if hints.page is None else array[hints.page]
-    # As pictures of one bit have it.
-    return Held(array.astype(np.uint8) * np.uint8(255) if array.dtype == bool else array)
+    return _one_page(Held(read_array(data, name, hints.array)), hints)
+
+
+def _one_page(held: Held, hints: Hints) -> Held:
+    return held if hints.page is None else Held(held.array[hints.page], held.axes[1:])
 
 
 def _array_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
@@ -167,12 +174,25 @@ def _array_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, 
     return shape if hints.page is None else shape[1:], ""
 
 
+def _read_hdf5(data: bytes, name: str, hints: Hints) -> Held:
+    return _one_page(Held(read_hdf5(data, name, hints.array)), hints)
+
+
+def _read_matlab(data: bytes, name: str, hints: Hints) -> Held:
+    return _one_page(Held(read_matlab(data, name, hints.array)), hints)
+
+
+def _read_nifti(data: bytes, name: str, hints: Hints) -> Held:
+    return _one_page(Held(*read_nifti(data, name)), hints)
+
+
 def _read_dicom(data: bytes, name: str, hints: Hints) -> Held:
-    return Held(*read_dicom(data, name))
+    return _one_page(Held(*read_dicom(data, name)), hints)
 
 
 def _dicom_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
-    return dicom_shape(stream, name)
+    shape, axes = dicom_shape(stream, name)
+    return (shape, axes) if hints.page is None else (shape[1:], axes[1:])
 
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm")
@@ -195,5 +215,8 @@ READERS: dict[str, Reader] = {
     "array": Reader(
         (".npy", ".npz"), lambda head: head.startswith((ARRAY, ARRAYS)), _read_array, _array_shape
     ),
+    "hdf5": Reader((".h5", ".hdf5"), lambda head: head.startswith(HDF5), _read_hdf5),
+    "matlab": Reader((".mat",), lambda head: head.startswith(MATLAB), _read_matlab),
+    "nifti": Reader((".nii", ".nii.gz"), lambda head: head.startswith((*NIFTI, GZIP)), _read_nifti),
     "dicom": Reader((".dcm",), lambda head: head[128:132] == DICOM, _read_dicom, _dicom_shape),
 }

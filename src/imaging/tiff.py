@@ -1,6 +1,7 @@
 """TIFF pages: what their tags say, and bands that neither OpenCV nor PIL decodes (2, 5 or more)."""
 
 import logging
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -8,8 +9,10 @@ import tifffile
 from tifffile import EXTRASAMPLE, PHOTOMETRIC
 
 from core.errors import UserError
+from imaging.sources import own_file
+from streaming.files import open_file
 
-ORIENTATION = 274
+ORIENTATION, GDAL_NODATA = 274, 42113
 ALPHA = {EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA}
 COLOUR_MODELS = {
     PHOTOMETRIC.RGB,
@@ -152,3 +155,15 @@ def read_tiff_bands(page: tifffile.TiffPage, name: str) -> np.ndarray:
     if pixels.ndim not in (2, 3):
         raise ValueError(f"its pixels are {pixels.shape}")
     return np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels
+
+
+def declared_nodata(path: Path) -> float | None:
+    """The value that a TIFF says means no data (GDAL_NODATA); None of any other file."""
+    with open_file(own_file(path)) as stream:
+        if not is_tiff(stream.read(4)):
+            return None
+        tag = tiff_pages(stream)[0].tags.get(GDAL_NODATA)
+    try:
+        return None if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None

@@ -123,7 +123,8 @@ def _write_sample(competition: Competition, pairs: list[tuple[str, str]], target
 
     path = target / competition.test_csv.relative_to(competition.input)
     path.parent.mkdir(parents=True, exist_ok=True)
-    table, column = read_sample_table(competition), read_sample(competition).columns.id
+    table = read_sample_table(competition)
+    column = read_sample(competition, lists_alone=True).columns.id
     if not len(table):
         plan = read_answer(competition, {img: Path(img) for _, img in pairs}).plan
         empty = dict.fromkeys(plan.header, "")

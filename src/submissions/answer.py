@@ -17,6 +17,7 @@ from imaging.objects import mask_to_instances
 from imaging.rle import Size
 from submissions.answer_files import Row
 from submissions.answer_format import AnswerFormat, Frame, Item
+from submissions.csv_file import CsvFile
 from submissions.formats import SUBMISSIONS, choose_empty, choose_format, choose_rows
 from submissions.plan import Plan, build_plan
 from submissions.results_file import category_labels
@@ -214,7 +215,9 @@ def read_answer(
     competition = replace(
         competition, task=task or competition.task, classes=classes or competition.classes
     )
-    sample, found = read_sample(competition), images or {}
+    asked = SUBMISSIONS.get(competition.submission)
+    lists_alone = asked is not None and asked.file is not CsvFile
+    sample, found = read_sample(competition, lists_alone=lists_alone), images or {}
 
     def size_of(text: str) -> Size | None:
         img = RowIds(competition.answer_id).image(text)

@@ -88,7 +88,7 @@ def score_file(
     for img in common:
         size: Any = linter.size_of(img)
         form = linter.form.at(img, size)
-        found, real = (_read(cells[img], form, size) for cells in (ours, truth))
+        found, real = _read(ours[img], form, size), _read_truth(truth[img], form, size, labels)
         if need == "instances":
             placed = [[_placed(item, wanted, step) for item in one.items] for one in (found, real)]
             score.update(matches=[_match(placed[0], placed[1], size)])
@@ -118,6 +118,14 @@ def _read(cells: Sequence[Cell], form: AnswerFormat, size: Size) -> Read:
         said = {name: value for name, value in known.items() if value is not None}
         items += [item._replace(**said) for item in told]
     return Read(items, open_pixels)
+
+
+def _read_truth(cells: Sequence[Cell], form: AnswerFormat, size: Size, labels: Path) -> Read:
+    """As `_read`; what is wrong with the truth is told with its file."""
+    try:
+        return _read(cells, form, size)
+    except UserError as error:
+        raise UserError(f"{labels}: {error}") from None
 
 
 def _placed(item: Item, wanted: Sequence[int], step: int) -> Item:

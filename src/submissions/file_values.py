@@ -66,8 +66,8 @@ def void_values(competition: Competition, values: Values) -> Values | None:
 
 def usual_values(competition: Competition) -> Literal["ids", "255", "values", "objects"]:
     """As the training masks have it: declared values, numbers of objects, 0 and 255, or ids."""
-    if competition.mask_values:
-        return "values"
+    if any(not isinstance(value, str) for value in competition.mask_values or {}):
+        return "values"  # labels of polygons are none
     try:
         form = mask_format(competition)
     except UserError:

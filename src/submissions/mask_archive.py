@@ -19,7 +19,6 @@ from imaging.mask_pixels import decode_mask
 from imaging.palettes import palette_reader
 from imaging.rle import Size
 from imaging.sources import own_file
-from imaging.tiff import is_tiff
 from submissions.answer_files import AnswerFile, Entry, Findings, Row
 from submissions.answer_format import AnswerFormat, CellError, Frame, Item
 from submissions.file_values import Values, file_values, usual_values, void_values
@@ -28,7 +27,12 @@ from submissions.row_ids import PAGES
 from submissions.stacks import join_pages, split_pages
 
 TIFFS = (".tif", ".tiff")
-SUFFIXES = (".png", *TIFFS)
+# How files of each suffix begin.
+SUFFIXES: dict[str, tuple[bytes, ...]] = {
+    ".png": (b"\x89PNG",),
+    ".bmp": (b"BM",),
+    **dict.fromkeys(TIFFS, (b"II", b"MM")),
+}
 # Tags of GeoTIFF: the scale, tie points and transformation of pixels, and what they mean.
 GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 42113)
 # The earliest date that a zip knows: the same masks make the same bytes.
@@ -103,7 +107,7 @@ def _bytes(rows: Sequence[Row]) -> bytes:
 
 @dataclass(frozen=True)
 class MaskFiles(AnswerFormat):
-    """A grey PNG or TIFF an image, or one in colours, with a value a class or an object.
+    """A grey PNG, BMP or TIFF an image, or one in colours, with a value a class or an object.
 
     Attributes:
         suffix: of the files.
@@ -237,12 +241,16 @@ class MaskFiles(AnswerFormat):
     def _encode(self, pixels: np.ndarray, source: Path | None) -> bytes:
         if self.suffix in TIFFS:
             return write_tiff(pixels, source)
+        if self.suffix == ".bmp" and pixels.dtype != np.uint8:
+            raise UserError(
+                f"an image of {pixels.max()} objects, a BMP numbers 255: set ANSWER_ID={{id}}.png"
+            )
         colours = pixels[:, :, ::-1] if pixels.ndim == 3 else pixels
-        return cv2.imencode(".png", np.ascontiguousarray(colours))[1].tobytes()
+        return cv2.imencode(self.suffix, np.ascontiguousarray(colours))[1].tobytes()
 
     def _decode(self, cell: str, size: Size) -> np.ndarray:
         data = base64.b64decode(cell)
-        if is_tiff(data[:4]) != (self.suffix in TIFFS):
+        if not data.startswith(SUFFIXES[self.suffix]):
             raise CellError("syntax", f"is no {self.suffix} file by its content")
         try:
             pixels = decode_mask(data, "", palette_reader(None))

@@ -61,8 +61,12 @@ class Sample:
         return replace(self, rows=[], classes=[], extras=extras)
 
 
-def read_sample(competition: Competition) -> Sample:
+def read_sample(competition: Competition, *, lists_alone: bool = False) -> Sample:
     """TEST_CSV, or what an answer of this competition looks like where it ships none.
+
+    Args:
+        competition: the configuration's.
+        lists_alone: a list of the images will do, as of an answer that is no table.
 
     Raises:
         UserError: somebody named a file that is not there, or columns are missing.
@@ -76,6 +80,10 @@ def read_sample(competition: Competition) -> Sample:
     if path.suffix.lower() == ".json":
         return _read_json_sample(path)
     table = read_sample_table(competition)
+    if lists_alone and len(table.columns) == 1:
+        columns = SampleColumns(str(table.columns[0]), "mask", None)
+        rows = [(text, "") for text in table[columns.id]]
+        return Sample(columns, [columns.id, columns.rle], rows, cells=[""] * len(rows))
     knobs = ("id_column", "rle_column", "class_column")
     named = {knob: _of_sample(getattr(competition, knob), table, competition) for knob in knobs}
     columns = sample_columns(table, **named, name=path.name)

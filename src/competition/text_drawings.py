@@ -1,0 +1,39 @@
+"""Polygons of plain text: WKT, and the lines of YOLO."""
+
+import re
+
+import numpy as np
+
+from competition.drawn import Drawn, no_area
+from imaging.polygons import Polygons, is_wkt, read_wkt
+
+# A class, and numbers: a box has four, an outline three pairs or more.
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+YOLO = re.compile(rf"(?:[ \t]*\d+(?:[ \t]+{NUMBER}){{4,}}[ \t]*(?:\r?\n|$)|\s+)*")
+
+
+def is_text(text: str) -> bool:
+    """Whether it is WKT, or lines of YOLO; an empty file has none."""
+    return is_wkt(text) or YOLO.fullmatch(text) is not None
+
+
+def read_text(text: str) -> list[Drawn]:
+    """The drawings of one image.
+
+    Raises:
+        ValueError: WKT that is cut off, boxes, or numbers without partners.
+    """
+    if is_wkt(text):
+        return [Drawn("", None, [(None, read_wkt(text))])]
+    return [Drawn("", None, [_yolo_shape(line) for line in text.splitlines() if line.strip()])]
+
+
+def _yolo_shape(line: str) -> tuple[int, Polygons]:
+    """Class and outline, x and y as shares of width and height."""
+    cls, *numbers = line.split()
+    if len(numbers) == 4:
+        raise no_area("box")
+    if len(numbers) % 2:
+        raise ValueError(f"{len(numbers)} numbers behind a class, need pairs of x and y")
+    ring = np.array(numbers, np.float64).reshape(-1, 2)
+    return int(cls), Polygons(((100 * ring,),), "percent")

@@ -1,0 +1,98 @@
+"""Polygons of XML files: CVAT for images, Aperio ImageScope, ASAP."""
+
+from collections.abc import Callable
+from xml.etree.ElementTree import Element
+
+from competition.drawn import Drawn, box_ring, ellipse_ring, no_area, one_ring
+from imaging.polygons import Polygons, Ring, read_ring
+
+
+def read_xml(root: Element) -> list[Drawn]:
+    """The drawings of a document of a known kind.
+
+    Raises:
+        ValueError: another kind, or shapes without an area.
+    """
+    for finds, read in XML_DRAWINGS.values():
+        if root.find(finds) is not None:
+            return read(root)
+    known = ", ".join(XML_DRAWINGS)
+    raise ValueError(f"need the XML of {known}, got <{root.tag}>: export it so, or as COCO")
+
+
+def read_cvat(root: Element) -> list[Drawn]:
+    """CVAT for images: polygons, boxes and ellipses by their z-order."""
+    return [
+        Drawn(
+            image.attrib["name"],
+            (int(image.attrib["height"]), int(image.attrib["width"])),
+            [
+                (shape.attrib["label"], _cvat_shape(shape))
+                for shape in sorted(image, key=lambda one: int(one.get("z_order", 0)))
+                if shape.tag != "tag"
+            ],
+        )
+        for image in root.iter("image")
+    ]
+
+
+def _cvat_shape(shape: Element) -> Polygons:
+    if shape.tag == "polygon":
+        return one_ring(read_ring([xy.split(",") for xy in shape.attrib["points"].split(";")]))
+    if shape.tag == "box":
+        left, top, right, bottom = (float(shape.attrib[k]) for k in ("xtl", "ytl", "xbr", "ybr"))
+        return one_ring(box_ring(left, top, right - left, bottom - top))
+    if shape.tag == "ellipse":
+        return one_ring(ellipse_ring(*(float(shape.attrib[k]) for k in ("cx", "cy", "rx", "ry"))))
+    raise no_area(shape.tag)
+
+
+def read_aperio(root: Element) -> list[Drawn]:
+    """Aperio ImageScope: regions of layers (MoNuSeg, MoNuSAC); negative ones are holes."""
+    shapes = []
+    for layer in root.iter("Annotation"):
+        regions = list(layer.iter("Region"))
+        holes = [_ring(one, "Vertex") for one in regions if one.get("NegativeROA") == "1"]
+        for region in regions:
+            if region.get("NegativeROA") != "1":
+                ring = _ring(region, "Vertex")
+                inner = [hole for hole in holes if _holds(ring, hole)]
+                shapes.append((_layer_label(layer), Polygons(((ring, *inner),))))
+    return [Drawn("", None, shapes)]
+
+
+def _layer_label(layer: Element) -> str:
+    """The value of a layer's description, the name of its first attribute, or its own name."""
+    attribute = layer.find("Attributes/Attribute")
+    if attribute is None:
+        return layer.get("Name", "")
+    name, value = attribute.get("Name", ""), attribute.get("Value", "")
+    return value if name == "Description" else name
+
+
+def read_asap(root: Element) -> list[Drawn]:
+    """ASAP: polygons and rectangles with the group as label (CAMELYON)."""
+    shapes = []
+    for shape in root.iter("Annotation"):
+        if shape.get("Type") not in ("Polygon", "Spline", "Rectangle"):
+            raise no_area(str(shape.get("Type")))
+        shapes.append((shape.get("PartOfGroup", ""), one_ring(_ring(shape, "Coordinate"))))
+    return [Drawn("", None, shapes)]
+
+
+def _ring(shape: Element, point: str) -> Ring:
+    return read_ring([(one.attrib["X"], one.attrib["Y"]) for one in shape.iter(point)])
+
+
+def _holds(outer: Ring, inner: Ring) -> bool:
+    """Whether a ring's box holds the other's."""
+    low, high = inner.min(0), inner.max(0)
+    return bool((outer.min(0) <= low).all() and (high <= outer.max(0)).all())
+
+
+# An element that a document of a kind has, and how it is read; the first that fits counts.
+XML_DRAWINGS: dict[str, tuple[str, Callable[[Element], list[Drawn]]]] = {
+    "CVAT for images": ("image", read_cvat),
+    "Aperio ImageScope": (".//Region", read_aperio),
+    "ASAP": (".//Coordinate", read_asap),
+}
