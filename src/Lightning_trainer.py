@@ -36,7 +36,7 @@ from runs.prepared import prepare_data
 from runs.records import Finished
 from runs.run import Run
 from runs.sharing import share_folds, words_of
-from runs.starts import find_setting
+from runs.starts import check_starts, find_setting
 from runs.trial import check_machine, check_network
 
 STAGE = "Lightning_trainer"
@@ -313,7 +313,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run, fit = run_of(config), fit_of(config)
     check_machine(fit.machine, fit.trainer_kwargs)
     check_network(fit.model_name, run.spec, batch=fit.train_batch_size)
-    find_resumed(folds, args.resume)
+    if find_resumed(folds, args.resume) is None:
+        begun = [] if args.overwrite else [f for f in folds if run.folder.last(f).is_file()]
+        check_starts(fit, run, [fold for fold in folds if fold not in begun])
     known = () if config.CLASS_WEIGHTS == "auto" else config.CLASS_WEIGHTS
     check_learning(run.spec, loss=config.LOSS, metric=config.METRIC, weights=known)
     if args.dry_run:

@@ -467,6 +467,7 @@ knobs.check(
         ),
         ("TILE", TILE == 0 or TILE >= 32, "32 pixels or more, or 0"),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
+        ("SEED", 0 <= SEED <= 2**31, "0 to 2147483648"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
         ("MIXUP", MIXUP >= 0, "0 or more"),
         (

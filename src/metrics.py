@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from core.arguments import read_name
+from core.arguments import NotNegative, Positive, Share, check_ranges, read_name
 from core.errors import UserError
 from core.rows import pick
 from imaging.mask_files import IGNORE
@@ -182,31 +182,33 @@ def needs_of(metric: Metric) -> str:
 Builder = Callable[..., Metric]
 
 
-def _f_beta(base: Builder, *args: Any, beta: float = 2.0, **kwargs: Any) -> Metric:
+def _f_beta(base: Builder, *args: Any, beta: Positive = 2.0, **kwargs: Any) -> Metric:
     return base(*args, score=partial(f_beta, beta=beta), **kwargs)
 
 
-def _iou_cut(*args: Any, cut: float = 0.65, **kwargs: Any) -> Metric:
+def _iou_cut(*args: Any, cut: Share = 0.65, **kwargs: Any) -> Metric:
     return ImageMetric(*args, score=partial(iou_cut, cut=cut), **kwargs)
 
 
-def _object_f_beta(*args: Any, beta: float = 2.0) -> Metric:
+def _object_f_beta(*args: Any, beta: Positive = 2.0) -> Metric:
     return mean_of_images(*args, score=partial(mean_f_beta, beta=beta))
 
 
-def _object_f1(count: Callable[..., Sequence[float]], *args: Any, iou: float = 0.5) -> Metric:
+def _object_f1(count: Callable[..., Sequence[float]], *args: Any, iou: Share = 0.5) -> Metric:
     return f1_of_all(*args, count=partial(count, iou=iou))
 
 
-def _boundary_iou(*args: Any, ratio: float = 0.02, **kwargs: Any) -> Metric:
+def _boundary_iou(*args: Any, ratio: Positive = 0.02, **kwargs: Any) -> Metric:
     return ShapeMetric(*args, measure=partial(boundary_iou, ratio=ratio), **kwargs)
 
 
-def _near(measure: Callable[..., float], *args: Any, tolerance: float = 2, **kwargs: Any) -> Metric:
+def _near(
+    measure: Callable[..., float], *args: Any, tolerance: NotNegative = 2, **kwargs: Any
+) -> Metric:
     return ShapeMetric(*args, measure=partial(measure, tolerance=tolerance), **kwargs)
 
 
-def _surface_dice_3d(*args: Any, tolerance: float = 2, **kwargs: Any) -> Metric:
+def _surface_dice_3d(*args: Any, tolerance: NotNegative = 2, **kwargs: Any) -> Metric:
     return VolumeMetric(*args, measure=partial(surface_dice_3d, tolerance=tolerance), **kwargs)
 
 
@@ -307,6 +309,7 @@ def _build_row(name: str, task: str, classes: int, class_names: Sequence[str] | 
     # By import path: a metric of torchmetrics knows nothing of our classes.
     own = short in METRICS or "class_names" in inspect.signature(row).parameters
     given = (task, classes, class_names) if own else ()
+    check_ranges(row, arguments, name, "metric")
     try:
         metric = row(*given, **arguments)
     except (TypeError, ValueError) as error:

@@ -230,7 +230,6 @@ def test_inside_kaggle_all_goes_to_the_working_folder(
         (["--loss", "dise"], ["'dise'", "Did you mean dice"]),
         (["--metric", "dise"], ["'dise'", "Did you mean dice"]),
         (["--augmentation", "lite"], ["'lite'", "light"]),
-        (["--encoder-weights", "none.pth"], ["none.pth"]),
         (["--mask-format", "instances"], ["train_masks"]),
         (["--task", "multiclass", "--classes", "2"], ["bce", "ce"]),
     ],
@@ -255,6 +254,34 @@ def test_typos_are_told_together_before_any_image_is_read(
     out = told(capsys)
     hints = ["Did you mean resnet34", "Did you mean dice", "AUGMENTATION: unknown"]
     assert all(hint in out for hint in hints), out
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("--encoder-weights none.pth", "ENCODER_WEIGHTS: no file none.pth"),
+        ("--init-ckpt nobody", "INIT_CKPT: no file"),
+        ("--pseudo nobody", "PSEUDO: no "),
+        ("--seed -1", "SEED: got -1, need 0 to 2147483648"),
+        ("--folds 0,0", "TRAIN_FOLDS: got [0, 0], need each fold once"),
+        ("--holdout 7", "HOLDOUT: got 7, train_folds.csv has folds [0, 1]"),
+        ("--scheduler cosine:floor=-1", "floor is -1, need 0 to 1"),
+        ("--scheduler step:at=0.5/2", "at is (0.5, 2), need 0 to 1"),
+        ("--scheduler plateau:factor=true", "factor is True, need 0 to 1"),
+        ("--metric fbeta:beta=0", "beta is 0, need above 0"),
+        ("--metric fbeta:beta=nan", "got 'beta=nan', need name:key=number"),
+        ("--metric boundary_f:tolerance=-1", "tolerance is -1, need 0 or more"),
+        ("--mix cutmix:p=3", "p is 3, need 0 to 1"),
+    ],
+)
+def test_mistakes_are_told_before_any_image_is_read(
+    competition: Competition, capsys: pytest.CaptureFixture[str], words: str, part: str
+) -> None:
+    for path in (competition.input / "train_hq").iterdir():
+        path.write_bytes(b"")
+    assert main(competition.flags("--fold", "0", *words.split())) == 2
+    assert part in told(capsys)
+    assert not competition.logs.exists()
 
 
 def test_bad_files_are_told_before_training(

@@ -1,12 +1,47 @@
-"""Arguments in a row's name: `tversky:alpha=0.3,gamma=0.75`, `step:at=0.5/0.8`."""
+"""Arguments in a row's name: `tversky:alpha=0.3,gamma=0.75`, `step:at=0.5/0.8`; their ranges."""
 
 import inspect
+import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from core.errors import UserError, nearest
 
 WORDS = {"true": True, "false": False, "none": None}
+
+
+class Range(NamedTuple):
+    """What a row's argument may be, in its annotation: `cycles: Annotated[int, Range(1)]`.
+
+    Attributes:
+        low, high: both included.
+        above: `low` is not.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+
+    def holds(self, value: Any) -> bool:
+        """Whether a number, or each of several, lies in it."""
+        numbers = value if isinstance(value, tuple) else (value,)
+        return all(
+            isinstance(number, int | float)
+            and not isinstance(number, bool)
+            and self.low <= number <= self.high
+            and not (self.above and number == self.low)
+            for number in numbers
+        )
+
+    def __str__(self) -> str:
+        if self.high < math.inf:
+            return f"{'above ' * self.above}{self.low:g} to {self.high:g}"
+        return f"above {self.low:g}" if self.above else f"{self.low:g} or more"
+
+
+Share: TypeAlias = Annotated[float, Range(0, 1)]
+Positive: TypeAlias = Annotated[float, Range(0, above=True)]
+NotNegative: TypeAlias = Annotated[float, Range(0)]
 
 
 def read_name(text: str, what: str) -> tuple[str, dict[str, Any]]:
@@ -17,7 +52,7 @@ def read_name(text: str, what: str) -> tuple[str, dict[str, Any]]:
         what: it names, for the message: "metric".
 
     Raises:
-        UserError: arguments that do not read.
+        UserError: arguments that do not read, nan and infinity among them.
     """
     short, *more = text.split(":")
     arguments = {}
@@ -42,7 +77,10 @@ def _value(word: str) -> Any:
     try:
         return int(word)
     except ValueError:
-        return float(word)
+        number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(word)
+    return number
 
 
 def check_arguments(
@@ -52,7 +90,7 @@ def check_arguments(
     what: str,
     taken: Collection[str] = (),
 ) -> None:
-    """Makes sure that a row takes these arguments.
+    """Makes sure that a row takes these arguments, and these values of them.
 
     Args:
         row: builds what is asked for.
@@ -61,13 +99,31 @@ def check_arguments(
         taken: arguments that the caller gives.
 
     Raises:
-        UserError: it does not; names the nearest, and those that it takes.
+        UserError: it does not; names the nearest, and those that it takes, or the range.
     """
     known = [name for name in keywords_of(row) if name not in taken]
     for key in given:
         if key not in known:
             takes = f"It takes {', '.join(known)}" if known else "It takes none"
             raise UserError(f"{what} {text!r}: no argument {key!r}.{nearest(key, known)} {takes}")
+    check_ranges(row, given, text, what)
+
+
+def check_ranges(row: Callable[..., Any], given: Mapping[str, Any], text: str, what: str) -> None:
+    """Makes sure that arguments lie in the ranges that the row's annotations say.
+
+    Args:
+        row, given, text, what: as for `check_arguments`.
+
+    Raises:
+        UserError: one does not.
+    """
+    declared = inspect.signature(row).parameters
+    for key, value in given.items():
+        kind = declared[key].annotation if key in declared else None
+        for limit in getattr(kind, "__metadata__", ()):
+            if isinstance(limit, Range) and not limit.holds(value):
+                raise UserError(f"{what} {text!r}: {key} is {value}, need {limit}")
 
 
 def keywords_of(row: Callable[..., Any]) -> list[str]:

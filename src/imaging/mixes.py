@@ -11,8 +11,7 @@ from typing import ClassVar, TypeAlias
 import cv2
 import numpy as np
 
-from core.arguments import check_arguments, read_name
-from core.errors import UserError
+from core.arguments import Share, check_arguments, read_name
 from core.rows import pick
 from imaging.mask_files import IGNORE
 from imaging.pixels import Array
@@ -29,7 +28,7 @@ class Mix:
         others: samples beside the first that it takes.
     """
 
-    p: float = 0.5
+    p: Share = 0.5
     others: ClassVar[int] = 1
 
     def __call__(self, samples: Sequence[Pair], rng: np.random.Generator) -> Pair:
@@ -47,7 +46,7 @@ class CutMix(Mix):
         most: largest share of the area that the rectangle takes.
     """
 
-    most: float = 0.5
+    most: Share = 0.5
 
     def __call__(self, samples: Sequence[Pair], rng: np.random.Generator) -> Pair:
         (image, mask), (other, its_mask) = samples
@@ -72,7 +71,7 @@ class Paste(Mix):
         each: chance of an object.
     """
 
-    each: float = 0.5
+    each: Share = 0.5
 
     def __call__(self, samples: Sequence[Pair], rng: np.random.Generator) -> Pair:
         (image, mask), (other, its_mask) = samples
@@ -90,7 +89,7 @@ class Mosaic(Mix):
     Source: Bochkovskiy et al. 2020.
     """
 
-    p: float = 0.3
+    p: Share = 0.3
     others: ClassVar[int] = 3
 
     def __call__(self, samples: Sequence[Pair], rng: np.random.Generator) -> Pair:
@@ -117,16 +116,12 @@ def build_mix(text: str) -> Mix:
     """The mix of a row of MIXES with arguments in its name, such as paste:p=0.3.
 
     Raises:
-        UserError: an unknown row or argument, or chances that are none.
+        UserError: an unknown row or argument, or a chance that is none.
     """
     name, arguments = read_name(text, "mix")
     row = pick(MIXES, name, "mix")
     check_arguments(row, arguments, text, "mix")
-    mix = row(**arguments)
-    wrong = [key for key, value in vars(mix).items() if not 0 <= value <= 1]
-    if wrong:
-        raise UserError(f"mix {text!r}: {wrong[0]} is {getattr(mix, wrong[0])}, need 0...1")
-    return mix
+    return row(**arguments)
 
 
 def _put(under: Array, over: Array, inside: Array) -> Array:

@@ -87,7 +87,7 @@ def begun_epochs(folder: RunFolder, fold: int) -> int | None:
     """EPOCHS of a fold that an earlier session has begun and not finished; None without one."""
     from training.checkpoints import read_notes
 
-    last = folder.checkpoints(fold) / "last.ckpt"
+    last = folder.last(fold)
     known = (read_notes(last).get("config") or {}).get("EPOCHS") if last.is_file() else None
     return known if isinstance(known, int) else None
 

@@ -73,10 +73,15 @@ def choose_folds(
     """The folds of TRAIN_FOLDS, or all that have validation images.
 
     Raises:
-        UserError: a fold that train_folds.csv does not hold.
+        UserError: a fold that train_folds.csv does not hold, or one twice.
     """
-    known = sorted({int(fold) for fold in table["kfold"]} - {-1, holdout})
+    there = sorted({int(fold) for fold in table["kfold"]} - {-1})
+    if holdout is not None and holdout not in there:
+        raise UserError(f"HOLDOUT: got {holdout}, train_folds.csv has folds {there}")
+    known = [fold for fold in there if fold != holdout]
     chosen = known if wanted is None else list(wanted)
+    if len(set(chosen)) < len(chosen):
+        raise UserError(f"TRAIN_FOLDS: got {chosen}, need each fold once")
     unknown = [fold for fold in chosen if fold not in known]
     if unknown or not chosen:
         raise UserError(f"TRAIN_FOLDS: no images in folds {unknown}, train_folds.csv has {known}")

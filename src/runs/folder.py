@@ -41,6 +41,10 @@ class RunFolder:
         """The best network of a fold by its own validation."""
         return self.checkpoints(fold) / "best.ckpt"
 
+    def last(self, fold: int) -> Path:
+        """The state that the training of a fold goes on from."""
+        return self.checkpoints(fold) / "last.ckpt"
+
     def soup(self, fold: int) -> Path:
         """The mean of a fold's best and last network, where tune.py took it."""
         return self.checkpoints(fold) / "soup.ckpt"

@@ -1,5 +1,6 @@
 """Where a training starts: data, network, weights of another run, a rate and a batch found."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,28 @@ def init_checkpoint(asked: str, run: Run, fold: int) -> tuple[Path, dict[str, An
             f"of fold {fold}. Name its run, {notes.get('run')!r}: each fold then takes its own"
         )
     return path, checkpoint["state_dict"]
+
+
+def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
+    """Makes sure that what folds start from is there, before any image is read.
+
+    Args:
+        fit: how they are trained.
+        run: that they are of.
+        folds: that begin now; those that go on bring their own.
+
+    Raises:
+        UserError: no such weights, checkpoint or pseudo-labels, or they are broken or foreign.
+    """
+    from networks.encoder_weights import read_weights
+    from runs.pseudo import read_pseudo_rows
+
+    for fold in folds:
+        init_checkpoint(fit.init_ckpt, run, fold)
+        if fit.pseudo:
+            read_pseudo_rows(run, fit.pseudo, fold, limit=1)
+    if folds and not fit.init_ckpt and fit.encoder_weights not in (None, "imagenet"):
+        read_weights(Path(fit.encoder_weights))
 
 
 def _same_folds(run: Run, begun: Path) -> bool:

@@ -80,7 +80,7 @@ def train_fold(
 
     folder = run.folder.fold(fold)
     folder.mkdir(parents=True, exist_ok=True)
-    last = folder / "checkpoints" / "last.ckpt"
+    last = run.folder.last(fold)
     last = resume if resume and not last.is_file() else last
     pl.seed_everything(fit.seed + fold, workers=True, verbose=False)
     data = build_data(fit, run, fold, cache=cache)

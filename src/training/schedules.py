@@ -3,13 +3,21 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from core.arguments import check_arguments, read_name
+from core.arguments import (
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    check_arguments,
+    check_ranges,
+    read_name,
+)
 from core.errors import UserError, reason_of
 from core.rows import pick
 
@@ -29,7 +37,7 @@ def rate_at(step: int, steps: int, warmup: float, share: Callable[[float], float
     return share(min(1.0, (step - climb) / max(1, steps - climb)))
 
 
-def cosine(done: float, *, floor: float = 0.0, cycles: int = 1) -> float:
+def cosine(done: float, *, floor: Share = 0.0, cycles: Annotated[int, Range(1)] = 1) -> float:
     """Half a cosine from 1 to `floor`, so often as there are cycles.
 
     Source: Loshchilov & Hutter 2017 (SGDR).
@@ -39,13 +47,16 @@ def cosine(done: float, *, floor: float = 0.0, cycles: int = 1) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def poly(done: float, *, power: float = 0.9) -> float:
+def poly(done: float, *, power: Positive = 0.9) -> float:
     """(1 - done)^power. Source: Chen et al. 2017 (DeepLab)."""
     return (1 - done) ** power
 
 
 def steps_down(
-    done: float, *, at: float | tuple[float, ...] = (0.6, 0.85), factor: float = 0.1
+    done: float,
+    *,
+    at: Annotated[float | tuple[float, ...], Range(0, 1)] = (0.6, 0.85),
+    factor: Share = 0.1,
 ) -> float:
     """1, times `factor` from each share of the training in `at` on."""
     edges = at if isinstance(at, tuple) else (at,)
@@ -96,8 +107,8 @@ def one_cycle(
     steps: int,
     warmup: float,
     mode: str,
-    start: float = 25.0,
-    end: float = 1e4,
+    start: Annotated[float, Range(1)] = 25.0,
+    end: Annotated[float, Range(1)] = 1e4,
     linear: bool = False,
 ) -> LRScheduler:
     """Up from a `start`-th of the peak over the warm-up, down to an `end`-th of that.
@@ -126,9 +137,9 @@ def plateau(
     steps: int,
     warmup: float,
     mode: str,
-    factor: float = 0.5,
-    patience: int = 2,
-    least: float = 1e-6,
+    factor: Share = 0.5,
+    patience: Annotated[int, Range(0)] = 2,
+    least: NotNegative = 1e-6,
 ) -> LRScheduler:
     """`factor` times the rate after `patience` + 1 validations in a row without a new best score.
 
@@ -195,6 +206,7 @@ def build_scheduler(
     """
     short, arguments = read_name(name, "scheduler")
     row = pick(SCHEDULERS, short, "scheduler")
+    check_ranges(row, arguments, name, "scheduler")
     try:
         schedule = row(optimizer, steps=steps, warmup=warmup, mode=mode, **arguments)
     except UserError:
