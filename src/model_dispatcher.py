@@ -14,6 +14,7 @@ from core.recipes import load_recipe
 from core.rows import pick
 from networks.decoders import SupervisedModel, unetify_timm
 from networks.encoder_weights import load_encoder_weights
+from networks.eomt import build_eomt
 from networks.mask_transformers import MaskTransformer, build_mask2former
 from networks.padding import PaddedModel
 from networks.small import build_small
@@ -64,6 +65,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mask2former_swin_tiny": functools.partial(build_mask2former, "tiny"),
     "mask2former_swin_small": functools.partial(build_mask2former, "small"),
     "mask2former_swin_base": functools.partial(build_mask2former, "base"),
+    "eomt_small": functools.partial(build_eomt, "small"),
+    "eomt_base": functools.partial(build_eomt, "base"),
+    "eomt_large": functools.partial(build_eomt, "large"),
     "small_unet": build_small,
 }
 

@@ -30,6 +30,7 @@ class Watch(Spy):
         self.losses: list[float] = []
         self.logits: list[torch.Tensor] = []
         self.heads: list[torch.Tensor] = []
+        self.encoders: list[torch.Tensor] = []
         self.decays: set[float] = set()
         self.channels_last = False
 
@@ -48,6 +49,7 @@ class Watch(Spy):
         self.batches.append(batch)
         self.losses.append(float(outputs["loss"]))
         self.heads.append(module.model.head[0].weight.detach().clone())
+        self.encoders.append(module.model.encoder[0].weight.detach().clone())
 
 
 Train = Callable[..., Watch]
@@ -138,6 +140,38 @@ def test_bits_of_an_image_reach_the_network(
             values = np.asarray(file).astype(float)
         expected = values if bits == 16 else values / 257
         assert np.abs(seen[0].astype(float) - expected).max() <= (0 if bits == 16 else 1)
+
+
+def test_crops_scales_weights_and_a_frozen_encoder_from_their_flags(
+    train: Train, competition: Competition
+) -> None:
+    """One run of knobs that do not meet: what is drawn, where, at which size, and what moves."""
+    table = competition.output / "train_folds.csv"
+    heavy = competition.table["img"].isin(["car1_01", "car3_02"]).astype(int)
+    competition.table.assign(heavy=heavy).to_csv(table, index=False)
+    words = ["--resize-mode", "crop", "--crop-size", "32", "--foreground-crops", "1"]
+    words += ["--weight-column", "heavy", "--train-scales", "2,2", "--augmentation", "none"]
+    words += ["--freeze-encoder", "true", "--ema-decay", "0"]
+    seen = train(*words)
+    assert {img for batch in seen.batches for img in batch["img"]} <= {"car1_01", "car3_02"}
+    middles = [batch["mask"][:, 0, 15:17, 15:17].amax((1, 2)) for batch in seen.batches]
+    assert torch.cat(middles).eq(1).all()
+    assert {tuple(logits.shape[-2:]) for logits in seen.logits[: len(seen.losses)]} == {(64, 64)}
+    assert torch.equal(seen.encoders[0], seen.encoders[-1])
+    assert not torch.equal(seen.heads[0], seen.heads[-1])
+
+
+def test_layers_decay_and_weights_are_averaged_from_their_flags(
+    train: Train, competition: Competition
+) -> None:
+    words = ["--layer-decay", "0.5", "--encoder-lr-factor", "0.4", "--warmup", "0"]
+    seen = train(*words, "--swa", "0.3", "--decay-norms", "false", "--scheduler", "none")
+    # The head, then the encoder's layers, the last first: normalisation, convolution.
+    assert sorted(set(seen.rates[0]), reverse=True) == pytest.approx([LR, 0.4 * LR, 0.2 * LR])
+    assert seen.decays == {0.01, 0.0}
+    path = competition.logs / "a" / "fold_0" / "checkpoints" / "best.ckpt"
+    head = torch.load(path, weights_only=True)["state_dict"]["model.head.0.weight"]
+    torch.testing.assert_close(head, torch.stack(seen.heads[-2:]).mean(0))
 
 
 def _pictures(root: Path, names: list[str]) -> list[str]:

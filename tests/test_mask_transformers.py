@@ -1,4 +1,4 @@
-"""Mask2Former: queries to logits, its own loss, files, and a run with it."""
+"""Mask2Former and EoMT: queries to logits, their own loss, files, and runs with them."""
 
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from core.errors import UserError
 from Lightning_module import load_module
 from Lightning_trainer import main
 from model_dispatcher import MODELS, build_model, encoder_of
+from networks.eomt import GridPositions, build_eomt
 from networks.mask_transformers import MaskTransformer, build_mask2former
 from trained import fold_of
 
@@ -22,21 +23,28 @@ SWIN = {"embed_dim": 24, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 2], "win
 SIZES: dict[str, Any] = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32}
 SIZES |= {"num_queries": 8, "encoder_layers": 1, "decoder_layers": 2, "dim_feedforward": 64}
 SIZES |= {"encoder_feedforward_dim": 64, "num_attention_heads": 2, "train_num_points": 256}
-SMALL = partial(build_mask2former, "tiny", backbone_config=SWIN, **SIZES)
+VIT = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3}
+QUERIES = {"num_queries": 8, "train_num_points": 256, "num_blocks": 1}
+SMALL = {
+    "small_mask2former": partial(build_mask2former, "tiny", backbone_config=SWIN, **SIZES),
+    "small_eomt": partial(build_eomt, "small", **VIT, **QUERIES),
+}
 
 
 @pytest.fixture(autouse=True)
 def row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "small_mask2former", SMALL)
+    for name, builder in SMALL.items():
+        monkeypatch.setitem(MODELS, name, builder)
 
 
-def build(classes: int, channels: int = 3) -> MaskTransformer:
+def build(classes: int, channels: int = 3, name: str = "small_mask2former") -> MaskTransformer:
     torch.manual_seed(0)
-    return build_model("small_mask2former", classes=classes, channels=channels)
+    return build_model(name, classes=classes, channels=channels, size=(64, 64))
 
 
-def test_scores_are_sums_over_queries() -> None:
-    model = build(3, channels=4).eval()
+@pytest.mark.parametrize("name", SMALL)
+def test_scores_are_sums_over_queries(name: str) -> None:
+    model = build(3, channels=4, name=name).eval()
     image = torch.rand(2, 4, 64, 96)
     with torch.inference_mode():
         logits = model(image).numpy()
@@ -90,8 +98,9 @@ def test_its_loss_wants_one_query_a_class(task: str) -> None:
         assert loss_of(*wrong, target) > right + 0.3
 
 
-def test_ignored_pixels_and_empty_images_are_of_no_mask() -> None:
-    model = build(3)
+@pytest.mark.parametrize("name", SMALL)
+def test_ignored_pixels_and_empty_images_are_of_no_mask(name: str) -> None:
+    model = build(3, name=name)
     target = torch.full((2, 50, 40), 255, dtype=torch.uint8)
     target[0, :10] = 1
     loss = model.own_loss(torch.rand(2, 3, 50, 40), target)
@@ -114,15 +123,16 @@ def test_a_file_of_transformers_with_other_classes_and_channels(tmp_path: Path) 
         "class_predictor" in key or "patch_embed" in key or "empty_weight" in key for key in other
     )
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"x\.safetensors: 0 of .* tensors fit"):
+    with pytest.raises(UserError, match=r"x\.safetensors: 0 of .* tensors of the backbone fit"):
         build_model("small_mask2former", weights=str(tmp_path / "x.safetensors"))
 
 
+@pytest.mark.parametrize("name", SMALL)
 def test_a_run_from_training_to_probabilities(
-    competition: Competition, capsys: pytest.CaptureFixture[str]
+    competition: Competition, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     flags = competition.flags("--fold", "0", "--epochs", "1", "--encoder-lr-factor", "0.3")
-    assert main([*flags, "--model-name", "small_mask2former"]) == 0
+    assert main([*flags, "--model-name", name]) == 0
     assert "learns by its own loss" in capsys.readouterr().out
     module = load_module(fold_of(competition) / "checkpoints" / "best.ckpt")
     with torch.inference_mode():
@@ -131,3 +141,76 @@ def test_a_run_from_training_to_probabilities(
     assert 0 <= float(probs.min()) <= float(probs.max()) <= 1
     # The backbone has a rate of its own.
     assert 0 < len(list(encoder_of(module.model).parameters())) < len(list(module.parameters()))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Backbones by their names on the hub, as files of a folder that stands for it."""
+    import transformers
+
+    torch.manual_seed(1)
+    dino = transformers.Dinov2WithRegistersConfig(**VIT, image_size=70, patch_size=14)
+    swin = transformers.SwinConfig(**SWIN)
+    held = {
+        "facebook/dinov2-with-registers-small": transformers.Dinov2WithRegistersModel(dino),
+        "microsoft/swin-tiny-patch4-window7-224": transformers.SwinModel(swin),
+    }
+    torch.nn.init.normal_(next(iter(held.values())).embeddings.register_tokens)
+    for name, model in held.items():
+        model.eval().save_pretrained(tmp_path / name)
+    read = transformers.AutoModel.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoModel, "from_pretrained", lambda name: read(tmp_path / name)
+    )
+    return held
+
+
+def test_downloaded_backbones_fill_the_networks(hub: dict[str, Any], tmp_path: Path) -> None:
+    dino, swin = hub.values()
+    image = torch.rand(2, 3, 80, 80)
+    model = build_model("small_eomt", weights="imagenet", classes=2, size=(80, 80)).eval()
+    # Patches of 16 see what those of 14 saw in an image of as many patches.
+    projection = model.transformer.embeddings.patch_embeddings.projection
+    dino.embeddings.patch_embeddings.projection.weight = projection.weight
+    dino.embeddings.patch_embeddings.projection.stride = (16, 16)
+    dino.embeddings.patch_size = dino.config.patch_size = 16
+    with torch.inference_mode():
+        inner = model.transformer
+        model(image)  # sets the grid
+        hidden = inner.embeddings(image)
+        for layer in inner.layers:
+            hidden = layer(hidden)
+        found, expected = inner.layernorm(hidden), dino(image).last_hidden_state
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+    former = build_model("small_mask2former", weights="imagenet", classes=2)
+    taken = former.encoder.swin.state_dict()
+    given = swin.state_dict()
+    assert all(torch.equal(taken[key], given[key]) for key in taken)
+
+
+def test_a_hub_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def offline(name: str) -> None:
+        raise OSError("We couldn't connect to 'https://huggingface.co'")
+
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", offline)
+    with pytest.raises(UserError, match=r"couldn't connect.*ENCODER_WEIGHTS"):
+        build_model("small_eomt", weights="imagenet", size=(64, 64))
+
+
+def test_positions_are_brought_to_the_grid_of_an_image() -> None:
+    """A picture of another size sees the positions as a picture: stretched, none left out."""
+    positions = GridPositions(4, 3)
+    ramp = torch.linspace(0, 1, 4)
+    with torch.no_grad():
+        positions.weight[:] = torch.stack(
+            [ramp.repeat_interleave(4), ramp.repeat(4), ramp[0].expand(16)], 1
+        )
+    positions.grid = (8, 6)
+    down, right, none = positions(torch.arange(16))[0].detach().reshape(8, 6, 3).unbind(-1)
+    assert (down.diff(dim=0) > 0).all()
+    assert (right.diff(dim=1) > 0).all()
+    assert down.std(1).max() < 1e-6
+    assert (none == 0).all()

@@ -25,7 +25,7 @@ ORIGINAL_KEYS = [f"smp_unet_{encoder}" for encoder in ORIGINAL_ENCODERS.split()]
 # They ask for the value of a number while they are built, which needs real memory.
 REAL = {name for name in MODELS if "segformer" in name}
 # As small ones they are tried in test_mask_transformers.py.
-ROWS = [name for name in MODELS if "mask2former" not in name]
+ROWS = [name for name in MODELS if not name.startswith(("mask2former", "eomt"))]
 SMALL = "smp_unet_resnet18"
 
 

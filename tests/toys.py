@@ -76,7 +76,8 @@ class Spy(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
             self.rates.append([group["lr"] for group in optimizer.param_groups])
-            self.gradients.append([p.grad.clone() for p in module.parameters()])
+            grads = [p.grad for p in module.parameters() if p.grad is not None]
+            self.gradients.append([grad.clone() for grad in grads])
             self.norms.append(math.sqrt(sum(float((g**2).sum()) for g in self.gradients[-1])))
 
         trainer.optimizers[0].register_step_post_hook(look)

@@ -1,5 +1,6 @@
 """Mask transformers of the optional package transformers: queries say a mask and a class each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from networks.encoder_weights import fit_tensor, read_weights
 from networks.padding import padded_side
 from networks.smp import offline_error
 
-STRIDE = 32
 # Scores are probabilities; their logits stay finite.
 EPSILON = 1e-4
 # Swin transformers: width, blocks of the four stages, heads, window, and weights of ImageNet.
@@ -24,18 +24,21 @@ SWIN: dict[str, dict[str, Any]] = {
 
 
 class MaskTransformer(nn.Module):
-    """Mask2Former as a network of this project: images of any size to logits of classes.
+    """Queries as a network of this project: images of any size to logits of classes.
 
     A class's score at a pixel is the sum over queries of the class's probability times the mask's;
     its logit is handed on. It is trained by the loss it was published with: queries are matched to
     the masks of the classes that an image holds, and classes, masks and Dice are learnt, after each
     layer. There ignored pixels count as outside of every mask.
 
-    Source: Cheng et al. 2022; Carion et al. 2020 (matching).
+    Source: Carion et al. 2020 (matching); Cheng et al. 2022.
 
     Args:
-        transformer: of transformers, Mask2FormerForUniversalSegmentation.
+        transformer: of transformers, one ForUniversalSegmentation.
     """
+
+    # Sides of the image that it takes divide by it, pixels.
+    stride = 32
 
     def __init__(self, transformer: Any):
         super().__init__()
@@ -44,12 +47,11 @@ class MaskTransformer(nn.Module):
     @property
     def encoder(self) -> nn.Module:
         """The backbone."""
-        encoder: nn.Module = self.transformer.model.pixel_level_module.encoder
-        return encoder
+        raise NotImplementedError
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) normalised image to logits (B, K, H, W)."""
-        return self._logits(self.transformer(self._padded(image)), image)
+        return self._logits(self.run(self._padded(image)), image)
 
     def own_loss(self, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The loss of queries, a float32 scalar.
@@ -64,32 +66,48 @@ class MaskTransformer(nn.Module):
             masks.append(planes.float())
             classes.append(ids)
         with torch.autocast(image.device.type, enabled=False):
-            output = self.transformer(self._padded(image), mask_labels=masks, class_labels=classes)
+            output = self.run(self._padded(image), mask_labels=masks, class_labels=classes)
         return output.loss.float()
 
+    def run(self, image: torch.Tensor, **labels: Any) -> Any:
+        """What the transformer says of an image whose sides it takes."""
+        return self.transformer(image, **labels)
+
+    def renamed(self, source: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tensors of a file by the names that the transformer has."""
+        return dict(source)
+
     def load_file(self, path: Path) -> None:
-        """Fills it from a file of transformers' Mask2Former; a head of other classes stays new.
+        """Fills it from a file that transformers wrote; a head of other classes stays new.
 
         Raises:
             UserError: the file holds another network.
         """
+        self.take(read_weights(path), path.name)
+
+    def take(self, source: Mapping[str, torch.Tensor], name: str) -> None:
+        """Fills it with the tensors of a file, which must hold its backbone.
+
+        Raises:
+            UserError: they do not fit.
+        """
         target = self.transformer.state_dict()
-        source = {
-            key: fit_tensor(value, target[key])
-            for key, value in read_weights(path).items()
-            if key in target
-        }
-        fits = {key: value for key, value in source.items() if value.shape == target[key].shape}
-        if len(fits) < 0.9 * len(target):
+        known = {key: value for key, value in self.renamed(source).items() if key in target}
+        fitted = {key: fit_tensor(value, target[key]) for key, value in known.items()}
+        fits = {key: value for key, value in fitted.items() if value.shape == target[key].shape}
+        held = {value.data_ptr() for value in self.encoder.state_dict().values()}
+        backbone = [key for key, value in target.items() if value.data_ptr() in held]
+        count = sum(key in fits for key in backbone)
+        if count < 0.9 * len(backbone):
             raise UserError(
-                f"{path.name}: {len(fits)} of {len(target)} tensors fit. The file must hold the "
-                "Mask2Former that MODEL_NAME names, as transformers saves it"
+                f"{name}: {count} of {len(backbone)} tensors of the backbone fit. The file must "
+                "hold the network that MODEL_NAME names, or its backbone, as transformers saves it"
             )
         self.transformer.load_state_dict(fits, strict=False)
 
     def _padded(self, image: torch.Tensor, fill: float | None = None) -> torch.Tensor:
         height, width = image.shape[-2:]
-        ends = [padded_side(side, STRIDE, STRIDE) - side for side in (width, height)]
+        ends = [padded_side(side, self.stride, self.stride) - side for side in (width, height)]
         if not any(ends):
             return image
         edges = (0, ends[0], 0, ends[1])
@@ -110,6 +128,29 @@ class MaskTransformer(nn.Module):
         return torch.logit(scores, EPSILON)
 
 
+class Mask2Former(MaskTransformer):
+    """Mask2Former, see the base.
+
+    Source: Cheng et al. 2022.
+
+    Args:
+        transformer: of transformers, Mask2FormerForUniversalSegmentation.
+    """
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The backbone."""
+        encoder: nn.Module = self.transformer.model.pixel_level_module.encoder
+        return encoder
+
+    def renamed(self, source: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Tensors of a file by the names of Mask2Former: its own, or those of Swin alone."""
+        if any(key.startswith("model.") for key in source):
+            return dict(source)
+        place = "model.pixel_level_module.encoder.swin."
+        return {place + key.removeprefix("swin."): value for key, value in source.items()}
+
+
 def _masks_of(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Masks (n, H, W) and classes (n,) that ids (H, W) or masks (K, H, W) of one image hold."""
     if target.ndim == 2:
@@ -128,7 +169,7 @@ def build_mask2former(
     channels: int,
     classes: int,
     **sizes: Any,
-) -> MaskTransformer:
+) -> Mask2Former:
     """Mask2Former on a Swin transformer, built without a download.
 
     Args:
@@ -157,26 +198,23 @@ def build_mask2former(
     }
     options = {"backbone_config": backbone, "num_labels": classes, **sizes}
     config = Mask2FormerConfig(**options)
-    model = MaskTransformer(Mask2FormerForUniversalSegmentation(config))
+    model = Mask2Former(Mask2FormerForUniversalSegmentation(config))
     if weights is not None:
-        _fetch(model, f"microsoft/swin-{swin}-patch4-window7-224", weights)
+        fetch(model, f"microsoft/swin-{swin}-patch4-window7-224", weights)
     return model
 
 
-def _fetch(model: MaskTransformer, name: str, weights: str) -> None:
+def fetch(model: MaskTransformer, name: str, weights: str) -> None:
+    """Fills a backbone with weights that transformers downloads.
+
+    Raises:
+        UserError: they cannot be had, or do not fit.
+    """
     from transformers import AutoModel
 
     try:
         found = AutoModel.from_pretrained(name).state_dict()
     except Exception as error:
-        raise offline_error("mask2former", "this Mask2Former", weights, error) from error
-    target = model.encoder.state_dict()
-    names = {_stem(key): key for key in target}
-    known = {names[_stem(key)]: value for key, value in found.items() if _stem(key) in names}
-    fits = {key: fit_tensor(value, target[key]) for key, value in known.items()}
-    model.encoder.load_state_dict(fits, strict=False)
-
-
-def _stem(key: str) -> str:
-    """A tensor's name without the prefix that a backbone of transformers may have."""
-    return key.removeprefix("swin.")
+        kind = type(model).__name__
+        raise offline_error(kind, f"this {kind}", weights, error) from error
+    model.take(found, name)
