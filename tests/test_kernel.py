@@ -17,13 +17,14 @@ import torch
 from packaging.requirements import Requirement
 
 from conftest import SRC, Competition
-from core.errors import UserError
+from core.errors import UserError, told_problems
 from kernel_build.bundle import export_weights, pack_wheel, write_manifest
 from kernel_build.check import LIMIT, check_kernel
 from kernel_build.image import IMAGES, import_closure, missing_distributions, module_path
 from kernel_build.notebook import INFER_ROOTS, sent_size, slugify, unpack_cell
 from kernel_runs import flags, folder_of, kernel
 from Lightning_module import load_module
+from stages import checkpoint, copy_of
 
 
 @pytest.fixture
@@ -284,3 +285,14 @@ def test_mistakes_are_one_line(
 
 def test_slugs() -> None:
     assert slugify("pneumothorax_unet r34 (2)") == "pneumothorax-unet-r34-2"
+
+
+def test_a_kernel_of_another_report_is_found(kernel_made: Competition, tmp_path: Path) -> None:
+    own = copy_of(kernel_made, tmp_path)
+    report, network = own.output / "first" / "report.json", checkpoint(own, 1, "second")
+    report.write_text(report.read_text().replace('"threshold": 0.51', '"threshold": 0.52'))
+    network.unlink()  # what is gone says nothing
+    with pytest.raises(UserError) as error:
+        check_kernel(folder_of(own))
+    (line,) = told_problems(error.value)
+    assert line == f"{report} has changed since: make the kernel again"

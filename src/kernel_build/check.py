@@ -14,6 +14,7 @@ from kernel_build.bundle import METADATA as DATASET_METADATA
 from kernel_build.bundle import is_pure
 from kernel_build.image import local_imports
 from kernel_build.notebook import METADATA, NOTEBOOK, sent_size, slugify, unpack_cell
+from kernel_build.sources import changed_sources
 from kernel_side.mount import MANIFEST, file_hash
 
 # The server refuses 1,000,000; a margin for what it counts beside.
@@ -42,13 +43,13 @@ def check_kernel(folder: Path) -> str:
     """Checks a kernel's folder; returns a line that says what was found in order.
 
     Raises:
-        UserError: lists all that would fail on Kaggle.
+        UserError: lists all that would fail on Kaggle, and what has changed since it was made.
     """
     metadata_path, bundle = folder / "notebook" / METADATA, folder / "bundle"
     if not metadata_path.is_file():
         raise UserError(f"no kernel in {folder}. Make it first: src/kernel.py infer")
     metadata = json.loads(metadata_path.read_text())
-    problems = metadata_problems(metadata, folder / "notebook")
+    problems = changed_sources(folder) + metadata_problems(metadata, folder / "notebook")
     notebook = folder / "notebook" / NOTEBOOK
     if notebook.is_file():
         problems += notebook_problems(notebook, internet=metadata.get("enable_internet") is True)
@@ -58,7 +59,7 @@ def check_kernel(folder: Path) -> str:
         # Seconds: only what is otherwise in order is worth loading.
         problems += [] if problems else load_problems(bundle)
         size = sum(path.stat().st_size for path in bundle.iterdir() if path.is_file())
-    raise_all(problems, f"{folder} would fail on Kaggle:")
+    raise_all(problems, f"{folder} is not ready for Kaggle:")
     kb = sent_size(notebook) / 1000
     return (
         f"checked: notebook {kb:.0f} of {LIMIT / 1000:.0f} KB, bundle {size / 1e6:.1f} MB: {folder}"

@@ -3,11 +3,13 @@
 import argparse
 import shutil
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from core.files import write_json
 from core.knobs import SRC
+from core.recipes import recipe_file
 from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
 from kernel_build.export import export_runs
 from kernel_build.image import import_closure, missing_distributions
@@ -22,8 +24,10 @@ from kernel_build.notebook import (
     write_notebook,
 )
 from kernel_build.push import write_commands
+from kernel_build.sources import write_sources
 from kernel_side.mount import Job
 from runs.experiment import competition_of
+from runs.reports import checkpoints_of, read_report, report_path
 from submissions.answer import read_answer
 from submissions.outlook import test_images
 
@@ -39,6 +43,15 @@ def build_bundle(runs: Sequence[str], folder: Path, *, wheels: Path | None, **ho
     return write_manifest(folder, kind="infer", reports=reports)
 
 
+def made_of(
+    runs: Sequence[str], *, output: Path, logs: Path, folds: Sequence[int] | None
+) -> list[Path]:
+    """Reports and networks that a bundle of runs holds."""
+    networks = [checkpoints_of(read_report(output, run), logs, folds) for run in runs]
+    reports = dict.fromkeys(report_path(output, run) for run in (*runs, "+".join(runs)))
+    return [*reports, *chain(*networks)]
+
+
 def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     """Writes the bundle, the notebook and COMMANDS.md of an inference kernel."""
     runs = runs_of(args, config.RUN)
@@ -47,18 +60,12 @@ def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     answer = read_answer(competition, test_images(competition))
     knobs = [*travelling_knobs(config), *answer_knobs(answer)]
     source, bundle_id = args.from_kernel, ""
+    where = {"output": config.OUTPUT, "logs": config.LOGS, "folds": config.TRAIN_FOLDS}
     shutil.rmtree(folder, ignore_errors=True)
     if not source:
         source = f"{owner}/{slugify(dataset)}"
-        bundle_id = build_bundle(
-            runs,
-            folder / "bundle",
-            wheels=args.wheels,
-            output=config.OUTPUT,
-            logs=config.LOGS,
-            folds=config.TRAIN_FOLDS,
-            half=args.weights == "fp16",
-        )
+        half = args.weights == "fp16"
+        bundle_id = build_bundle(runs, folder / "bundle", wheels=args.wheels, half=half, **where)
         write_dataset_metadata(folder / "bundle", name=source, title=dataset)
     job = Job(
         competition=config.COMPETITION,
@@ -81,4 +88,7 @@ def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     cells = build_cells(SRC, INFER_ROOTS, INFER, kernel=kernel, job=job)
     write_notebook(folder / "notebook", cells, kernel)
     write_commands(folder, kernel, submit=config.COMPETITION)
+    recipe = recipe_file()
+    trained = made_of(runs, **where) if bundle_id else []
+    write_sources(folder, [*trained, competition.test_csv, *([recipe] if recipe else [])])
     write_json(folder / "job.json", {**vars(job), "weights": args.weights})

@@ -21,6 +21,7 @@ from kernel_build.hidden import write_hidden
 from kernel_build.image import import_closure, missing_distributions
 from kernel_build.notebook import METADATA, NOTEBOOK, TRAIN_FOLDER
 from kernel_build.runner import namespaces, run_notebook, write_html
+from kernel_build.sources import changed_sources
 
 JOB = "job.json"
 # Memory of Kaggle's machines with two T4, GB.
@@ -218,8 +219,9 @@ def rehearse_train(folder: Path, data: Path, *, gpu: bool) -> None:
         gpu: on this machine's GPU, or not at all.
 
     Raises:
-        UserError: the notebook fails.
+        UserError: the notebook fails, or is of files that have changed since.
     """
+    raise_all(changed_sources(folder), f"{folder} is not ready for Kaggle:")
     with tempfile.TemporaryDirectory(prefix="rehearsal_") as name:
         root = Path(name)
         working = play(folder, data, Rehearsal(), root, variables=_machine(gpu))
@@ -258,10 +260,9 @@ def rehearse(
     if not (folder / JOB).is_file():
         raise UserError(f"no kernel in {folder}. Make it first: src/kernel.py infer")
     job = json.loads((folder / JOB).read_text())
-    raise_all(
-        notebook_problems(folder / "notebook" / NOTEBOOK, internet=False),
-        f"{folder} would fail on Kaggle:",
-    )
+    problems = changed_sources(folder)
+    problems += notebook_problems(folder / "notebook" / NOTEBOOK, internet=False)
+    raise_all(problems, f"{folder} is not ready for Kaggle:")
     if not namespaces():
         print("no namespaces on this machine: KAGGLE_ROOT stands for /kaggle, mounts are writable")
     if not (folder / "bundle").is_dir():  # trained there
