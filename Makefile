@@ -4,11 +4,12 @@
 # make bench-gpu  environment, what a CUDA GPU does, in benchmarks/RESULTS.md
 # make matrix environment, every architecture with encoders of every kind
 # make fuzz   a million odd inputs of each kind: long
+# make soak   memory and open files over 100,000 test images: minutes
 # make kills  every stage stopped twenty times in each way and called again: long
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench bench-gpu matrix fuzz kills clean
+.PHONY: demo test bench bench-gpu matrix fuzz soak kills clean
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -40,6 +41,9 @@ matrix: .venv/ready
 fuzz: .venv/ready
 	for block in $$(seq 20); do FUZZ_INPUTS=50000 \
 	$(BIN)/python -m pytest -x --hypothesis-seed=$$block tests/test_fuzz_*.py || exit; done
+
+soak: .venv/ready
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
 
 kills: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
