@@ -1,8 +1,12 @@
 """Folds, datasets and loaders: everything between train_folds.csv and a batch."""
 
+import errno
 import math
 import os
+import shutil
 import signal
+import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.processes import end_with_parent
+from core.quantities import size_words
 from data.draws import build_draws
 from data.samplers import EpochSampler, EvenBatches, SizeBatches
 from data.specs import DataSpec, Row
@@ -25,6 +30,10 @@ from imaging.images import image_size
 
 if TYPE_CHECKING:
     from data.cached_pairs import PairCache
+
+# Where data-loading processes hand batches over, and what helps where that has no room.
+SHARED = "/dev/shm"
+ROOM = "Use --num-workers 0, or smaller batches"
 
 
 @dataclass(frozen=True)
@@ -230,7 +239,13 @@ class Loader(DataLoader[Any]):
     """A DataLoader that raises a worker's UserError as it was raised there."""
 
     def __iter__(self) -> Any:
-        batches = super().__iter__()
+        try:
+            batches = super().__iter__()
+        except OSError as error:
+            _forget(error)
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(f"no room in {SHARED} for {self.num_workers} workers. {ROOM}") from None
         try:
             for batch in batches:
                 if isinstance(batch, UserError):
@@ -242,9 +257,15 @@ class Loader(DataLoader[Any]):
                 raise
             raise UserError(
                 f"a data-loading process died ({str(error).splitlines()[0]}): the system ended it "
-                "for want of memory, or /dev/shm is too small. Use --num-workers 0, or smaller "
-                "batches"
+                f"for want of memory, or {SHARED} is too small. {ROOM}"
             ) from error
+
+
+def _forget(error: OSError) -> None:
+    """Lets go of an iterator that was not made to its end: torch's own way out would fail aloud."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    traceback.clear_frames(error.__traceback__)
+    sys.unraisablehook = hook
 
 
 def build_loader(dataset: Dataset[Any], loader: LoaderSpec, **sampling: Any) -> DataLoader[Any]:
@@ -269,7 +290,14 @@ def collate_samples(samples: list[Any]) -> Any:
     """
     if isinstance(samples[0], UserError):
         return samples[0]
-    return collate(samples, collate_fn_map={**default_collate_fn_map, torch.Tensor: _stack})
+    try:
+        return collate(samples, collate_fn_map={**default_collate_fn_map, torch.Tensor: _stack})
+    except RuntimeError:
+        tensors = [part for sample in samples for part in sample.values() if torch.is_tensor(part)]
+        size = sum(tensor.nbytes for tensor in tensors)
+        if get_worker_info() is None or shutil.disk_usage(SHARED).free >= size:
+            raise
+        return UserError(f"no room in {SHARED} for a batch of {size_words(size)}. {ROOM}")
 
 
 def _stack(tensors: list[torch.Tensor], *, collate_fn_map: Any = None) -> torch.Tensor:

@@ -2,7 +2,10 @@
 
 import errno
 import os
+import signal
 import sys
+import time
+from collections import namedtuple
 from pathlib import Path
 
 import cv2
@@ -140,6 +143,7 @@ def test_a_variable_of_nonsense(text: str, monkeypatch: pytest.MonkeyPatch) -> N
         (OSError(errno.ENOSPC, "No space left on device", "x.csv"), "x.csv: No space left"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "give yourself the right"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "x"), "move it away"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", ".x.part", None, "x"), "error: x: Is a"),
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
         (MemoryError(), "out of memory"),
     ],
@@ -161,6 +165,24 @@ def test_ctrl_c_is_not_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
     @script
     def main(argv: object) -> int:
         raise KeyboardInterrupt
+
+    assert main() == 130
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+class Swallowing:
+    """Whose end comes with a Ctrl-C, which Python ignores there."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_in_a_finalizer_is_not_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
+    @script
+    def main(argv: object) -> int:
+        Swallowing()
+        time.sleep(20)
+        return 0
 
     assert main() == 130
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -233,6 +255,30 @@ def test_a_worker_that_the_system_ended_is_one_line() -> None:
     loader = build_loader(Killed(), LoaderSpec(num_workers=1), batch_size=1)
     with pytest.raises(UserError, match="--num-workers 0"):
         list(loader)
+
+
+def test_a_shared_memory_without_room_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where workers cannot begin, and where one cannot hand its batch over."""
+    import Lightning_datamodule as module
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.multiprocessing, "Event", full)
+        with pytest.raises(UserError, match="for 1 workers"):
+            list(build_loader(Killed(), LoaderSpec(num_workers=1), batch_size=1))
+    assert capsys.readouterr().err == ""
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(module, "get_worker_info", lambda: True)
+    odd = [{"image": torch.zeros(size)} for size in (3, 4)]  # of two sizes: no batch
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(28))
+    with pytest.raises(RuntimeError, match="equal size"):
+        module.collate_samples(odd)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(27))
+    assert "for a batch of 0.0 kB" in str(module.collate_samples(odd))
 
 
 # ---------------------------------------------------------------- bombs and odd files

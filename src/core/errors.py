@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 SHOWN = 20
+# Seconds until a wish to stop that was dropped comes again.
+AGAIN = 0.05
 
 
 class UserError(ValueError):
@@ -86,7 +88,8 @@ REMEDIES = {
 
 def system_error_line(error: OSError) -> str:
     """An error of the system in one line: which file, what happened, what helps."""
-    path = f"{error.filename}: " if error.filename else ""
+    name = error.filename2 or error.filename  # of a renaming the name that was to be
+    path = f"{name}: " if name else ""
     remedy = REMEDIES.get(error.errno or 0, "")
     return f"{path}{error.strerror or error}{': ' + remedy if remedy else ''}"
 
@@ -106,6 +109,29 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def _stops_that_hold() -> Iterator[None]:
+    """A wish to stop that came where Python drops errors comes again: in a finalizer, in a fork."""
+    before = sys.unraisablehook
+
+    def again(dropped: Any) -> None:
+        stop = dropped.exc_value
+        if not isinstance(stop, KeyboardInterrupt):
+            before(dropped)
+            return
+        by = stop.code - 128 if isinstance(stop, Stopped) else signal.SIGINT
+        send = signal.raise_signal if os.name == "nt" else functools.partial(os.kill, os.getpid())
+        timer = threading.Timer(AGAIN, send, [by])
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 def script(main: Callable[..., int]) -> Callable[..., int]:
     """Wraps a script's main(argv): what a user can mend is one line on stderr and exit code 2.
 
@@ -115,7 +141,7 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
         try:
-            with _sigterm_as_ctrl_c():
+            with _sigterm_as_ctrl_c(), _stops_that_hold():
                 code = main(argv)
             sys.stdout.flush()  # a closed pipe is told here, not by the interpreter at its end
             return code
