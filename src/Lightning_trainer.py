@@ -23,13 +23,13 @@ from core.knobs import PREFIX
 from core.locks import Claim
 from core.processes import end_with_parent, is_main_process, process_age
 from core.quantities import duration, time_words
-from runs.audits import check_strict_folds
+from runs.audits import check_strict_folds, folds_made_of, stale_notes
 from runs.budget import Budget, begun_epochs, settle_epochs
 from runs.experiment import fit_of, identity_of, run_of
 from runs.fit import Fit
 from runs.fitting import check_trainer_kwargs
 from runs.fold_table import choose_folds, read_fold_table
-from runs.identity import begun_identity, drop_run, open_run
+from runs.identity import begun_identity, check_networks, drop_run, open_run
 from runs.names import check_names
 from runs.owners import networks, owning
 from runs.prepared import prepare_data
@@ -107,10 +107,12 @@ def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
     from Lightning_datamodule import split_rows
     from runs.baseline import best_trivial, trivial_words
 
+    notes = stale_notes(run.folds_csv, folds_made_of(run.competition, fit.knobs))
     if todo:
         train, _ = split_rows(run.table, todo[0], holdout=run.holdout)
-        for note in fit.steps(len(train)).notes():
-            print(f"note: {note}")
+        notes += fit.steps(len(train)).notes()
+    for note in notes:
+        print(f"note: {note}")
     return trivial_words(best_trivial(run))
 
 
@@ -211,6 +213,7 @@ def share(args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
         whole = [*networks(run.logs, run.name, None), Claim(run.output, run.name)]
         with owning(STAGE, whole):
             drop_run(run)
+    check_networks(run, folds)
     kept = [fold for fold in folds if run.folder.is_finished(fold)]
     todo = [fold for fold in folds if fold not in kept]
 
@@ -263,6 +266,7 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
             fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=cache)
             set_knob(config, "EPOCHS", fit.epochs)
         open_run(run, identity_of(config), longer=args.resume == "last")
+        check_networks(run, folds)
         if args.resume == "last":
             open_finished(run, folds, epochs=fit.epochs)
         cache = cache or prepare_data(run, cache=config.CACHE)

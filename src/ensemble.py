@@ -8,7 +8,7 @@ of any folder, and needs no sample submission.
 
 import argparse
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,18 +50,30 @@ def part_path(folder: Path, index: int, count: int) -> Path:
     return folder / f"submission.{index}of{count}.part.jsonl"
 
 
+def beside(path: Path, word: str) -> Path:
+    """submission.<word>.csv of a submission.csv; of a folder, which has no suffix, another name."""
+    return path.with_name(f"{path.stem}{'.' if path.suffix else '_'}{word}{path.suffix}")
+
+
 def set_aside(path: Path) -> None:
     """Renames an earlier submission, so that a run cut off does not leave it as if it were new."""
     if path.exists():
-        move(path, "previous")
+        move(path, beside(path, "previous"))
 
 
-def move(path: Path, word: str) -> None:
-    """Renames submission.csv to submission.<word>.csv; an older one of that name goes."""
-    target = path.with_name(f"{path.stem}.{word}{path.suffix}")
+def move(path: Path, target: Path) -> None:
+    """Renames a file or a folder; an older one of that name goes."""
     if target.is_dir():
         shutil.rmtree(target)
     path.replace(target)
+
+
+def drop_pictures(folder: Path, keep: Collection[str]) -> None:
+    """Deletes masks and probabilities of images that are not to keep: not asked for, or to come."""
+    for name in ("masks", "probs"):
+        for path in (folder / name).glob("[!.]*"):
+            if path.stem not in keep:
+                path.unlink(missing_ok=True)  # another shard may be first
 
 
 def write_submission(
@@ -195,7 +207,7 @@ def predict_runs(
     )
     # What is asked for after an image is predicted predicts it again.
     windows = [config.WINDOW, config.OVERLAP, config.BLEND]
-    asked = [how.save_masks, how.save_probs, how.skip, recipe_digest(), windows]
+    asked = [how.save_masks, how.save_probs, how.skip, recipe_digest(), windows, config.PRECISION]
     # By content: of machines that share a submission each has its own copies.
     states = [digest_of(path) for run in checkpoints for path in run]
     images = {img: _image_state(found[img]) for img in answer.plan.images}
@@ -220,6 +232,7 @@ def predict_runs(
     shared[index].bring()
     with PartFile(shared[index].path, key, images, shared=shared[index]) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
+        drop_pictures(folder, images.keys() - dict(todo).keys())
         if todo:
             set_aside(path)
             print(
@@ -233,24 +246,26 @@ def predict_runs(
     shared[index].send(now=True)
     for other in [one for one in shared if one is not shared[index]]:
         other.bring(anew=True)
-    rows = write_submission(path, answer, images, key=key, count=count)
+    # The name is for what was checked to its end.
+    unchecked = beside(path, "refused")
+    rows = write_submission(unchecked, answer, images, key=key, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
-    else:
-        known = oof if blended else config.OUTPUT / runs[0]
-        try:
-            check_file(
-                competition,
-                path,
-                run_output=known,
-                folds_csv=config.FOLDS_CSV,
-                images=found,
-                answer=answer,
-            )
-        except BaseException:  # what was not checked to its end does not keep the name
-            move(path, "refused")
-            raise
-        print(f"wrote {rows} rows for {len(images)} images, checked: {path}")
+        return
+    try:
+        check_file(
+            competition,
+            unchecked,
+            run_output=oof if blended else config.OUTPUT / runs[0],
+            folds_csv=config.FOLDS_CSV,
+            images=found,
+            answer=answer,
+        )
+    except UserError:
+        set_aside(path)
+        raise
+    move(unchecked, path)
+    print(f"wrote {rows} rows for {len(images)} images, checked: {path}")
 
 
 @script

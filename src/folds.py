@@ -16,7 +16,7 @@ import numpy as np
 from core.errors import UserError, raise_all, script
 from core.files import clear_parts, file_digest, writing
 from core.flags import load_config
-from core.knobs import fill
+from core.knobs import fill, knob_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.series import series_notes
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
-    from runs.audits import write_verdict
+    from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, run_of
     from runs.measured import Asked, measure_files, measured_notes, write_measured
@@ -308,7 +308,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     audit = audit_table(data, table, competition, how=how, pixels=pixels)
     clear_parts(config.OUTPUT)
     write_folds(table, config.FOLDS_CSV, config.LOGS, notes)
-    write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks)
+    made_of = folds_made_of(competition, knob_values(config))
+    write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks, made_of=made_of)
     write_measured(asked, measured)
     trivial = trivial_line(config.METRIC, read_trivial(run_of(config)))
     print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict(), *trivial]))

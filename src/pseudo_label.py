@@ -55,6 +55,7 @@ def label_fold(
     from imaging.levels import write_mask
     from imaging.mask_files import IGNORE
     from postprocessing.rules import Rule, decide_by
+    from runs.pseudo import pair_key
 
     task = report.spec.task
     predictor = run.predictor([[checkpoint]], views=[report.tta])
@@ -71,7 +72,8 @@ def label_fold(
             mask[~sure.numpy()] = IGNORE
         write_mask(folder / f"{img}.png", mask)
         image = Path(os.path.relpath(paths[img], run.input)).as_posix()
-        rows.append({"img": img, "image": image, "confident": round(share, 4)})
+        key = pair_key(paths[img], folder / f"{img}.png")
+        rows.append({"img": img, "image": image, "confident": round(share, 4), "key": key})
     return rows
 
 
@@ -91,7 +93,7 @@ def label(run: Run, report: Report, args: argparse.Namespace) -> None:
 
     from competition.listings import find_test_images
     from runs.identity import check_same_folds
-    from runs.pseudo import pseudo_key
+    from runs.pseudo import networks_of, pseudo_key
 
     check_same_folds(run)
     images = find_test_images(run.competition, args.images)
@@ -117,7 +119,7 @@ def label(run: Run, report: Report, args: argparse.Namespace) -> None:
         tables.append(pd.DataFrame(rows).assign(fold=fold, teacher=teacher))
     with writing(folder / "pseudo.csv") as part:
         pd.concat(tables).to_csv(part, index=False)
-    write_json(folder / "pseudo.json", pseudo_key(run))
+    write_json(folder / "pseudo.json", {**pseudo_key(run), "networks": networks_of(report)})
     print(
         f"pseudo-labels of {len(tables)} teachers: {folder}. Next: "
         f"{command('Lightning_trainer', run=f'{run.name}_pseudo')} --pseudo {run.name}"

@@ -27,13 +27,14 @@ from core.knobs import PREFIX, ROOT
 from core.locks import Claim
 from core.search_space import Dial, as_flags, read_space
 from runs.attempts import call_script, mean_score, read_scores
-from runs.experiment import identity_of
+from runs.experiment import identity_of, run_of
 from runs.fold_table import choose_folds, read_fold_table
 from runs.folder import RunFolder
-from runs.identity import differences
+from runs.identity import data_of, differences
 from runs.owners import owning
 from runs.records import Begun
 from runs.reports import Report
+from runs.run import Run
 
 STAGE = "search"
 # Trials that fail one after the other before the search gives up.
@@ -70,8 +71,8 @@ class Search:
         """Of what the search leaves: journal, page, logs of its trials."""
         return self.output / self.name
 
-    def open_study(self, identity: Begun, seed: int) -> Any:
-        """The study in the journal, begun if there is none.
+    def open_study(self, identity: Begun, seed: int, run: Run) -> Any:
+        """The study in the journal, begun if there is none; `run` says what the data hold.
 
         Raises:
             UserError: it was begun with other knobs, folds, data or dials.
@@ -92,15 +93,17 @@ class Search:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
         asked = {dial.name: repr(dial) for dial in self.dials}
+        before = study.user_attrs.get("begun")
+        known = Begun.of(before["identity"]) if before else None
+        identity = replace(identity, **data_of(run, known))
         now = {
             "identity": identity.to_dict(),
             "dials": asked,
             "folds": list(self.folds),
             "oof": self.oof,
         }
-        before = study.user_attrs.get("begun")
-        if before:
-            problems = differences(Begun.of(before["identity"]), identity)
+        if known:
+            problems = differences(known, identity)
             same = all(before[key] == now[key] for key in ("dials", "folds", "oof"))
             problems += [] if same else ["--search, --fold or --oof: not as when it began"]
             raise_all(problems, f"search {self.name!r} was begun otherwise, choose another --run:")
@@ -299,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = (args.target or ROOT / "recipes" / f"{config.RUN}_best.args").absolute()
     config.OUTPUT.mkdir(parents=True, exist_ok=True)
     with owning(STAGE, [Claim(config.OUTPUT, config.RUN, STAGE)]):
-        study = search.open_study(replace(identity, knobs=knobs), config.SEED)
+        study = search.open_study(replace(identity, knobs=knobs), config.SEED, run_of(config))
         check_target(target, study)
         try:
             run_trials(search, study, args.trials)

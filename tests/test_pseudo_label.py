@@ -167,3 +167,20 @@ def test_the_verdict_says_when_to_stop(labelled, tmp_path: Path) -> None:
     assert "may teach another round" in pseudo_verdict(tmp_path, names, Gain(0.1, 0.05, 0.2))
     assert "stop here and keep base" in pseudo_verdict(tmp_path, names, Gain(-0.1, -0.2, 0.0))
     assert pseudo_verdict(tmp_path, ["other", "student"], Gain(0.1, 0.05, 0.2)) == ""
+
+
+def test_labels_of_another_network_or_picture_are_refused(
+    labelled: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = copy_of(labelled, tmp_path)
+    mask = next((folder_of(own) / "fold_0").iterdir())
+    cv2.imwrite(str(mask), 255 - cv2.imread(str(mask), 0))
+    capsys.readouterr()
+    assert call("Lightning_trainer", student(own)) == 2
+    assert errors_of(capsys)[1].strip().startswith(f"{mask.stem}: its image or its mask")
+    path = own.output / "baseline" / "report.json"
+    report = json.loads(path.read_text())
+    report["folds"][0]["network"] = "0" * 64
+    path.write_text(json.dumps(report))
+    assert call("Lightning_trainer", student(own)) == 2
+    assert "fold 0: the run has another network by now" in errors_of(capsys)[1]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from conftest import Competition
-from stages import call, checkpoint, copy_of, errors_of, train_and_score, write_competition
+from stages import LEARN, call, checkpoint, copy_of, errors_of, train_and_score, write_competition
 from training.checkpoints import write_checkpoint
 
 
@@ -155,3 +155,78 @@ def test_a_refused_submission_does_not_stay(
     assert call("ensemble", own.flags()) == 2
     assert not output(own, "submission.csv").exists()
     assert output(own, "submission.refused.csv").is_file()
+
+
+def test_an_unchecked_submission_never_has_the_name(
+    own: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while it is checked, and not where the check is cut off."""
+    from submissions import check
+
+    seen = []
+
+    def look(competition: object, path: Path, **more: object) -> None:
+        seen.append((path.is_file(), output(own, "submission.csv").exists()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "check_file", look)
+    assert call("ensemble", own.flags()) == 130
+    assert seen == [(True, False)]
+    monkeypatch.undo()
+    assert call("ensemble", own.flags()) == 0
+    assert {path.name for path in output(own, "").glob("submission*.csv")} == {"submission.csv"}
+
+
+def test_pictures_of_images_that_nobody_asks_for_go(own: Competition) -> None:
+    assert call("ensemble", own.flags("--save-masks", "true")) == 0
+    masks = output(own, "masks")
+    assert len(list(masks.iterdir())) == 3
+    path = own.input / "sample_submission.csv"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(rows[:-1]) + "\n")
+    for image in own.input.glob(f"test_hq/{rows[-1].split('.')[0]}*"):
+        image.unlink()
+    assert call("ensemble", own.flags("--save-masks", "true")) == 0
+    assert {path.stem for path in masks.iterdir()} == {row.split(".")[0] for row in rows[1:-1]}
+    assert call("ensemble", own.flags()) == 0  # of other calls than those that keep them
+    assert not list(masks.iterdir())
+
+
+def test_a_replaced_network_of_a_finished_fold_is_noticed(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trainer takes it for no training of its own, and the tester not for another fold's."""
+    kept = checkpoint(own, 0).read_bytes()
+    spoil(own, 0)
+    capsys.readouterr()
+    assert call("Lightning_trainer", own.flags(*LEARN)) == 2
+    assert "best.ckpt is not what the training left" in errors_of(capsys)[0]
+    checkpoint(own, 0).write_bytes(checkpoint(own, 1).read_bytes())
+    assert call("Lightning_tester", own.flags()) == 2
+    assert "was trained as fold 1 of run 'baseline'" in errors_of(capsys)[0]
+    checkpoint(own, 0).write_bytes(kept)
+    assert call("Lightning_trainer", own.flags(*LEARN)) == 0
+
+
+def test_networks_to_start_from_belong_to_a_run(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = own.flags(*LEARN, "--epochs", "1", "--run", "second", "--init-ckpt", "baseline")
+    assert call("Lightning_trainer", [*words, "--fold", "0"]) == 0
+    spoil(own, 1)
+    capsys.readouterr()
+    assert call("Lightning_trainer", words) == 2
+    assert "INIT_CKPT: the networks are others" in errors_of(capsys)[1]
+
+
+def test_folds_say_what_they_were_made_of(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = own.flags(*LEARN, "--epochs", "1", "--run", "other")
+    assert call("folds", flags) == 0
+    table = own.input / "train_masks.csv"
+    table.write_text(table.read_text() + "\n")
+    capsys.readouterr()
+    assert call("Lightning_trainer", [*flags, "--fold", "0", "--n-folds", "3"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if "train_folds.csv was" in line]
+    assert [note.split()[1:3] for note in notes] == [["TRAIN_CSV", "was"], ["N_FOLDS", "was"]]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from competition.spec import SHIPPED_SAMPLE, SHIPPED_TABLE, Competition
 from core.files import file_digest
-from core.knobs import PREFIX, fill, free_knobs, knob_values
+from core.knobs import PREFIX, ROOT, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
 from core.rows import pick
 from runs.fit import Fit
 from runs.fold_table import folds_digest
+from runs.folder import RunFolder
 from runs.measured import Asked, pixel_values
 from runs.records import Begun
 from runs.run import Run
@@ -107,7 +108,7 @@ def fit_of(config: Any) -> Fit:
 def identity_of(config: Any) -> Begun:
     """The knobs that make a run what it is, and digests of its files; not of its data.
 
-    Of pseudo-labels and weights that are no file, or gone, the digest is None.
+    Of pseudo-labels, weights and networks to start from that are none, or gone, it is None.
     """
     free = free_knobs(config)
     knobs = {name: value for name, value in knob_values(config).items() if name not in free}
@@ -119,4 +120,14 @@ def identity_of(config: Any) -> Begun:
         recipe=recipe_digest(),
         weights=file_digest(weights) if weights.is_file() else None,
         pseudo=file_digest(pseudo) if pseudo.is_file() else None,
+        init=_init_digests(config.INIT_CKPT, config.LOGS),
     )
+
+
+def _init_digests(asked: str, logs: Path) -> dict[str, str] | None:
+    """Digests of the networks that folds start from, by fold, "all" of a file; None without."""
+    if not asked:
+        return None
+    folder = RunFolder(logs, asked)
+    paths = {str(fold): folder.best(fold) for fold in folder.trained()} or {"all": ROOT / asked}
+    return {name: file_digest(path) for name, path in paths.items() if path.is_file()} or None

@@ -1,12 +1,13 @@
 """What makes a run the run it is: kept in run.json and its networks, compared by later sessions."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
+from core.files import file_digest
 from core.locks import guarded, others
 from runs.fold_table import folds_digest
 from runs.folder import RunFolder
@@ -20,9 +21,10 @@ FILES = {
     "data": "INPUT: images or masks hold other pixels than when the run began",
     "weights": "ENCODER_WEIGHTS: the file holds other weights than when the run began",
     "pseudo": "PSEUDO: the pseudo-labels were made anew since the run began",
+    "init": "INIT_CKPT: the networks are others than when the run began",
 }
 # Of these, one that is gone has not changed: it was read long ago.
-NEEDED_ONCE = ("weights", "pseudo")
+NEEDED_ONCE = ("weights", "pseudo", "init")
 
 
 def drop_run(run: Run) -> None:
@@ -59,7 +61,7 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
         UserError: it was begun with other knobs, folds or data; lists what differs. Or it has
             networks, and nothing says what it was begun with.
     """
-    now = replace(now, **_data_of(run, run.folder.read_begun()))
+    now = replace(now, **data_of(run, run.folder.read_begun()))
     with guarded(run.logs):  # of two processes that begin one run, the second looks
         before = begun_identity(run)
         if run.folder.has_checkpoints() and before is None:
@@ -82,10 +84,12 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
             if before.data == UNKNOWN:
                 print(f"run {run.name!r} of before takes the present images and masks for its own")
             now = replace(now, knobs=before.knobs)
+            if isinstance(now.init, dict) and isinstance(before.init, dict):  # of folds gone, too
+                now = replace(now, init=before.init | now.init)
         now.write(run.folder.begun)
 
 
-def _data_of(run: Run, known: Begun | None) -> dict[str, Any]:
+def data_of(run: Run, known: Begun | None) -> dict[str, Any]:
     """`files` and `data` of Begun as they are now.
 
     Files whose sizes and times are `known` are not read again.
@@ -104,6 +108,42 @@ def _data_of(run: Run, known: Begun | None) -> dict[str, Any]:
         "files": files,
         "data": content_key(rows, run.input, run.masks, tables if several else ()),
     }
+
+
+def check_own_fold(run: Run, fold: int, checkpoint: Path) -> None:
+    """Makes sure that a network is the one of its fold: others have seen what it is scored on.
+
+    Raises:
+        UserError: it says that it was trained for another fold, or on other folds.
+    """
+    from training.checkpoints import read_notes
+
+    notes = read_notes(checkpoint)
+    folds = (notes.get("identity") or {}).get("folds")
+    if notes.get("fold", fold) != fold or folds not in (None, UNKNOWN, folds_digest(run.folds_csv)):
+        raise UserError(
+            f"{checkpoint} was trained as fold {notes.get('fold')} of run {notes.get('run')!r}, "
+            f"it may have seen the images of fold {fold}: its scores would not be honest. Put the "
+            "network of this fold back, or train it again"
+        )
+
+
+def check_networks(run: Run, folds: Sequence[int]) -> None:
+    """Makes sure that finished folds have the networks that their training left.
+
+    Raises:
+        UserError: best.ckpt is another; lists all.
+    """
+    problems = []
+    for fold in folds:
+        ended, best = run.folder.read_finished(fold), run.folder.best(fold)
+        if ended and ended.network and best.is_file() and file_digest(best) != ended.network:
+            problems.append(f"fold {fold}: {best}")
+    raise_all(
+        problems,
+        "best.ckpt is not what the training left. Put it back, or delete the fold's folder to "
+        "train it again:",
+    )
 
 
 def check_same_folds(run: Run) -> None:
@@ -136,8 +176,15 @@ def differences(before: Begun, now: Begun) -> list[str]:
         if old[name] != new[name]
     ]
     digests = {name: (getattr(before, name), getattr(now, name)) for name in FILES}
-    changed = [name for name, (was, is_now) in digests.items() if was not in (UNKNOWN, is_now)]
+    changed = [name for name, (was, is_now) in digests.items() if _differ(was, is_now)]
     return lines + [FILES[name] for name in changed]
+
+
+def _differ(before: Any, now: Any) -> bool:
+    """Whether a digest that was known is another; of several by fold those that both have."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return any(before[key] != now[key] for key in before.keys() & now.keys())
+    return before not in (UNKNOWN, now)
 
 
 def _without_folder(knobs: Mapping[str, Any]) -> dict[str, Any]:

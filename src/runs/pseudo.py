@@ -1,12 +1,20 @@
 """Pseudo-labelled rows of another run, as more training rows for a student."""
 
+import hashlib
 import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from core.advice import command
 from core.errors import UserError, raise_all
+from core.files import file_digest
 from data.pseudo_masks import MARK
+from imaging.sources import stored_files
 from runs.fold_table import folds_digest
+from runs.reports import Report, report_path
 from runs.run import Run
 
 
@@ -22,8 +30,8 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
         limit: rows at most.
 
     Raises:
-        UserError: no pseudo-labels, of other folds or data, none for this fold, or of images that
-            have true masks.
+        UserError: no pseudo-labels, of other folds, data or networks, none for this fold, or of
+            images that have true masks.
     """
     import pandas as pd
 
@@ -33,8 +41,14 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
     made = json.loads((folder / "pseudo.json").read_text())
     now = pseudo_key(run)
     differs = [name for name in now if made.get(name) != now[name]]
+    problems = [f"{name}: {made.get(name)} then, {now[name]} now" for name in differs]
+    teacher = report_path(run.output, teachers)
+    if teacher.is_file():
+        networks = networks_of(Report.read(teacher))
+        if made.get("networks", networks).get(str(fold)) != networks.get(str(fold)):
+            problems.append(f"fold {fold}: the run has another network by now")
     raise_all(
-        [f"{name}: {made.get(name)} then, {now[name]} now" for name in differs],
+        problems,
         f"pseudo-labels of run {teachers!r} are of other folds or data, students would see "
         "what they are scored on. Make them again with src/pseudo_label.py:",
     )
@@ -44,10 +58,41 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
         raise UserError(f"PSEUDO: run {teachers!r} has no pseudo-labels for fold {fold}")
     rows = mine.head(limit).to_dict("records")
     mask = (folder / f"fold_{fold}").as_posix()
+    _check_pairs(run, rows, folder / f"fold_{fold}", teachers)
     return [
         {"img": MARK + row["img"], "image": row["image"], "mask": f"{mask}/{row['img']}.png"}
         for row in rows
     ]
+
+
+def _check_pairs(run: Run, rows: Sequence[Mapping[str, Any]], masks: Path, teachers: str) -> None:
+    """Makes sure that images and masks are those that pseudo_label.py saw and wrote.
+
+    Raises:
+        UserError: they are not; names them.
+    """
+
+    def changed(row: Mapping[str, Any]) -> bool:
+        key = pair_key(run.input / row["image"], masks / f"{row['img']}.png")
+        return bool(row.get("key", key) != key)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wrong = [row["img"] for row, bad in zip(rows, pool.map(changed, rows), strict=True) if bad]
+    raise_all(
+        [f"{img}: its image or its mask is another by now" for img in wrong],
+        f"pseudo-labels of run {teachers!r} are stale: {command('pseudo_label', run=teachers)}:",
+    )
+
+
+def pair_key(image: Path, mask: Path) -> str:
+    """A key of what an image and its mask hold; a file that is missing has none."""
+    files = [path for path in (*stored_files(image), mask) if path.is_file()]
+    return hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()[:16]
+
+
+def networks_of(report: Report) -> dict[str, str]:
+    """SHA-256 of the network of each fold, by the fold's number as JSON has it."""
+    return {str(fold.fold): fold.network for fold in report.folds}
 
 
 def pseudo_key(run: Run) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Begun(Record):
         recipe: of RECIPE's Python file.
         weights: of ENCODER_WEIGHTS, where it is a file.
         pseudo: of the pseudo-labels of PSEUDO.
+        init: of the networks of INIT_CKPT, by fold.
         files: key of the sizes and times of images and masks.
         data: of what they hold.
     """
@@ -31,6 +32,7 @@ class Begun(Record):
     recipe: str | None = UNKNOWN
     weights: str | None = UNKNOWN
     pseudo: str | None = UNKNOWN
+    init: Mapping[str, str] | str | None = UNKNOWN
     files: str | None = UNKNOWN
     data: str | None = UNKNOWN
 
@@ -46,6 +48,7 @@ class Finished(Record):
         seconds: that they took.
         monitor: what best.ckpt follows.
         checkpoint: it, under the fold's folder.
+        network: SHA-256 of it; "" where nobody looked.
     """
 
     fold: int
@@ -55,3 +58,4 @@ class Finished(Record):
     steps: int = 0
     monitor: str = ""
     checkpoint: str = "checkpoints/best.ckpt"
+    network: str = ""

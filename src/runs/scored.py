@@ -18,6 +18,7 @@ from Lightning_datamodule import rows_in, split_rows
 from runs.baseline import best_trivial, trivial_words
 from runs.fold_records import FoldRecord, HoldoutRecord
 from runs.fold_table import choose_folds
+from runs.identity import check_own_fold
 from runs.predictions import data_key, pictures_key, table_key
 from runs.reports import Report, report_path
 from runs.run import Run
@@ -95,6 +96,7 @@ def score_fold(run: Run, fold: int) -> FoldRecord:
     predictor = run.predictor([[checkpoint]], views=[run.tta], gates=True)
     spec = predictor.spec
     _check_same_data(spec, run.spec, checkpoint)
+    check_own_fold(run, fold, checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     _drop_results(run, record_path)
     for img, _, probs in predictor.images(_images(run.input, rows)):
@@ -131,6 +133,7 @@ def _state_of(run: Run, checkpoints: Sequence[Path], rows: Mapping[str, Any]) ->
         "threshold": run.threshold,
         "metric": run.metric,
         "tta": list(run.tta),
+        "precision": run.precision,
         "windows": [str(run.window), run.overlap, run.blend],
         "recipe": recipe_digest(),
     }
