@@ -102,7 +102,7 @@ class Search:
             "folds": list(self.folds),
             "oof": self.oof,
         }
-        if known:
+        if before and known:
             problems = differences(known, identity)
             same = all(before[key] == now[key] for key in ("dials", "folds", "oof"))
             problems += [] if same else ["--search, --fold or --oof: not as when it began"]

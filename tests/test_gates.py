@@ -217,6 +217,30 @@ def test_a_closed_stdout_is_one_line() -> None:
     assert "stdout was closed" in line
 
 
+NOWHERE = """
+import sys
+from pathlib import Path
+from core.errors import script
+@script
+def main(argv=None):
+    print("a line")
+    with open(sys.argv[1], "w") as stream:
+        stream.write(str(stream.fileno() > 2))
+    return 0
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="streams are no numbers there")
+def test_without_a_stdout_the_work_is_done(tmp_path: Path) -> None:
+    import subprocess
+
+    words = [sys.executable, "-c", NOWHERE, str(tmp_path / "x")]
+    env = {**os.environ, "PYTHONPATH": str(SRC)}
+    assert subprocess.run(words, env=env, preexec_fn=lambda: os.close(1)).returncode == 0
+    assert (tmp_path / "x").read_text() == "True"
+
+
 FULL = """
 import resource, sys
 from pathlib import Path

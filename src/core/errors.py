@@ -109,6 +109,13 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _open_streams() -> None:
+    """Where a stream is closed (`>&-`) words go nowhere, and no file takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for all of the process
+
+
 @contextlib.contextmanager
 def _stops_that_hold() -> Iterator[None]:
     """A wish to stop that came where Python drops errors comes again: in a finalizer, in a fork."""
@@ -140,6 +147,7 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        _open_streams()
         try:
             with _sigterm_as_ctrl_c(), _stops_that_hold():
                 code = main(argv)

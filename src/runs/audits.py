@@ -16,8 +16,10 @@ from runs.fold_table import folds_digest
 
 NAME = "fold_audit.json"
 # Knobs that say how images are split; SEED is of trainings, too.
-SPLITTING = ("SPLIT", "SPLIT_COLUMN", "N_FOLDS", "GROUP_COLUMN", "GROUP_PATTERN")
-SPLITTING += ("STRATIFY_COLUMN", "TILE")
+SPLITTING = (
+    *("SPLIT", "SPLIT_COLUMN", "N_FOLDS", "GROUP_COLUMN", "GROUP_PATTERN"),
+    *("STRATIFY_COLUMN", "TILE"),
+)
 
 
 def write_verdict(

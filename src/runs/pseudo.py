@@ -56,7 +56,7 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
     mine = table[table["fold"] == fold].sort_values(["confident", "img"], ascending=[False, True])
     if mine.empty:
         raise UserError(f"PSEUDO: run {teachers!r} has no pseudo-labels for fold {fold}")
-    rows = mine.head(limit).to_dict("records")
+    rows: list[Any] = mine.head(limit).to_dict("records")
     mask = (folder / f"fold_{fold}").as_posix()
     _check_pairs(run, rows, folder / f"fold_{fold}", teachers)
     return [
