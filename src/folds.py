@@ -235,8 +235,8 @@ def trivial_line(metric: str, scores: Mapping[str, float]) -> list[str]:
     return [f"without a network {metric} is: {told}"] if told else []
 
 
-def write_folds(table: "pd.DataFrame", path: Path, logs: Path, notes: list[str]) -> None:
-    """Writes the table; the line ends are the same on every system, as its digest must be.
+def write_folds(table: "pd.DataFrame", path: Path, logs: Path, notes: list[str]) -> str:
+    """Writes the table, and returns its digest: the line ends are the same on every system.
 
     Another table that runs in `logs` were trained on is kept beside it, with a note.
     """
@@ -254,6 +254,7 @@ def write_folds(table: "pd.DataFrame", path: Path, logs: Path, notes: list[str])
                 f"runs {', '.join(runs)} stand on other folds, kept as {kept}: copy them back to "
                 "train or score these runs"
             )
+    return now
 
 
 @script
@@ -307,9 +308,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = summary(data, table, competition)
     audit = audit_table(data, table, competition, how=how, pixels=pixels)
     clear_parts(config.OUTPUT)
-    write_folds(table, config.FOLDS_CSV, config.LOGS, notes)
+    digest = write_folds(table, config.FOLDS_CSV, config.LOGS, notes)
     made_of = folds_made_of(competition, knob_values(config))
-    write_verdict(config.FOLDS_CSV, audit.verdict(), leaks=audit.leaks, made_of=made_of)
+    write_verdict(config.FOLDS_CSV, digest, audit.verdict(), leaks=audit.leaks, made_of=made_of)
     write_measured(asked, measured)
     trivial = trivial_line(config.METRIC, read_trivial(run_of(config)))
     print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict(), *trivial]))

@@ -49,7 +49,7 @@ LOADED += ("reporting.build", "runs.scored", "tuning.rules", "kernel_build.infer
 REFUSED = {"open": errno.ENOSPC, "os.mkdir": errno.ENOSPC, "os.rename": errno.EROFS}
 REFUSED |= {"os.remove": errno.EACCES, "os.rmdir": errno.EACCES, "os.truncate": errno.ENOSPC}
 TIMES = {"seconds", "state", "date", "time", "created"}
-PATIENCE = 400
+PATIENCE = 1200
 
 
 class Known(NamedTuple):

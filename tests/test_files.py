@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import SRC
+from core.errors import system_error_line
 from core.files import PART, clear_parts, write_json, writing, writing_folder
 
 
@@ -46,6 +47,15 @@ def test_json_knows_no_nan(tmp_path: Path) -> None:
     path = tmp_path / "new" / "values.json"
     write_json(path, {"nan": float("nan"), "deep": [(np.nan, 1.5)], "path": Path("a")})
     assert json.loads(path.read_text()) == {"nan": None, "deep": [[None, 1.5]], "path": "a"}
+
+
+@pytest.mark.parametrize("at", ["a folder/x", "a folder"])
+def test_an_error_names_the_file_that_was_to_be(tmp_path: Path, at: str) -> None:
+    (tmp_path / "a folder" / "x" / "y").mkdir(parents=True)
+    with pytest.raises(OSError, match="directory") as error, writing(tmp_path / at) as part:
+        part.write_text("x")
+    assert str(tmp_path / at) in (str(error.value.filename), str(error.value.filename2))
+    assert ".part" not in system_error_line(error.value)
 
 
 KILLED = """

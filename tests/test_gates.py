@@ -184,7 +184,12 @@ def test_ctrl_c_in_a_finalizer_is_not_swallowed(capsys: pytest.CaptureFixture[st
         time.sleep(20)
         return 0
 
-    assert main() == 130
+    # In the background of a shell a process may have been told to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main() == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -55,6 +55,19 @@ def mirror(path: Path) -> None:
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 10**9))
 
 
+def test_folds_made_anew_while_a_run_begins(own: Competition) -> None:
+    """The table that was read, and the digest that is kept, are of one file."""
+    config = load_config(own.flags())[0]
+    run = run_of(config)
+    assert len(run.table) == len(own.table)
+    table = own.table.assign(kfold=own.table["kfold"][::-1].tolist())
+    table.to_csv(own.output / "train_folds.csv", index=False)
+    with pytest.raises(UserError, match="made anew while this began"):
+        open_run(run, identity_of(config))
+    assert not begun(own).exists()
+    again(own)
+
+
 def test_other_pixels_under_the_same_names_are_another_run(own: Competition) -> None:
     begin(own)
     again(own)

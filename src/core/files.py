@@ -38,8 +38,13 @@ def writing(path: Path, *, flush: bool = True) -> Iterator[Path]:
         if flush:
             _flush(part)
         part.replace(path)
+    except OSError as error:
+        if str(error.filename) == str(part):  # a name that nobody knows
+            error.filename = str(path)
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what was wrong before is told
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -23,11 +23,11 @@ SPLITTING = (
 
 
 def write_verdict(
-    folds_csv: Path, verdict: str, *, leaks: bool, made_of: Mapping[str, Any]
+    folds_csv: Path, digest: str, verdict: str, *, leaks: bool, made_of: Mapping[str, Any]
 ) -> None:
-    """Writes fold_audit.json beside a train_folds.csv, for what is in it now."""
-    values = {"leaks": leaks, "verdict": verdict, "made_of": made_of}
-    write_json(folds_csv.with_name(NAME), {"folds": folds_digest(folds_csv), **values})
+    """Writes fold_audit.json beside a train_folds.csv, for the one of that digest."""
+    values = {"folds": digest, "leaks": leaks, "verdict": verdict, "made_of": made_of}
+    write_json(folds_csv.with_name(NAME), values)
 
 
 def folds_made_of(competition: Competition, knobs: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def read_fold_table(path: Path) -> "pd.DataFrame":
-    """A train_folds.csv, every column as text but `kfold`.
+    """A train_folds.csv, every column as text but `kfold`; attrs["digest"] is `folds_digest` of it.
 
     Raises:
         UserError: there is none, or it lacks a column.
@@ -27,8 +28,9 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
     bring_tables(path.parent)
     if not path.is_file():
         raise UserError(f"no folds in {path}. Make them first: {command('folds')}")
+    data = path.read_bytes()  # once: another folds.py may replace the file at any moment
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(BytesIO(data), dtype=str, keep_default_na=False)
     except ValueError:  # empty, cut within a quote, or no text
         raise UserError(f"{path} is broken, it is no table: run {command('folds')}") from None
     missing = [name for name in ("img", "image", "mask", "kfold") if name not in table]
@@ -42,6 +44,7 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
     if table.empty:
         raise UserError(f"{path} has no images: run {command('folds')}")
     table["kfold"] = table["kfold"].astype(int)
+    table.attrs["digest"] = hashlib.sha256(data).hexdigest()
     return table
 
 

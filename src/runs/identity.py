@@ -61,6 +61,8 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
         UserError: it was begun with other knobs, folds or data; lists what differs. Or it has
             networks, and nothing says what it was begun with.
     """
+    if now.folds not in (UNKNOWN, run.folds_digest):
+        raise UserError(f"{run.folds_csv} was made anew while this began: start again")
     now = replace(now, **data_of(run, run.folder.read_begun()))
     with guarded(run.logs):  # of two processes that begin one run, the second looks
         before = begun_identity(run)
@@ -120,7 +122,7 @@ def check_own_fold(run: Run, fold: int, checkpoint: Path) -> None:
 
     notes = read_notes(checkpoint)
     folds = (notes.get("identity") or {}).get("folds")
-    if notes.get("fold", fold) != fold or folds not in (None, UNKNOWN, folds_digest(run.folds_csv)):
+    if notes.get("fold", fold) != fold or folds not in (None, UNKNOWN, run.folds_digest):
         raise UserError(
             f"{checkpoint} was trained as fold {notes.get('fold')} of run {notes.get('run')!r}, "
             f"it may have seen the images of fold {fold}: its scores would not be honest. Put the "
@@ -157,7 +159,8 @@ def check_same_folds(run: Run) -> None:
         return
     holdout = begun.knobs.get("HOLDOUT")
     problems = []
-    if begun.folds not in (UNKNOWN, folds_digest(run.folds_csv)):
+    # As the file is, and as it was read.
+    if begun.folds != UNKNOWN and {begun.folds} != {folds_digest(run.folds_csv), run.folds_digest}:
         problems.append("train_folds.csv has changed since: restore it, or train again")
     if holdout != run.holdout:
         problems.append(f"HOLDOUT: the run has {holdout}, now {run.holdout}: set it back")

@@ -13,7 +13,6 @@ from core.errors import UserError, raise_all
 from core.files import file_digest
 from data.pseudo_masks import MARK
 from imaging.sources import stored_files
-from runs.fold_table import folds_digest
 from runs.reports import Report, report_path
 from runs.run import Run
 
@@ -98,7 +97,7 @@ def networks_of(report: Report) -> dict[str, str]:
 def pseudo_key(run: Run) -> dict[str, Any]:
     """What must be the same for teachers and students."""
     return {
-        "folds": folds_digest(run.folds_csv),
+        "folds": run.folds_digest,
         "holdout": run.holdout,
         "task": run.spec.task,
         "classes": run.spec.classes,

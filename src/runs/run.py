@@ -84,6 +84,11 @@ class Run:
         """The table of folds, its rows of SOURCES; see `read_fold_table`."""
         return choose_sources(read_fold_table(self.folds_csv), self.sources)
 
+    @property
+    def folds_digest(self) -> str:
+        """A key of train_folds.csv as `table` was read from it."""
+        return str(self.table.attrs["digest"])
+
     @cached_property
     def masks(self) -> "MaskSource":
         """The truth, see `build_masks`."""

@@ -8,7 +8,6 @@ from typing import Any
 from core.errors import UserError
 from core.knobs import ROOT
 from runs.fit import Fit
-from runs.fold_table import folds_digest
 from runs.folder import RunFolder
 from runs.run import Run
 
@@ -147,7 +146,7 @@ def _same_folds(run: Run, begun: Path) -> bool:
     other = RunFolder(begun.parents[1], begun.parent.name).read_begun()
     if not begun.is_file() or other is None:
         return False
-    same = other.folds == folds_digest(run.folds_csv)
+    same = other.folds == run.folds_digest
     return same and other.knobs.get("HOLDOUT") == run.holdout
 
 
