@@ -4,16 +4,23 @@ import ast
 import math
 import os
 import re
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from core.errors import UserError, nearest
 from core.gates import is_decimal_number, is_whole_number
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 PREFIX = "SEG_"
 SRC = Path(__file__).resolve().parents[1]
@@ -22,10 +29,16 @@ ROOT = SRC.parent
 BAD_TEXT = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError)
 HEADLINE = "the configuration does not hold:"
 T = TypeVar("T")
-D = TypeVar("D", bound="DataclassInstance")
+D = TypeVar("D", bound="Dataclass")
 # The mark of a knob that may differ between two sessions of one run: it changes where, how fast or
 # what is done after training, not what is trained.
 Free = Annotated[T, "free"]
+
+
+class Dataclass(Protocol):
+    """An instance of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 class ConfigError(UserError):
