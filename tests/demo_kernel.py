@@ -1,21 +1,24 @@
-"""The demo's run, as `make demo` leaves it, through a kernel: pytest tests/demo_kernel.py.
+"""Kernels from training to submission: pytest tests/demo_kernel.py.
 
-Not collected by `make test`, which needs no trained run; .ci/run calls it after `make demo`.
+Not collected by `make test`, which needs no trained run and has no minutes to spare; .ci/run calls
+it after `make demo`.
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from conftest import SRC, run_python
+from conftest import SRC, Competition, run_python
 from core.flags import _restore_environment, load_config
 from kaggle_stub import Stub
 from kernel_build import push as kernel_push
+from kernel_build import rehearsal
 from kernel_build.hidden import write_hidden
 from kernel_build.rehearsal import Rehearsal, play, reference
-from kernel_runs import rebuilt
+from kernel_runs import NETWORKS, flags, kernel, rebuilt
 from runs.experiment import competition_of
 
 ROOT = SRC.parent
@@ -62,3 +65,29 @@ def test_from_folds_to_a_submitted_kernel(made: Path, stub: Stub, tmp_path: Path
     assert len(masks) == HIDDEN
     assert sum(map(bool, masks)) > HIDDEN - 6  # cars in all but the black and the broken image
     shutil.rmtree(made)
+
+
+def test_train_then_infer_without_an_upload(
+    competition: Competition, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = flags(competition)
+    at = words.index("--runs")
+    words[at : at + 2] = ["--run", "tr", "--model-name", NETWORKS["first"]]
+    words += ["--encoder-weights", "none", "--crop-size", "64", "--train-batch-size", "4"]
+    words += ["--n-folds", "2", "--epochs", "1"]
+    monkeypatch.setattr(rehearsal, "USUAL", [Rehearsal("old")])
+    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
+    assert kernel("train", *words) == 0
+    folder = competition.output / "tr" / "train_kernel"
+    metadata = json.loads((folder / "notebook" / "kernel-metadata.json").read_text())
+    assert metadata["enable_internet"] is False
+    assert "competitions submit" not in (folder / "COMMANDS.md").read_text()
+    assert kernel("run", "--train", *words) == 0
+    assert "2 of 2 folds are finished" in capsys.readouterr().out
+    assert kernel("infer", "--from-kernel", "alice/tr-training", *words) == 0
+    made = competition.output / "tr" / "kernel"
+    metadata = json.loads((made / "notebook" / "kernel-metadata.json").read_text())
+    assert metadata["kernel_sources"] == ["alice/tr-training"]
+    assert metadata["dataset_sources"] == []
+    assert kernel("run", "--hidden", "3", *words) == 0
+    assert "identical to ensemble.py's" in capsys.readouterr().out

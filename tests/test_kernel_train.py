@@ -1,14 +1,13 @@
 """The train kernel: a budget, a resume from its own output, a bundle for inference."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from conftest import Competition
 from core.errors import UserError
-from kernel_runs import NETWORKS, flags, kernel
+from kernel_runs import flags, kernel
 from kernel_side import train as steps
 from kernel_side.mount import Bundle, Job
 
@@ -100,35 +99,6 @@ def test_a_fold_that_fails_stops_the_kernel(place: Path) -> None:
 def test_folds_that_are_asked_for(place: Path) -> None:
     job = Job(**{**vars(JOB), "folds": (0,)})
     assert session(place, 60.0, job) == [0]
-
-
-def test_train_then_infer_without_an_upload(
-    competition: Competition, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from kernel_build import rehearsal as kernel_run
-    from kernel_build.rehearsal import Rehearsal
-
-    words = flags(competition)
-    at = words.index("--runs")
-    words[at : at + 2] = ["--run", "tr", "--model-name", NETWORKS["first"]]
-    words += ["--encoder-weights", "none", "--crop-size", "64", "--train-batch-size", "4"]
-    words += ["--n-folds", "2", "--epochs", "1"]
-    monkeypatch.setattr(kernel_run, "USUAL", [Rehearsal("old")])
-    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
-    assert kernel("train", *words) == 0
-    folder = competition.output / "tr" / "train_kernel"
-    metadata = json.loads((folder / "notebook" / "kernel-metadata.json").read_text())
-    assert metadata["enable_internet"] is False
-    assert "competitions submit" not in (folder / "COMMANDS.md").read_text()
-    assert kernel("run", "--train", *words) == 0
-    assert "2 of 2 folds are finished" in capsys.readouterr().out
-    assert kernel("infer", "--from-kernel", "alice/tr-training", *words) == 0
-    made = competition.output / "tr" / "kernel"
-    metadata = json.loads((made / "notebook" / "kernel-metadata.json").read_text())
-    assert metadata["kernel_sources"] == ["alice/tr-training"]
-    assert metadata["dataset_sources"] == []
-    assert kernel("run", "--hidden", "3", *words) == 0
-    assert "identical to ensemble.py's" in capsys.readouterr().out
 
 
 def test_downloaded_weights_ask_for_internet(competition: Competition, tmp_path: Path) -> None:
