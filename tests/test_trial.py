@@ -164,3 +164,10 @@ def test_all_devices_of_a_cpu_are_one(competition: Competition, tiny_net: type) 
     assert tiny_net is TinyNet
     assert main(competition.flags("--fold", "0", "--epochs", "1", "--devices", "-1")) == 0
     assert finished(competition)["steps"] == 3
+
+
+def test_a_cpu_has_no_more_devices_than_cores(
+    competition: Competition, tiny_net: type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(competition.flags("--fold", "0", "--devices", "4096")) == 2
+    assert "error: DEVICES: of a CPU they are processes, got 4096, need " in capsys.readouterr().err

@@ -84,8 +84,14 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
     import pytorch_lightning as pl
     import torch
 
-    if machine.sync_batchnorm and (machine.accelerator == "cpu" or not torch.cuda.is_available()):
+    on_cpu = machine.accelerator == "cpu" or not torch.cuda.is_available()
+    if machine.sync_batchnorm and on_cpu:
         raise UserError("SYNC_BATCHNORM: PyTorch has it for GPUs alone, got a CPU: need false")
+    cores = max(2, os.cpu_count() or 1)
+    if on_cpu and machine.devices > cores:
+        raise UserError(
+            f"DEVICES: of a CPU they are processes, got {machine.devices}, need {cores} or fewer here"
+        )
     quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     options = {**(more or {}), **dict.fromkeys(quiet, False)}
     try:
