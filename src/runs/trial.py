@@ -90,7 +90,7 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
     cores = max(2, os.cpu_count() or 1)
     if on_cpu and machine.devices > cores:
         raise UserError(
-            f"DEVICES: of a CPU they are processes, got {machine.devices}, need {cores} or fewer here"
+            f"DEVICES: of a CPU they are processes, got {machine.devices}, need at most {cores}"
         )
     quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     options = {**(more or {}), **dict.fromkeys(quiet, False)}
