@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import folds
 import look
 from core.flag_files import expand_flag_files
+from looking.likeness import to_grey
+from looking.scan import Mask, _measure
 from planted import FAULTS, scene, write, write_clean
 
 
@@ -49,6 +52,22 @@ def test_a_planted_fault_is_found_by_its_file(name: str, planted: tuple[Any, Any
     told, found = planted
     kind, file = told[name]
     assert (kind, file) in [(one["kind"], one["file"]) for one in found["findings"]]
+
+
+def test_measures_of_a_mask_equal_those_of_plain_numpy() -> None:
+    image, ids = scene(3)
+    ids = ids.copy()
+    ids[:9, :9] = 255
+    grey, mask = to_grey(image), Mask()
+    np.testing.assert_array_equal(grey, np.rint(image.astype(float).mean(2)))
+    _measure(mask, ids, grey)
+    inside, counted = ids == 1, (ids != 255).sum()
+    assert mask.share == inside.sum() / counted
+    assert mask.classes == {0: (ids == 0).sum() / counted, 1: mask.share}
+    down, right = np.diff(ids.astype(int), axis=0) != 0, np.diff(ids.astype(int), axis=1) != 0
+    steps = [np.abs(np.diff(grey.astype(int), axis=axis)) for axis in (0, 1)]
+    at_outline = (steps[0][down].sum() + steps[1][right].sum()) / (down.sum() + right.sum())
+    assert mask.edge == pytest.approx(at_outline / np.mean([one.mean() for one in steps]))
 
 
 def test_clean_data_have_no_finding_and_a_recipe_that_folds_take(

@@ -22,6 +22,8 @@ FLAT = 1.5
 BLOCK = 512
 # A JPEG is decoded at an eighth of its size while that leaves so many pixels a side.
 ENOUGH = 128
+# Channels that OpenCV mixes.
+MOST_MIXED = 4
 
 
 class Looks(NamedTuple):
@@ -99,9 +101,15 @@ def read_grey(path: Path, pixels: Mapping[str, Any]) -> np.ndarray:
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W) of an image (H, W, C) of 8 or 16 bits: the mean of its channels."""
-    grey = image[:, :, 0] if image.shape[2] == 1 else image.mean(2, dtype=np.float32)
-    return (grey / (257 if image.dtype == np.uint16 else 1)).astype(np.uint8)
+    """uint8 (H, W) of an image (H, W, C) of 8 or 16 bits: the mean of its channels, rounded."""
+    channels = image.shape[2]
+    if channels == 1:
+        grey = image[:, :, 0]
+    elif channels <= MOST_MIXED:
+        grey = cv2.transform(image, np.full((1, channels), 1 / channels))
+    else:
+        grey = np.rint(image.mean(2, dtype=np.float32)).astype(image.dtype)
+    return grey if grey.dtype == np.uint8 else (grey // 257).astype(np.uint8)
 
 
 def nearest_apart(looks: Looks, asked: np.ndarray, sides: np.ndarray) -> np.ndarray:

@@ -133,10 +133,10 @@ def scan_pairs(
     cv2.setNumThreads(0)  # the pool below keeps the cores busy
 
     def look(row: Mapping[str, Any]) -> Pair:
-        picture, image = _look_at_image(row, root, pixels)
+        picture, grey = _look_at_image(row, root, pixels)
         if masks is None:
             return Pair(picture)
-        return Pair(picture, _look_at_mask(row, root, masks, image, picture.size))
+        return Pair(picture, _look_at_mask(row, root, masks, grey))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(look, rows)
@@ -146,6 +146,7 @@ def scan_pairs(
 def _look_at_image(
     row: Mapping[str, Any], root: Path, pixels: Mapping[str, Any]
 ) -> tuple[Picture, np.ndarray | None]:
+    """What is known of an image, and its grey values uint8 (H, W) if it can be read."""
     picture = Picture(row["img"], row["image"])
     path = root / row["image"]
     try:
@@ -156,15 +157,18 @@ def _look_at_image(
         return picture, None
     picture.size = (image.shape[0], image.shape[1])
     _read_header(picture, data)
-    picture.digest = hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest()
-    step = max(1, min(picture.size) // 256)
-    small = image[::step, ::step].astype(np.float32) / np.iinfo(image.dtype).max
-    picture.low, picture.high = float(small.min()), float(small.max())
-    picture.mean, picture.std = float(small.mean()), float(small.std())
-    counts = [np.histogram(small[..., c], BINS, (0, 1))[0] for c in range(small.shape[2])]
-    picture.histogram = np.array(counts, np.float32) / small[..., 0].size
-    picture.look = look_of(to_grey(image))
-    return picture, image
+    picture.digest = hashlib.blake2b(image.data, digest_size=16).hexdigest()
+    step, most = max(1, min(picture.size) // 256), np.iinfo(image.dtype).max
+    small = image[::step, ::step]
+    picture.low, picture.high = float(small.min() / most), float(small.max() / most)
+    shares = small.astype(np.float32) / most
+    picture.mean, picture.std = float(shares.mean()), float(shares.std())
+    bins = small.reshape(-1, small.shape[2]) // ((most + 1) // BINS)
+    counts = [np.bincount(channel, minlength=BINS) for channel in bins.T]
+    picture.histogram = np.array(counts, np.float32) / len(bins)
+    grey = to_grey(image)
+    picture.look = look_of(grey)
+    return picture, grey
 
 
 def _read_header(picture: Picture, data: bytes) -> None:
@@ -183,66 +187,63 @@ def _read_header(picture: Picture, data: bytes) -> None:
 
 
 def _look_at_mask(
-    row: Mapping[str, Any],
-    root: Path,
-    masks: MaskSource,
-    image: np.ndarray | None,
-    size: tuple[int, int],
+    row: Mapping[str, Any], root: Path, masks: MaskSource, grey: np.ndarray | None
 ) -> Mask:
     mask = Mask(row.get("mask", ""))
-    if image is None:
+    if grey is None:
         return mask
     try:
-        planes = masks.read(row, size)
+        planes = masks.read(row, (grey.shape[0], grey.shape[1]))
         if mask.path:
             with (root / mask.path).open("rb") as stream:
                 mask.lossy = is_lossy(stream.read(16))
     except UserError as error:
         mask.problem = str(error)
         return mask
-    _measure(mask, planes, image)
+    _measure(mask, planes, grey)
     return mask
 
 
-def _measure(mask: Mask, planes: np.ndarray, image: np.ndarray) -> None:
+def _measure(mask: Mask, planes: np.ndarray, grey: np.ndarray) -> None:
     """Fills what is known of a mask uint8 (H, W) of ids, or (K, H, W) of {0, 1}."""
     ids = planes if planes.ndim == 2 else (planes == 1).any(0).view(np.uint8)
-    void = ids == IGNORE
-    counted = max(int(void.size - np.count_nonzero(void)), 1)
+    numbers = cv2.calcHist([np.ascontiguousarray(ids)], [0], None, [256], [0, 256]).ravel()
+    counted = max(ids.size - int(numbers[IGNORE]), 1)
     if planes.ndim == 3:
         mask.classes = {k: float((one == 1).mean()) for k, one in enumerate(planes)}
     else:
-        numbers = np.bincount(ids.ravel(), minlength=2)
         mask.classes = {k: n / counted for k, n in enumerate(numbers[:IGNORE].tolist()) if n}
-    inside = ((ids > 0) & ~void).view(np.uint8)
-    mask.ignored = 1 - counted / void.size
-    mask.share = float(inside.sum() / counted)
-    if not inside.any():
+    inside = ((ids > 0) & (ids != IGNORE)).view(np.uint8)
+    mask.ignored = 1 - counted / ids.size
+    mask.share = np.count_nonzero(inside) / counted
+    if not mask.share or min(grey.shape) < 2:
         return
-    mask.digest = hashlib.blake2b(planes.tobytes(), digest_size=16).hexdigest()
+    mask.digest = hashlib.blake2b(np.ascontiguousarray(planes).data, digest_size=16).hexdigest()
     sides = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
     mask.touches = sum(float(side.mean()) >= TOUCHED for side in sides)
     count, _, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
     areas = np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1]
     mask.parts, mask.specks = count - 1, int((areas <= 2).sum())
     mask.areas = areas[:100].tolist()
-    _measure_outline(mask, ids, inside, image)
+    _measure_outline(mask, ids, inside, grey)
 
 
-def _measure_outline(mask: Mask, ids: np.ndarray, inside: np.ndarray, image: np.ndarray) -> None:
+def _measure_outline(mask: Mask, ids: np.ndarray, inside: np.ndarray, grey: np.ndarray) -> None:
     down, right = inside[1:] != inside[:-1], inside[:, 1:] != inside[:, :-1]
     outline = np.count_nonzero(down) + np.count_nonzero(right)
     # A circle of the same area has an outline of 4 / pi times its own in such pixels.
-    mask.ragged = outline / (4 * 2 * np.sqrt(inside.sum() / np.pi))
+    mask.ragged = outline / (4 * 2 * np.sqrt(np.count_nonzero(inside) / np.pi))
     step = max(1, max(inside.shape) // LARGE)
     distances = cv2.distanceTransform(np.ascontiguousarray(inside[::step, ::step]), cv2.DIST_L2, 3)
     mask.thickness = 2 * step * float(distances.max())
     if ids.max() > 1:  # the outlines of classes are all edges
         down, right = ids[1:] != ids[:-1], ids[:, 1:] != ids[:, :-1]
-    grey = to_grey(image).astype(np.int16)
-    steps = np.abs(np.diff(grey, axis=0)), np.abs(np.diff(grey, axis=1))
-    edges = np.count_nonzero(down) + np.count_nonzero(right)
-    everywhere = (steps[0].mean() + steps[1].mean()) / 2
-    if edges and everywhere:
-        at_outline = (steps[0][down].sum() + steps[1][right].sum()) / edges
-        mask.edge = float(at_outline / everywhere)
+    sides = (
+        (down, cv2.absdiff(grey[1:], grey[:-1])),
+        (right, cv2.absdiff(grey[:, 1:], grey[:, :-1])),
+    )
+    everywhere = sum(cv2.mean(steps)[0] for _, steps in sides) / 2
+    counts = [np.count_nonzero(edges) for edges, _ in sides]
+    if sum(counts) and everywhere:
+        means = [cv2.mean(steps, mask=edges.view(np.uint8))[0] for edges, steps in sides]
+        mask.edge = float(np.average(means, weights=counts) / everywhere)
