@@ -197,6 +197,8 @@ class SegmentationDataModule(pl.LightningDataModule):
             epoch=self.first_epoch,
             passes=self.loader.crops_per_image,
             weights=self._draws(),
+            # Lightning itself cannot keep a sampler of pairs still.
+            fixed=getattr(self.trainer, "overfit_batches", 0) > 0,
             **self._rank(),
         )
         start = (self.first_epoch, self.first_batch)

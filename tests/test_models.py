@@ -14,7 +14,6 @@ from conftest import SRC, run_python
 from core.errors import UserError
 from model_dispatcher import MODELS, build_model, encoder_of
 from networks.padding import PaddedModel
-from networks.smp import ARCHITECTURES
 from tiny_net import TinyNet
 
 ORIGINAL_ENCODERS = """
@@ -44,28 +43,14 @@ def test_original_keys_are_there() -> None:
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_maps_images_of_any_size_to_logits(name: str) -> None:
     with device_of(name), torch.inference_mode():
-        model = build_model(name, classes=4).eval()
+        model = build_model(name, channels=5, classes=4).eval()
         for size in ((64, 64), (70, 101), (33, 32)):
-            assert tuple(model(torch.zeros(2, 3, *size)).shape) == (2, 4, *size)
+            assert tuple(model(torch.zeros(2, 5, *size)).shape) == (2, 4, *size)
     # The encoder is what a smaller rate and loaded weights go to; a network need not have one.
     encoder = encoder_of(model)
     if encoder is not None:
         assert 0 < len(list(encoder.parameters())) < len(list(model.parameters()))
     gc.collect()
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_every_row_takes_other_channels(name: str) -> None:
-    with device_of(name), torch.inference_mode():
-        model = build_model(name, channels=4, classes=1).eval()
-        assert tuple(model(torch.zeros(1, 4, 64, 64)).shape) == (1, 1, 64, 64)
-
-
-@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"dpt", "segformer"}))
-def test_any_architecture_with_any_encoder(architecture: str) -> None:
-    with torch.device("meta"), torch.inference_mode():
-        model = build_model(f"smp_{architecture}_mobilenet_v2", classes=2).eval()
-        assert tuple(model(torch.zeros(1, 3, 96, 72)).shape) == (1, 2, 96, 72)
 
 
 @pytest.mark.parametrize("name", [SMALL, "smp_fpn_resnet18", "smp_pan_resnet18"])

@@ -23,6 +23,7 @@ from toys import loader, module_of, samples, trainer_of
 from trained import checkpoint, finished, fold_of, same_weights, told
 from training import finders
 from training.averaging import build_averaging
+from training.callbacks import CALLBACKS
 from training.freezing import build_freeze
 from training.groups import parameter_groups
 from training.limits import LastValidation, build_stop
@@ -111,6 +112,26 @@ def test_max_time_ends_with_a_validation(competition: Competition) -> None:
     assert main(competition.flags("--fold", "0", "--epochs", "99", *words)) == 0
     assert finished(competition)["epochs"] == 1
     assert (fold_of(competition) / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_two_batches_again_and_again_with_anomalies_told(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, ...]] = []
+
+    class Look(pl.Callback):
+        def on_train_batch_end(
+            self, trainer: Any, module: Any, outputs: Any, batch: Any, _: int
+        ) -> None:
+            assert torch.is_anomaly_enabled()
+            seen.append(tuple(batch["img"]))
+
+    monkeypatch.setitem(CALLBACKS, "look", Look)
+    words = ["--trainer-kwargs", "{'overfit_batches': 2, 'detect_anomaly': True}"]
+    assert main(competition.flags("--fold", "0", "--callbacks", "look", *words)) == 0
+    assert len(seen) == 4
+    assert seen[:2] == seen[2:]
+    assert len({img for batch in seen for img in batch}) == 4
 
 
 @pytest.mark.parametrize("options", ["{'fast_dev_run': True}", "{'enable_checkpointing': False}"])

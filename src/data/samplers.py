@@ -21,6 +21,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         passes: over the images, an epoch.
         weights: one an image, to draw with replacement as often as each says; or what gives them
             for an epoch.
+        fixed: every epoch is the first, crops and augmentation included.
     """
 
     def __init__(
@@ -33,16 +34,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         world: int = 1,
         passes: int = 1,
         weights: Sequence[float] | Callable[[int], Sequence[float]] | None = None,
+        fixed: bool = False,
     ):
         self.length, self.seed, self.epoch, self.passes = length, seed, epoch, passes
-        self.rank, self.world, self.weights = rank, world, weights
+        self.rank, self.world, self.weights, self.fixed = rank, world, weights, fixed
 
     def __len__(self) -> int:
         return -(-self.length * self.passes // self.world)
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
-        self.epoch = epoch
+        self.epoch = self.epoch if self.fixed else epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         numbers = range(self.epoch * self.passes, (self.epoch + 1) * self.passes)
