@@ -1,6 +1,6 @@
 """Measures, side by side, what others do, what we do, and what the machine allows.
 
-python benchmarks/run.py              every benchmark but quality and gpu: minutes
+python benchmarks/run.py              every benchmark of DEFAULT: minutes
 python benchmarks/run.py loader rle   some of them
 python benchmarks/run.py --table      writes RESULTS.md from the numbers there are
 """
@@ -35,7 +35,7 @@ DEFAULT = (
     "ladder",
     "epoch",
 )
-EXTRA = ("quality", "growth", "gpu")
+EXTRA = ("quality", "short", "growth", "gpu")
 
 
 def measure(name: str, folder: Path, *, toy: bool = False) -> Path:

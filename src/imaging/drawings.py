@@ -1,5 +1,6 @@
 """Pictures for people: contours over images, sheets of the worst and best cases."""
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 
 from core.files import writing
 
-Colour = tuple[int, int, int]
+Colour = tuple[int, ...]
 
 # Blue and orange: eyes that do not tell red from green tell these apart.
 TRUTH, PREDICTION = (0, 190, 255), (255, 120, 0)
@@ -20,25 +21,35 @@ def class_colour(number: int) -> Colour:
     pixel = np.array(
         [[[hue, 180 - 80 * (number // 16 % 2), 240 - 110 * (number // 8 % 2)]]], np.uint8
     )
-    red, green, blue = (int(value) for value in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0])
-    return red, green, blue
+    return tuple(int(value) for value in cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0])
 
 
 def paint_classes(image: np.ndarray, mask: np.ndarray, strength: float = 0.6) -> np.ndarray:
     """A copy of an RGB image with each class of a mask (H, W) of ids in its colour, 255 in grey."""
-    colours = np.array([*(class_colour(k) for k in range(255)), GREY], np.float32)
+    colours = _class_colours().astype(np.float32)
     return (image * (1 - strength) + colours[mask] * strength).astype(np.uint8)
+
+
+def layer_classes(mask: np.ndarray, strength: float = 0.6) -> np.ndarray:
+    """What `paint_classes` lays over an image: uint8 (H, W, 4), red, green, blue and opacity."""
+    return np.dstack([_class_colours()[mask], np.full(mask.shape, 255 * strength, np.uint8)])
+
+
+@functools.cache
+def _class_colours() -> np.ndarray:
+    """uint8 (256, 3): the colour of each id, and of 255."""
+    return np.array([*(class_colour(k) for k in range(255)), GREY], np.uint8)
 
 
 def draw_contours(
     image: np.ndarray, mask: np.ndarray, colour: Colour, *, width: int = 0
 ) -> np.ndarray:
-    """A copy of an RGB image with the outline of each class, or object, of a mask.
+    """A copy of an image with the outline of each class, or object, of a mask.
 
     The image's own border is no outline.
 
     Args:
-        image: uint8 (H, W, 3).
+        image: uint8 (H, W, C); the colour has as many values.
         mask: (H, W) ids with 255 ignored, int32 (H, W) objects, or (K, H, W) of {0, 1}.
         colour: of the lines.
         width: of the lines in pixels; 0 = by the size of the image.

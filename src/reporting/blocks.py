@@ -1,5 +1,7 @@
 """What a report's page is made of: sections of tables, charts, pictures and words."""
 
+import base64
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -9,7 +11,7 @@ from typing import Any
 
 from core.files import without_nan
 
-# page.html, a Jinja template, and page.css: no script, nothing from outside.
+# page.html, a Jinja template, page.css, and page.js for tables that sort: nothing from outside.
 HERE = Path(__file__).resolve().parent
 
 
@@ -27,7 +29,7 @@ class Cell:
 class Table:
     """A table; the first cell of a row is its heading, and the last `foot` rows are summaries.
 
-    `closed` is shown at a click.
+    `closed` is shown at a click, `sortable` by any column at a click on its head.
     """
 
     caption: str
@@ -35,6 +37,7 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     foot: int = 0
     closed: bool = False
+    sortable: bool = False
     kind: str = "table"
 
 
@@ -51,23 +54,28 @@ class Figure:
 
 @dataclass(frozen=True)
 class Card:
-    """A picture as data URI."""
+    """A picture as data URI; `layers` lie over it, each with the kind of what it shows."""
 
     source: str
     alt: str
     caption: str
     score: str
     size: tuple[int, int]
+    layers: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures under a heading; `legend` holds (CSS colour, name)."""
+    """Pictures under a heading; `legend` holds (CSS colour, name).
+
+    `views` are what one may choose to see of all cards, the first at once: a kind of layer, or
+    "both" and "image" for all layers and none.
+    """
 
     title: str
     cards: Sequence[Card]
     legend: Sequence[tuple[str, str]] = ()
-    wide: bool = False
+    views: Sequence[str] = ()
     kind: str = "gallery"
 
 
@@ -145,6 +153,9 @@ def render_page(
     text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
     sections = widen_alone(sections)
     style = (HERE / "page.css").read_text(encoding="utf-8")
+    sortable = any(getattr(block, "sortable", False) for one in sections for block in one.blocks)
+    script = (HERE / "page.js").read_text(encoding="utf-8") if sortable else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     template = environment.get_template("page.html")
-    facts |= {"kicker": kicker, "refresh": refresh}
+    facts |= {"kicker": kicker, "refresh": refresh, "script": script, "digest": digest}
     return template.render(sections=sections, figures=text, style=style, **facts)

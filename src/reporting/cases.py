@@ -14,7 +14,7 @@ from imaging.drawings import (
     PREDICTION,
     TRUTH,
     draw_contours,
-    paint_classes,
+    layer_classes,
     tile,
     to_rgb,
     write_picture,
@@ -22,17 +22,19 @@ from imaging.drawings import (
 )
 from imaging.images import read_image
 from imaging.levels import read_probs
+from imaging.mask_files import IGNORE
 from imaging.objects import mask_to_instances
 from Lightning_datamodule import rows_in
 from postprocessing.rules import Rule, decide_by, label_levels
 from runs.run import Run
 
-SIDE, PANEL = 560, 420
+SIDE = 560
 # Small images are enlarged, but not until their pixels are all that is seen.
 LARGEST_ZOOM = 4
 # Base64 adds a third; a page stays below 10 MB.
 BUDGET = 6_000_000
 QUALITIES = (80, 60, 40, 20)
+LOSSLESS = 101  # a quality above 100, in OpenCV
 
 
 def read_case(
@@ -93,28 +95,36 @@ def draw_image(run: Run, path: Path, checkpoints: Sequence[Path]) -> Path:
     return target
 
 
-def draw_pair(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, *, task: str) -> np.ndarray:
-    """A picture for a page: contours of both masks, or two panels of coloured classes.
+def draw_layers(
+    image: np.ndarray, truth: np.ndarray, mask: np.ndarray, *, task: str
+) -> dict[str, np.ndarray]:
+    """A picture for a page, "image", and what may be laid over it, by kind.
 
     Args:
         image: uint8 (H, W, 3).
         truth: multiclass (H, W) ids, 255 ignored; int32 (H, W) objects; else (K, H, W) of {0, 1}.
         mask: likewise.
-        task: "multiclass" has panels, truth on the left: its contours would all touch.
+        task: "multiclass" has classes in colours, and the prediction where it is wrong; the others
+            have outlines.
+
+    Returns:
+        uint8 (h, w, 3) of the image, and (h, w, 4) with opacity of the layers.
     """
-    side = PANEL if task == "multiclass" else SIDE
-    zoom = min(side / max(image.shape[:2]), LARGEST_ZOOM)
+    zoom = min(SIDE / max(image.shape[:2]), LARGEST_ZOOM)
     size = (max(1, round(image.shape[1] * zoom)), max(1, round(image.shape[0] * zoom)))
     way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-    image = cv2.resize(image, size, interpolation=way)
+    drawn = {"image": cv2.resize(image, size, interpolation=way)}
+    truth, mask = _resize_mask(truth, size), _resize_mask(mask, size)
     if task == "multiclass":
-        panels = [paint_classes(image, _resize_mask(one, size)) for one in (truth, mask)]
-        gap = np.full((size[1], 6, 3), 128, np.uint8)
-        return np.hstack([panels[0], gap, panels[1]])
+        layers = {"truth": layer_classes(truth), "prediction": layer_classes(mask)}
+        right = (truth == mask) | (truth == IGNORE)
+        return drawn | layers | {"mistakes": layers["prediction"] * ~right[..., None]}
     # In an image made much smaller its objects are small: a thick line would fill them.
     width = 2 if zoom > 0.75 else 1
-    drawn = draw_contours(image, _resize_mask(truth, size), TRUTH, width=width)
-    return draw_contours(drawn, _resize_mask(mask, size), PREDICTION, width=width)
+    blank = np.zeros((*size[::-1], 4), np.uint8)
+    for kind, planes, colour in (("truth", truth, TRUTH), ("prediction", mask, PREDICTION)):
+        drawn[kind] = draw_contours(blank, planes, (*colour, 255), width=width)
+    return drawn
 
 
 def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -128,15 +138,26 @@ def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def encode_pictures(pictures: Iterable[np.ndarray], budget: int = BUDGET) -> list[str]:
     """Data URIs of RGB pictures, WebP, at the best quality at which all fit into `budget` bytes."""
-    kept = [cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) for picture in pictures]
+    kept = list(pictures)
     for quality in QUALITIES:
         files = [_encode(picture, quality) for picture in kept]
         if sum(map(len, files)) <= budget:
             break
-    return [f"data:image/webp;base64,{base64.b64encode(data).decode()}" for data in files]
+    return [_data_uri(data) for data in files]
+
+
+def encode_layer(layer: np.ndarray) -> str:
+    """Data URI of a layer (H, W, 4), WebP without loss: a few colours, which take few bytes."""
+    return _data_uri(_encode(layer, LOSSLESS))
 
 
 def _encode(picture: np.ndarray, quality: int) -> bytes:
-    done, data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, quality])
+    way = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    options = [cv2.IMWRITE_WEBP_QUALITY, quality]
+    done, data = cv2.imencode(".webp", cv2.cvtColor(picture, way), options)
     assert done, picture.shape
     return data.tobytes()
+
+
+def _data_uri(data: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

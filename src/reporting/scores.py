@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from imaging.drawings import GREY, PREDICTION, TRUTH, Colour, class_colour
 from postprocessing.rules import Rule
-from reporting.blocks import Card, Cell, Figure, Gallery, Section, Table, number
-from reporting.cases import draw_pair, encode_pictures, read_case
+from reporting.blocks import Cell, Figure, Gallery, Section, Table, number
+from reporting.cards import build_cards, case_legend, case_views
 from reporting.charts import Axis, Series, draw_chart
 from reporting.run import ReportRun
 from scoring.class_scores import CLASS_SCORES, mean_rows, score_classes
@@ -182,57 +181,25 @@ def cases_section(run: ReportRun) -> Section:
     order = np.argsort(np.where(np.isnan(run.scores), np.inf, run.scores), kind="stable")
     order = order[: len(order) - int(np.isnan(run.scores).sum())]
     count = min(CASES, (len(order) + 1) // 2)
-    worst, best = order[:count], order[::-1][: min(CASES, len(order) - count)]
-    rows, pictures = [*worst, *best], []
-    notes, shown = [], []
-    for at in rows:
-        row = run.images.rows[at]
-        try:
-            case = read_case(run.configured, row, run.rules)
-        except (ValueError, OSError) as error:
-            notes.append(f"{row['img']} cannot be drawn: {error}")
-            continue
-        pictures.append(draw_pair(*case, task=run.task))
-        shown.append(at)
-    sources = dict(zip(shown, encode_pictures(pictures), strict=True))
-    sizes = {at: (one.shape[1], one.shape[0]) for at, one in zip(shown, pictures, strict=True)}
-
-    def cards(chosen: np.ndarray) -> list[Card]:
-        kept = [int(at) for at in chosen if at in sources]
-        return [_card(run, at, sources[at], sizes[at]) for at in kept]
-
+    chosen = {
+        "worst": order[:count].tolist(),
+        "best": order[::-1][: min(CASES, len(order) - count)].tolist(),
+    }
+    cards, notes = build_cards(
+        run, [*chosen["worst"], *chosen["best"]], lambda at: number(run.scores[at], 3)
+    )
+    blocks = []
+    for word, numbers in chosen.items():
+        kept = [cards[at] for at in numbers if at in cards]
+        title = f"The {len(kept)} {word}"
+        blocks += [Gallery(title, kept, case_legend(run), case_views(run))] if kept else []
     lead = [f"Ranked by {run.metric} of each image, shown before its name."]
     if run.task == "multiclass":
-        lead.append("Left the truth, right the prediction; grey is not scored.")
-    wide, legend = run.task == "multiclass", case_legend(run)
-    blocks = [
-        Gallery(f"The {len(cards(worst))} worst", cards(worst), legend, wide),
-        Gallery(f"The {len(cards(best))} best", cards(best), legend, wide),
-    ]
+        lead.append("Mistakes: the prediction where it is wrong. Grey is not scored.")
     figures = {
-        name: [run.images.rows[at]["img"] for at in chosen]
-        for name, chosen in (("worst", worst), ("best", best))
+        word: [run.images.rows[at]["img"] for at in numbers] for word, numbers in chosen.items()
     }
-    kept = [block for block in blocks if block.cards]
-    return Section("cases", "Cases", kept, lead, notes[:5], figures)
-
-
-def _card(run: ReportRun, at: int, source: str, size: tuple[int, int]) -> Card:
-    img, score = run.images.rows[at]["img"], number(run.scores[at], 3)
-    alt = f"{img}: truth and prediction, {run.metric} {score}"
-    return Card(source, alt, img, score, size)
-
-
-def case_legend(run: ReportRun) -> list[tuple[str, str]]:
-    """(CSS colour, name) of what is drawn into the pictures of cases."""
-    if run.task != "multiclass":
-        return [(_css(TRUTH), "truth"), (_css(PREDICTION), "prediction")]
-    named = [(_css(class_colour(k)), name) for k, name in enumerate(run.names)]
-    return [*named, (_css(GREY), "not scored")]
-
-
-def _css(colour: Colour) -> str:
-    return "#" + "".join(f"{value:02x}" for value in colour)
+    return Section("cases", "Cases", blocks, lead, notes[:5], figures)
 
 
 def tuning_section(run: ReportRun) -> Section | None:

@@ -28,6 +28,8 @@ class OofCounts:
             Multiclass: of the likeliest class, whichever it is (P = 1).
         above: int64 (N, K, T, 2): pixels above each of THRESHOLDS, and true ones; T is 0 for
             multiclass.
+        surely: int64 (N, K, 2): pixels above the highest of THRESHOLDS where the mask has not the
+            class, and those not above the lowest where it has.
         scores: (N,) the run's metric of each image; nan where it has none.
     """
 
@@ -35,6 +37,7 @@ class OofCounts:
     confused: np.ndarray
     levels: np.ndarray
     above: np.ndarray
+    surely: np.ndarray
     scores: np.ndarray
 
     @property
@@ -76,8 +79,7 @@ def count_oof(images: OofImages, rules: Sequence[Rule], metric: str) -> OofCount
             pair = [torch.from_numpy(labels)[None] for labels in (found, target)]
             score = float(scored.per_image(*pair)[0])
         split = _count_ids if images.task == "multiclass" else _count_planes
-        counts, confused, hist, above = split(levels[: images.classes], mask, truth)
-        return OofCounts(counts, confused, hist, above, np.array(score))
+        return OofCounts(*split(levels[: images.classes], mask, truth), np.array(score))
 
     found = images.each(count)
     columns = {
@@ -96,7 +98,18 @@ def _count_ids(levels: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> tuple
     counts = np.stack([tp, decided - tp, true - tp, confused.sum() - decided - true + tp], -1)
     level, hit, valid = levels.max(0), levels.argmax(0) == truth, truth != IGNORE
     hits = [np.bincount(level[valid & kept], minlength=256) for kept in (True, hit)]
-    return counts, confused, np.stack(hits, -1)[None], np.zeros((classes, 0, 2), np.int64)
+    low, high = sure_levels()
+    own = np.take_along_axis(levels, np.where(valid, truth, 0)[None].astype(np.intp), 0)[0]
+    claimed = levels.argmax(0)[valid & ~hit & (level > high)]
+    lost = truth[valid & (own <= low)]
+    surely = np.stack([np.bincount(ids, minlength=classes) for ids in (claimed, lost)], -1)
+    none = np.zeros((classes, 0, 2), np.int64)
+    return counts, confused, np.stack(hits, -1)[None], none, surely
+
+
+def sure_levels() -> tuple[int, int]:
+    """Levels 0...255 of the lowest and the highest of THRESHOLDS."""
+    return int(255 * THRESHOLDS[0]), int(255 * THRESHOLDS[-1])
 
 
 def _count_planes(
@@ -115,4 +128,6 @@ def _count_planes(
         confused = np.array([[tn, fp], [fn, tp]])
     hist = np.stack([level_counts(*pair) for pair in zip(levels, truth, strict=True)])
     above = np.stack([counts_above(one, THRESHOLDS) for one in hist])
-    return counts.astype(np.int64), confused.astype(np.int64), hist, above
+    low, high = above[:, 0], above[:, -1]
+    surely = np.stack([high[:, 0] - high[:, 1], first.sum(1).astype(np.int64) - low[:, 1]], -1)
+    return counts.astype(np.int64), confused.astype(np.int64), hist, above, surely
