@@ -62,7 +62,9 @@ def draw_slices(root: Path) -> None:
     y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
     for at in range(SLICES):
         angle, waves = np.arctan2(y, x), rng.normal(0, 0.03, (3, 2))
-        wavy = sum(a * np.cos(k * angle) + b * np.sin(k * angle) for k, (a, b) in enumerate(waves, 2))
+        wavy = sum(
+            a * np.cos(k * angle) + b * np.sin(k * angle) for k, (a, b) in enumerate(waves, 2)
+        )
         reach = np.maximum(abs(x), abs(y)) * 0.7 + np.hypot(x, y) * 0.3
         distance = reach / (1 + wavy)
         mask = distance < np.quantile(distance, rng.uniform(0.71, 0.82))

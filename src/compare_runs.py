@@ -16,7 +16,8 @@ from typing import Any
 from core.errors import UserError, nearest, script
 from core.files import clear_parts, writing
 from core.flags import load_config
-from runs.ledger import read_runs, read_scalars, write_html
+from reporting.ledger import write_ledger_page
+from runs.ledger import read_runs, read_scalars
 
 SMALLER_IS_BETTER = ("hours", "epochs")
 # Columns in which the metric says what is better.
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     clear_parts(config.OUTPUT)
     with writing(config.OUTPUT / "runs.csv") as part:
         table.to_csv(part, index=False)
-    write_html(config.OUTPUT / "runs.html", table)
+    write_ledger_page(config.OUTPUT / "runs.html", table)
     for note in runs.notes:
         print(f"note: {note}")
     print(table.drop(columns=["best_ckpt"]).to_string(index=False, na_rep="", line_width=120))

@@ -1,7 +1,7 @@
 """What is decided after training, on images that the networks never saw; honestly.
 
 python src/tune.py          rules: threshold, gate, smallest parts, holes; weights of classes
-python src/tune.py tta      which views of an image help; prints the flag, stores nothing
+python src/tune.py tta      which views of an image help, and their price; prints the flag
 python src/tune.py soup     best.ckpt and last.ckpt of each fold in one network, if it is better
 python src/tune.py blend --runs a,b     which mean of several runs, and how much of each
 
@@ -93,6 +93,7 @@ def plan_line(run: "Run", args: argparse.Namespace) -> str:
 def tune(run: "Run", args: argparse.Namespace, knobs: Mapping[str, Any]) -> None:
     """Runs the verb; `knobs` are for the page."""
     from reporting.build import write_page
+    from runs.reports import report_path
 
     if args.verb == "rules":
         from tuning.rules import tune_rules
@@ -104,6 +105,8 @@ def tune(run: "Run", args: argparse.Namespace, knobs: Mapping[str, Any]) -> None
         from tuning.views import choose_views
 
         choose_views(run, limit=args.limit)
+        if report_path(run.output, run.name).is_file():
+            write_page(run, knobs)
     elif args.verb == "blend":
         from tuning.weights import blend_runs
 

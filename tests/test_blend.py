@@ -1,6 +1,7 @@
 """Blending: weights that help are found, weights that do not are refused, ensemble.py follows."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -49,13 +50,25 @@ def test_a_useless_run_gets_no_weight(competition, capsys) -> None:
     assert compare_runs.main([*competition.flags(), "--pair", "bad,good+bad"]) == 0
 
 
-def test_alike_runs_keep_equal_weights_and_beat_each_alone(competition) -> None:
+def test_alike_runs_keep_equal_weights_and_beat_each_alone(competition, capsys) -> None:
     write_scored(competition, "a", 0.4, 2)
     write_scored(competition, "b", 0.4, 3)
     assert tune.main(["blend", *competition.flags(), "--runs", "a,b"]) == 0
     made = report_of(competition, "a+b")["blend"]
     assert made["weights"] == [0.5, 0.5]
     assert made["score"] > max(made["alone"]) + 0.02
+    # The verdict comes first: over the best run alone, with an interval.
+    line = capsys.readouterr().out.partition("\n")[0]
+    found = re.fullmatch(
+        r"the blend is better than (.) alone: .* ([0-9.]+) against ([0-9.]+), "
+        r"held out (\S+) \(95 % (\S+) to (\S+)\)",
+        line,
+    )
+    assert found, line
+    assert found[1] == "ab"[int(np.argmax(made["alone"]))]
+    score, single, gain, low, high = map(float, found.groups()[1:])
+    assert gain == pytest.approx(score - single, abs=2e-4)
+    assert 0 < low < gain < high
 
 
 def test_climbing_leaves_out_useless_runs(competition, capsys) -> None:
@@ -137,9 +150,9 @@ def test_noise_weights_are_refused() -> None:
     for seed in range(20):
         scores = 0.8 + np.random.default_rng(seed).normal(0, 0.1, (60, 40))
         values = torch.stack([torch.from_numpy(scores), torch.ones(60, 40).double()], -1)
-        _, inside, gain = choose(values, whole, np.arange(60) % 5, np.arange(60))
-        assert inside > 0
-        taken += gain.real
+        found = choose(values, whole, np.arange(60) % 5, np.arange(60))
+        assert found.in_sample > 0
+        taken += found.gain.real
     assert taken <= 2
 
 

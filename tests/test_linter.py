@@ -220,7 +220,12 @@ def test_shares_that_differ_are_drift() -> None:
     assert any(
         "50.0% of the images are empty, of the training masks 0.0%" in line for line in lines
     )
-    assert "foreground" in drift_lines(rng.uniform(0.4, 0.6, 200), known)[-1]
+    far = rng.uniform(0.4, 0.6, 200)
+    assert "weak" in drift_lines(far, known)[-1]
+    # Out of fold the networks are as far from the truth: that is no drift, and nearer is none.
+    weak = Shares(known.truth, rng.uniform(0.5, 0.7, 300) * (rng.random(300) < 0.5))
+    assert drift_lines(rng.uniform(0.5, 0.7, 200) * (rng.random(200) < 0.5), weak) == []
+    assert drift_lines(rng.uniform(0.1, 0.3, 200), weak) == []
 
 
 @pytest.mark.parametrize("metric", ["dice", "dataset_iou"])

@@ -276,7 +276,7 @@ def test_the_page_stands_on_its_own(fake: Fake) -> None:
 def test_each_task_has_its_sections(fake: Fake) -> None:
     sections = set(re.findall(r'<section id="(\w+)"', fake.page()))
     common = {"folds", "curves", "classes", "confusion", "calibration", "groups", "cases", "time"}
-    common |= {"suspects"}
+    common |= {"suspects", "next"}
     alone = {"threshold", "size", "tuning"}
     several = "multiclass" in fake.flags
     assert sections == common | {"config"} | (set() if several else alone)

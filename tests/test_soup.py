@@ -80,7 +80,7 @@ def test_a_soup_that_does_not_help_is_refused(scored, tmp_path: Path, capsys) ->
     shift(competition, "last.ckpt", -6.0)
     before = report_of(competition)
     assert call("tune", ["soup", *competition.flags()]) == 0
-    assert "noise, not taken" in capsys.readouterr().out
+    assert "the soup is not taken: noise" in capsys.readouterr().out
     assert report_of(competition) == before
     assert soups(competition) == []
 

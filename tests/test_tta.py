@@ -1,6 +1,7 @@
 """Views come back to where they were, and a set of them is taken only when it helps."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -132,8 +133,15 @@ def test_scores_and_submission_follow_the_flag(competition, tiny_net, capsys) ->
     assert Lightning_trainer.main(flags) == 0
     assert tune.main(["tta", *flags, "--limit", "3"]) == 0
     told = capsys.readouterr().out
-    assert "turns        8 views" in told
-    assert "dice of 6 images without TTA" in told
+    lines = told.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("use "))
+    assert "dice of 6 images" in lines[at]
+    assert "without" in lines[at]
+    sets = [line.split()[:3] for line in lines[at + 1 : at + 6]]
+    assert ["turns", "8", "views"] in sets
+    # One line a set, its columns below each other, each with its price.
+    assert len({line.index("views") for line in lines[at + 1 : at + 6]}) == 1
+    assert all(re.search(r"[0-9.]+ times as long$", line) for line in lines[at + 1 : at + 6])
     report = competition.output / "t" / "report.json"
     scores = []
     for more in ((), ("--tta", "flip_h,rot90"), ()):

@@ -188,7 +188,7 @@ def test_a_leaky_gain_is_shown_as_such() -> None:
         if (step := one.consider("x", propose_threshold(one, values, [0.0] * 400))).in_sample > 0
         and step.held_out.gain <= 0
     )
-    assert "only where it was chosen, not taken" in one.steps[-1].verdict()
+    assert one.steps[-1].verdict()[0] == "not taken: only where it was chosen"
     assert not one.steps[-1].to_dict()["taken"]
 
 

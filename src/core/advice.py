@@ -13,16 +13,17 @@ def remember(files: Iterable[str], flags: Iterable[tuple[str, str]]) -> None:
     _in_force.update(flags)
 
 
-def command(script: str, *, run: str = "") -> str:
+def command(script: str, *, run: str = "", verb: str = "") -> str:
     """Such as `python src/tune.py @recipes/mine.args --input data --run wide`.
 
     Args:
         script: its name without .py.
+        verb: of it, such as tta.
         run: where it is of another run than the present command may be.
     """
     flags = {**_in_force, **({"--run": run} if run else {})}
     words = [word for flag, text in flags.items() for word in _spell(flag, text)]
-    return shlex.join(["python", f"src/{script}.py", *words])
+    return shlex.join(["python", f"src/{script}.py", *([verb] if verb else []), *words])
 
 
 def _spell(flag: str, text: str) -> list[str]:

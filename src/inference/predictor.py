@@ -1,7 +1,8 @@
 """Probabilities of several networks for a stream of images, each image read once."""
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -242,13 +243,17 @@ class Predictor:
         return map(self._blend, self._strips(path))
 
     def views(
-        self, images: Sequence[tuple[str, Path]], names: Sequence[str]
+        self,
+        images: Sequence[tuple[str, Path]],
+        names: Sequence[str],
+        spent: MutableMapping[str, float] | None = None,
     ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """(img, {view: probabilities (K, H, W) at native size}) of each image, decoded once.
 
         Args:
             images: (img, path) each.
             names: rows of VIEWS; "" is the image as it is.
+            spent: receives the seconds of each view.
         """
         plain = [[module.model for module in team.modules] for team in self.teams]
         whole, sizes, cut = self._sort(images)
@@ -261,8 +266,11 @@ class Predictor:
             shown: dict[str, dict[str, torch.Tensor]] = {}
             for name in names:
                 self._look(plain, name)
+                began = time.perf_counter()
                 for img, _, probs in self.restore(look()):
                     shown.setdefault(img, {})[name] = probs
+                if spent is not None:
+                    spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
             yield from shown.items()
 
     def _look(self, plain: Sequence[Sequence[nn.Module]], name: str) -> None:

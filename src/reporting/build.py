@@ -16,6 +16,7 @@ from reporting.curves import (
     size_section,
     threshold_section,
 )
+from reporting.hints import next_section
 from reporting.run import ReportRun
 from reporting.scores import (
     cases_section,
@@ -31,6 +32,7 @@ from scoring.class_scores import score_classes, write_classes
 
 SECTIONS: dict[str, tuple[str, Callable[[ReportRun], Section | None]]] = {
     "folds": ("Folds", folds_section),
+    "next": ("What to try next", next_section),
     "curves": ("Training curves", curves_section),
     "classes": ("Classes", classes_section),
     "confusion": ("Confusion", confusion_section),

@@ -10,7 +10,7 @@ import torch
 from reporting.blocks import Cell, Figure, Section, Table, number
 from reporting.charts import Axis, Series, draw_chart, draw_strips, fit_axis
 from reporting.run import ReportRun
-from scoring.objective import build_objective, count_values
+from scoring.objective import Objective, build_objective, count_values
 from scoring.sweeps import THRESHOLDS
 
 GROUPS, BINS, FEW = 30, 10, 20
@@ -115,10 +115,9 @@ def threshold_section(run: ReportRun) -> Section | None:
     """Score against threshold: a plateau or a peak? None where the likeliest class wins."""
     if run.task == "multiclass":
         return None
-    objective = build_objective(run.metric)
+    objective = pixel_objective(run)
     lead = []
-    if objective.kind not in ("image", "dataset"):
-        objective = build_objective("dice")
+    if objective.name != run.metric:
         lead = [f"{run.metric} is no score of pixels; the curve shows their dice."]
     counts = run.counts
     folds = np.array(run.images.folds)
@@ -156,6 +155,12 @@ def threshold_section(run: ReportRun) -> Section | None:
         figures={"thresholds": list(THRESHOLDS), "scores": figures},
         half=True,
     )
+
+
+def pixel_objective(run: ReportRun) -> Objective:
+    """The run's metric, or dice where it is no score of pixels."""
+    objective = build_objective(run.metric)
+    return objective if objective.kind in ("image", "dataset") else build_objective("dice")
 
 
 def _plateau(name: str, score: np.ndarray, used: float) -> str:
@@ -283,14 +288,13 @@ def _fifths(share: np.ndarray, scores: np.ndarray) -> tuple[list[list[Cell]], Po
 
 
 def group_section(run: ReportRun) -> Section:
-    """Score of each group (patient, place, video), the worst first."""
-    members: dict[str, list[float]] = {}
-    for name, score in zip(run.images.groups, run.scores.tolist(), strict=True):
-        if not np.isnan(score):
-            members.setdefault(name, []).append(score)
+    """Score of each group (patient, place, video) and of each source, the worst first."""
+    members = _scores_by(run, run.images.groups)
+    sources = _scores_by(run, [str(row.get("source") or "") for row in run.images.rows])
+    tables = [_member_table(run, "sources", sources)] if len(sources) > 1 else []
     if len(members) < 2 or max(map(len, members.values())) < 2:
         words = f"{len(run.scores)} images, number of groups {len(members)}: nothing to compare."
-        return Section("groups", "Groups", lead=[words], half=True)
+        return Section("groups", "Groups", tables, lead=[words], half=True)
     means = {name: float(np.mean(scores)) for name, scores in members.items()}
     worst = sorted(members, key=lambda name: means[name])
     shown: Sequence[Any] = [(name, members[name]) for name in worst[:GROUPS]]
@@ -303,4 +307,28 @@ def group_section(run: ReportRun) -> Section:
     title = "Each dot an image, the bar the group's mean, worst group first"
     if len(members) > GROUPS:
         title += f"; {GROUPS} worst of {len(members)}"
-    return Section("groups", "Groups", [Figure(title, svg)], spread, figures=means, half=True)
+    blocks = [Figure(title, svg), *tables, _member_table(run, "groups", members)]
+    return Section("groups", "Groups", blocks, spread, figures=means, half=True)
+
+
+def _scores_by(run: ReportRun, names: Sequence[str]) -> dict[str, list[float]]:
+    """Scores of the images of each name; those without a score are left out."""
+    members: dict[str, list[float]] = {}
+    for name, score in zip(names, run.scores.tolist(), strict=True):
+        if not np.isnan(score):
+            members.setdefault(name, []).append(score)
+    return members
+
+
+def _member_table(run: ReportRun, what: str, members: dict[str, list[float]]) -> Table:
+    """Images, mean, lowest and highest score of each name, the lowest mean first."""
+    rows = [
+        [
+            Cell(name or "no name"),
+            Cell(str(len(scores))),
+            *(Cell(number(value)) for value in (np.mean(scores), min(scores), max(scores))),
+        ]
+        for name, scores in sorted(members.items(), key=lambda pair: float(np.mean(pair[1])))
+    ]
+    columns = [what.removesuffix("s"), "images", f"mean {run.metric}", "lowest", "highest"]
+    return Table(f"All {len(members)} {what}", columns, rows, closed=len(rows) > 8)

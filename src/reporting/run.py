@@ -1,5 +1,6 @@
 """What a report knows of a run: its files, read when they are needed, and what they lack."""
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from core.errors import UserError
 from postprocessing.rules import Rule
-from runs.predictions import open_oof
+from runs.predictions import VIEWS_FILE, open_oof
 from runs.reports import check_same_task, read_report
 from runs.run import Run
 from scoring.oof import OofImages
@@ -47,6 +48,25 @@ class ReportRun:
         classes = self.report.tuning.get("classes", ())
         steps = [step["taken"] for steps in classes for step in steps]
         return bool(self.report.rules) and (any(steps) or not steps)
+
+    @cached_property
+    def higher_is_better(self) -> bool:
+        """Whether more of the run's metric is better."""
+        from metrics import build_metric
+
+        metric: Any = build_metric(self.metric, task=self.task, classes=self.classes)
+        return bool(metric.higher_is_better)
+
+    @cached_property
+    def weighed_views(self) -> dict[str, Any]:
+        """What `tune.py tta` found for these very networks; empty where it was not asked."""
+        path = self.configured.results / VIEWS_FILE
+        networks = {str(fold.fold): fold.network for fold in self.report.folds}
+        try:
+            known: dict[str, Any] = json.loads(path.read_text())
+            return known if known["networks"] == networks else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
 
     @cached_property
     def images(self) -> OofImages:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from core.errors import UserError
-from core.files import writing
 from runs.folder import RunFolder
 from runs.reports import Report
 
@@ -22,10 +21,6 @@ RESULTS = (
     "hours",
     "best_ckpt",
 )
-STYLE = """<style>:root{color-scheme:light dark}body{font:15px system-ui;margin:2rem}
-table{border-collapse:collapse;display:block;overflow-x:auto}td,th{padding:.4rem .8rem;
-border-bottom:1px solid #8885;text-align:right;white-space:nowrap}td:nth-child(2){text-align:left}
-</style>"""
 
 
 def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -128,16 +123,6 @@ def _rank(distances: set[str]) -> Callable[[dict[str, Any]], tuple[bool, float, 
 
 def _plain(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
-
-
-def write_html(path: Path, table: Any) -> None:
-    """The table as a page that needs nothing else."""
-    body = table.to_html(border=0, na_rep="", float_format=lambda value: f"{value:.4g}")
-    with writing(path) as part:
-        part.write_text(
-            f'<!doctype html><meta charset="utf-8"><title>Runs</title>{STYLE}{body}',
-            encoding="utf-8",
-        )
 
 
 def read_scalars(folder: Path) -> dict[str, list[float]]:

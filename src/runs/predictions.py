@@ -19,6 +19,9 @@ from runs.reports import Report, read_report
 from runs.run import Run
 from scoring.oof import OofImages, read_oof_rows, read_oof_table
 
+# What tune.py tta found, beside report.json: `networks` by fold tells of which checkpoints.
+VIEWS_FILE = "views.json"
+
 
 def data_key(root: Path, spec: DataSpec, rows: Iterable[Mapping[str, Any]], masks: Any) -> str:
     """A key of images and masks as they are now: files' sizes and times, and how masks are read."""

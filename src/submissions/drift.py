@@ -51,20 +51,30 @@ def _foreground(ids: np.ndarray, first: int) -> float:
 
 
 def drift_lines(submitted: np.ndarray, known: Shares) -> list[str]:
-    """Warnings about a submission's foreground shares (N,), none when they look alike."""
+    """Warnings about a submission's foreground shares (N,), none when they look alike.
+
+    None either where the out-of-fold masks are as far from the truth, which is the networks' doing,
+    or farther.
+    """
     lines = []
-    for what, other in (("training masks", known.truth), ("out-of-fold masks", known.decided)):
-        ours, theirs = float((submitted == 0).mean()), float((other == 0).mean())
-        table = [[int((group == 0).sum()), int((group > 0).sum())] for group in (submitted, other)]
-        if abs(ours - theirs) > LARGE and stats.fisher_exact(table).pvalue < RARE:
-            lines.append(
-                f"{ours:.1%} of the images are empty, of the {what} {theirs:.1%}: is the "
-                "threshold or the gate right, is it the right test folder?"
-            )
+    empty, theirs, decided = (
+        float((shares == 0).mean()) for shares in (submitted, known.truth, known.decided)
+    )
+    table = [[(group == 0).sum(), (group > 0).sum()] for group in (submitted, known.truth)]
+    beyond = abs(empty - theirs) - abs(decided - theirs)
+    if beyond > LARGE and stats.fisher_exact(table).pvalue < RARE:
+        lines.append(
+            f"{empty:.1%} of the images are empty, of the training masks {theirs:.1%}, out of fold "
+            f"{decided:.1%}: is the threshold or the gate right, is it the right test folder?"
+        )
     shift = stats.ks_2samp(submitted, known.decided)
-    if shift.statistic > 2 * LARGE and shift.pvalue < RARE:
+    own = stats.ks_2samp(known.decided, known.truth).statistic
+    off = stats.ks_2samp(submitted, known.truth).statistic
+    if shift.statistic > 2 * LARGE and shift.pvalue < RARE and off > own:
         lines.append(
             f"the median image is {np.median(submitted):.2%} foreground, out of fold "
-            f"{np.median(known.decided):.2%}: test images differ, or are read differently"
+            f"{np.median(known.decided):.2%}, in truth {np.median(known.truth):.2%}: test images "
+            "differ, or are read differently; or it is the mean of networks that are sure of "
+            "different things, as weak ones are"
         )
     return lines

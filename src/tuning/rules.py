@@ -1,11 +1,12 @@
 """The decision of a run: threshold, gate, parts and holes, chosen on out-of-fold predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from core.columns import align
 from core.errors import UserError
 from postprocessing.rules import Rules
 from runs.identity import check_same_folds
@@ -41,11 +42,8 @@ def tune_rules(run: Run, *, dry_run: bool) -> None:
         for k, one in enumerate(tuned):
             take_steps(images, one, k)
     names = run.spec.class_names or [f"class {k}" for k in range(run.spec.classes)]
-    for name, one in zip(names, tuned, strict=False):
-        label = f"{name}, " if len(tuned) > 1 else ""
-        for step in one.steps:
-            print(f"{label}{step.verdict()}")
     told = summary(tuned, images, objective)
+    print("\n".join(verdict_lines(tuned, names, told)))
     if not dry_run:
         first = tuned[0].now.rule
         each = list(first.each) if isinstance(first, Rules) else [one.now.rule for one in tuned]
@@ -53,12 +51,34 @@ def tune_rules(run: Run, *, dry_run: bool) -> None:
             # Pixels say nothing of objects: they stay split as they were scored.
             each = [replace(rule, split=True) for rule in each]
         replace(report, rules=each, tuning=told).write(path)
-    print(
-        f"{objective.name} of {len(images)} images: untuned {told['untuned']:.4f}, tuned "
-        f"{told['held_out']:.4f} on held-out folds ({told['in_sample']:.4f} in-sample)"
-        f"{', gain ' + str(tuned[0].gain()) if len(tuned) == 1 else ''}: "
-        + (f"{path} as it was" if dry_run else str(path))
-    )
+    print(f"{path} as it was" if dry_run else path)
+
+
+def verdict_lines(
+    tuned: Sequence[Class], names: Sequence[str], told: Mapping[str, Any]
+) -> list[str]:
+    """What the tuning comes to in one line, then a line a step.
+
+    Args:
+        tuned: as of `tune_images`.
+        names: of the classes.
+        told: their `summary`.
+    """
+    head = f"{told['metric']} of {told['images']} images"
+    if any(step.taken for one in tuned for step in one.steps):
+        gain = f", {tuned[0].gain()}" if len(tuned) == 1 else ""
+        head = (
+            f"tuned: {head} {told['untuned']:.4f} before, {told['held_out']:.4f} on folds that "
+            f"had no say{gain}; {told['in_sample']:.4f} in-sample"
+        )
+    else:
+        head = f"nothing is taken: {head} stays {told['untuned']:.4f}"
+    rows = [
+        [*([name] if len(tuned) > 1 else []), *step.verdict()]
+        for name, one in zip(names, tuned, strict=False)
+        for step in one.steps
+    ]
+    return [head, *(f"  {line}" for line in align(rows))]
 
 
 def tune_images(run: Run, images: OofImages) -> tuple[list[Class], Any]:

@@ -117,9 +117,9 @@ def weigh_soup(run: Run, images: OofImages, whole: WholeScore) -> bool:
     stacked = torch.stack([after[row["img"]] for row in images.rows])
     gain = paired_gain(before, stacked, whole.score, groups=np.array(images.groups))
     scores = [float(whole.score(values.sum(0))) for values in (before, stacked)]
-    word = "taken" if gain.real else "noise, not taken"
+    word = "the soup is taken" if gain.real else "the soup is not taken: noise"
     print(
-        f"{run.metric} of {len(images)} images: best.ckpt {scores[0]:.4f}, mean with last.ckpt "
-        f"{scores[1]:.4f}, {gain}: {word}"
+        f"{word}: {run.metric} of {len(images)} images, best.ckpt {scores[0]:.4f}, mean with "
+        f"last.ckpt {scores[1]:.4f}, {gain}"
     )
     return gain.real

@@ -69,15 +69,19 @@ class Step:
             "taken": self.taken,
         }
 
-    def verdict(self) -> str:
-        """A line for a person."""
-        word = "taken" if self.taken else "noise, not taken"
+    def verdict(self) -> list[str]:
+        """Cells for a person: the verdict first, the rule last."""
+        word = "taken" if self.taken else "not taken: noise"
         if not self.taken and self.in_sample > 0 >= self.held_out.gain:
-            word = "only where it was chosen, not taken"
-        return (
-            f"{self.name}: {self.rule.changes()}: in-sample {self.in_sample:+.4f}, held out "
-            f"{self.held_out}, one step away {-self.flatness:+.4f}: {word}"
-        )
+            word = "not taken: only where it was chosen"
+        return [
+            word,
+            self.name,
+            f"held out {self.held_out}",
+            f"in-sample {self.in_sample:+.4f}",
+            f"one step away {-self.flatness:+.4f}",
+            self.rule.changes(),
+        ]
 
 
 class Class:

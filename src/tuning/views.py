@@ -1,17 +1,20 @@
 """What sets of views are worth: each scored at native size on images the networks never saw."""
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 
+from core.columns import align
+from core.files import file_digest, write_json
 from data.specs import Row
 from inference.views import SETS
 from Lightning_datamodule import rows_in
 from postprocessing.rules import label_by
 from runs.identity import check_same_folds
+from runs.predictions import VIEWS_FILE
 from runs.reports import check_same_task
 from runs.run import Run
 from runs.scored import trained_folds
@@ -22,7 +25,7 @@ from scoring.oof_scores import read_truth
 
 
 def choose_views(run: Run, *, limit: int) -> None:
-    """Weighs the rows of SETS for RUN and prints the flag to use; stores nothing.
+    """Weighs the rows of SETS for RUN, prints the flag to use and leaves views.json for the page.
 
     Args:
         run: that is trained.
@@ -32,23 +35,40 @@ def choose_views(run: Run, *, limit: int) -> None:
     check_same_folds(run)
     whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes, by_image=True)
     rows, values = list[dict[str, Any]](), list[torch.Tensor]()
+    spent: dict[str, float] = {}
     for fold in folds:
         mine = [dict(row) for row in rows_in(run.table, [fold])]
         mine = mine[:: -(-len(mine) // limit)] if limit else mine
-        values += fold_values(run, mine, fold, whole=whole)
+        values += fold_values(run, mine, fold, whole=whole, spent=spent)
         rows += mine
     stacked = torch.stack(values)
     groups = np.array(groups_of(rows))
     blocks = fold_blocks([row["kfold"] for row in rows], groups.tolist())
     name, gain, each = weigh_sets(stacked, blocks, groups, whole)
-    for one, of_set in zip(SETS, each, strict=True):
-        print(f"{one:12s} {len(SETS[one]) + 1} views: {of_set}")
     taken = gain.real and name != "none"
-    flag = f"use --tta {','.join(SETS[name])}" if taken else "use none: the gain is noise"
-    print(
-        f"{run.metric} of {len(rows)} images without TTA "
-        f"{float(whole.score(stacked[:, 0].sum(0))):.4f}; best set {name}, held out {gain}: {flag}"
-    )
+    prices = {one: sum(spent[view] for view in ("", *SETS[one])) for one in SETS}
+    times = {one: f"{seconds / spent['']:.1f} times as long" for one, seconds in prices.items()}
+    plain = f"{run.metric} of {len(rows)} images {float(whole.score(stacked[:, 0].sum(0))):.4f}"
+    if taken:
+        views = ",".join(SETS[name])
+        print(f"use --tta {views}: {plain} without, held out {gain}, {times[name]} to predict")
+    else:
+        print(f"use no TTA: {plain} without; {name} is best, held out {gain}: noise")
+    verdict = {
+        "networks": {fold: file_digest(run.folder.scored_checkpoint(fold)) for fold in folds},
+        "views": SETS[name],
+        "gain": gain.gain,
+        "real": taken,
+        "times": prices[name] / spent[""],
+    }
+    run.results.mkdir(parents=True, exist_ok=True)
+    write_json(run.results / VIEWS_FILE, verdict)
+    rows_of_sets = [
+        [one, f"{len(SETS[one]) + 1} views", str(of_set), times[one]]
+        for one, of_set in zip(SETS, each, strict=True)
+        if one != "none"
+    ]
+    print("\n".join(f"  {line}" for line in align(rows_of_sets)))
 
 
 def set_values(
@@ -78,15 +98,20 @@ def set_values(
 
 
 def fold_values(
-    run: Run, rows: Sequence[Row], fold: int, *, whole: WholeScore
+    run: Run,
+    rows: Sequence[Row],
+    fold: int,
+    *,
+    whole: WholeScore,
+    spent: MutableMapping[str, float],
 ) -> list[torch.Tensor]:
-    """`set_values` of one fold's images, by its best network."""
+    """`set_values` of one fold's images, by its best network; `spent`: see `Predictor.views`."""
     predictor = run.predictor([[run.folder.scored_checkpoint(fold)]])
     check_same_task(run, predictor.spec)
     by_img = {row["img"]: row for row in rows}
     images = [(row["img"], run.input / row["image"]) for row in rows]
     out = {}
-    for img, views in predictor.views(images, sorted({"", *chain(*SETS.values())})):
+    for img, views in predictor.views(images, sorted({"", *chain(*SETS.values())}), spent):
         out[img] = set_values(run, views, by_img[img], whole=whole)
     return [out[row["img"]] for row in rows]
 

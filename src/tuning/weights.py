@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from core.columns import align
 from core.errors import UserError
 from core.files import writing
 from imaging.levels import write_probs
@@ -22,14 +24,36 @@ from scoring.oof import OofImages
 from scoring.oof_scores import common_images, mean_gates, oof_values, read_mean_inputs
 from tuning.climb import climb_bags
 
-# Weightings, (N, W, V) values, and of them the best, its in-sample gain and the held-out one.
-Weighed = tuple[list[tuple[float, ...]], torch.Tensor, tuple[int, float, Gain]]
+
+class Chosen(NamedTuple):
+    """The best of W weightings, and what choosing it is worth over the first of them.
+
+    Attributes:
+        at: its number.
+        in_sample: its gain on the images it was chosen on.
+        outside: (N, V) values of each image as it was chosen without that image's block.
+        gain: of `outside`.
+    """
+
+    at: int
+    in_sample: float
+    outside: torch.Tensor
+    gain: Gain
+
+    def verdict(self, what: str) -> list[str]:
+        """Cells for a person: the verdict first."""
+        word = "taken" if self.gain.real else "not taken: noise"
+        return [word, what, f"held out {self.gain}", f"in-sample {self.in_sample:+.4f}"]
+
+
+# Weightings, (N, W, V) values, and what is chosen of them.
+Weighed = tuple[list[tuple[float, ...]], torch.Tensor, Chosen]
 
 
 def choose(
     values: torch.Tensor, whole: WholeScore, blocks: np.ndarray, groups: np.ndarray
-) -> tuple[int, float, Gain]:
-    """(best of W, its in-sample gain over the first, the held-out gain of choosing so).
+) -> Chosen:
+    """The best of W weightings.
 
     Args:
         values: (N, W, V); the first of W is what stays unless another is better.
@@ -43,7 +67,7 @@ def choose(
     gain = paired_gain(values[:, 0], outside, whole.score, groups=groups)
     sums = values.sum(0)
     inside = whole.score(sums[best.cell[0]]) - whole.score(sums[0])
-    return best.cell[0], float(inside), gain
+    return Chosen(best.cell[0], float(inside), outside, gain)
 
 
 def blend_runs(run: Run, names: Sequence[str]) -> None:
@@ -78,18 +102,28 @@ def weigh(
     blocks = fold_blocks(runs[0].folds, runs[0].groups)
     equal = [[1.0] * len(runs)]
     by_kind = [oof_values(runs, rules, whole, weights=equal, kind=kind) for kind in KINDS]
-    at, inside, gain = choose(torch.cat(by_kind, 1), whole, blocks, groups)
-    kind = KINDS[at] if gain.real else KINDS[0]
-    print(f"mean of {KINDS[at]}: in-sample {inside:+.4f}, held out {gain}: {_word(gain)}")
+    mean = choose(torch.cat(by_kind, 1), whole, blocks, groups)
+    kind = KINDS[mean.at] if mean.gain.real else KINDS[0]
     by = from_grid if len(runs) <= 3 else by_climbing
-    grid, values, (at, inside, gain) = by(runs, rules, whole, blocks=blocks, kind=kind)
+    grid, values, best = by(runs, rules, whole, blocks=blocks, kind=kind)
+    chosen, outside = (best.at, best.outside) if best.gain.real else (0, values[:, 0])
     scores = whole.score(values.sum(0)).tolist()
     singles = [scores[grid.index(tuple(row))] for row in np.eye(len(runs)).tolist()]
-    told = ", ".join(f"{name} {weight:g}" for name, weight in zip(names, grid[at], strict=True))
-    print(f"weights {told}: in-sample {inside:+.4f}, held out {gain}: {_word(gain)}")
-    chosen = at if gain.real else 0
-    alone = ", ".join(f"{name} {score:.4f}" for name, score in zip(names, singles, strict=True))
-    print(f"alone: {alone}; equal weights {scores[0]:.4f}; taken {scores[chosen]:.4f}")
+    first = max(range(len(names)), key=singles.__getitem__)
+    alone = values[:, grid.index(tuple(np.eye(len(runs))[first].tolist()))]
+    over = paired_gain(alone, outside, whole.score, groups=groups)
+    word = "better than" if over.real else "worse than" if over.high < 0 else "no surer than"
+    told = ", ".join(
+        f"{name} {weight:g}" for name, weight in zip(names, grid[best.at], strict=True)
+    )
+    each = ", ".join(f"{name} {score:.4f}" for name, score in zip(names, singles, strict=True))
+    print(
+        f"the blend is {word} {names[first]} alone: {whole.name} of {len(groups)} images "
+        f"{scores[chosen]:.4f} against {singles[first]:.4f}, held out {over}"
+    )
+    rows = [mean.verdict(f"mean of {KINDS[mean.at]}"), best.verdict(f"weights {told}")]
+    print("\n".join(f"  {line}" for line in align(rows)))
+    print(f"  alone: {each}; equal weights {scores[0]:.4f}")
     return Blend(
         runs=list(names),
         kind=kind,
@@ -97,9 +131,9 @@ def weigh(
         score=scores[chosen],
         equal=scores[0],
         alone=singles,
-        in_sample=inside,
-        held_out=gain.gain,
-        interval=[gain.low, gain.high],
+        in_sample=best.in_sample,
+        held_out=best.gain.gain,
+        interval=[best.gain.low, best.gain.high],
     )
 
 
@@ -135,11 +169,7 @@ def by_climbing(
     outside = values[torch.arange(len(values)), cells]
     gain = paired_gain(values[:, 0], outside, whole.score, groups=np.array(runs[0].groups))
     first, second = whole.score(values[:, [0, best]].sum(0)).tolist()
-    return grid, values, (best, second - first, gain)
-
-
-def _word(gain: Gain) -> str:
-    return "taken" if gain.real else "noise, not taken"
+    return grid, values, Chosen(best, second - first, outside, gain)
 
 
 def write_blend(
