@@ -23,10 +23,12 @@ from reporting.setup import default_of
 from stages import errors_of
 
 
-@pytest.fixture(params=list(TASKS))
-def fake(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    run = fake_run(tmp_path, request.param, monkeypatch)
-    assert write(run.flags) == 0
+@pytest.fixture(params=list(TASKS), scope="module")
+def fake(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Fake:
+    """A run of each task with its page, for tests that only read."""
+    with pytest.MonkeyPatch.context() as patch:
+        run = fake_run(tmp_path_factory.mktemp("run"), request.param, patch)
+        assert write(run.flags) == 0
     return run
 
 

@@ -98,7 +98,7 @@ def test_a_soup_that_helps_is_taken_and_followed(scored, tmp_path: Path, capsys)
     capsys.readouterr()
     assert call("tune", ["soup", *flags]) == 0
     told = capsys.readouterr().out
-    assert ": taken" in told
+    assert "the soup is taken: " in told
     report = report_of(competition)
     assert [path.name for path in soups(competition)] == ["soup.ckpt"] * 2
     assert [fold["checkpoint"] for fold in report["folds"]] == [
