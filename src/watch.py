@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     shown: list[str] = []
     while True:
-        runs = look_at_runs(config.LOGS)
+        runs = look_at_runs(config.LOGS, config.OUTPUT)
         if not runs and args.once:
             raise UserError(f"no run in {config.LOGS} to watch")
         path = write_watch_page(config.OUTPUT / "watch.html", runs, 0 if args.once else args.every)

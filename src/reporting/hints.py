@@ -107,7 +107,7 @@ def hint_training(run: ReportRun) -> list[Hint]:
     """Few steps, scores that still rise at the end, or a validation loss that turned early."""
     hints = []
     finished = [run.configured.folder.read_finished(fold.fold) for fold in run.report.folds]
-    steps = [done["steps"] for done in finished if done and done.get("steps")]
+    steps = [done.steps for done in finished if done and done.steps]
     if steps and min(steps) < FEW:
         told = f"{min(steps)} optimiser steps in all; a network needs some hundreds"
         hints.append(Hint("train longer", told))

@@ -12,7 +12,9 @@ from core.quantities import time_words
 from core.records import NewerRecord
 from reporting.blocks import Cell, Section, Table, number, render_page
 from reporting.curves import Points, curve_figures, read_curves
+from runs.baseline import beside, told_trivial
 from runs.folder import RunFolder
+from runs.ledger import is_distance
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,19 @@ class WatchedFold:
 
 @dataclass(frozen=True)
 class WatchedRun:
-    """A run with its folds; `age` is seconds since any of them was heard of."""
+    """A run with its folds; `age` is seconds since any of them was heard of.
+
+    `trivial` is the best that needs no network, as folds.py told it last, or empty.
+    """
 
     name: str
     metric: str
     folds: list[WatchedFold]
     age: float
+    trivial: dict[str, Any]
 
 
-def look_at_runs(logs: Path) -> list[WatchedRun]:
+def look_at_runs(logs: Path, output: Path) -> list[WatchedRun]:
     """Every run that has begun, the latest first, but those whose files are broken or newer."""
     runs = []
     for begun in logs.glob("*/run.json"):
@@ -57,21 +63,21 @@ def look_at_runs(logs: Path) -> list[WatchedRun]:
         with contextlib.suppress(NewerRecord):
             known = folder.read_begun()
             if known and "METRIC" in known.knobs:
-                runs.append(_look(folder, dict(known.knobs)))
+                runs.append(_look(folder, dict(known.knobs), output))
     return sorted(runs, key=lambda run: run.age)
 
 
-def _look(folder: RunFolder, knobs: dict[str, Any]) -> WatchedRun:
+def _look(folder: RunFolder, knobs: dict[str, Any], output: Path) -> WatchedRun:
     names = [path.name.removeprefix("fold_") for path in folder.path.glob("fold_*")]
     folds = [_look_at_fold(folder, knobs, int(name)) for name in names if name.isdecimal()]
     files = [folder.begun, *folder.path.glob("fold_*/metrics.csv")]
     age = time.time() - max(path.stat().st_mtime for path in files)
-    return WatchedRun(folder.run, knobs["METRIC"], sorted(folds, key=lambda one: one.fold), age)
+    metric = knobs["METRIC"]
+    trivial = told_trivial(output, metric, less=is_distance(metric, knobs))
+    return WatchedRun(folder.run, metric, sorted(folds, key=lambda one: one.fold), age, trivial)
 
 
 def _look_at_fold(folder: RunFolder, knobs: dict[str, Any], fold: int) -> WatchedFold:
-    from runs.ledger import is_distance
-
     path = folder.fold(fold) / "metrics.csv"
     metric = knobs["METRIC"]
     try:
@@ -109,7 +115,7 @@ def fold_rows(runs: list[WatchedRun]) -> list[str]:
     return [
         f"{run.name} fold {one.fold}: epoch {one.epoch} of {one.epochs}, "
         f"loss {number(one.loss)}, {run.metric} {number(one.score)}, best {number(one.best)}, "
-        f"{one.state}"
+        f"{one.state}{beside(run.trivial)}"
         for run in runs
         for one in run.folds
     ]
@@ -150,12 +156,13 @@ def _table(runs: list[WatchedRun]) -> Section:
             Cell(run.metric, text=True),
             Cell(number(one.score)),
             Cell(number(one.best)),
+            Cell(number(run.trivial.get("score"))),
             Cell(one.state, text=True),
         ]
         for run in runs
         for one in run.folds
     ]
-    columns = ["", "epoch", "loss", "metric", "score", "best", ""]
+    columns = ["", "epoch", "loss", "metric", "score", "best", "no network", ""]
     notes = [] if rows else ["No fold has begun yet."]
     return Section("folds", "Folds", [Table("All folds", columns, rows)] if rows else [], (), notes)
 

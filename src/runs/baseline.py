@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from core.files import write_json
@@ -39,6 +41,27 @@ def best_trivial(run: Run) -> dict[str, Any]:
     return dict(zip(("name", "score"), best, strict=True)) if best else {}
 
 
-def trivial_words(best: dict[str, Any]) -> str:
+def trivial_words(best: Mapping[str, Any]) -> str:
     """Such as `trivial 0.8620 (all foreground)`, or nothing where there is none."""
     return f"trivial {best['score']:.4f} ({best['name']})" if best else ""
+
+
+def beside(best: Mapping[str, Any]) -> str:
+    """`trivial_words` as they follow a score, or nothing."""
+    return f"; {trivial_words(best)}" if best else ""
+
+
+def told_trivial(output: Path, metric: str, *, less: bool = False) -> dict[str, Any]:
+    """`name` and `score` of the best of a metric as folds.py told it last; empty where unknown.
+
+    Args:
+        output: the folder of all results.
+        metric: the row of METRICS.
+        less: whether less of it is better.
+    """
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads((output / FILE).read_text())
+        if known["metric"] == metric and known["scores"]:
+            name = (min if less else max)(known["scores"], key=known["scores"].__getitem__)
+            return {"name": name, "score": float(known["scores"][name])}
+    return {}

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from core.errors import UserError
+from runs.baseline import beside, best_trivial
 from runs.finalists import advise
 from runs.folder import RunFolder
 from runs.predictions import open_oof
@@ -50,6 +51,7 @@ def compare_pair(run: Run, names: Sequence[str]) -> str:
     return (
         f"{run.metric} of {len(groups)} images: {names[0]} {scores[0]:.4f}, "
         f"{names[1]} {scores[1]:.4f}, difference {gain}: {word}{verdict}"
+        f"{beside(best_trivial(run))}"
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from core.columns import align
 from core.errors import UserError
 from postprocessing.rules import Rules
+from runs.baseline import beside
 from runs.identity import check_same_folds
 from runs.predictions import open_oof
 from runs.reports import check_same_task, report_path
@@ -43,7 +44,8 @@ def tune_rules(run: Run, *, dry_run: bool) -> None:
             take_steps(images, one, k)
     names = run.spec.class_names or [f"class {k}" for k in range(run.spec.classes)]
     told = summary(tuned, images, objective)
-    print("\n".join(verdict_lines(tuned, names, told)))
+    first, *steps = verdict_lines(tuned, names, told)
+    print("\n".join([first + beside(report.trivial), *steps]))
     if not dry_run:
         first = tuned[0].now.rule
         each = list(first.each) if isinstance(first, Rules) else [one.now.rule for one in tuned]

@@ -10,6 +10,7 @@ from core.advice import command
 from core.errors import UserError
 from data.specs import Row
 from postprocessing.rules import decide_by, label_by
+from runs.baseline import beside, best_trivial
 from runs.identity import check_same_folds
 from runs.predictions import open_oof
 from runs.reports import check_same_task, checkpoints_of
@@ -120,6 +121,6 @@ def weigh_soup(run: Run, images: OofImages, whole: WholeScore) -> bool:
     word = "the soup is taken" if gain.real else "the soup is not taken: noise"
     print(
         f"{word}: {run.metric} of {len(images)} images, best.ckpt {scores[0]:.4f}, mean with "
-        f"last.ckpt {scores[1]:.4f}, {gain}"
+        f"last.ckpt {scores[1]:.4f}, {gain}{beside(best_trivial(run))}"
     )
     return gain.real

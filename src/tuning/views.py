@@ -13,6 +13,7 @@ from data.specs import Row
 from inference.views import SETS
 from Lightning_datamodule import rows_in
 from postprocessing.rules import label_by
+from runs.baseline import beside, best_trivial
 from runs.identity import check_same_folds
 from runs.predictions import VIEWS_FILE
 from runs.reports import check_same_task
@@ -49,11 +50,13 @@ def choose_views(run: Run, *, limit: int) -> None:
     prices = {one: sum(spent[view] for view in ("", *SETS[one])) for one in SETS}
     times = {one: f"{seconds / spent['']:.1f} times as long" for one, seconds in prices.items()}
     plain = f"{run.metric} of {len(rows)} images {float(whole.score(stacked[:, 0].sum(0))):.4f}"
+    trivial = beside(best_trivial(run))
     if taken:
         views = ",".join(SETS[name])
-        print(f"use --tta {views}: {plain} without, held out {gain}, {times[name]} to predict")
+        told = f"use --tta {views}: {plain} without, held out {gain}, {times[name]} to predict"
     else:
-        print(f"use no TTA: {plain} without; {name} is best, held out {gain}: noise")
+        told = f"use no TTA: {plain} without; {name} is best, held out {gain}: noise"
+    print(told + trivial)
     verdict = {
         "networks": {fold: file_digest(run.folder.scored_checkpoint(fold)) for fold in folds},
         "views": SETS[name],

@@ -1,9 +1,9 @@
 """Which mean of several runs, and how much of each: weighed out of fold, and written as a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from core.files import writing
 from imaging.levels import write_probs
 from postprocessing.means import KINDS, mean_probs, weight_grid
 from postprocessing.rules import Rule
+from runs.baseline import beside, best_trivial
 from runs.predictions import open_oof
 from runs.reports import Blend, Report
 from runs.run import Run
@@ -81,13 +82,19 @@ def blend_runs(run: Run, names: Sequence[str]) -> None:
         raise UserError("--runs: they are of different TASK, CLASSES or INSTANCES")
     runs = common_images([images for images, _ in opened])
     whole = WholeScore(run.metric, task=runs[0].task, classes=runs[0].classes)
-    blend = weigh(runs, whole, run.threshold, names)
-    folder = write_blend(run, runs, [report for _, report in opened], blend)
+    trivial = best_trivial(run)
+    blend = weigh(runs, whole, run.threshold, names, trivial=trivial)
+    folder = write_blend(run, runs, [report for _, report in opened], blend, trivial=trivial)
     print(f"blended {len(runs[0])} images of {len(runs)} runs: {folder}")
 
 
 def weigh(
-    runs: Sequence[OofImages], whole: WholeScore, threshold: float, names: Sequence[str]
+    runs: Sequence[OofImages],
+    whole: WholeScore,
+    threshold: float,
+    names: Sequence[str],
+    *,
+    trivial: Mapping[str, Any],
 ) -> Blend:
     """Kind and weights of the mean, with the scores that decided; prints them.
 
@@ -96,6 +103,7 @@ def weigh(
         whole: the metric.
         threshold: of every decision compared here.
         names: of the runs.
+        trivial: the best that needs no network, told beside the scores.
     """
     rules = [Rule(threshold, split=runs[0].border)] * runs[0].classes
     groups = np.array(runs[0].groups)
@@ -120,6 +128,7 @@ def weigh(
     print(
         f"the blend is {word} {names[first]} alone: {whole.name} of {len(groups)} images "
         f"{scores[chosen]:.4f} against {singles[first]:.4f}, held out {over}"
+        f"{beside(trivial)}"
     )
     rows = [mean.verdict(f"mean of {KINDS[mean.at]}"), best.verdict(f"weights {told}")]
     print("\n".join(f"  {line}" for line in align(rows)))
@@ -173,7 +182,12 @@ def by_climbing(
 
 
 def write_blend(
-    run: Run, runs: Sequence[OofImages], reports: Sequence[Report], blend: Blend
+    run: Run,
+    runs: Sequence[OofImages],
+    reports: Sequence[Report],
+    blend: Blend,
+    *,
+    trivial: Mapping[str, Any],
 ) -> Path:
     """Writes output/<a+b>/oof/*.png, oof.csv and report.json; returns the folder."""
     import pandas as pd
@@ -202,5 +216,6 @@ def write_blend(
         threshold=run.threshold,
         min_area=run.min_area,
         blend=replace(blend, oof_keys=[report.oof_key for report in reports]),
+        trivial=trivial,
     ).write(folder / "report.json")
     return folder
