@@ -282,6 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from metrics import build_metric
     from reporting.search import write_search_page
+    from runs.baseline import beside, told_trivial
     from runs.names import check_names
 
     check_names(config)
@@ -309,6 +310,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             page = write_search_page(search.folder, study, search.metric)
         write_recipe(search, study, target)
+    trivial = beside(told_trivial(config.OUTPUT, search.metric, less=not search.larger))
+    print(f"best {search.metric} {study.best_value:.4f} of {len(study.trials)} trials{trivial}")
     print(f"the page: {page}\nthe best trial's flags: {target}")
     return 0
 
