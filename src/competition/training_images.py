@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +23,12 @@ from competition.tables import (
     table_rows,
     train_table,
 )
+from core.advice import command
 from core.errors import UserError, raise_all
 from imaging.rle import is_empty_rle, rle_areas
+
+# Files and folders of INPUT that an error lists.
+NAMED = 8
 
 
 class TrainingImages(NamedTuple):
@@ -96,14 +101,29 @@ def _from_folder(competition: Competition) -> TrainingImages:
     if not folder.is_dir():
         raise UserError(
             f"no training images: neither {competition.train_csv} nor the folder {folder} "
-            "exists. Put the competition's data there, set INPUT, TRAIN_CSV and TRAIN_PATH, or "
-            "make a toy one: python src/demo_data.py"
+            f"exists. {_what_there_is(competition.input)}"
         )
     masks = build_masks(competition)
     table = pd.DataFrame({"img": sorted(find_train_names(competition))})
     notes = [f"no table {competition.train_csv}: took the images of {folder}"]
     notes += _attach(table, competition, masks)
     return TrainingImages(_join(table, competition), None, None, notes)
+
+
+def _what_there_is(root: Path) -> str:
+    """What INPUT holds instead of what was looked for, and what to do about it."""
+    found = sorted(
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (root.iterdir() if root.is_dir() else ())
+        if not path.name.startswith(".")
+    )
+    if not found:
+        return f"Put the competition's data into {root}, or make a toy one: python src/demo_data.py"
+    named = ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" * (len(found) > NAMED))
+    return (
+        f"{root} holds {named}: {command('look')} writes the flags for it into recipes/, or set "
+        "TRAIN_PATH, MASK_PATH and TRAIN_CSV"
+    )
 
 
 def _refuse_duplicates(ids: pd.Series, name: str, kind: str) -> None:
