@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
