@@ -79,7 +79,8 @@ def count_oof(images: OofImages, rules: Sequence[Rule], metric: str) -> OofCount
             pair = [torch.from_numpy(labels)[None] for labels in (found, target)]
             score = float(scored.per_image(*pair)[0])
         split = _count_ids if images.task == "multiclass" else _count_planes
-        return OofCounts(*split(levels[: images.classes], mask, truth), np.array(score))
+        counts, confused, hist, above, surely = split(levels[: images.classes], mask, truth)
+        return OofCounts(counts, confused, hist, above, surely, np.array(score))
 
     found = images.each(count)
     columns = {
