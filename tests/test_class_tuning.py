@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,13 +14,14 @@ from sklearn.metrics import jaccard_score
 
 from competition.mask_source import MaskSource
 from imaging.levels import write_probs
-from postprocessing.rules import Rule, Rules, decide_by, describe
+from postprocessing.rules import Rule, Rules, decide_by, describe, label_by
 from runs.reports import Report
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from stages import CLASS_FLAGS, call, copy_of, train_and_score, write_classes
 from tuning.class_sweeps import PLAIN, WEIGHTS, contest, part_moves
 from tuning.classes import Contest, Parts, tune_ids
+from tuning.wholes import tune_wholes
 
 SIZE = (40, 52)
 METRICS = ("miou", "dice")
@@ -111,6 +113,38 @@ def _dice(truth: np.ndarray, mask: np.ndarray) -> float:
 
 
 # ---------------------------------------------------------------- what is planted is found
+
+
+def shrunken(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Two discs, one a class, whose probabilities are too low by a factor: they come out small."""
+    rng, pairs = np.random.default_rng(4), []
+    for _ in range(count):
+        truth = np.zeros(SIZE, np.uint8)
+        for k in (1, 2):
+            centre = (int(rng.integers(10, 18)) + 24 * (k - 1), int(rng.integers(10, 30)))
+            cv2.circle(truth, centre, 6, k, -1)
+        hot = np.stack([truth == k for k in range(3)]).astype(float)
+        logits = ndimage.gaussian_filter(hot, (0, 2, 2)) * 6 + np.array([3.5, 0, 0])[:, None, None]
+        probs = np.exp(logits)
+        pairs.append((probs / probs.sum(0), truth))
+    return pairs
+
+
+def test_a_metric_of_objects_weighs_the_background(tmp_path: Path) -> None:
+    """Too little foreground is found; the ensemble's own decision scores what is told."""
+    images, whole = write_oof(tmp_path, shrunken(6), folds=2), whole_of("map50")
+    (one,) = tune_wholes(images, whole)
+    rules = one.now.rule
+    assert one.steps[0].taken
+    assert rules.each[0].weight < 0.6
+    assert {rule.weight for rule in rules.each[1:]} == {1.0}
+    values = []
+    for at in range(len(images)):
+        probs = torch.from_numpy(images.levels(at)).float() / 255
+        mask = torch.from_numpy(label_by(rules.each, probs, task="multiclass"))[None]
+        values.append(whole.values(mask, images.instances(at, SIZE)[None]))
+    told, again = one.now.inside.sum(0), torch.stack(values).sum(0)
+    assert float(whole.score(told)) == pytest.approx(float(whole.score(again)))
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -22,6 +22,7 @@ from tuning.objects import tune_objects
 from tuning.pixels import tune_pixels
 from tuning.shapes import tune_shapes
 from tuning.steps import Class
+from tuning.wholes import tune_wholes
 
 
 def tune_rules(run: Run, *, dry_run: bool) -> None:
@@ -87,21 +88,14 @@ def tune_images(run: Run, images: OofImages) -> tuple[list[Class], Any]:
     """(what was tuned, the metric it was tuned for): a Class each, of multiclass one for all.
 
     Raises:
-        UserError: a metric that no step can follow, or of objects for several classes.
+        UserError: a metric that no step can follow, or of objects that may overlap.
     """
     metric, classes = run.metric, run.spec.classes
     if run.spec.task == "multiclass":
         whole = WholeScore(metric, task=run.spec.task, classes=classes)
-        if whole.kind == "instances":
-            raise UserError(
-                f"METRIC={metric} is of objects, which the weights of classes are not found by: "
-                "use --metric miou for this step, or leave it out"
-            )
-        if whole.kind in ("shapes", "volumes"):
-            raise UserError(
-                f"METRIC={metric} is no score of pixels, by which the weights of classes "
-                "are found: use --metric miou for this step, or leave it out"
-            )
+        if whole.kind in ("instances", "shapes", "volumes"):
+            print(f"{metric} scores whole masks: the background's weight and parts are tuned")
+            return tune_wholes(images, whole), whole
         return tune_ids(images, whole), whole
     objective = build_objective(metric)
     if objective.kind == "instances" and classes > 1:

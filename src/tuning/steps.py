@@ -127,7 +127,7 @@ class Class:
         return paired_gain(*outside, self.objective.score, groups=self.groups)
 
     def propose(
-        self, grid: Callable[[Rule], Tensor], rule_at: Callable[..., Rule], *, switches: int = 0
+        self, grid: Callable[[Any], Tensor], rule_at: Callable[..., Any], *, switches: int = 0
     ) -> Choice:
         """The plateau of a grid of values that may hang on the rule so far.
 
