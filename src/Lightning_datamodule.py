@@ -243,9 +243,9 @@ class Loader(DataLoader[Any]):
     def __iter__(self) -> Any:
         try:
             batches = super().__iter__()
-        except OSError as error:
+        except (OSError, KeyboardInterrupt) as error:
             _forget(error)
-            if error.errno != errno.ENOSPC:
+            if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
                 raise
             raise UserError(f"no room in {SHARED} for {self.num_workers} workers. {ROOM}") from None
         try:
@@ -263,7 +263,7 @@ class Loader(DataLoader[Any]):
             ) from error
 
 
-def _forget(error: OSError) -> None:
+def _forget(error: BaseException) -> None:
     """Lets go of an iterator that was not made to its end: torch's own way out would fail aloud."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
     traceback.clear_frames(error.__traceback__)

@@ -94,19 +94,48 @@ def system_error_line(error: OSError) -> str:
     return f"{path}{error.strerror or error}{': ' + remedy if remedy else ''}"
 
 
-@contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    def stop(number: int, frame: Any) -> None:
-        raise Stopped(by=number)
+def _send_again(number: int) -> None:
+    """Sends this process a signal, a moment later."""
+    send = signal.raise_signal if os.name == "nt" else functools.partial(os.kill, os.getpid())
+    timer = threading.Timer(AGAIN, send, [number])
+    timer.daemon = True
+    timer.start()
 
+
+@contextlib.contextmanager
+def _wishes_to_stop() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does, and no wish to stop is lost.
+
+    One that comes where Python drops errors, in a finalizer or a hook of a fork, comes again. What
+    finalizers say of things that were stopped half-made is not told.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    stopping = threading.Event()
+
+    def stop(number: int, frame: Any) -> None:
+        stopping.set()
+        raise Stopped(by=number)
+
+    def dropped(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if isinstance(error, KeyboardInterrupt):
+            by = error.code - 128 if isinstance(error, Stopped) else signal.SIGINT
+            _send_again(by)
+        elif not stopping.is_set():
+            hook(unraisable)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _open_streams() -> None:
@@ -114,29 +143,6 @@ def _open_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for all of the process
-
-
-@contextlib.contextmanager
-def _stops_that_hold() -> Iterator[None]:
-    """A wish to stop that came where Python drops errors comes again: in a finalizer, in a fork."""
-    before = sys.unraisablehook
-
-    def again(dropped: Any) -> None:
-        stop = dropped.exc_value
-        if not isinstance(stop, KeyboardInterrupt):
-            before(dropped)
-            return
-        by = stop.code - 128 if isinstance(stop, Stopped) else signal.SIGINT
-        send = signal.raise_signal if os.name == "nt" else functools.partial(os.kill, os.getpid())
-        timer = threading.Timer(AGAIN, send, [by])
-        timer.daemon = True
-        timer.start()
-
-    sys.unraisablehook = again
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
 
 
 def script(main: Callable[..., int]) -> Callable[..., int]:
@@ -149,7 +155,7 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
     def wrapped(argv: Sequence[str] | None = None) -> int:
         _open_streams()
         try:
-            with _sigterm_as_ctrl_c(), _stops_that_hold():
+            with _wishes_to_stop():
                 code = main(argv)
             sys.stdout.flush()  # a closed pipe is told here, not by the interpreter at its end
             return code
