@@ -14,12 +14,16 @@ import cv2
 import pandas as pd
 import pytest
 
+from competition.training_images import collect_images
 from conftest import SRC, Competition
 from core.errors import UserError
+from core.flags import load_config
 from core.processes import birth_of
+from runs.experiment import competition_of
 from runs.fold_table import read_fold_table
 from runs.metrics_table import join_metrics, set_aside_metrics
 from stages import call, copy_of, errors_of, train_and_score, write_competition
+from submissions.sample import read_sample
 
 BROKEN = {
     "empty": b"",
@@ -249,3 +253,13 @@ def test_a_script_ends_with_the_one_that_called_it(tmp_path: Path) -> None:
     while birth_of(child) and time.monotonic() < until:
         time.sleep(0.05)
     assert not birth_of(child)
+
+
+@pytest.mark.parametrize("name", ["train_masks.csv", "sample_submission.csv"])
+def test_a_folder_in_the_place_of_a_table(competition: Competition, name: str) -> None:
+    """It is not taken for a table that is not there."""
+    (competition.input / name).unlink()
+    (competition.input / name).mkdir()
+    made = competition_of(load_config(competition.flags())[0])
+    with pytest.raises(UserError, match=f"{name}: is a folder"):
+        collect_images(made) if name.startswith("train") else read_sample(made)

@@ -180,6 +180,8 @@ def _no_table(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"{path}: no such file, and no folder {folder}: pass --input <folder of the data>"
+    if path.is_dir():
+        return f"{path}: is a folder, need a CSV: move it away, or set TRAIN_CSV or TEST_CSV"
     tables = sorted(name for name in os.listdir(folder) if name.endswith(".csv"))
     there = f"the folder holds {', '.join(tables[:8])}" if tables else "the folder holds no CSV"
     return f"{path}: no such file.{nearest(path.name, tables)} {there}: set TRAIN_CSV or TEST_CSV"

@@ -53,7 +53,7 @@ def collect_images(competition: Competition) -> TrainingImages:
     Raises:
         UserError: no images, ids that repeat, images or masks that are missing (all of them).
     """
-    if not (competition.train_csv.is_file() or competition.table_chosen):
+    if not (competition.train_csv.exists() or competition.table_chosen):
         return _from_folder(competition)
     raw, columns = train_table(competition)
     masks = build_masks(competition)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
-from core.files import file_digest
 from core.locks import guarded, others
 from runs.fold_table import folds_digest
 from runs.folder import RunFolder
@@ -136,10 +135,12 @@ def check_networks(run: Run, folds: Sequence[int]) -> None:
     Raises:
         UserError: best.ckpt is another; lists all.
     """
+    from training.checkpoints import weights_digest
+
     problems = []
     for fold in folds:
         ended, best = run.folder.read_finished(fold), run.folder.best(fold)
-        if ended and ended.network and best.is_file() and file_digest(best) != ended.network:
+        if ended and ended.network and best.is_file() and weights_digest(best) != ended.network:
             problems.append(f"fold {fold}: {best}")
     raise_all(
         problems,

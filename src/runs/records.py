@@ -48,7 +48,7 @@ class Finished(Record):
         seconds: that they took.
         monitor: what best.ckpt follows.
         checkpoint: it, under the fold's folder.
-        network: SHA-256 of it; "" where nobody looked.
+        network: SHA-256 of its weights; "" where nobody looked.
     """
 
     fold: int

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Stopped, UserError, reason_of
-from core.files import file_digest, write_json
+from core.files import write_json
 from core.processes import is_main_process
 from runs.fit import ALONE, Fit, Turn
 from runs.fitting import build_trainer
@@ -161,7 +161,7 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> Finished:
     Raises:
         UserError: best.ckpt is gone.
     """
-    from training.checkpoints import slim_checkpoint
+    from training.checkpoints import slim_checkpoint, weights_digest
 
     best = trainer.checkpoint_callbacks[0]
     if best.best_model_score is None or not (folder / "checkpoints" / "best.ckpt").is_file():
@@ -180,6 +180,6 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> Finished:
         tops = [other.rank() for other in trainer.checkpoint_callbacks[1:-1]]
         for path in [folder / "checkpoints" / "best.ckpt", *itertools.chain(*tops)]:
             slim_checkpoint(path)
-        done = replace(done, network=file_digest(folder / "checkpoints" / "best.ckpt"))
+        done = replace(done, network=weights_digest(folder / "checkpoints" / "best.ckpt"))
         done.write(folder / "finished.json")
     return done

@@ -72,7 +72,7 @@ def read_sample(competition: Competition, *, lists_alone: bool = False) -> Sampl
         UserError: somebody named a file that is not there, or columns are missing.
     """
     path, joined_by_knob = competition.test_csv, "{class}" in competition.answer_id
-    if not path.is_file() and not competition.sample_chosen:
+    if not path.exists() and not competition.sample_chosen:
         columns = _made_columns(competition)
         header = [name for name in (columns.id, columns.cls, columns.rle) if name]
         has_classes = columns.cls is not None or joined_by_knob

@@ -1,5 +1,6 @@
 """Checkpoints go straight to disk under another name, and are renamed last."""
 
+import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,19 @@ def read_notes(path: Path) -> dict[str, Any]:
         return dict(checkpoint["hyper_parameters"]["notes"])
     except Exception:  # torch has a kind of its own for every way a file can be broken
         return {}
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a checkpoint's weights, whatever else it holds; "" where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        for name, tensor in sorted(state.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    except Exception:  # as in `read_notes`
+        return ""
+    return digest.hexdigest()
 
 
 class MovableCheckpoint(ModelCheckpoint):
