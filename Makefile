@@ -5,11 +5,16 @@
 # make matrix environment, every architecture with encoders of every kind
 # make fuzz   a million odd inputs of each kind: long
 # make soak   memory and open files over 100,000 test images: minutes
+# make lock   requirements.lock: the versions of .venv, with the hashes of their files
+# make audit  known holes in these versions
+# make lowest an environment of the lower bounds of requirements*.txt, and the tests there
 # make kills  every stage stopped twenty times in each way and called again: long
 PYTHON ?= python3
 BIN := .venv/bin
+LOWEST := .venv-lowest
+TESTS ?= tests
 
-.PHONY: demo test bench bench-gpu matrix fuzz soak kills clean
+.PHONY: demo test bench bench-gpu matrix fuzz soak lock audit lowest kills clean
 
 .venv/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -45,8 +50,32 @@ fuzz: .venv/ready
 soak: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/soak.py
 
+.venv/tools: .venv/ready
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv pip-audit
+	touch $@
+
+# What was tested, without the mark of another index (+cpu): the hashes are PyPI's.
+lock: .venv/ready .venv/tools
+	$(BIN)/python -m pip freeze | sed 's/+.*//' > .venv/tested.txt
+	$(BIN)/uv pip compile -q --no-config --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" -c .venv/tested.txt requirements.txt \
+	-o requirements.lock
+
+audit: .venv/tools
+	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements.lock
+
+$(LOWEST)/ready: .venv/tools requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(BIN)/uv pip compile -q --no-config --resolution lowest-direct -p $(LOWEST) \
+	requirements-dev.txt -o $(LOWEST)/requirements.txt
+	$(BIN)/uv pip install -q --no-config -p $(LOWEST) -r $(LOWEST)/requirements.txt
+	touch $@
+
+lowest: $(LOWEST)/ready
+	$(LOWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
+
 kills: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
 
 clean:
-	rm -rf .venv output/demo lightning_logs/demo
+	rm -rf .venv $(LOWEST) output/demo lightning_logs/demo

@@ -20,6 +20,7 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
+from core.gates import decimal_number
 from core.processes import end_with_parent
 from core.quantities import size_words
 from data.draws import build_draws
@@ -91,7 +92,7 @@ def row_weights(rows: Sequence[Row], column: str) -> list[float] | None:
     for row in rows:
         text = str(row.get(column, "")) or "1"
         try:
-            weight = float(text)
+            weight = decimal_number(text)
         except ValueError:
             weight = math.nan
         weights.append(weight)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from core.errors import UserError, script
 from core.files import clear_parts, write_json
 from core.flags import load_config
+from core.gates import whole_number
 
 MARKER = ".demo_data.json"
 PART = ".demo_data.part"
@@ -229,7 +230,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", choices=sorted(SCALES), default="small")
     for name, what in (("cars", "training cars"), ("views", "views a car"), ("test", "test cars")):
         usual = ", ".join(f"{key} {getattr(scale, name)}" for key, scale in sorted(SCALES.items()))
-        parser.add_argument(f"--{name}", type=int, help=f"{what} ({usual})")
+        parser.add_argument(f"--{name}", type=whole_number, help=f"{what} ({usual})")
     parser.add_argument(
         "--with-test-masks", action="store_true", help="write test_masks/ too, for benchmarks"
     )

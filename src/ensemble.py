@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
 from core.flags import load_config
+from core.gates import is_whole_number
 from core.locks import Claim
 from core.recipes import recipe_digest
 from imaging.sources import stored_files
@@ -40,7 +41,7 @@ def parse_shard(text: str) -> tuple[int, int]:
         UserError: anything but 0/1, 0/2, 1/2...
     """
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not all(map(is_whole_number, (index, count))) or not 0 <= int(index) < int(count):
         raise UserError(f"--shard: got {text!r}, need index/count such as 0/2")
     return int(index), int(count)
 

@@ -31,6 +31,8 @@ WORDS = {
     **dict.fromkeys(("train", "trn", "training", "false"), ALWAYS_TRAINED),
 }
 FLAGS = {"0": ALWAYS_TRAINED, "1": 0}
+# As train_folds.csv may hold them; tables that pandas wrote have 1.0 for 1.
+FOLD = re.compile(r"(-1|[0-9]{1,6})(\.0+)?")
 GROUPED = ("group", "stratified_group")
 SHOWN_CLASSES = 12
 
@@ -51,8 +53,8 @@ def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
     for cell in dict.fromkeys(cells):
         if words and (cell in WORDS or flags):
             known[cell] = FLAGS[cell] if flags else WORDS[cell]
-        elif re.fullmatch(r"-1|\d+(\.0+)?", cell):
-            known[cell] = int(float(cell))
+        elif FOLD.fullmatch(cell):
+            known[cell] = int(cell.partition(".")[0])
         else:
             bad.append(f"{cell!r} in {int((cells == cell).sum())} rows")
     wanted = "train, val or fold numbers" if words else "whole numbers, 0 and up or -1"

@@ -17,6 +17,7 @@ from torch import nn
 
 from core.arguments import check_arguments, read_name
 from core.errors import UserError
+from core.gates import decimal_number
 from core.rows import pick
 from criteria.base import ForeignLoss, StagedLoss, WeightedSum
 from criteria.outlines import BoundaryLoss, CentrelineLoss, DistanceLoss, HausdorffLoss
@@ -67,7 +68,7 @@ LOSSES: dict[str, Builder] = {
     "hausdorff": HausdorffLoss,
     "cldice": CentrelineLoss,
 }
-STAGE = re.compile(r"\s+then\s+(.+?)\s+from\s+(?:epoch\s+)?(\d+)(?=\s+then\s|\s*$)")
+STAGE = re.compile(r"\s+then\s+(.+?)\s+from\s+(?:epoch\s+)?([0-9]{1,9})(?=\s+then\s|\s*$)")
 
 
 def build_loss(
@@ -127,7 +128,7 @@ def _read_term(term: str, text: str) -> tuple[float, str]:
     """(weight, name) of one term such as `0.5*bce`."""
     *factors, name = (part.strip() for part in term.split("*"))
     try:
-        weight = float(factors[0]) if factors else 1.0
+        weight = decimal_number(factors[0]) if factors else 1.0
     except ValueError:
         weight = math.nan
     if not name or len(factors) > 1 or not 0 < weight < math.inf:

@@ -31,6 +31,7 @@ from torchmetrics import Metric
 
 from core.arguments import NotNegative, Positive, Share, check_ranges, read_name
 from core.errors import UserError
+from core.gates import decimal_number
 from core.rows import pick
 from imaging.mask_files import IGNORE
 from imaging.objects import class_objects
@@ -326,7 +327,7 @@ def _read_term(term: str, text: str) -> tuple[float, str]:
     """(weight, name) of one term such as `0.4*dice`."""
     factor, star, name = term.rpartition("*")
     try:
-        weight = float(factor) if star else 1.0
+        weight = decimal_number(factor.strip()) if star else 1.0
     except ValueError:
         weight = 0.0
     if not name.strip() or not 0 < weight < math.inf:

@@ -19,7 +19,7 @@ import numpy as np
 from core.errors import UserError, script
 from core.files import writing
 from core.flags import load_config
-from core.gates import id_problem
+from core.gates import decimal_number, id_problem, whole_number
 from imaging.sources import Box, window_starts
 
 if TYPE_CHECKING:
@@ -48,15 +48,26 @@ class Tile(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("raster", type=Path, help="the large image")
     parser.add_argument("mask", type=Path, help="a raster, or polygons: .shp, .geojson, .gpkg")
-    parser.add_argument("--patch-size", type=int, default=512, help="side of a tile, pixels")
-    parser.add_argument("--patch-stride", type=int, help="from tile to tile; default: PATCH_SIZE")
-    parser.add_argument("--patch-scale", type=float, default=1.0, help="of the sides: 0.5 = half")
-    parser.add_argument("--resolution", type=float, help="map units a pixel, instead of a scale")
+    parser.add_argument(
+        "--patch-size", type=whole_number, default=512, help="side of a tile, pixels"
+    )
+    parser.add_argument(
+        "--patch-stride", type=whole_number, help="from tile to tile; default: PATCH_SIZE"
+    )
+    parser.add_argument(
+        "--patch-scale", type=decimal_number, default=1.0, help="of the sides: 0.5 = half"
+    )
+    parser.add_argument(
+        "--resolution", type=decimal_number, help="map units a pixel, instead of a scale"
+    )
     parser.add_argument("--source", default="", help="name in the column source; default: the file")
     parser.add_argument("--attribute", default="", help="column of polygons with the class")
     parser.add_argument("--where", default="", help="SQL condition on polygons: kind = 'roof'")
     parser.add_argument(
-        "--min-mask-fraction", type=float, default=0.0, help="tiles with less mask are left out"
+        "--min-mask-fraction",
+        type=decimal_number,
+        default=0.0,
+        help="tiles with less mask are left out",
     )
     parser.add_argument(
         "--prune-empty",

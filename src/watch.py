@@ -12,10 +12,13 @@ from collections.abc import Sequence
 
 from core.errors import UserError, script
 from core.flags import load_config
+from core.gates import decimal_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--every", type=float, default=10, help="seconds between two looks")
+    parser.add_argument(
+        "--every", type=decimal_number, default=10, help="seconds between two looks"
+    )
     parser.add_argument("--once", action="store_true", help="look once")
 
 

@@ -198,6 +198,38 @@ def test_memory_does_not_grow_with_the_images(own: Competition) -> None:
     assert many - few < 60
 
 
+OFFLINE = """
+import importlib, pathlib, sys
+asked = []
+def hook(event, given):
+    if event == "socket.getaddrinfo" or (event == "socket.connect" and isinstance(given[1], tuple)):
+        asked.append((event, given[:2]))
+sys.addaudithook(hook)
+import tiny_net
+from model_dispatcher import MODELS
+MODELS["tiny"] = tiny_net.TinyNet
+for path in sorted(pathlib.Path(importlib.import_module("folds").__file__).parent.glob("*.py")):
+    importlib.import_module(path.stem)
+for name in ("Lightning_tester", "ensemble"):
+    assert importlib.import_module(name).main(sys.argv[1:]) == 0
+print("asked", asked)
+"""
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run(["unshare", "-rn", "true"]).returncode != 0,
+    reason="no network namespaces here",
+)
+def test_imports_and_inference_inside_a_namespace_without_a_network(own: Competition) -> None:
+    """Whatever is asked of the network in vain and in silence is seen, too."""
+    code = ["unshare", "-rn", sys.executable, "-c", IMPORTS + OFFLINE]
+    (own.output / "baseline" / "oof" / "fold_0.json").unlink()
+    done = subprocess.run([*code, *own.flags(*LEARN)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "asked []"
+    assert len(masks_of(submission(own))) == 7
+
+
 # ---------------------------------------------------------------- what does not fit
 
 

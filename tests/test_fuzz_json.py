@@ -23,10 +23,14 @@ SIZE = (6, 7)
 FOLDER = Path()
 
 
+COMPETITION: Any = None
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _folder(tmp_path_factory: pytest.TempPathFactory) -> None:
-    global FOLDER
+    global FOLDER, COMPETITION
     FOLDER = tmp_path_factory.mktemp("json")
+    COMPETITION = competition_in(FOLDER, mask_path=FOLDER / "x.json")
 
 
 def draw_file(values: Any, dice: Dice) -> Path:
@@ -110,9 +114,9 @@ COCO = {
 
 @fuzz(1000)
 def test_coco_is_masks_of_the_images_size(dice: Dice) -> None:
-    path = draw_file(COCO, dice)
+    draw_file(COCO, dice)
     try:
-        masks = read_coco_masks(competition_in(FOLDER, mask_path=path))
+        masks = read_coco_masks(COMPETITION)
         mask, objects = (read({"img": "a"}, SIZE) for read in (masks.read, masks.objects))
     except UserError:
         return

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imaging.polygons import Polygons, Ring
+from core.gates import whole_number
+from imaging.polygons import Polygons, Ring, checked_ring
 from imaging.rle import Size
 
 # What a label may be called.
@@ -30,8 +31,12 @@ class Drawn(NamedTuple):
 
 
 def one_ring(ring: Ring) -> Polygons:
-    """An object of one outline (N, 2), in pixels."""
-    return Polygons(((np.asarray(ring, np.float64),),))
+    """An object of one outline (N, 2), in pixels.
+
+    Raises:
+        ValueError: corners that are no finite numbers.
+    """
+    return Polygons(((checked_ring(np.asarray(ring)),),))
 
 
 def box_ring(left: float, top: float, width: float, height: float) -> Ring:
@@ -48,9 +53,13 @@ def ellipse_ring(x: float, y: float, width: float, height: float, turn: float = 
 
 
 def size_of(data: Mapping[str, Any], height: str, width: str) -> Size | None:
-    """(H, W) under these names, None where one is missing."""
+    """(H, W) under these names, None where one is missing.
+
+    Raises:
+        ValueError: what is no whole number.
+    """
     tall, wide = data.get(height), data.get(width)
-    return None if tall is None or wide is None else (int(tall), int(wide))
+    return None if tall is None or wide is None else (whole_number(tall), whole_number(wide))
 
 
 def first_of(data: Mapping[str, Any], keys: Iterable[str]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from competition.drawn import Drawn, box_ring, ellipse_ring, no_area, size_of
-from imaging.polygons import Polygons, Ring, read_ring
+from imaging.polygons import Polygons, Ring, checked_ring, read_ring
 
 # Label Studio puts eight digits before the name of an uploaded file.
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
@@ -65,7 +65,7 @@ def _studio_shape(result: Mapping[str, Any]) -> tuple[Any, Polygons] | None:
     else:
         return None
     labels = next((v for k, v in value.items() if k.endswith("labels")), None)
-    return (labels[0] if labels else None), Polygons(((ring,),), "percent")
+    return (labels[0] if labels else None), Polygons(((checked_ring(ring),),), "percent")
 
 
 def _turned(

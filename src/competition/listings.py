@@ -6,6 +6,7 @@ from competition.patterns import FilePattern, Found
 from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
+from core.gates import check_ids
 from imaging.images import list_images
 from imaging.readers import image_suffixes, is_image
 
@@ -39,6 +40,7 @@ def find_test_images(competition: Competition, folder: Path | None = None) -> di
     if not pattern:
         pattern, knob = competition.image_pattern, "IMAGE_PATTERN"
     images = _find(competition, folder, pattern, knob)
+    check_ids(images, f"{folder}: ids of test images: call the files otherwise:")
     return {img: folder / image.path for img, image in images.items()}
 
 

@@ -12,10 +12,11 @@ from competition.outline_units import pixels_a_unit
 from competition.spec import Competition
 from competition.tables import class_ids
 from core.errors import UserError, raise_all
+from imaging.coco_counts import counted_runs, plain_counts, read_counts
 from imaging.georeference import map_to_pixels
 from imaging.mask_files import IGNORE, MaskRules, read_mask_file
 from imaging.polygons import Polygons, fill_polygons
-from imaging.rle import Size
+from imaging.rle import Size, paint_runs
 
 
 class MaskFile(NamedTuple):
@@ -203,13 +204,10 @@ def decode_coco(segmentation: Any, size: Size) -> np.ndarray:
     if isinstance(segmentation, list):
         _check_polygons(segmentation)
         packed = coco.merge(coco.frPyObjects(segmentation, *size))
-    else:
-        # Decoding trusts what is written here, to the size of memory.
-        _check_counts(segmentation, size)
-        packed = segmentation
-        if isinstance(segmentation["counts"], list):
-            packed = coco.frPyObjects(segmentation, *size)
-    return coco.decode(packed).astype(bool)
+        return coco.decode(packed).astype(bool)
+    counts = _counts_of(segmentation, size)
+    starts, lengths = counted_runs(counts)
+    return paint_runs(starts, lengths, np.ones(len(starts), bool), size=size, order="column")
 
 
 def _check_polygons(polygons: Sequence[Sequence[float]]) -> None:
@@ -219,13 +217,15 @@ def _check_polygons(polygons: Sequence[Sequence[float]]) -> None:
         raise ValueError(f"a corner at {far[0]}")
 
 
-def _check_counts(segmentation: Mapping[str, Any], size: Size) -> None:
-    """Raises ValueError where a run-length mask is not of this (H, W)."""
+def _counts_of(segmentation: Mapping[str, Any], size: Size) -> np.ndarray:
+    """The counts of a run-length mask; raises ValueError where it is not of this (H, W)."""
     if tuple(segmentation["size"]) != size:
         raise ValueError(f"size {segmentation['size']}, image is {size}")
-    counts = segmentation["counts"]
-    if isinstance(counts, list) and sum(counts) != size[0] * size[1]:
-        raise ValueError(f"counts of {sum(counts)} pixels, image has {size[0] * size[1]}")
+    told = segmentation["counts"]
+    counts = plain_counts(told) if isinstance(told, list) else read_counts(told)
+    if counts.sum() != size[0] * size[1]:
+        raise ValueError(f"counts of {counts.sum()} pixels, image has {size[0] * size[1]}")
+    return counts
 
 
 def classes_of(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from competition.table_files import AUTO
 from core.errors import UserError
+from core.gates import decimal_number
 from core.rows import pick
 from imaging.rle import Size
 
@@ -40,7 +41,9 @@ def pixels_a_unit(name: str, row: Row, size: Size, img: str) -> tuple[float, flo
         return None
     units = pick(UNITS, name, "OUTLINE_UNITS")
     try:
-        x, y = units(row, size)
+        x, y = map(decimal_number, units(row, size))
+        if not (x and y):
+            raise ValueError("a unit of 0 pixels")
     except (KeyError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"{img}: OUTLINE_UNITS={name}, {type(error).__name__}: {error}: need its columns "

@@ -235,7 +235,10 @@ def _compile(text: str, bands: Sequence[str] = ()) -> re.Pattern[str]:
         parts += [re.escape(stem[at : match.start()]), _piece(match, seen, bands)]
         at = match.end()
     end = rf"(?P<_end>(?i:\.{suffix}))" if suffix else "(?P<_end>)"
-    return re.compile("".join(parts) + re.escape(stem[at:]) + end)
+    try:
+        return re.compile("".join(parts) + re.escape(stem[at:]) + end)
+    except re.error as error:
+        raise UserError(f"pattern {text!r}: {error}: need parts of other names") from None
 
 
 def _piece(match: re.Match[str], seen: set[str], bands: Sequence[str]) -> str:

@@ -18,9 +18,10 @@ from competition.tables import image_id
 from competition.text_drawings import is_text, read_text
 from competition.xml_drawings import XML_DRAWINGS, read_xml
 from core.errors import UserError, nearest
+from core.gates import is_whole_number
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".wkt", ".txt")
-FAULTS = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+FAULTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def annotation_files(competition: Competition) -> list[Path]:
@@ -147,10 +148,10 @@ def read_drawn(path: Path, data: Any, label: str) -> list[Drawn]:
         if isinstance(data, str):
             return read_text(data)
         if isinstance(data, ElementTree.Element):
-            return read_xml(data)
+            return _named(read_xml(data))
         for is_kind, read in DRAWINGS.values():
             if is_kind(data):
-                return read(data, label)
+                return _named(read(data, label))
     except FAULTS as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path}: {what}") from None
@@ -162,6 +163,14 @@ def read_drawn(path: Path, data: Any, label: str) -> list[Drawn]:
     )
 
 
+def _named(drawn: list[Drawn]) -> list[Drawn]:
+    """The drawings; raises ValueError where an image's name is no text."""
+    for one in drawn:
+        if not isinstance(one.image, str):
+            raise ValueError(f"need the name of an image, got {str(one.image)[:80]}")
+    return drawn
+
+
 def _own_id(path: Path, suffix: str) -> str:
     """The id of a file named like its image."""
     if suffix and path.name.endswith(suffix):
@@ -171,8 +180,10 @@ def _own_id(path: Path, suffix: str) -> str:
 
 def _plain_label(label: Any) -> Any:
     """A label that can be looked up; numbers as text are numbers."""
-    if isinstance(label, list):
-        return _plain_label(label[0]) if len(label) == 1 else str(label)
-    if isinstance(label, str) and label.strip().isdigit():
+    if isinstance(label, list) and len(label) == 1:
+        return _plain_label(label[0])
+    if isinstance(label, list | Mapping):
+        return str(label)
+    if isinstance(label, str) and is_whole_number(label.strip()):
         return int(label)
     return label

@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,18 +79,26 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
         with path.open(encoding=encoding, errors="replace") as stream:
             lines = [line.strip() for line in itertools.islice(stream, LOOKED_AT)]
         separator, names = _layout(lines)
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            names=names,
-            dtype=str,
-            keep_default_na=False,
-            encoding=encoding,
-            index_col=False,
-        )
+        with warnings.catch_warnings():
+            # Cells beyond the header would be lost with a warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                names=names,
+                dtype=str,
+                keep_default_na=False,
+                encoding=encoding,
+                index_col=False,
+            )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(_no_table(path)) from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        UnicodeDecodeError,
+    ) as error:
         raise UserError(
             f"{path}: not a CSV table ({error}): need a header, and rows of as many cells, with "
             "commas, semicolons or tabs between them"

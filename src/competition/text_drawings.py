@@ -5,11 +5,12 @@ import re
 import numpy as np
 
 from competition.drawn import Drawn, no_area
-from imaging.polygons import Polygons, is_wkt, read_wkt
+from core.gates import whole_number
+from imaging.polygons import Polygons, checked_ring, is_wkt, read_wkt
 
 # A class, and numbers: a box has four, an outline three pairs or more.
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-YOLO = re.compile(rf"(?:[ \t]*\d+(?:[ \t]+{NUMBER}){{4,}}[ \t]*(?:\r?\n|$)|\s+)*")
+YOLO = re.compile(rf"(?:[ \t]*\d+(?:[ \t]+{NUMBER}){{4,}}[ \t]*(?:\r?\n|$)|\s+)*", re.ASCII)
 
 
 def is_text(text: str) -> bool:
@@ -36,4 +37,4 @@ def _yolo_shape(line: str) -> tuple[int, Polygons]:
     if len(numbers) % 2:
         raise ValueError(f"{len(numbers)} numbers behind a class, need pairs of x and y")
     ring = np.array(numbers, np.float64).reshape(-1, 2)
-    return int(cls), Polygons(((100 * ring,),), "percent")
+    return whole_number(cls), Polygons(((checked_ring(100 * ring),),), "percent")

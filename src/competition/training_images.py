@@ -24,6 +24,7 @@ from competition.tables import (
 )
 from core.advice import command
 from core.errors import UserError, raise_all
+from core.gates import check_ids
 from imaging.rle import is_empty_rle, rle_areas
 
 # Files and folders of INPUT that an error lists.
@@ -78,6 +79,7 @@ def collect_images(competition: Competition) -> TrainingImages:
             # Class 0 is the background there.
             texts = texts.where(raw[columns.cls].str.strip() != str(competition.class_base), "")
         areas = np.append(sum_areas(ids, texts), np.zeros(len(absent), np.int64))
+    check_ids(table["img"], "ids of training images: call the files otherwise:")
     table = _join(table, competition)
     return TrainingImages(table, areas, _class_rows(raw, ids, columns), notes)
 
@@ -104,6 +106,7 @@ def _from_folder(competition: Competition) -> TrainingImages:
         )
     masks = build_masks(competition)
     table = pd.DataFrame({"img": sorted(find_train_names(competition))})
+    check_ids(table["img"], "ids of training images: call the files otherwise:")
     notes = [f"no table {competition.train_csv}: took the images of {folder}"]
     notes += _attach(table, competition, masks)
     return TrainingImages(_join(table, competition), None, None, notes)

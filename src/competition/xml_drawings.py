@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
-from competition.drawn import Drawn, box_ring, ellipse_ring, no_area, one_ring
+from competition.drawn import Drawn, box_ring, ellipse_ring, no_area, one_ring, size_of
+from core.gates import decimal_number, whole_number
 from imaging.polygons import Polygons, Ring, read_ring
 
 
@@ -25,10 +26,10 @@ def read_cvat(root: Element) -> list[Drawn]:
     return [
         Drawn(
             image.attrib["name"],
-            (int(image.attrib["height"]), int(image.attrib["width"])),
+            size_of(image.attrib, "height", "width"),
             [
                 (shape.attrib["label"], _cvat_shape(shape))
-                for shape in sorted(image, key=lambda one: int(one.get("z_order", 0)))
+                for shape in sorted(image, key=lambda one: whole_number(one.get("z_order", 0)))
                 if shape.tag != "tag"
             ],
         )
@@ -40,11 +41,15 @@ def _cvat_shape(shape: Element) -> Polygons:
     if shape.tag == "polygon":
         return one_ring(read_ring([xy.split(",") for xy in shape.attrib["points"].split(";")]))
     if shape.tag == "box":
-        left, top, right, bottom = (float(shape.attrib[k]) for k in ("xtl", "ytl", "xbr", "ybr"))
+        left, top, right, bottom = _numbers_of(shape, "xtl", "ytl", "xbr", "ybr")
         return one_ring(box_ring(left, top, right - left, bottom - top))
     if shape.tag == "ellipse":
-        return one_ring(ellipse_ring(*(float(shape.attrib[k]) for k in ("cx", "cy", "rx", "ry"))))
+        return one_ring(ellipse_ring(*_numbers_of(shape, "cx", "cy", "rx", "ry")))
     raise no_area(shape.tag)
+
+
+def _numbers_of(shape: Element, *names: str) -> list[float]:
+    return [decimal_number(shape.attrib[name]) for name in names]
 
 
 def read_aperio(root: Element) -> list[Drawn]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from core.errors import UserError, nearest
+from core.gates import decimal_number, is_whole_number, whole_number
 
 WORDS = {"true": True, "false": False, "none": None}
 
@@ -74,13 +75,7 @@ def read_name(text: str, what: str) -> tuple[str, dict[str, Any]]:
 def _value(word: str) -> Any:
     if word.lower() in WORDS:
         return WORDS[word.lower()]
-    try:
-        return int(word)
-    except ValueError:
-        number = float(word)
-    if not math.isfinite(number):
-        raise ValueError(word)
-    return number
+    return whole_number(word) if is_whole_number(word) else decimal_number(word)
 
 
 def check_arguments(

@@ -1,7 +1,6 @@
 """Knobs: annotated constants of config.py, read from a text, checked, told as plain values."""
 
 import ast
-import math
 import os
 import re
 from dataclasses import Field, fields
@@ -20,13 +19,14 @@ from typing import (
 )
 
 from core.errors import UserError, nearest
-from core.gates import is_decimal_number, is_whole_number
+from core.gates import decimal_number, whole_number
 
 PREFIX = "SEG_"
 SRC = Path(__file__).resolve().parents[1]
 ROOT = SRC.parent
 # What a text may raise on its way to a value: ast.literal_eval has many words for it.
 BAD_TEXT = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError)
+GATES: dict[Any, Any] = {int: whole_number, float: decimal_number}
 HEADLINE = "the configuration does not hold:"
 T = TypeVar("T")
 D = TypeVar("D", bound="Dataclass")
@@ -75,11 +75,7 @@ def parse(text: str, kind: Any) -> Any:
     if kind is bool:
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         return words[text.lower()]
-    if kind is int and not is_whole_number(text):
-        raise ValueError("a whole number")
-    if kind is float and not (is_decimal_number(text) and math.isfinite(float(text))):
-        raise ValueError("a finite number")
-    return kind(text)
+    return GATES.get(kind, kind)(text)
 
 
 def _parse_dict(text: str) -> dict[Any, Any]:

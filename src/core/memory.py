@@ -5,6 +5,8 @@ import functools
 import os
 import sys
 
+from core.gates import whole_number
+
 # Bytes a pixel while a picture is decoded: four channels, and a copy in another order.
 DECODING = 8
 # Of glibc's malloc.h.
@@ -32,7 +34,7 @@ def keep_freed_memory() -> None:
 @functools.cache
 def largest_picture() -> int:
     """Pixels that a picture may have: MAX_PIXELS, else what half of the memory decodes."""
-    asked = int(os.environ.get("SEG_MAX_PIXELS", "0"))
+    asked = whole_number(os.environ.get("SEG_MAX_PIXELS", "0"))
     return asked or physical_memory() // 2 // DECODING
 
 

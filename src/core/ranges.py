@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from core.errors import UserError
+from core.gates import decimal_number
 
 
 def percentiles_of(values: Sequence[float | str]) -> tuple[float, ...]:
@@ -10,7 +11,7 @@ def percentiles_of(values: Sequence[float | str]) -> tuple[float, ...]:
     if not any(isinstance(value, str) for value in values):
         return ()
     try:
-        return tuple(float(str(value).removesuffix("%")) for value in values)
+        return tuple(decimal_number(str(value).removesuffix("%")) for value in values)
     except ValueError:
         raise UserError(f"VALUE_RANGE: got {values}, need numbers or percentiles: 1%,99%") from None
 

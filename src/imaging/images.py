@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from core.errors import UserError, raise_all
+from core.gates import is_whole_number
 from imaging.axes import order_axes, parse_axes, resolve_axes, size_of
 from imaging.files import decoding, read_complete
 from imaging.readers import HEAD, Hints, is_image, read_part, reader_of
@@ -184,7 +185,7 @@ def _numbers(bands: Sequence[str]) -> list[int]:
     Raises:
         UserError: they are none.
     """
-    if not all(band.isdecimal() and int(band) for band in bands):
+    if not all(is_whole_number(band) and int(band) > 0 for band in bands):
         raise UserError(
             f"BANDS={','.join(bands)}: need numbers of a file's channels from 1; names of files "
             "need a part {band} in IMAGE_PATTERN"

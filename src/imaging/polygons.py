@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from core.gates import decimal_number
 from imaging.rle import Size
 
 # (N, 2) of x and y.
 Ring = NDArray[np.float64]
+# No image and no map reaches so far, in pixels or metres.
+FAR = 1e9
 WKT_HEAD = r"\s*(?:SRID=\d+;)?\s*(MULTI)?POLYGON\s*(?:ZM?|M)?\s*"
 WKT = re.compile(WKT_HEAD + r"(EMPTY|\(.*\))\s*", re.IGNORECASE | re.DOTALL)
 WKT_BEGINNING = re.compile(WKT_HEAD + r"(EMPTY|\()", re.IGNORECASE)
@@ -126,12 +129,26 @@ def read_ring(points: Any) -> Ring:
     """
     if len(points) and isinstance(points[0], Mapping):
         points = [(point["x"], point["y"]) for point in points]
-    ring = np.asarray(points, np.float64)
+    ring = np.asarray(points)
+    if ring.dtype.kind == "U":
+        ring = np.array([decimal_number(word) for word in ring.flat]).reshape(ring.shape)
     if ring.ndim == 1:
         ring = ring.reshape(-1, 2)
-    if ring.ndim != 2 or (ring.size and ring.shape[1] < 2) or not np.isfinite(ring).all():
+    if ring.ndim != 2 or (ring.size and ring.shape[1] < 2):
         raise ValueError(f"need points [[x, y], ...], got an array of {ring.shape}")
-    return ring[:, :2]
+    return checked_ring(ring[:, :2])
+
+
+def checked_ring(ring: np.ndarray) -> Ring:
+    """The corners of a ring as float64 (N, 2).
+
+    Raises:
+        ValueError: corners that are no numbers, or are beyond every image and map.
+    """
+    corners = ring.astype(np.float64) if ring.dtype.kind in "iuf" else np.array(np.nan)
+    if not (np.abs(corners) < FAR).all():
+        raise ValueError(f"need finite numbers as corners, got {str(ring.tolist())[:80]}")
+    return corners
 
 
 def _read_parts(polygons: Sequence[Any]) -> tuple[tuple[Ring, ...], ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import UserError
+from core.gates import decimal_number
 from streaming.files import matching_files
 
 BAND, SLICE, PAGE, WINDOW = "band", "slice", "page", "window"
@@ -172,7 +173,7 @@ def _slices(series: str) -> list[str]:
 
 def _by_number(text: str) -> tuple[float, str]:
     try:
-        return float(text), text
+        return decimal_number(text), text
     except ValueError:
         return float("inf"), text
 

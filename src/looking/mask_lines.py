@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from competition.tables import holds_outlines, joined_classes
+from core.gates import is_whole_number
 from looking.census import HARD, MANY, Census, take_census
 from looking.layout import Layout
 from looking.lines import Line
@@ -87,7 +88,7 @@ def _asked_classes(sampled: Listed | None) -> set[int]:
     if sampled is None or sampled.columns.cls is None:
         return set()
     cells = set(sampled.table[sampled.columns.cls].str.strip())
-    return {int(cell) for cell in cells} if all(cell.isdigit() for cell in cells) else set()
+    return {int(cell) for cell in cells} if all(map(is_whole_number, cells)) else set()
 
 
 def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
@@ -187,7 +188,7 @@ def _joined(listed: Listed) -> bool:
 def _table_class_lines(texts: Sequence[str], column: str) -> Iterator[Line]:
     shown = ", ".join(texts[:12]) + (", ..." if len(texts) > 12 else "")
     told = f"classes in {column!r}: {shown}"
-    numbers = all(text.isdigit() for text in texts)
+    numbers = all(map(is_whole_number, texts))
     count = int(max(texts, key=int)) - min(map(int, texts)) + 1 if numbers else len(texts)
     if count == 1 or count > MOST_CLASSES:
         yield Line("TASK", "binary", f"{told}: all rows are one foreground")

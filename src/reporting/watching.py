@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import clear_parts, writing
+from core.gates import is_whole_number
 from core.locks import others
 from core.quantities import time_words
 from core.records import NewerRecord
@@ -69,7 +70,7 @@ def look_at_runs(logs: Path, output: Path) -> list[WatchedRun]:
 
 def _look(folder: RunFolder, knobs: dict[str, Any], output: Path) -> WatchedRun:
     names = [path.name.removeprefix("fold_") for path in folder.path.glob("fold_*")]
-    folds = [_look_at_fold(folder, knobs, int(name)) for name in names if name.isdecimal()]
+    folds = [_look_at_fold(folder, knobs, int(name)) for name in names if is_whole_number(name)]
     files = [folder.begun, *folder.path.glob("fold_*/metrics.csv")]
     age = time.time() - max(path.stat().st_mtime for path in files)
     metric = knobs["METRIC"]

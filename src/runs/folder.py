@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.gates import is_whole_number
 from core.records import NewerRecord, read_values
 from runs.records import Begun, Finished
 
@@ -67,7 +68,7 @@ class RunFolder:
         """Folds that have a best.ckpt."""
         paths = self.path.glob("fold_*/checkpoints/best.ckpt")
         names = [path.parents[1].name.removeprefix("fold_") for path in paths]
-        return sorted(int(name) for name in names if name.isdecimal())
+        return sorted(int(name) for name in names if is_whole_number(name))
 
     def has_checkpoints(self) -> bool:
         """Whether any fold has a network to lose."""
@@ -129,6 +130,6 @@ class RunFolder:
         """What `read_finished` says of each fold that is finished."""
         paths = self.path.glob("fold_*/finished.json")
         names = [path.parent.name.removeprefix("fold_") for path in paths]
-        folds = sorted(int(name) for name in names if name.isdecimal())
+        folds = sorted(int(name) for name in names if is_whole_number(name))
         found = {fold: self.read_finished(fold) for fold in folds}
         return {fold: done for fold, done in found.items() if done}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
+from core.gates import is_whole_number
 from training.precision import precision_here
 
 if TYPE_CHECKING:
@@ -13,13 +14,23 @@ if TYPE_CHECKING:
 
 
 def launched() -> tuple[int, int] | None:
-    """(processes a machine, machines) as torchrun or Slurm have started them; None: by hand."""
-    env = os.environ
-    if "TORCHELASTIC_RUN_ID" in env:
-        local = int(env["LOCAL_WORLD_SIZE"])
-        return local, int(env["WORLD_SIZE"]) // local
-    tasks, nodes = int(env.get("SLURM_NTASKS", "1")), int(env.get("SLURM_NNODES", "1"))
+    """(processes a machine, machines) as torchrun or Slurm have started them; None: by hand.
+
+    Raises:
+        UserError: variables of theirs that are no numbers.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        local = _count_in("LOCAL_WORLD_SIZE")
+        return local, _count_in("WORLD_SIZE") // local
+    tasks, nodes = _count_in("SLURM_NTASKS"), _count_in("SLURM_NNODES")
     return (tasks // nodes, nodes) if tasks > 1 else None
+
+
+def _count_in(variable: str) -> int:
+    text = os.environ.get(variable, "1")
+    if not (is_whole_number(text) and int(text) > 0):
+        raise UserError(f"{variable}: got {text!r}, need a number of processes or machines")
+    return int(text)
 
 
 def choose_strategy(asked: str, world: int) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from competition.volumes import volume_of
 from core.errors import UserError, raise_all
+from core.gates import decimal_number
 from imaging.mask_files import IGNORE
 from imaging.rle import Size
 from measures.overlaps import overlap_masks
@@ -46,7 +47,7 @@ def read_cells(path: Path, linter: Linter) -> dict[str, list[Cell]]:
         rows = cells[plan.ids.image(entry.id)]
         text = entry.cls or joined.get((entry.id, ""), "")
         if not form.is_empty(entry.cell):
-            sure = float(entry.confidence) if entry.confidence else None
+            sure = decimal_number(entry.confidence) if entry.confidence else None
             rows.append(Cell(entry.cell, numbers.get(text), sure))
     raise_all(found.lines("errors"), f"{path}:")
     return dict(cells)

@@ -1,7 +1,8 @@
-"""COCO's compressed counts of pixels as text, and the runs that they stand for."""
+"""COCO's compressed counts as a cell of a submission."""
 
 import numpy as np
 
+from imaging import coco_counts
 from imaging.rle import Size
 from submissions.answer_format import CellError
 
@@ -10,39 +11,19 @@ UNKNOWN: Size = (1 << 31, 1 << 31)
 Runs = tuple[np.ndarray, np.ndarray]
 
 
-def write_counts(mask: np.ndarray) -> str:
-    """COCO's compressed counts of a {0, 1} mask (H, W)."""
-    from pycocotools import mask as coco
-
-    return coco.encode(np.asfortranarray(mask))["counts"].decode("ascii")
-
-
-def read_counts(text: str) -> np.ndarray:
-    """int64 (N,): pixels of background and foreground in turn, of COCO's compressed counts.
-
-    pycocotools trusts what it decodes, to reading beyond the text: here nothing is trusted.
+def read_cell(text: str) -> np.ndarray:
+    """int64 (N,): pixels of background and foreground in turn.
 
     Raises:
-        CellError: letters beyond ASCII 48...111, a number that is cut off, or one below 0.
+        CellError: as `imaging.coco_counts.read_counts`.
     """
-    codes = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise CellError("syntax", f"{short(text)}: no COCO counts, or cut off")
-    ends = np.flatnonzero(codes & 32 == 0)
-    first = np.concatenate([[0], ends[:-1] + 1])
-    places = np.arange(len(codes)) - np.repeat(first, ends - first + 1)
-    if places.max() > 11:
-        raise CellError("syntax", f"{short(text)}: no COCO counts: a number too large")
-    values = np.add.reduceat((codes & 31) << (5 * places), first)
-    values -= ((codes[ends] & 16) != 0).astype(np.int64) << (5 * (places[ends] + 1))
-    # From the fourth number on each is told as the difference from the last but one.
-    values[1::2], values[2::2] = values[1::2].cumsum(), values[2::2].cumsum()
-    if values.min() < 0:
-        raise CellError("syntax", f"{short(text)}: no COCO counts: a number below 0")
-    return values
+    try:
+        return coco_counts.read_counts(text)
+    except ValueError as error:
+        raise CellError("syntax", f"{short(text)}: {error}") from None
 
 
-def counted_runs(counts: np.ndarray, size: Size) -> Runs:
+def runs_of(counts: np.ndarray, size: Size) -> Runs:
     """Starts from 0 and lengths of the foreground of COCO's counts.
 
     Raises:
@@ -52,10 +33,7 @@ def counted_runs(counts: np.ndarray, size: Size) -> Runs:
     if size != UNKNOWN and total != size[0] * size[1]:
         what = f"counts {total} pixels, the answer has {size[0] * size[1]} {size}"
         raise CellError("size", f"{what}: encode the mask at that size, or set ANSWER_SIZE")
-    ends = np.cumsum(counts)
-    lengths = counts[1::2]
-    starts = ends[1::2] - lengths
-    return starts[lengths > 0], lengths[lengths > 0]
+    return coco_counts.counted_runs(counts)
 
 
 def short(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError, nearest
+from core.gates import decimal_number
 from imaging.rle import Size
 from submissions.answer import Answer
 from submissions.answer_files import Entry, Findings
@@ -248,6 +249,6 @@ class Linter:
 
 def _is_share(text: str) -> bool:
     try:
-        return 0 <= float(text) <= 1
+        return 0 <= decimal_number(text) <= 1
     except ValueError:
         return False

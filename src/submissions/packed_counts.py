@@ -11,9 +11,11 @@ from typing import ClassVar, Self
 import numpy as np
 
 from competition.spec import Competition
+from core.gates import decimal_number
+from imaging.coco_counts import write_counts
 from imaging.rle import Size
 from submissions.answer_format import CellError, Frame, Item
-from submissions.coco_counts import Runs, counted_runs, read_counts, short, write_counts
+from submissions.coco_counts import Runs, read_cell, runs_of, short
 from submissions.plan import Plan
 from submissions.run_lengths import RunsFormat
 
@@ -34,7 +36,7 @@ class Counts(RunsFormat):
     def fits(cls, cell: str, size: Size | None) -> bool:
         """ASCII that counts the pixels of the image; of an unknown size enough of them."""
         try:
-            counts = read_counts(cell)
+            counts = read_cell(cell)
         except CellError:
             return False
         if size is None:
@@ -47,7 +49,7 @@ class Counts(RunsFormat):
 
     def runs(self, cell: str, size: Size) -> list[Runs]:
         """The runs of the one mask."""
-        return [counted_runs(read_counts(cell), size)]
+        return [runs_of(read_cell(cell), size)]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Packed(RunsFormat):
             need = "need label, confidence and mask for each object, one blank between"
             raise CellError("syntax", f"{short(cell)}: {len(words)} words: {need}")
         return [
-            (self._class(label), _confidence(number), counted_runs(_unpack(mask), size))
+            (self._class(label), _confidence(number), runs_of(_unpack(mask), size))
             for label, number, mask in zip(words[::3], words[1::3], words[2::3], strict=True)
         ]
 
@@ -113,7 +115,7 @@ class Packed(RunsFormat):
 
 def _confidence(text: str) -> float:
     try:
-        value = float(text)
+        value = decimal_number(text)
     except ValueError:
         value = np.nan
     if not 0 <= value <= 1:
@@ -123,7 +125,7 @@ def _confidence(text: str) -> float:
 
 def _unpack(text: str) -> np.ndarray:
     try:
-        return read_counts(zlib.decompress(base64.b64decode(text, validate=True)).decode("ascii"))
+        return read_cell(zlib.decompress(base64.b64decode(text, validate=True)).decode("ascii"))
     except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
         what = f"{short(text)} is no base64 of zlib of COCO counts ({error})"
         raise CellError("syntax", what) from None

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 from competition.spec import Competition
 from core.errors import UserError
 from core.files import writing
+from core.gates import is_whole_number
 from imaging.rle import Size
 from submissions.answer_files import AnswerFile, Entry, Findings, Row
 from submissions.answer_format import CellError, Frame, Item
-from submissions.coco_counts import Runs, counted_runs, read_counts
+from submissions.coco_counts import Runs, read_cell, runs_of
 from submissions.packed_counts import Counts
 from submissions.plan import Plan
 
@@ -76,7 +77,7 @@ def _entry(plan: Plan, img: str, row: Row) -> dict[str, Any]:
     label = plan.labels[row.cls]
     return {
         "image_id": image_number(plan, text),
-        "category_id": int(label) if label.isdecimal() else row.cls,
+        "category_id": int(label) if is_whole_number(label) else row.cls,
         "segmentation": json.loads(row.cell),
         "score": round(row.confidence, 4),
     }
@@ -84,9 +85,8 @@ def _entry(plan: Plan, img: str, row: Row) -> dict[str, Any]:
 
 def image_number(plan: Plan, text: str) -> int | str:
     """An image's id as COCO results hold it: a number where all of them are."""
-    return (
-        int(text) if all(text.isdecimal() for text, _ in plan.rows) and text.isdecimal() else text
-    )
+    numbers = all(is_whole_number(each) for each in (text, *(row for row, _ in plan.rows)))
+    return int(text) if numbers else text
 
 
 def category_labels(competition: Competition, labels: Sequence[str]) -> tuple[str, ...]:
@@ -140,7 +140,7 @@ class CocoResults(Counts):
         except (ValueError, KeyError, TypeError):
             need = 'need {"size": [H, W], "counts": "..."}'
             raise CellError("syntax", f"segmentation is {cell[:40]}: {need}") from None
-        runs = counted_runs(read_counts(counts), told)
+        runs = runs_of(read_cell(counts), told)
         if told != size and max(size) < 1 << 31:
             raise CellError("size", f"size is {list(told)}, the answer has {list(size)}")
         if not len(runs[0]):

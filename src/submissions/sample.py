@@ -21,6 +21,7 @@ from competition.tables import (
     train_table,
 )
 from core.errors import UserError
+from core.gates import is_whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -212,6 +213,6 @@ def class_numbers(competition: Competition, texts: Sequence[str]) -> dict[str, i
     found = {
         text: names[text] if text in names else int(text) - competition.class_base
         for text in texts
-        if text in names or text.removeprefix("-").isdecimal()
+        if text in names or is_whole_number(text)
     }
     return {text: at for text, at in found.items() if 0 <= at < competition.classes}
