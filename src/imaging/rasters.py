@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.errors import UserError
+from core.gates import whole_number
 from imaging.geometry import Size
 from imaging.sources import Box
 
@@ -191,8 +192,8 @@ def _whole_numbers(
     if not fields:
         raise UserError(f"{name}: has no column {attribute!r}")
     try:
-        values = [int(value) for value in fields[0]]
-    except (TypeError, ValueError):
+        values = [whole_number(value) for value in np.asarray(fields[0]).tolist()]
+    except ValueError:
         values = [-1]
     if any(not 0 <= value <= 255 for value in values):
         raise UserError(f"{name}: column {attribute!r} must hold whole numbers, 0 to 255")
