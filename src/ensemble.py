@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
 from core.flags import load_config
-from core.gates import is_whole_number
 from core.locks import Claim
 from core.recipes import recipe_digest
 from imaging.sources import stored_files
 from runs.experiment import competition_of, run_of
 from runs.owners import owning, scored
 from runs.reports import checkpoints_of, read_blend, read_report
+from runs.shares import parse_share
 from streaming.copies import SharedFile
 from streaming.files import digest_of, state_of
 from streaming.shards import bring_tables
@@ -32,18 +32,6 @@ if TYPE_CHECKING:
     from data.specs import DataSpec
     from runs.reports import Report
     from submissions.answer import Answer
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """(index, count) of "index/count".
-
-    Raises:
-        UserError: anything but 0/1, 0/2, 1/2...
-    """
-    index, _, count = text.partition("/")
-    if not all(map(is_whole_number, (index, count))) or not 0 <= int(index) < int(count):
-        raise UserError(f"--shard: got {text!r}, need index/count such as 0/2")
-    return int(index), int(count)
 
 
 def part_path(folder: Path, index: int, count: int) -> Path:
@@ -274,7 +262,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     bring_tables(config.OUTPUT)
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
-    index, count = parse_shard(args.shard)
+    share = parse_share(args.shard)
+    index, count = share.index, share.count
     if args.dry_run:
         predict_runs(config, runs, index, count, unlisted=args.predict, dry=True)
         return 0

@@ -24,7 +24,6 @@ from core.arguments import read_name
 from core.errors import UserError
 from core.gates import check_ids, decimal_number, id_problem, is_whole_number, whole_number
 from core.ranges import percentiles_of
-from ensemble import parse_shard
 from folds import read_folds
 from imaging.coco_counts import plain_counts, read_counts, write_counts
 from imaging.images import _numbers as band_numbers
@@ -32,6 +31,7 @@ from imaging.sources import page_of, window_of
 from Lightning_datamodule import row_weights
 from losses import build_loss
 from metrics import build_metric
+from runs.shares import parse_share
 from runs.trial import launched
 from submissions.sample import class_numbers
 
@@ -119,7 +119,7 @@ def slurm(text: str) -> Any:
 
 
 READ_WHOLE: dict[str, Callable[[str], Any]] = {
-    "--shard": lambda text: parse_shard(f"0/{text}"),
+    "--shard": lambda text: parse_share(f"0/{text}"),
     "a page": lambda text: page_of(f"a.tif{{page:{text}}}"),
     "a window": lambda text: window_of(f"a.tif{{window:0,0,{text},4}}"),
     "BANDS": lambda text: band_numbers([text]),

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from core.errors import UserError
+from data.samplers import SizeBatches
 from data.specs import DataSpec
 from imaging.geometry import Size, restore_probs
 from imaging.images import image_size, read_image
@@ -218,6 +219,17 @@ class Predictor:
             [size for _, size, cut in known if not cut],
             [pair for pair, _, cut in known if cut],
         )
+
+    def share(
+        self, images: Sequence[tuple[str, Path]], index: int, count: int
+    ) -> list[tuple[str, Path]]:
+        """The images of every `count`-th batch, from `index` on: batches stay what they are.
+
+        A network's last digits depend on what is in a batch.
+        """
+        whole, sizes, cut = self._sort(images)
+        batches = SizeBatches(sizes, self.loader.val_batch_size).batches[index::count]
+        return [whole[at] for batch in batches for at in batch] + cut[index::count]
 
     def restore(self, batch: Batch) -> Iterator[tuple[str, Size, torch.Tensor]]:
         """As `images`, of one batch. Every network counts by its team's weight."""

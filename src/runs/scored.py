@@ -15,6 +15,7 @@ from core.records import read_values
 from data.specs import DataSpec
 from imaging.levels import write_probs
 from Lightning_datamodule import rows_in, split_rows
+from Lightning_module import load_module
 from runs.baseline import best_trivial, trivial_words
 from runs.fold_records import FoldRecord, HoldoutRecord
 from runs.fold_table import choose_folds
@@ -22,7 +23,8 @@ from runs.identity import check_own_fold
 from runs.predictions import data_key, pictures_key, table_key
 from runs.reports import Report, report_path
 from runs.run import Run
-from scoring.scorer import Scorer
+from runs.shares import WHOLE, Share, Shares
+from scoring.scorer import Scored, Scorer
 
 # The report of predictions that are being made anew.
 EARLIER = "report.earlier.json"
@@ -45,6 +47,16 @@ def trained_folds(run: Run) -> list[int]:
     return trained
 
 
+def score_share(run: Run, folds: Sequence[int], share: Share) -> bool:
+    """Scores a share of each fold's images; returns whether all processes are done with theirs."""
+    found = [score_fold(run, fold, share) for fold in folds]
+    if None in found:  # those of folds before may be done by now
+        found = [score_fold(run, fold, share) for fold in folds]
+    if None in found:
+        print(f"shard {share.index} of {share.count}: its images are done, others are not yet")
+    return None not in found
+
+
 def score_run(run: Run, folds: Sequence[int], *, worst: bool = False) -> pd.DataFrame:
     """Scores the networks of `folds`; returns a table of images, the worst first.
 
@@ -53,7 +65,7 @@ def score_run(run: Run, folds: Sequence[int], *, worst: bool = False) -> pd.Data
         folds: that are trained.
         worst: oof.csv is ordered by score, else by id.
     """
-    records = [score_fold(run, fold) for fold in folds]
+    records = [record for fold in folds if (record := score_fold(run, fold))]
     scorer = build_scorer(run)
     scorer.pool(records)
     holdout = score_holdout(run, folds)
@@ -75,33 +87,38 @@ def left_to_score(run: Run, folds: Sequence[int]) -> list[tuple[str, Path]]:
     scorer, left = build_scorer(run), list[tuple[str, Path]]()
     for fold in folds:
         rows = {row["img"]: row for row in split_rows(run.table, fold, holdout=run.holdout)[1]}
-        state = _state_of(run, [run.folder.scored_checkpoint(fold)], rows)
+        state = source_state(run, [run.folder.scored_checkpoint(fold)], rows)
         if not _known_record(run.results / "oof" / f"fold_{fold}.json", state, scorer):
             left += _images(run.input, rows)
     return left
 
 
-def score_fold(run: Run, fold: int) -> FoldRecord:
-    """Predicts and scores one fold; returns its record, kept in oof/fold_<k>.json."""
+def score_fold(run: Run, fold: int, share: Share = WHOLE) -> FoldRecord | None:
+    """Predicts and scores one fold; returns its record, kept in oof/fold_<k>.json.
+
+    Of a share its images alone; None while those of other processes are missing.
+    """
     checkpoint = run.folder.scored_checkpoint(fold)
     folder = run.results / "oof"
     record_path = folder / f"fold_{fold}.json"
     scorer = build_scorer(run)
     rows = {row["img"]: row for row in split_rows(run.table, fold, holdout=run.holdout)[1]}
-    state = _state_of(run, [checkpoint], rows)
+    state = source_state(run, [checkpoint], rows)
     known = _known_record(record_path, state, scorer)
     if known:
         _check_same_data(DataSpec.from_dict(known.spec), run.spec, checkpoint)
         return known
-    predictor = run.predictor([[checkpoint]], views=[run.tta], gates=True)
-    spec = predictor.spec
-    _check_same_data(spec, run.spec, checkpoint)
-    check_own_fold(run, fold, checkpoint)
-    folder.mkdir(parents=True, exist_ok=True)
-    _drop_results(run, record_path)
-    for img, _, probs in predictor.images(_images(run.input, rows)):
-        write_probs(folder / f"{img}.png", probs[: spec.outputs])
-        scorer.add(rows[img], probs, fold=fold)
+    shares = Shares(folder, f"fold_{fold}", share, state)
+    own = shares.own()
+    if own is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        own = predict_fold(run, fold, rows, share)
+        shares.keep(own)
+    images = shares.gather(own, len(rows))
+    if images is None:
+        return None
+    module = load_module(checkpoint)
+    scorer.pool([Scored(**one) for one in images.values()])
     print(f"fold {fold}: {len(rows)} images, {scores_line(scorer.scores())}", flush=True)
     record = FoldRecord(
         fold=fold,
@@ -111,20 +128,41 @@ def score_fold(run: Run, fold: int) -> FoldRecord:
         data=state["data"],
         pictures=pictures_key(folder, rows.values()),
         images=len(rows),
-        spec=spec.to_dict(),
-        recipe=predictor.recipe,
+        spec=module.spec.to_dict(),
+        recipe=vars(module.recipe),
         scores=scorer.scores(),
         **vars(scorer.scored()),
     )
     record.write(record_path)
+    shares.drop()
     return record
+
+
+def predict_fold(
+    run: Run, fold: int, rows: Mapping[str, Any], share: Share
+) -> dict[str, dict[str, Any]]:
+    """Predicts a share of a fold's images; returns the scores of each, as `Scored` has them."""
+    checkpoint = run.folder.scored_checkpoint(fold)
+    predictor = run.predictor([[checkpoint]], views=[run.tta], gates=True)
+    _check_same_data(predictor.spec, run.spec, checkpoint)
+    check_own_fold(run, fold, checkpoint)
+    folder = run.results / "oof"
+    _drop_results(run, folder / f"fold_{fold}.json")
+    images, scorer = _images(run.input, rows), build_scorer(run)
+    images = predictor.share(images, share.index, share.count) if share != WHOLE else images
+    found = {}
+    for img, _, probs in predictor.images(images):
+        write_probs(folder / f"{img}.png", probs[: predictor.spec.outputs])
+        scorer.add(rows[img], probs, fold=fold)
+        found[img] = vars(scorer.take())
+    return found
 
 
 def _images(root: Path, rows: Mapping[str, Any]) -> list[tuple[str, Path]]:
     return [(img, root / row["image"]) for img, row in rows.items()]
 
 
-def _state_of(run: Run, checkpoints: Sequence[Path], rows: Mapping[str, Any]) -> dict[str, Any]:
+def source_state(run: Run, checkpoints: Sequence[Path], rows: Mapping[str, Any]) -> dict[str, Any]:
     """All that a fold's scores come from: networks, images, masks, and the knobs that matter."""
     files = [checkpoint.stat() for checkpoint in checkpoints]
     return {
@@ -181,7 +219,7 @@ def score_holdout(run: Run, folds: Sequence[int]) -> Mapping[str, Any]:
     path = run.results / "oof" / "holdout.json"
     checkpoints = [run.folder.scored_checkpoint(fold) for fold in folds]
     rows = {row["img"]: row for row in rows_in(run.table, [run.holdout])}
-    state = _state_of(run, checkpoints, rows)
+    state = source_state(run, checkpoints, rows)
     with contextlib.suppress(OSError, ValueError):
         known = HoldoutRecord.of(read_values(path, HoldoutRecord.VERSION, "score the run again"))
         if known.state == state:

@@ -131,6 +131,14 @@ class Scorer:
         }
         return Scored(rows=sorted(self.rows, key=lambda row: row["img"]), sums=sums)
 
+    def take(self) -> Scored:
+        """As `scored`, and forgets it."""
+        taken = self.scored()
+        self.rows = []
+        for metric in self.metrics.values():
+            metric.reset()
+        return taken
+
     def pool(self, others: Sequence[Scored]) -> None:
         """Adds what other scorers have collected (the folds): scores over all images together."""
         for other in others:
@@ -138,8 +146,10 @@ class Scorer:
             for name, metric in self.metrics.items():
                 for state, value in other.sums[name].items():
                     ours = getattr(metric, state)
-                    more = [torch.tensor(one) for one in value] if isinstance(ours, list) else None
-                    setattr(metric, state, ours + (torch.tensor(value) if more is None else more))
+                    if isinstance(ours, list):
+                        setattr(metric, state, ours + [torch.tensor(one) for one in value])
+                    else:
+                        setattr(metric, state, ours + torch.tensor(value, dtype=ours.dtype))
                 metric._update_count += 1
 
 
