@@ -3,6 +3,8 @@
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import numpy as np
@@ -15,6 +17,8 @@ from competition.sequences import neighbours, split_blocks
 from core.errors import UserError
 from imaging.drawings import write_picture
 from looking.fold_audit import audit_folds
+from looking.groups import split_lines
+from looking.layout import Layout
 from looking.likeness import FLAT, NEAR, Looks, join_looks, look_of, nearest_apart
 from looking.near import near_pairs, pairs_apart
 
@@ -152,6 +156,16 @@ def test_uneven_folds_are_told() -> None:
         "mean foreground of 10.00% to 40.00%, see --split",
     ]
     assert not found.leaks
+
+
+@pytest.mark.parametrize(("alike", "split"), [(True, "blocks"), (False, "stratified")])
+def test_numbered_frames_that_look_alike_are_split_in_blocks(alike: bool, split: str) -> None:
+    shown = film(0, 24, step=3) if alike else [texture(200 + at) for at in range(24)]
+    looks = join_looks([look_of(frame) for frame in shown])
+    bare = cast(Layout, SimpleNamespace(meta=None, listed=None))
+    names = [f"frame_{at:04d}" for at in range(24)]
+    lines = split_lines(names, None, bare, shares=np.full(24, 0.3), looks=looks)
+    assert next(iter(lines)).value == split
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,8 +11,11 @@ import pytest
 import folds
 import look
 from core.flag_files import expand_flag_files
-from looking.likeness import to_grey
-from looking.scan import Mask, _measure
+from looking.image_faults import near_copies
+from looking.layout import Layout
+from looking.likeness import look_of, to_grey
+from looking.scan import Mask, Pair, Picture, _measure
+from looking.seen import Seen
 from planted import FAULTS, scene, write, write_clean
 
 
@@ -68,6 +71,14 @@ def test_measures_of_a_mask_equal_those_of_plain_numpy() -> None:
     steps = [np.abs(np.diff(grey.astype(int), axis=axis)) for axis in (0, 1)]
     at_outline = (steps[0][down].sum() + steps[1][right].sum()) / (down.sum() + right.sum())
     assert mask.edge == pytest.approx(at_outline / np.mean([one.mean() for one in steps]))
+
+
+@pytest.mark.parametrize(("names", "found"), [(("s_1", "s_2"), 0), (("1x", "2x"), 1)])
+def test_frames_of_one_film_are_no_copies(names: tuple[str, str], found: int) -> None:
+    look, unknown = look_of(to_grey(scene(5)[0])), cast(Layout, None)
+    pictures = [Picture(img, f"{img}.png", digest=img, look=look) for img in names]
+    seen = Seen(unknown, [Pair(picture) for picture in pictures])
+    assert [file for file, _ in near_copies(seen)] == [f"{names[1]}.png"][:found]
 
 
 def test_clean_data_have_no_finding_and_a_recipe_that_folds_take(

@@ -12,8 +12,6 @@ from looking.seen import FAR, RARE, Found, Seen, deviations, same_of
 
 # Grey levels of 255, as shares: flat pictures, and those that use little of the range.
 FLAT, FAINT, DARK = 0.25 / 255, 2.5 / 255, 1 / 8
-# Bits of a look in which a copy that was stored again differs; see likeness.NEAR for others.
-SAME_LOOK = 3
 
 
 def unreadable(seen: Seen) -> Found:
@@ -111,7 +109,11 @@ def copies(seen: Seen) -> Found:
 
 
 def near_copies(seen: Seen) -> Found:
-    """Each picture once, beside the first that it looks like; the very copies are told as such."""
+    """Each picture once, beside the first that it looks like; the very copies are told as such.
+
+    Frames of a film are no finding: of one that stands still they differ as little as a copy that
+    was stored again.
+    """
     kept: dict[str, Picture] = {}
     for picture in seen.whole:
         kept.setdefault(picture.digest, picture)
@@ -119,8 +121,7 @@ def near_copies(seen: Seen) -> Found:
     looks = join_looks([picture.look for picture in pictures])
     for i, j in near_pairs(looks):
         one, other = pictures[i], pictures[j]
-        apart = int(np.abs(looks.hashes[i] - looks.hashes[j]).sum())
-        frames = apart > SAME_LOOK and seen.are_frames(one.img, other.img)
-        if j not in told and not frames:
+        if j not in told and not seen.are_frames(one.img, other.img):
             told.add(j)
+            apart = int(np.abs(looks.hashes[i] - looks.hashes[j]).sum())
             yield other.path, f"looks like {one.path} ({apart} of 256 bits differ): a copy of it?"

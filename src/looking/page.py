@@ -60,8 +60,9 @@ def write_look_page(
     ]
     page = render_page(
         [chapter for chapter in chapters if chapter],
+        kicker="A look before training",
         title=name,
-        subtitle=f"a look before training: {seen.layout.train.files.told()}",
+        subtitle=f"training images {seen.layout.train.files.told()}",
         tiles=tiles,
         footer="Made by src/look.py.",
     )
@@ -197,7 +198,7 @@ def _gallery(
         Card(source, alt=words, caption=words, score=name, size=(p.shape[1], p.shape[0]))
         for source, (p, name, words) in zip(sources, pictures, strict=True)
     ]
-    return Section(key, title, [Gallery(title, cards)], lead=[lead])
+    return Section(key, title, [Gallery("", cards)], lead=[lead])
 
 
 def _findings_section(findings: Sequence[Finding]) -> Section:

@@ -66,7 +66,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures under a heading; `legend` holds (CSS colour, name).
+    """Pictures under a heading, if it has one; `legend` holds (CSS colour, name).
 
     `views` are what one may choose to see of all cards, the first at once: a kind of layer, or
     "both" and "image" for all layers and none.
