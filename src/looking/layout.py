@@ -83,6 +83,7 @@ def find_layout(survey: Survey) -> Layout:
         train = replace(train, paths={i: p for i, p in train.paths.items() if i in wanted})
     if pages := page_by_page(train, masks, survey.root):
         train, masks = pages
+        ranked = []  # tables name stacks, not pages
         test = test and paged(test, survey.root)
     drawn, drawing = (None, "") if masks or coco else find_drawn(survey, train)
     instances = "" if masks else _choose_instances(survey.sets, train)
