@@ -311,7 +311,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             page = write_search_page(search.folder, study, search.metric)
         write_recipe(search, study, target)
     trivial = beside(told_trivial(config.OUTPUT, search.metric, less=not search.larger))
-    print(f"best {search.metric} {study.best_value:.4f} of {len(study.trials)} trials{trivial}")
+    found = f"{search.metric} {study.best_value:.4f}, {search.run_of(study.best_trial)}"
+    print(f"best of {len(study.trials)} trials: {found}{trivial}")
     print(f"the page: {page}\nthe best trial's flags: {target}")
     return 0
 

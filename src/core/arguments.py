@@ -49,7 +49,8 @@ def read_name(text: str, what: str) -> tuple[str, dict[str, Any]]:
     """The row and the arguments in a text; values joined by / are a tuple.
 
     Args:
-        text: a row's name, or name:key=value,key=value; a value is a number, true, false or none.
+        text: a row's name, or name:key=value,key=value; a value is a number, true, false or none;
+            empty=nan, too: what a metric leaves out.
         what: it names, for the message: "metric".
 
     Raises:
@@ -60,7 +61,7 @@ def read_name(text: str, what: str) -> tuple[str, dict[str, Any]]:
     for part in ":".join(more).split(",") if more else []:
         key, equals, words = (word.strip() for word in part.partition("="))
         try:
-            values = [_value(word.strip()) for word in words.split("/")]
+            values = [_value(key, word.strip()) for word in words.split("/")]
         except ValueError:
             values = []
         if not (key.isidentifier() and equals and values):
@@ -72,7 +73,9 @@ def read_name(text: str, what: str) -> tuple[str, dict[str, Any]]:
     return short.strip(), arguments
 
 
-def _value(word: str) -> Any:
+def _value(key: str, word: str) -> Any:
+    if (key, word) == ("empty", "nan"):
+        return math.nan
     if word.lower() in WORDS:
         return WORDS[word.lower()]
     return whole_number(word) if is_whole_number(word) else decimal_number(word)

@@ -82,6 +82,8 @@ DISTRIBUTIONS = {
     "huggingface_hub": "huggingface-hub",
     "segmentation_models_pytorch": "segmentation-models-pytorch",
 }
+# Read by SHARDS alone, which no kernel is told.
+UNASKED = {"boto3", "botocore"}
 
 
 def imported_names(source: str) -> set[str]:
@@ -139,4 +141,4 @@ def missing_distributions(src: Path, modules: Iterable[str]) -> list[str]:
     outside = names - local - set(sys.stdlib_module_names)
     outside |= loaded_distributions() - local
     present = set.intersection(*(set(image) for image in IMAGES.values()))
-    return sorted({DISTRIBUTIONS.get(name, name) for name in outside} - present)
+    return sorted({DISTRIBUTIONS.get(name, name) for name in outside} - present - UNASKED)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 HOST_KNOBS = (
     *("INPUT", "OUTPUT", "LOGS", "RUN", "COMPETITION", "ENCODER_WEIGHTS"),
-    *("ACCELERATOR", "DEVICES", "STRATEGY", "NUM_WORKERS"),
+    *("ACCELERATOR", "DEVICES", "STRATEGY", "NUM_WORKERS", "SHARDS"),
 )
 # The fields of imaging.rle.Layout.
 LAYOUT_KNOBS = ("RLE_ORDER", "RLE_BASE", "RLE_RELATIVE")
@@ -50,6 +50,7 @@ def travelling_knobs(config: Any) -> list[str]:
                 raise UserError(f"{name}: {text} is outside INPUT, Kaggle mounts INPUT only")
             text = Path(text).relative_to(config.INPUT).as_posix()
         flags += ["--" + name.lower().replace("_", "-"), text]
+    flags += ["--shards", ""] if config.SHARDS else []  # Kaggle mounts INPUT
     for name, values in measured.items():
         flags += ["--" + name.lower().replace("_", "-"), ",".join(map(str, values))]
     from competition.run_layout import run_layout
