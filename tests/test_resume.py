@@ -3,9 +3,10 @@
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pandas as pd
@@ -105,44 +106,55 @@ def test_a_last_checkpoint_that_does_not_fit_is_told(
 EPOCHS = 40  # enough that a signal sent on a busy machine still finds the run alive
 
 
-def start(competition: Competition, run: str) -> "subprocess.Popen[bytes]":
+def train(words: list[str], told: Path) -> None:
+    """Lightning_trainer as a terminal starts it: a group of its own, workers and all."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with told.open("w", buffering=1) as sys.stderr, Path(os.devnull).open("w") as sys.stdout:
+        os.dup2(sys.stderr.fileno(), 2)
+        raise SystemExit(main(words))
+
+
+def start(competition: Competition, run: str) -> ForkProcess:
+    """A training in a process of its own; what it tells on stderr lies in told.txt."""
     words = competition.flags("--fold", "0", "--run", run, "--epochs", str(EPOCHS))
     words += ["--num-workers", "1", "--augmentation", "light", "--precision", "bf16-mixed"]
-    return subprocess.Popen(
-        [sys.executable, str(TESTS / "tiny_net.py"), *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # a group of its own, workers and all, as a terminal makes it
-        # Shells start background jobs deaf to SIGINT, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = get_context("fork").Process(target=train, args=(words, competition.root / "told.txt"))
+    process.start()
+    return process
 
 
-def wait_for_change(path: Path, process: "subprocess.Popen[bytes]") -> None:
+def end(process: ForkProcess) -> int | None:
+    """The exit code: a signal's is negative."""
+    process.join(180)
+    return process.exitcode
+
+
+def wait_for_change(path: Path, process: ForkProcess) -> None:
     def state() -> int:
         return path.stat().st_mtime_ns if path.is_file() else 0
 
     before, deadline = state(), time.monotonic() + 120
     while state() == before:
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def test_a_killed_run_ends_as_an_unbroken_one(competition: Competition) -> None:
-    assert start(competition, "whole").wait(180) == 0
+    assert end(start(competition, "whole")) == 0
     folder = fold_of(competition, "broken")
     for stop in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         process = start(competition, "broken")
         wait_for_change(folder / "checkpoints" / "last.ckpt", process)
         os.killpg(process.pid, stop)
-        told = process.communicate(timeout=60)[1].decode()
-        assert process.returncode == (-stop if stop == signal.SIGKILL else 128 + stop), told
+        code, told = end(process), (competition.root / "told.txt").read_text()
+        assert code == (-stop if stop == signal.SIGKILL else 128 + stop), told
         line = r"stopped in fold 0, epoch \d+ of 40: the same command goes on\n"
         assert stop == signal.SIGKILL or re.fullmatch(line, told), told
         assert not (folder / "finished.json").exists()
         assert checkpoint(folder, "last")["epoch"] < EPOCHS - 1
-    assert start(competition, "broken").wait(180) == 0
+    assert end(start(competition, "broken")) == 0
 
     whole = fold_of(competition, "whole")
     one, two = finished(competition, "whole"), finished(competition, "broken")
