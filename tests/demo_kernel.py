@@ -1,8 +1,4 @@
-"""Kernels from training to submission: pytest tests/demo_kernel.py.
-
-Not collected by `make test`, which needs no trained run and has no minutes to spare; .ci/run calls
-it after `make demo`.
-"""
+"""Kernels from training to submission, after `make demo`: pytest -m slow tests/demo_kernel.py."""
 
 import json
 import os
@@ -21,6 +17,7 @@ from kernel_build.rehearsal import Rehearsal, play, reference
 from kernel_runs import NETWORKS, flags, kernel, rebuilt
 from runs.experiment import competition_of
 
+pytestmark = pytest.mark.slow
 ROOT = SRC.parent
 OUTPUT = ROOT / "output"
 HIDDEN = 60

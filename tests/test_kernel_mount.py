@@ -218,6 +218,7 @@ def test_one_mask_for_all_is_refused(kernel_made: Competition, tmp_path: Path) -
         check(job_of(kernel_made), place / "sample_submission.csv")
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_images(kernel_made: Competition, tmp_path: Path) -> None:
     job = job_of(kernel_made)
     job = job_of(kernel_made, knobs=(*job.knobs, "--val-batch-size", "1", "--accelerator", "cpu"))

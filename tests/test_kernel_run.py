@@ -71,6 +71,7 @@ def test_what_was_pushed_predicts_what_ensemble_does(
     assert len(set(rows.values())) > HIDDEN // 2
 
 
+@pytest.mark.slow
 def test_the_public_sample_without_namespaces(kernel_made: Competition, tmp_path: Path) -> None:
     working = play(
         folder_of(kernel_made),
@@ -323,6 +324,7 @@ def test_a_gpu_that_is_demanded_and_missing(kernel_made: Competition, tmp_path: 
     assert not (tmp_path / "working" / "submission.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_deadline_and_an_empty_test_folder(kernel_made: Competition, tmp_path: Path) -> None:
     folder = remade(kernel_made, tmp_path, "--hours", "0.0005")
     with pytest.raises(UserError, match=r"deadline: .* No submission is written"):
@@ -349,6 +351,7 @@ def test_the_hidden_set_is_another_set(kernel_made: Competition, hidden: Path) -
     assert [row.split(",")[0] for row in rows] == [path.name for path in images]
 
 
+@pytest.mark.slow
 def test_rehearsals_by_command(
     kernel_made: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
