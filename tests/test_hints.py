@@ -100,12 +100,14 @@ def test_a_network_no_better_than_none_is_told_first(fake: Fake) -> None:
 def test_what_views_gained_counts_for_these_networks(
     fake: Fake, real: bool, networks: dict[str, str], told: str
 ) -> None:
-    known = {"networks": networks, "views": ["flip_h"], "gain": 0.0123, "times": 2.0}
+    data = {"0": "", "1": ""}
+    known = {"networks": networks, "data": data, "metric": "dice", "images": 12}
+    known |= {"views": ["flip_h"], "gain": 0.0123, "times": 2.0}
     path: Path = fake.folder / "views.json"
     path.write_text(json.dumps({**known, "real": real}))
     found = hints(fake)
     path.unlink()
     assert {"predict with views", "weigh views"} & set(found) == ({told} if told else set())
     if told == "predict with views":
-        assert found[told] == "+0.0123 held out, 2.0 times as long to predict"
+        assert found[told] == "+0.0123 held out on 12 images, 2.0 times as long to predict"
     assert not {"predict with views", "weigh views"} & set(hints(fake, tta=("flip_h",)))

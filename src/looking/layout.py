@@ -228,7 +228,7 @@ def _choose_list(survey: Survey, masks: Scheme, train: Scheme) -> Listed | None:
     if len(train.paths) - len(have) <= SLIPS * len(train.paths):
         return None
     lists = read_tables(survey.root, survey.lists)[0]
-    fitting = [one for one in lists if one.ids.get(one.columns.id, set()) <= have]
+    fitting = [one for one in lists if (ids := one.ids.get(one.columns.id)) and ids <= have]
     return max(fitting, key=lambda one: len(one.ids[one.columns.id]), default=None)
 
 

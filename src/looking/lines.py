@@ -4,6 +4,9 @@ import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
 
+# Classes that a network can have.
+MOST_CLASSES = 254
+
 
 class Line(NamedTuple):
     """A knob as look.py sets it.

@@ -11,7 +11,7 @@ from competition.tables import holds_outlines, joined_classes
 from core.gates import is_whole_number
 from looking.census import HARD, MANY, Census, take_census
 from looking.layout import Layout
-from looking.lines import Line
+from looking.lines import MOST_CLASSES, Line
 from looking.listing import Listed
 from looking.outline_lines import absent_line, outline_lines
 from looking.survey import SLIPS
@@ -21,8 +21,6 @@ VOID = 255
 MOST = 0.8
 # Of values above 0, the share that is one part where values number objects.
 ONE_PART = 0.9
-# Classes that a network can have.
-MOST_CLASSES = 254
 
 
 def mask_lines(layout: Layout) -> Iterator[Line]:

@@ -8,7 +8,8 @@ from competition.drawn import Drawn
 from competition.polygon_files import load_document, read_drawn
 from competition.tables import image_id
 from core.errors import UserError
-from looking.lines import Line
+from core.gates import is_whole_number
+from looking.lines import MOST_CLASSES, Line
 from looking.listing import HALF
 from looking.schemes import Scheme, schemes_of
 from looking.survey import SLIPS, Survey
@@ -89,8 +90,9 @@ def label_lines(labels: Sequence[Any]) -> Iterator[Line]:
         return
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     yield Line("TASK", "multiclass", f"labels of outlines: {shown}; 0 is what none covers")
-    if all(label.isdigit() for label in known):
-        yield Line("CLASSES", str(max(map(int, known)) + 1), "")
+    numbers = list(map(int, known)) if all(map(is_whole_number, known)) else [-1]
+    if min(numbers) >= 0 and max(numbers) < MOST_CLASSES:
+        yield Line("CLASSES", str(max(numbers) + 1), "")
         return
     yield Line("CLASSES", str(len(known) + 1), "")
     if any("," in label for label in known):

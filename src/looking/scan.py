@@ -195,7 +195,7 @@ def _look_at_mask(
     try:
         planes = masks.read(row, (grey.shape[0], grey.shape[1]))
         if mask.path:
-            with (root / mask.path).open("rb") as stream:
+            with own_file(root / mask.path).open("rb") as stream:
                 mask.lossy = is_lossy(stream.read(16))
     except UserError as error:
         mask.problem = str(error)

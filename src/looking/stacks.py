@@ -34,7 +34,8 @@ def paged(scheme: Scheme, root: Path) -> Scheme:
         count = _pages(root / path)
         for page in range(count):
             paths[f"{img}_{page:0{len(str(count - 1))}d}"] = f"{path}{{page:{page}}}"
-    pattern, template = f"{scheme.pattern}/{{page}}", f"{scheme.template}_{{page}}"
+    name, mark, excludes = scheme.pattern.partition(" !")
+    pattern, template = f"{name}/{{page}}{mark}{excludes}", f"{scheme.template}_{{page}}"
     return replace(scheme, pattern=pattern, template=template, paths=paths)
 
 
@@ -56,7 +57,12 @@ def axes_line(path: Path) -> Iterator[Line]:
         array = _image_array(path)
         if not array:
             return
-        shape, own, _ = shape_of(path, array)
+        try:
+            shape, own, _ = shape_of(path, array)
+        except UserError:  # a finding of the scan
+            return
+    if len(shape) < 2:
+        return
     try:
         resolve_axes(shape, own, (), path.name)
     except UserError:

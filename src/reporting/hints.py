@@ -12,6 +12,7 @@ from reporting.blocks import Cell, Section, Table, number
 from reporting.curves import FLAT, Points, pixel_objective, read_curves
 from reporting.run import ReportRun
 from reporting.suspects import suspects_of
+from runs.fold_table import choose_folds
 from scoring.class_scores import score_classes
 from scoring.objective import count_values
 from scoring.sweeps import THRESHOLDS
@@ -63,8 +64,11 @@ def hint_baseline(run: ReportRun) -> list[Hint]:
 
 def hint_decision(run: ReportRun) -> list[Hint]:
     """Another threshold is better, and tune.py would say whether that is more than luck."""
-    if run.tuned or run.task == "multiclass":
+    if run.tuned or run.report.tuning:
         return []
+    if run.task == "multiclass":
+        told = "weights of classes and smallest parts are not tried yet"
+        return [Hint("tune the decision", told, command("tune"))]
     try:
         objective = pixel_objective(run)
     except UserError:  # a distance: tune.py refuses it
@@ -74,6 +78,8 @@ def hint_decision(run: ReportRun) -> list[Hint]:
         above, truth = (torch.from_numpy(one[:, k]) for one in (run.counts.above, run.counts.truth))
         score = objective.score(count_values(objective, above, truth).sum(0)).numpy()
         used = run.rules[k].threshold
+        if np.isnan(score).all():  # a class that nothing holds
+            continue
         best = int(np.nanargmax(score))
         gain = score[best] - float(np.interp(used, THRESHOLDS, score))
         if gain >= FLAT:
@@ -83,8 +89,6 @@ def hint_decision(run: ReportRun) -> list[Hint]:
             )
     if gains:
         return [Hint("tune the decision", "; ".join(gains), command("tune"))]
-    if run.report.tuning:
-        return []
     plain = "the threshold lies on its plateau; areas, holes and parts are not tried yet"
     return [Hint("tune the decision", plain, command("tune"))]
 
@@ -94,10 +98,13 @@ def hint_views(run: ReportRun) -> list[Hint]:
     if run.report.tta or not run.report.folds:
         return []
     if known := run.weighed_views:
-        if not known["real"]:
+        if not known.real:
             return []
-        told = f"{known['gain']:+.4f} held out, {known['times']:.1f} times as long to predict"
-        words = f"{command('Lightning_tester')} --tta {','.join(known['views'])}"
+        told = (
+            f"{known.gain:+.4f} held out on {known.images} images, {known.times:.1f} times as long "
+            "to predict"
+        )
+        words = f"{command('Lightning_tester')} --tta {','.join(known.views)}"
         return [Hint("predict with views", told, words)]
     told = "scored without; often a gain for the price of more predictions"
     return [Hint("weigh views", told, command("tune", verb="tta"))]
@@ -211,10 +218,14 @@ def hint_suspects(run: ReportRun) -> list[Hint]:
 
 def hint_folds(run: ReportRun) -> list[Hint]:
     """One fold alone says little of the spread."""
-    if len(run.report.folds) != 1 or run.configured.table["kfold"].nunique() < 2:
+    scored = {fold.fold for fold in run.report.folds}
+    folds = choose_folds(run.configured.table, None, holdout=run.configured.holdout)
+    left = [str(fold) for fold in folds if fold not in scored]
+    if len(scored) != 1 or not left:
         return []
     told = "one fold is scored: its score has no spread, and the answer no other networks"
-    return [Hint("train the other folds", told, command("Lightning_trainer"))]
+    words = f"{command('Lightning_trainer')} --folds {','.join(left)}"
+    return [Hint("train the other folds", told, words)]
 
 
 HINTS: Sequence[Callable[[ReportRun], list[Hint]]] = (

@@ -1,6 +1,5 @@
 """What a report knows of a run: its files, read when they are needed, and what they lack."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -8,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
+from core.records import read_values
 from postprocessing.rules import Rule
 from runs.predictions import VIEWS_FILE, open_oof
+from runs.records import WeighedViews
 from runs.reports import check_same_task, read_report
 from runs.run import Run
 from scoring.oof import OofImages
@@ -58,15 +59,17 @@ class ReportRun:
         return bool(metric.higher_is_better)
 
     @cached_property
-    def weighed_views(self) -> dict[str, Any]:
-        """What `tune.py tta` found for these very networks; empty where it was not asked."""
+    def weighed_views(self) -> WeighedViews | None:
+        """What `tune.py tta` found for these networks, images and masks; None if nobody asked."""
         path = self.configured.results / VIEWS_FILE
         networks = {str(fold.fold): fold.network for fold in self.report.folds}
+        data = {str(fold.fold): fold.data for fold in self.report.folds}
         try:
-            known: dict[str, Any] = json.loads(path.read_text())
-            return known if known["networks"] == networks else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+            known = WeighedViews.of(read_values(path, WeighedViews.VERSION, "delete it"))
+        except (OSError, ValueError):
+            return None
+        same = (known.metric, known.networks, known.data) == (self.metric, networks, data)
+        return known if same else None
 
     @cached_property
     def images(self) -> OofImages:

@@ -54,4 +54,5 @@ def suspects_section(run: ReportRun) -> Section:
     title = f"Surely contradicted, as a share of {what}"
     gallery = Gallery(title, list(cards.values()), case_legend(run), case_views(run))
     figures = {run.images.rows[at]["img"]: round(float(shares[at]), 4) for at in chosen}
-    return Section("suspects", "Masks to look at", [gallery], lead, notes, figures)
+    blocks = [gallery] if cards else []
+    return Section("suspects", "Masks to look at", blocks, lead, notes[:5], figures)

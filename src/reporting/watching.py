@@ -61,7 +61,8 @@ def look_at_runs(logs: Path, output: Path) -> list[WatchedRun]:
     runs = []
     for begun in logs.glob("*/run.json"):
         folder = RunFolder(logs, begun.parent.name)
-        with contextlib.suppress(NewerRecord):
+        # A trainer may be deleting its files: the next look shows them again.
+        with contextlib.suppress(NewerRecord, OSError):
             known = folder.read_begun()
             if known and "METRIC" in known.knobs:
                 runs.append(_look(folder, dict(known.knobs), output))

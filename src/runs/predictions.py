@@ -19,7 +19,7 @@ from runs.reports import Report, read_report
 from runs.run import Run
 from scoring.oof import OofImages, read_oof_rows, read_oof_table
 
-# What tune.py tta found, beside report.json: `networks` by fold tells of which checkpoints.
+# What tune.py tta found, beside report.json, see `WeighedViews`.
 VIEWS_FILE = "views.json"
 
 

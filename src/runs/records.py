@@ -1,6 +1,6 @@
 """What the trainer leaves in JSON files beside the networks: how a run began, a fold ended."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,3 +59,28 @@ class Finished(Record):
     monitor: str = ""
     checkpoint: str = "checkpoints/best.ckpt"
     network: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeighedViews(Record):
+    """views.json, what `tune.py tta` found.
+
+    Attributes:
+        metric: by which views were weighed.
+        networks: SHA-256 of each fold's checkpoint, by fold.
+        data: key of each fold's images and masks.
+        images: that were predicted.
+        views: the best set.
+        gain: of it, held out.
+        real: whether that is more than noise.
+        times: seconds with them, as a multiple of those without.
+    """
+
+    metric: str
+    networks: Mapping[str, str]
+    data: Mapping[str, str]
+    images: int
+    views: Sequence[str]
+    gain: float
+    real: bool
+    times: float

@@ -102,7 +102,7 @@ def _count_ids(levels: np.ndarray, mask: np.ndarray, truth: np.ndarray) -> tuple
     low, high = sure_levels()
     own = np.take_along_axis(levels, np.where(valid, truth, 0)[None].astype(np.intp), 0)[0]
     claimed = levels.argmax(0)[valid & ~hit & (level > high)]
-    lost = truth[valid & (own <= low)]
+    lost = truth[valid & ~hit & (own <= low)]
     surely = np.stack([np.bincount(ids, minlength=classes) for ids in (claimed, lost)], -1)
     none = np.zeros((classes, 0, 2), np.int64)
     return counts, confused, np.stack(hits, -1)[None], none, surely

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 
 from core.columns import align
-from core.files import file_digest, write_json
+from core.files import file_digest
 from data.specs import Row
 from inference.views import SETS
 from Lightning_datamodule import rows_in
 from postprocessing.rules import label_by
 from runs.baseline import beside, best_trivial
 from runs.identity import check_same_folds
-from runs.predictions import VIEWS_FILE
+from runs.predictions import VIEWS_FILE, data_key
+from runs.records import WeighedViews
 from runs.reports import check_same_task
 from runs.run import Run
 from runs.scored import trained_folds
@@ -57,15 +58,22 @@ def choose_views(run: Run, *, limit: int) -> None:
     else:
         told = f"use no TTA: {plain} without; {name} is best, held out {gain}: noise"
     print(told + trivial)
-    verdict = {
-        "networks": {fold: file_digest(run.folder.scored_checkpoint(fold)) for fold in folds},
-        "views": SETS[name],
-        "gain": gain.gain,
-        "real": taken,
-        "times": prices[name] / spent[""],
+    networks = {fold: file_digest(run.folder.scored_checkpoint(fold)) for fold in folds}
+    data = {
+        fold: data_key(run.input, run.spec, rows_in(run.table, [fold]), run.masks) for fold in folds
     }
+    verdict = WeighedViews(
+        metric=run.metric,
+        networks={str(fold): key for fold, key in networks.items()},
+        data={str(fold): key for fold, key in data.items()},
+        images=len(rows),
+        views=list(SETS[name]),
+        gain=gain.gain,
+        real=taken,
+        times=prices[name] / spent[""],
+    )
     run.results.mkdir(parents=True, exist_ok=True)
-    write_json(run.results / VIEWS_FILE, verdict)
+    verdict.write(run.results / VIEWS_FILE)
     rows_of_sets = [
         [one, f"{len(SETS[one]) + 1} views", str(of_set), times[one]]
         for one, of_set in zip(SETS, each, strict=True)
