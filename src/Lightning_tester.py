@@ -53,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         folds = trained_folds(run)
         one = [[run.folder.scored_checkpoint(folds[0])]]
-        left = left_to_score(run, folds)
-        print(forecast_line(run.predictor(one, views=[run.tta]), left, stored=True))
+        left, predictor = left_to_score(run, folds), run.predictor(one, views=[run.tta])
+        if share != WHOLE:
+            left = predictor.share(left, share.index, share.count)
+        print(forecast_line(predictor, left, stored=True))
         return 0
     claims = networks(run.logs, run.name, run.train_folds, reads=True)
     mine = [Claim(run.output, run.name)]

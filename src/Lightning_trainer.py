@@ -9,7 +9,6 @@ TensorBoard events and finished.json.
 import argparse
 import gc
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from core.errors import UserError, script
-from core.flags import load_config, number
-from core.knobs import PREFIX
+from core.flags import load_config, number, set_variable
 from core.locks import Claim
 from core.processes import end_with_parent, is_main_process, process_age
 from core.quantities import duration, time_words
@@ -241,7 +239,7 @@ def share(args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
 def set_knob(config: ModuleType, name: str, value: object) -> None:
     """Sets a knob here, and for processes started later."""
     setattr(config, name, value)
-    os.environ[f"{PREFIX}{name}"] = str(value)
+    set_variable(name, value)
 
 
 def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
@@ -318,8 +316,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_machine(fit.machine, fit.trainer_kwargs)
     check_network(fit.model_name, run.spec, batch=fit.train_batch_size)
     if find_resumed(folds, args.resume) is None:
-        begun = [] if args.overwrite else [f for f in folds if run.folder.last(f).is_file()]
-        check_starts(fit, run, [fold for fold in folds if fold not in begun])
+        begun = [f for f in folds if run.folder.last(f).is_file() or run.folder.is_finished(f)]
+        check_starts(fit, run, [f for f in folds if args.overwrite or f not in begun])
     known = () if config.CLASS_WEIGHTS == "auto" else config.CLASS_WEIGHTS
     check_learning(run.spec, loss=config.LOSS, metric=config.METRIC, weights=known)
     if args.dry_run:

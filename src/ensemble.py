@@ -215,10 +215,10 @@ def predict_runs(
         print(forecast_line(predictor, todo, stored=how.save_probs))
         return
     shared = [
-        SharedFile(part, f"{folder.name}/{part.name}")
+        SharedFile(part, part.relative_to(config.OUTPUT).as_posix())
         for part in (part_path(folder, at, count) for at in range(count))
     ]
-    shared[index].bring()
+    shared[index].take()
     with PartFile(shared[index].path, key, images, shared=shared[index]) as part:
         todo = [(img, found[img]) for img in mine if img not in part.done]
         drop_pictures(folder, images.keys() - dict(todo).keys())
@@ -234,9 +234,9 @@ def predict_runs(
             )
     shared[index].send(now=True)
     for other in [one for one in shared if one is not shared[index]]:
-        other.bring(anew=True)
+        other.look()
     # The name is for what was checked to its end.
-    unchecked = beside(path, "refused")
+    unchecked = beside(path, "refused" if count == 1 else f"refused_{index}of{count}")
     rows = write_submission(unchecked, answer, images, key=key, count=count)
     if rows is None:
         print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")

@@ -30,7 +30,7 @@ from runs.attempts import call_script, mean_score, read_scores
 from runs.experiment import identity_of, run_of
 from runs.fold_table import choose_folds, read_fold_table
 from runs.folder import RunFolder
-from runs.identity import data_of, differences
+from runs.identity import data_of, differences, with_gone
 from runs.owners import owning
 from runs.records import Begun
 from runs.reports import Report
@@ -96,6 +96,7 @@ class Search:
         before = study.user_attrs.get("begun")
         known = Begun.of(before["identity"]) if before else None
         identity = replace(identity, **data_of(run, known))
+        identity = with_gone(known, identity) if known else identity
         now = {
             "identity": identity.to_dict(),
             "dials": asked,
@@ -282,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from metrics import build_metric
     from reporting.search import write_search_page
-    from runs.baseline import beside, told_trivial
+    from runs.baseline import beside, best_trivial
     from runs.names import check_names
 
     check_names(config)
@@ -302,15 +303,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     knobs = {name: value for name, value in identity.knobs.items() if name not in turned}
     target = (args.target or ROOT / "recipes" / f"{config.RUN}_best.args").absolute()
     config.OUTPUT.mkdir(parents=True, exist_ok=True)
+    run = run_of(config)
     with owning(STAGE, [Claim(config.OUTPUT, config.RUN, STAGE)]):
-        study = search.open_study(replace(identity, knobs=knobs), config.SEED, run_of(config))
+        study = search.open_study(replace(identity, knobs=knobs), config.SEED, run)
         check_target(target, study)
         try:
             run_trials(search, study, args.trials)
         finally:
             page = write_search_page(search.folder, study, search.metric)
         write_recipe(search, study, target)
-    trivial = beside(told_trivial(config.OUTPUT, search.metric, less=not search.larger))
+    trivial = beside(best_trivial(run))
     found = f"{search.metric} {study.best_value:.4f}, {search.run_of(study.best_trial)}"
     print(f"best of {len(study.trials)} trials: {found}{trivial}")
     print(f"the page: {page}\nthe best trial's flags: {target}")

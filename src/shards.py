@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError, script
-from core.flags import load_config, number
+from core.flags import load_config, number, set_variable
 from core.knobs import ROOT
 from core.quantities import size_words
 from runs.fold_table import read_fold_table
@@ -75,6 +75,7 @@ def tables_of(run: "Run") -> dict[str, Path]:
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+    set_variable("SHARDS", "")  # what is packed is what lies here
     read_fold_table(config.FOLDS_CSV)
 
     from tqdm import tqdm

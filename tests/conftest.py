@@ -17,6 +17,10 @@ from core.flags import _restore_environment
 
 # Networks of these tests are too small for a second thread; processes started later inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nor does any see the shell's knobs, or that it runs on Kaggle.
+os.environ["KAGGLE_ROOT"] = "/nowhere"
+for _name in [name for name in os.environ if name.startswith("SEG_")]:
+    del os.environ[_name]
 
 SRC = Path(__file__).parents[1] / "src"
 TESTS = Path(__file__).parent
@@ -160,11 +164,10 @@ def tiny_net(monkeypatch: pytest.MonkeyPatch) -> type:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test sees another's flags, the shell's SEG_ variables, or that it runs on Kaggle."""
+    """No test sees another's flags; monkeypatch takes its own back after that."""
     _restore_environment()  # what fixtures of several tests have set
-    for name in [name for name in os.environ if name.startswith("SEG_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("KAGGLE_ROOT", "/nowhere")
+    left = [name for name in os.environ if name.startswith("SEG_")]
+    assert not left, f"an earlier test or fixture left {left}"
     yield
     _restore_environment()
     sys.modules.pop("config", None)

@@ -16,10 +16,11 @@ from moto.server import ThreadedMotoServer
 from conftest import Competition, write_competition
 from core.errors import UserError
 from stages import call, copy_of, errors_of
+from streaming.copies import SharedFile
 from streaming.files import file_names, matching_files, read_file, state_of, walk_files
 from streaming.packing import Sample, write_shards
-from streaming.shards import current_shards
-from streaming.store import Bucket, Folder
+from streaming.shards import bring_tables, current_shards
+from streaming.store import Bucket, Folder, _client
 from trained import checkpoint, fold_of, same_weights
 
 BUCKET = "s3://shards/cars"
@@ -74,7 +75,7 @@ def test_a_machine_with_nothing_trains_scores_and_predicts_the_same(
 ) -> None:
     """Though the store is lost in the middle of an epoch: the same command goes on."""
     here = elsewhere(tmp_path)
-    words = here.flags(*STREAMED, "--shards", BUCKET, "--save-minutes", "0.0001")
+    words = here.flags(*STREAMED, "--shards", BUCKET, "--save-minutes", "1e-9")
     plain, reads = Bucket.read, iter(range(99))
 
     def stumble(store: Bucket, key: str, *part: int) -> bytes:
@@ -118,19 +119,69 @@ def test_machines_without_a_common_disk_share_a_submission(
         ("s3://nowhere/cars", "s3://nowhere/cars: files.csv cannot be reached (.*Not Found"),
         ("s3://shards/none", "SHARDS: s3://shards/none has no files.csv, so no shards that are"),
         ("s3://", "s3:/*: names no bucket, need s3://bucket/name"),
-        (BUCKET, "train_folds.csv is not the table of the shards in s3://shards/cars: delete it"),
+        (BUCKET, "those of the shards in s3://shards/cars: .* to take theirs, .*train_folds.csv"),
     ],
 )
 @pytest.mark.usefixtures("packed")
-def test_what_is_wrong_with_shards_is_told_in_a_line(
+def test_what_is_wrong_with_shards_is_told(
     place: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = elsewhere(tmp_path)
     here.output.mkdir()
     (here.output / "train_folds.csv").write_text("img,image,mask,kfold\na,a.jpg,a.png,0\n")
     assert call("Lightning_trainer", here.flags("--shards", place)) == 2
-    (line,) = errors_of(capsys)
+    line = " ".join(errors_of(capsys))
     assert re.search(told.replace("(", r"\("), line), line
+
+
+@pytest.mark.parametrize(
+    ("key", "data"),
+    [
+        ("tables.json", b"[1]"),
+        ("tables.json", b'{"input/../../gone.csv": "0"}'),
+        ("tables.json", b'{"elsewhere/a.csv": "0"}'),
+        ("files.csv", b"path,shard\na,b\n"),
+        ("files.csv", b"path,shard,start,bytes,time,sha256\n../a,b,0,1,2,c\n"),
+        ("files.csv", b"path,shard,start,bytes,time,sha256\na,b,x,1,2,c\n"),
+    ],
+)
+def test_what_shards_py_did_not_write_is_refused(
+    key: str, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Folder(tmp_path / "shards")
+    list(write_shards([], store, root=tmp_path, tables={}, size=1))
+    store.write(key, data)
+    monkeypatch.setenv("SEG_SHARDS", str(tmp_path / "shards"))
+    monkeypatch.setenv("SEG_INPUT", str(tmp_path / "input"))
+    with pytest.raises(UserError, match=f"{key} is not what shards.py writes"):
+        bring_tables(tmp_path / "output")
+    assert not [path for path in tmp_path.rglob("*") if path.name in ("gone.csv", "a.csv")]
+
+
+def test_a_part_that_is_written_here_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Folder(tmp_path / "shards")
+    list(write_shards([], store, root=tmp_path, tables={}, size=1))
+    monkeypatch.setenv("SEG_SHARDS", str(tmp_path / "shards"))
+    part = SharedFile(tmp_path / "part", "run/part")
+    store.write("parts/run/part", b"old")
+    part.look()
+    store.write("parts/run/part", b"newer")
+    part.look()
+    assert part.path.read_bytes() == b"newer"
+    part.take()
+    part.path.write_bytes(b"here")
+    part.look()
+    assert part.path.read_bytes() == b"here"
+
+
+def test_an_endpoint_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "minio:9000")
+    _client.cache_clear()
+    with pytest.raises(UserError, match="the settings of AWS do not read"):
+        Bucket("s3://a/b").size("c")
+    _client.cache_clear()
 
 
 def tree(root: Path) -> list[Sample]:

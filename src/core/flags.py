@@ -103,6 +103,13 @@ def _unknown_words(
     return problems
 
 
+def set_variable(name: str, value: object) -> None:
+    """Sets a knob for processes started later, until the next `load_config`."""
+    variable = PREFIX + name
+    _before_flags.setdefault(variable, os.environ.get(variable))
+    os.environ[variable] = str(value)
+
+
 def _restore_environment() -> None:
     for variable, text in _before_flags.items():
         if text is None:
@@ -224,8 +231,7 @@ def load_config(
     _restore_environment()
     for name, text in vars(args).items():
         if name.isupper():
-            _before_flags[PREFIX + name] = os.environ.get(PREFIX + name)
-            os.environ[PREFIX + name] = text
+            set_variable(name, text)
     try:
         sys.modules.pop("config", None)
         config = importlib.import_module("config")
@@ -235,9 +241,9 @@ def load_config(
     raise_all(problems, HEADLINE)
     load_recipe()
     if config.MAX_PIXELS:  # the readers of pictures ask the environment, in every process
-        os.environ.setdefault(PREFIX + "MAX_PIXELS", str(config.MAX_PIXELS))
+        set_variable("MAX_PIXELS", config.MAX_PIXELS)
     if config.SHARDS:  # likewise, for the files of INPUT
-        os.environ.setdefault(PREFIX + "SHARDS", config.SHARDS)
-        os.environ.setdefault(PREFIX + "INPUT", str(config.INPUT))
+        set_variable("SHARDS", config.SHARDS)
+        set_variable("INPUT", config.INPUT)
     keep_freed_memory()
     return config, args

@@ -25,7 +25,10 @@ def changed_sources(folder: Path) -> list[str]:
     """
     if not (folder / NAME).is_file():
         return []
-    made_of = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    try:
+        made_of = dict(json.loads((folder / NAME).read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        return [f"{folder / NAME} is broken: make the kernel again"]
     now = {name: _digest(folder / name) for name in made_of}
     return [
         f"{(folder / name).resolve()} has changed since: make the kernel again"

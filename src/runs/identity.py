@@ -8,6 +8,7 @@ from typing import Any
 
 from core.errors import UserError, raise_all
 from core.locks import guarded, others
+from core.records import NewerRecord
 from runs.fold_table import folds_digest
 from runs.folder import RunFolder
 from runs.records import UNKNOWN, Begun
@@ -35,8 +36,16 @@ def drop_run(run: Run) -> None:
 def runs_on(logs: Path, folds: str) -> list[str]:
     """Names of the runs that were begun with the train_folds.csv of this digest."""
     runs = [RunFolder(logs, path.parent.name) for path in sorted(logs.glob("*/run.json"))]
-    begun = [(run.run, run.read_begun()) for run in runs]
-    return [name for name, one in begun if one and one.folds == folds]
+    return [run.run for run in runs if _stands_on(run, folds)]
+
+
+def _stands_on(run: RunFolder, folds: str) -> bool:
+    """A run of a later version of this code may: its table is kept, too."""
+    try:
+        begun = run.read_begun()
+    except NewerRecord:
+        return True
+    return begun is not None and begun.folds == folds
 
 
 def begun_identity(run: Run) -> Begun | None:
@@ -74,9 +83,7 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
             epochs = now.knobs["EPOCHS"]
             if longer and before.knobs.get("EPOCHS", epochs) < epochs:
                 before = replace(before, knobs={**before.knobs, "EPOCHS": epochs})
-            gone = [name for name in NEEDED_ONCE if not getattr(now, name)]
-            kept = {name: getattr(before, name) for name in gone}
-            now = replace(now, **{name: old for name, old in kept.items() if old != UNKNOWN})
+            now = with_gone(before, now)
             raise_all(
                 differences(before, now),
                 f"run {run.name!r} was begun with another configuration. Choose another --run, "
@@ -88,6 +95,13 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
             if isinstance(now.init, dict) and isinstance(before.init, dict):  # of folds gone, too
                 now = replace(now, init=before.init | now.init)
         now.write(run.folder.begun)
+
+
+def with_gone(before: Begun, now: Begun) -> Begun:
+    """The identity with what is gone as it was known: see NEEDED_ONCE."""
+    gone = [name for name in NEEDED_ONCE if not getattr(now, name)]
+    kept = {name: getattr(before, name) for name in gone}
+    return replace(now, **{name: old for name, old in kept.items() if old != UNKNOWN})
 
 
 def data_of(run: Run, known: Begun | None) -> dict[str, Any]:

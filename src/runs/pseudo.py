@@ -10,11 +10,11 @@ from typing import Any
 
 from core.advice import command
 from core.errors import UserError, raise_all
-from core.files import file_digest
 from data.pseudo_masks import MARK
 from imaging.sources import stored_files
 from runs.reports import Report, report_path
 from runs.run import Run
+from streaming.files import digest_of
 
 
 def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
         f"pseudo-labels of run {teachers!r} are of other folds or data, students would see "
         "what they are scored on. Make them again with src/pseudo_label.py:",
     )
-    table = pd.read_csv(folder / "pseudo.csv", dtype={"img": str})
+    table = pd.read_csv(folder / "pseudo.csv", dtype={"img": str, "key": str})
     mine = table[table["fold"] == fold].sort_values(["confident", "img"], ascending=[False, True])
     if mine.empty:
         raise UserError(f"PSEUDO: run {teachers!r} has no pseudo-labels for fold {fold}")
@@ -85,8 +85,8 @@ def _check_pairs(run: Run, rows: Sequence[Mapping[str, Any]], masks: Path, teach
 
 def pair_key(image: Path, mask: Path) -> str:
     """A key of what an image and its mask hold; a file that is missing has none."""
-    files = [path for path in (*stored_files(image), mask) if path.is_file()]
-    return hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()[:16]
+    digests = map(digest_of, (*stored_files(image), mask))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
 def networks_of(report: Report) -> dict[str, str]:

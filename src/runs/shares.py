@@ -1,5 +1,6 @@
 """Images of a stage shared out to several processes; the last puts together what each found."""
 
+import glob
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,8 +91,8 @@ class Shares:
 
     def drop(self) -> None:
         """Takes the records away, when what they tell is kept elsewhere."""
-        for index in range(self.share.count):
-            self._path(Share(index, self.share.count)).unlink(missing_ok=True)
+        for path in self.folder.glob(f"{glob.escape(self.name)}.*of*.json"):
+            path.unlink(missing_ok=True)
 
     def _path(self, share: Share) -> Path:
         return self.folder / f"{self.name}.{share}.json"

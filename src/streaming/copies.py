@@ -22,15 +22,32 @@ class SharedFile:
         shards = current_shards()
         self.store = shards.store if shards else None
         self.path, self.key = path, f"parts/{key}"
+        # Stands beside a file that was fetched and is written elsewhere.
+        self._foreign = path.with_name(f"{path.name}.foreign")
         self._sent = time.monotonic()
 
-    def bring(self, *, anew: bool = False) -> None:
-        """Fetches the copy, if there is one and no file here; with `anew` over a file that is.
+    def take(self) -> None:
+        """Fetches the copy, if there is one and no file here: from now on it is this machine's.
 
         Raises:
             UserError: the store cannot be reached.
         """
-        if self.store and (anew or not self.path.exists()) and self.store.size(self.key):
+        if not self.path.exists():
+            self._fetch()
+        self._foreign.unlink(missing_ok=True)
+
+    def look(self) -> None:
+        """Fetches the copy of what other machines write; what is written here stays.
+
+        Raises:
+            UserError: the store cannot be reached.
+        """
+        if self.store and (self._foreign.exists() or not self.path.exists()):
+            self._foreign.touch()
+            self._fetch()
+
+    def _fetch(self) -> None:
+        if self.store and self.store.size(self.key):
             with writing(self.path) as part:
                 part.write_bytes(self.store.read(self.key))
 

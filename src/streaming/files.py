@@ -123,5 +123,6 @@ def matching_files(pattern: str) -> list[str]:
     fixed = pattern[: re.search(r"[*?\[]|$", pattern).start()]  # type: ignore[union-attr]  # $ always matches
     folder, rest = fixed.rpartition("/")[0], pattern[len(fixed) :]
     names = shards.under(folder) if "/" in rest else shards.names_in(folder)
-    found = [path for name in names if PurePath(path := f"{folder}/{name}").match(pattern)]
-    return found or glob.glob(pattern)
+    beginning = fixed[len(folder) + 1 :]
+    near = [f"{folder}/{name}" for name in names if name.startswith(beginning)]
+    return [path for path in near if PurePath(path).match(pattern)] or glob.glob(pattern)

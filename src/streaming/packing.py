@@ -70,10 +70,14 @@ def write_shards(
             shard = Shard(root)
         yield sample
     packed |= shard.close(store)
+    digests = {}
     for key, path in tables.items():
-        store.write(key, path.read_bytes())
-    store.write(TABLES, json.dumps(list(tables)).encode())
-    index = pd.DataFrame([{"path": path, **entry._asdict()} for path, entry in packed.items()])
+        data = path.read_bytes()
+        store.write(key, data)
+        digests[key] = hashlib.sha256(data).hexdigest()
+    store.write(TABLES, json.dumps(digests).encode())
+    rows = [(path, *entry) for path, entry in packed.items()]
+    index = pd.DataFrame(rows, columns=["path", *Entry._fields])
     store.write(INDEX, index.to_csv(index=False, lineterminator="\n").encode())
 
 

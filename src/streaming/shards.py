@@ -11,19 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from core.errors import UserError
+from core.errors import UserError, raise_all, reason_of
 from core.files import file_digest, writing
 from core.knobs import PREFIX, ROOT
-from streaming.store import Store, open_store
+from streaming.store import REQUESTS, Store, open_store
 
 # One row a file: path from INPUT, shard, first byte, bytes, time, SHA-256.
 INDEX = "files.csv"
 COLUMNS = {"path": str, "shard": str, "start": int, "bytes": int, "time": int, "sha256": str}
-# Keys of the small files that a stage finds by itself: input/train.csv, output/train_folds.csv.
+# SHA-256 of the small files that a stage finds by itself, by key: output/train_folds.csv.
 TABLES = "tables.json"
-# Requests at a time: an object store answers late, but many at once.
-REQUESTS = 16
-FOLDS = "output/train_folds.csv"
 
 
 class Entry(NamedTuple):
@@ -56,12 +53,19 @@ class Shards:
                 f"SHARDS: {store.place} has no {INDEX}, so no shards that are whole: write them "
                 "with shards.py"
             )
-        table = pd.read_csv(io.BytesIO(store.read(INDEX)), dtype=COLUMNS, keep_default_na=False)
-        columns = [table[name].tolist() for name in Entry._fields]
-        self.entries = dict(zip(table["path"], map(Entry, *columns), strict=True))
+        try:
+            table = pd.read_csv(io.BytesIO(store.read(INDEX)), dtype=COLUMNS, keep_default_na=False)
+            columns = [table[name].tolist() for name in ("path", *Entry._fields)]
+        except (ValueError, KeyError, OverflowError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise _not_ours(store, INDEX, error) from None
+        self.entries = dict(zip(columns[0], map(Entry, *columns[1:]), strict=True))
         self._ahead: dict[str, bytes] = {}
         self.folders: dict[str, list[str]] = {}
         for path in self.entries:
+            if path.startswith("/") or ".." in path.split("/"):
+                raise _not_ours(store, INDEX, ValueError(f"{path!r} lies outside of INPUT"))
             folder, name = posixpath.split(path)
             self.folders.setdefault(folder or ".", []).append(name)
 
@@ -84,6 +88,7 @@ class Shards:
         names = {
             name: self.entries[name] for name in map(self._name, paths) if name in self.entries
         }
+        self.store.connect()
         with ThreadPoolExecutor(REQUESTS) as pool:
             data = pool.map(self._fetch, names, names.values())
             self._ahead = dict(zip(names, data, strict=True))
@@ -135,23 +140,44 @@ def bring_tables(output: Path) -> None:
         output: OUTPUT, for what folds.py left there.
 
     Raises:
-        UserError: the train_folds.csv that is here is another than that of the shards.
+        UserError: a table that is here is another than that of the shards.
     """
     shards = current_shards()
     if shards is None:
         return
-    folders = {"input": Path(shards.root), "output": output}
-    for key in json.loads(shards.store.read(TABLES)):
+    store, folders = shards.store, {"input": Path(shards.root), "output": output}
+    others = []
+    for key, digest in _tables(store).items():
         place, _, name = key.partition("/")
         path = folders[place] / name
         if not path.exists():
             with writing(path) as part:
-                part.write_bytes(shards.store.read(key))
-    for folder in {name.partition("/")[0] for name in shards.folders}:
+                part.write_bytes(store.read(key))
+        if file_digest(path) != digest:
+            others.append(str(path))
+    raise_all(
+        others,
+        f"tables here are not those of the shards in {store.place}: move them away to take theirs, "
+        "or run shards.py again:",
+    )
+    for folder in shards.folders:
         (folders["input"] / folder).mkdir(parents=True, exist_ok=True)
-    folds = output / FOLDS.partition("/")[2]
-    if file_digest(folds) != hashlib.sha256(shards.store.read(FOLDS)).hexdigest():
-        raise UserError(
-            f"{folds} is not the table of the shards in {shards.store.place}: delete it to take "
-            "theirs, or run shards.py again"
-        )
+
+
+def _tables(store: Store) -> dict[str, str]:
+    """SHA-256 of the tables by key, all below input/ or output/."""
+    try:
+        tables = dict(json.loads(store.read(TABLES)))
+        for key in tables:
+            if key.partition("/")[0] not in ("input", "output") or ".." in key.split("/"):
+                raise ValueError(f"{key!r} lies elsewhere")
+    except (ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise _not_ours(store, TABLES, error) from None
+    return tables
+
+
+def _not_ours(store: Store, key: str, error: Exception) -> UserError:
+    told = reason_of(error)
+    return UserError(f"{store.place}: {key} is not what shards.py writes ({told}): run it again")

@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from core.errors import UserError
+from core.errors import UserError, reason_of
 from core.files import writing
 
 SCHEME = "s3://"
+# Requests at a time: an object store answers late, but many at once.
+REQUESTS = 16
+# Times that an answer is begun again which breaks off in its middle.
+ATTEMPTS = 3
 
 
 class Store(Protocol):
@@ -31,6 +35,9 @@ class Store(Protocol):
 
     def write(self, key: str, data: bytes) -> None:
         """Puts an object there, in the place of an older one."""
+
+    def connect(self) -> None:
+        """Makes ready for threads that ask at once."""
 
 
 def open_store(place: str | Path) -> Store:
@@ -68,6 +75,9 @@ class Folder:
         with writing(self.folder / key) as part:
             part.write_bytes(data)
 
+    def connect(self) -> None:
+        return
+
 
 class Bucket:
     """Objects of a bucket under a prefix; keys, region and endpoint as AWS's own tools find them.
@@ -89,16 +99,21 @@ class Bucket:
         if length == 0:
             return b""
         last = "" if length is None else start + length - 1
+        asked = {"Range": f"bytes={start}-{last}"} if start or length else {}
         with self._asking(key) as client:
-            asked = {"Range": f"bytes={start}-{last}"} if start or length else {}
-            answer = client.get_object(**self._named(key), **asked)
-            data: bytes = answer["Body"].read()
-            return data
+            for attempt in range(ATTEMPTS):
+                try:
+                    data: bytes = client.get_object(**self._named(key), **asked)["Body"].read()
+                    return data
+                except _broken_off():
+                    if attempt + 1 == ATTEMPTS:
+                        raise
+        raise AssertionError("the last attempt returns or raises")
 
     def size(self, key: str) -> int | None:
-        from botocore.exceptions import ClientError
-
         with self._asking(key) as client:
+            from botocore.exceptions import ClientError
+
             try:
                 return int(client.head_object(**self._named(key))["ContentLength"])
             except ClientError as error:
@@ -112,6 +127,10 @@ class Bucket:
         with self._asking(key) as client:
             client.put_object(**self._named(key), Body=data)
 
+    def connect(self) -> None:
+        with self._asking(""):
+            return
+
     def _named(self, key: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": f"{self.prefix}/{key}" if self.prefix else key}
 
@@ -124,7 +143,7 @@ class Bucket:
         try:
             yield client
         except (BotoCoreError, ClientError) as error:
-            raise _missing(self.place, key, " ".join(str(error).split())) from None
+            raise _missing(self.place, key, reason_of(error)) from None
 
 
 @functools.lru_cache(maxsize=1)
@@ -133,11 +152,22 @@ def _client(process: int) -> Any:
     try:
         import boto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
     except ImportError:
         raise UserError("SHARDS=s3://...: needs a package: pip install boto3") from None
     # Half a minute of attempts: a store that stumbles ends no training.
     retries: Any = {"max_attempts": 6, "mode": "standard"}
-    return boto3.client("s3", config=Config(retries=retries, connect_timeout=10))
+    config = Config(retries=retries, connect_timeout=10, max_pool_connections=REQUESTS)
+    try:
+        return boto3.client("s3", config=config)
+    except (BotoCoreError, ValueError) as error:  # an endpoint or profile that is none
+        raise UserError(f"SHARDS: the settings of AWS do not read: {reason_of(error)}") from None
+
+
+def _broken_off() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
+    return IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
 
 def _missing(place: str, key: str, reason: str) -> UserError:
