@@ -1,6 +1,7 @@
 """READERS: files told by their content, arrays and pages by their axes, against NumPy."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -22,7 +23,7 @@ from imaging.images import (
     read_image,
     read_values,
 )
-from imaging.mask_files import MaskRules, read_mask_file
+from imaging.mask_files import MaskRules, read_label_file, read_mask_file
 from imaging.readers import READERS, Held, Reader
 from runs.experiment import competition_of, data_spec
 
@@ -226,6 +227,58 @@ def test_arrays_of_other_programs(tmp_path: Path) -> None:
         path.write_bytes(path.read_bytes()[:130])
         with pytest.raises(UserError, match=f"{name}: cannot be decoded.*(cut|truncated)"):
             read_values(path, PixelRules())
+
+
+def test_matlabs_own_hdf5_has_its_axes_the_other_way_round(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.mat", "w", userblock_size=512) as file:
+        file["scan"], file["note"] = STACK.T, np.zeros((1, 7), np.uint16)
+        file["note"].attrs["MATLAB_class"] = np.bytes_("char")
+        file["#refs#/a"] = np.zeros((3, 3))
+    with (tmp_path / "x.mat").open("r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
+    np.testing.assert_array_equal(
+        read_values(tmp_path / "x.mat", PixelRules(axes="2,H,W")), STACK[2]
+    )
+    paged = tmp_path / "x.mat{page:2}"
+    np.testing.assert_array_equal(read_values(paged, PixelRules()), STACK[2])
+    assert image_size(paged) == STACK.shape[1:]
+    assert page_count(tmp_path / "x.mat") == len(STACK)
+
+
+def test_sizes_come_of_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["image"] = CUBE
+        file.create_dataset("large", (1 << 40, 1 << 20), np.uint8, chunks=(64, 64))
+    savemat(tmp_path / "x.mat", {"image": CUBE, "name": "x", "row": np.ones((1, 9))})
+    volume = nibabel.Nifti1Image(STACK[:3].T.astype(np.int16), np.eye(4))
+    for name in ("x.nii", "x.nii.gz"):
+        volume.to_filename(tmp_path / name)
+    paths = [tmp_path / name for name in ("x.h5", "x.mat", "x.nii", "x.nii.gz")]
+    with monkeypatch.context() as patch:
+        for one in ("hdf5", "matlab", "nifti"):
+            patch.setitem(READERS, one, READERS[one]._replace(read=lambda *_: pytest.fail("read")))
+        axes = ["image:H,W,C", "image:H,W,C", "C,H,W", "C,H,W"]
+        assert [image_size(*pair) for pair in zip(paths, axes, strict=True)] == [(20, 24)] * 4
+    with pytest.raises(UserError, match=r"x\.h5: claims \(1099511627776, 1048576\), more than"):
+        read_values(paths[0], PixelRules(axes="large:H,W"))
+
+
+def test_pages_of_a_mask_by_their_axes(tmp_path: Path) -> None:
+    ids = STACK % 3
+    tifffile.imwrite(tmp_path / "m.tif", ids, photometric="minisblack")
+    rules = MaskRules("multiclass", 3)
+    for axes, want in (("0,H,W", ids[0]), ("-1,H,W", ids[3]), ("1,W,H", ids[1].T)):
+        mask = read_mask_file(tmp_path / "m.tif", replace(rules, axes=axes))
+        np.testing.assert_array_equal(mask, want)
+    planes = read_mask_file(
+        tmp_path / "m.tif", MaskRules("multilabel", 4, axes="C,H,W", threshold=1)
+    )
+    np.testing.assert_array_equal(planes, ids > 0)
+    np.testing.assert_array_equal(read_label_file(tmp_path / "m.tif", "C,H,W"), ids)
+    with pytest.raises(UserError, match=r"MASK_AXES=4,H,W: need an index below 4"):
+        read_mask_file(tmp_path / "m.tif", replace(rules, axes="4,H,W"))
+    with pytest.raises(UserError, match="MASK_AXES: got 'H,H'"):
+        data_spec(load_config(["--mask-axes", "H,H"])[0])
 
 
 def test_a_reader_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import io
 import math
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -41,12 +41,22 @@ def read_array(data: bytes, name: str, part: str = "") -> np.ndarray:
     """
     with _opened(io.BytesIO(data), name, part) as stream:
         shape, by_columns, kind = _declared(stream, name)
-        if math.prod(shape) > 4 * largest_picture():
-            raise UserError(f"{name}: claims {shape}, more than this machine takes")
-        body = stream.read(math.prod(shape) * kind.itemsize)
-        if len(body) < math.prod(shape) * kind.itemsize:
-            raise EOFError(f"{len(body)} bytes of {shape}")
-        return np.ndarray(shape, kind, bytearray(body), order="F" if by_columns else "C")
+        check_shape(shape, name)
+        array = np.empty(math.prod(shape), kind)
+        count = stream.readinto(array.view(np.uint8))
+        if count < array.nbytes:
+            raise EOFError(f"{count} bytes of {shape}")
+        return array.reshape(shape, order="F" if by_columns else "C")
+
+
+def check_shape(shape: Sequence[int], name: str) -> None:
+    """Makes sure that an array of the shape that its file claims fits into memory.
+
+    Raises:
+        UserError: it does not.
+    """
+    if math.prod(shape) > 4 * largest_picture():
+        raise UserError(f"{name}: claims {tuple(shape)}, more than this machine takes")
 
 
 def array_shape(stream: BinaryIO, name: str, part: str = "") -> tuple[int, ...]:

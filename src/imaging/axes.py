@@ -25,8 +25,8 @@ class Axes(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def parse_axes(text: str) -> Axes:
-    """The parts of AXES.
+def parse_axes(text: str, knob: str = "AXES") -> Axes:
+    """The parts of AXES, or of MASK_AXES.
 
     Raises:
         UserError: without H and W once each, or with other words than H, W, C and whole numbers.
@@ -38,46 +38,51 @@ def parse_axes(text: str) -> Axes:
     once = len(letters) == len(set(letters)) and {"H", "W"} <= set(letters)
     if (names and not (known and once)) or (bool(text) and not (names or colon)):
         raise UserError(
-            f"AXES: got {text!r}, need a name an axis, H and W, C for channels, a number for one "
+            f"{knob}: got {text!r}, need a name an axis, H and W, C for channels, a number for one "
             "index of it: C,H,W or H,W,4; before a colon the name of an array: image:H,W,C"
         )
     return Axes(array.strip(), names)
 
 
 def resolve_axes(
-    shape: tuple[int, ...], own: str, asked: tuple[str, ...], name: str
+    shape: tuple[int, ...],
+    own: str,
+    asked: tuple[str, ...],
+    name: str,
+    knob: str = "AXES",
 ) -> tuple[str, ...]:
     """H, W, C or an index for each axis of a file's array.
 
     Args:
         shape: of the array.
         own: what the file itself says: HW, HWC, NHW of pages; "" where it does not.
-        asked: AXES.
+        asked: AXES, or MASK_AXES.
         name: of the file.
+        knob: which of them, for messages.
 
     Raises:
         UserError: AXES does not fit the shape, or it is needed.
     """
     if asked:
-        _check_fit(shape, asked, name)
+        _check_fit(shape, asked, name, knob)
         return asked
     if own.startswith("N"):
         pages, size = shape[0], shape[1:3]
         raise UserError(
-            f"{name}: holds {pages} pages of {size}, need one picture: set AXES=0,H,W to take the "
-            "first, C,H,W where pages are channels; or save each page as a file of its own"
+            f"{name}: holds {pages} pages of {size}, need one picture: set {knob}=0,H,W to take "
+            "the first, C,H,W where pages are channels; or save each page as a file of its own"
         )
     names = tuple(own) or _guess(shape)
     if not names:
         raise UserError(
             f"{name}: holds {shape}, which axes are height, width and channels is not known: set "
-            "AXES, as C,H,W or H,W,4 (index 4 of the last axis)"
+            f"{knob}, as C,H,W or H,W,4 (index 4 of the last axis)"
         )
     return names
 
 
-def _check_fit(shape: tuple[int, ...], asked: tuple[str, ...], name: str) -> None:
-    told = f"{name}: holds {shape}, AXES={','.join(asked)}"
+def _check_fit(shape: tuple[int, ...], asked: tuple[str, ...], name: str, knob: str) -> None:
+    told = f"{name}: holds {shape}, {knob}={','.join(asked)}"
     if len(shape) != len(asked):
         raise UserError(f"{told} names {len(asked)} axes: need one name an axis")
     for side, axis in zip(shape, asked, strict=True):

@@ -1,72 +1,164 @@
 """Arrays in files of other programs: HDF5 (and MATLAB 7.3), MATLAB, NIfTI."""
 
+import functools
 import gzip
 import importlib
 import io
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from core.errors import UserError
-from imaging.arrays import choose_array
+from imaging.arrays import check_shape, choose_array
 
 HDF5, MATLAB, GZIP = b"\x89HDF\r\n\x1a\n", b"MATLAB 5.0", b"\x1f\x8b"
-# The size of a NIfTI header, in either byte order.
-NIFTI = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")
+# HDF5 behind 512 bytes of MATLAB's own, with the axes the other way round.
+MATLAB_73 = b"MATLAB 7.3 MAT-file"
+# The size of a NIfTI header, in either byte order; its bytes.
+NIFTI, NIFTI_HEADER = (b"\x5c\x01\0\0", b"\0\0\x01\x5c"), 348
+# Classes of MATLAB that are numbers.
+NUMBERS = re.compile(r"u?int(8|16|32|64)|single|double|logical")
 
 
-def read_hdf5(data: bytes, name: str, part: str = "") -> np.ndarray:
+def read_hdf5(stream: BinaryIO, name: str, part: str = "", page: int | None = None) -> np.ndarray:
     """The dataset of an HDF5 file, or the one called `part`, its path in the file.
 
+    Args:
+        stream: the file.
+        name: of it, for messages.
+        part: the dataset.
+        page: index of the first axis that is read; None: all of it.
+
     Raises:
-        UserError: h5py is missing, or the file has no dataset or several.
+        UserError: h5py is missing, the file has no dataset or several, or one that is too large.
         Exception: any of h5py's, of a broken file.
     """
+    with _dataset(stream, name, part) as (node, turned):
+        check_shape(node.shape, name)
+        if turned:
+            return np.asarray(node[...] if page is None else node[..., page]).T
+        return np.asarray(node[...] if page is None else node[page])
+
+
+def hdf5_shape(stream: BinaryIO, name: str, part: str = "") -> tuple[int, ...]:
+    """The shape of `read_hdf5`'s dataset.
+
+    Raises:
+        UserError, Exception: as `read_hdf5`.
+    """
+    with _dataset(stream, name, part) as (node, turned):
+        return tuple(node.shape[::-1] if turned else node.shape)
+
+
+@contextmanager
+def _dataset(stream: BinaryIO, name: str, part: str) -> Iterator[tuple[Any, bool]]:
+    """A dataset of an open file, and whether its axes are MATLAB's, the other way round."""
     h5py = _package("h5py", "HDF5", name)
+    turned = stream.read(len(MATLAB_73)) == MATLAB_73
     found: dict[str, Any] = {}
 
     def collect(path: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and node.ndim >= 2 and node.dtype.kind in "buif":
+        array = isinstance(node, h5py.Dataset) and node.ndim >= 2 and node.dtype.kind in "buif"
+        if array and (not turned or _is_matrix(path, node)):
             found[path] = node
 
-    with h5py.File(io.BytesIO(data)) as file:
+    with h5py.File(stream) as file:
         file.visititems(collect)
-        return np.asarray(_only(found, part, name))
+        yield _only(found, part, name), turned
+
+
+def _is_matrix(path: str, node: Any) -> bool:
+    """Whether a dataset of MATLAB is numbers, more than a row of them."""
+    kind = node.attrs.get("MATLAB_class", "double")
+    text = kind.decode() if isinstance(kind, bytes) else kind
+    numbers = NUMBERS.fullmatch(text) is not None and "MATLAB_empty" not in node.attrs
+    return numbers and min(node.shape) > 1 and not path.startswith("#")
 
 
 def read_matlab(data: bytes, name: str, part: str = "") -> np.ndarray:
     """The matrix of a MATLAB file, or the one called `part`.
 
     Raises:
-        UserError: it has no matrix or several.
+        UserError: it has no matrix or several, or one that is too large.
         Exception: any of SciPy's, of a broken file.
     """
     from scipy.io import loadmat
 
-    found = loadmat(io.BytesIO(data))
-    kept = {
-        key: value
-        for key, value in found.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind in "buif" and min(value.shape) > 1
-    }
-    return np.asarray(_only(kept, part, name))
+    chosen, shape = _matrix(io.BytesIO(data), name, part)
+    check_shape(shape, name)
+    array = np.asarray(loadmat(io.BytesIO(data), variable_names=[chosen])[chosen])
+    if array.dtype.kind not in "buif":
+        raise UserError(f"{name}: holds {array.dtype}, need whole or floating numbers")
+    return array
 
 
-def read_nifti(data: bytes, name: str) -> tuple[np.ndarray, str]:
-    """The volume of a NIfTI file in its own units: (Z, Y, X) as pages, or (Y, X).
+def matlab_shape(stream: BinaryIO, name: str, part: str = "") -> tuple[int, ...]:
+    """The shape of `read_matlab`'s matrix.
 
     Raises:
-        UserError: nibabel is missing.
+        UserError, Exception: as `read_matlab`.
+    """
+    return _matrix(stream, name, part)[1]
+
+
+def _matrix(stream: BinaryIO, name: str, part: str) -> tuple[str, tuple[int, ...]]:
+    from scipy.io import whosmat
+
+    found = {
+        key: (key, tuple(shape))
+        for key, shape, kind in whosmat(stream)
+        if NUMBERS.fullmatch(kind) and min(shape) > 1
+    }
+    chosen: tuple[str, tuple[int, ...]] = _only(found, part, name)
+    return chosen
+
+
+def read_nifti(data: bytes, name: str, page: int | None = None) -> tuple[np.ndarray, str]:
+    """The volume of a NIfTI file in its own units: (Z, Y, X) as pages, or (Y, X); or a page of it.
+
+    Raises:
+        UserError: nibabel is missing, or the volume is too large.
         Exception: any of gzip's and nibabel's, of another or a broken file.
     """
-    plain = gzip.decompress(data) if data.startswith(GZIP) else data
-    if not plain.startswith(NIFTI):
+    shape, axes = nifti_shape(io.BytesIO(data), name)
+    check_shape(shape, name)
+    plain = _unpacked(data) if data.startswith(GZIP) else data
+    nibabel = _package("nibabel", "NIfTI", name)
+    stored = nibabel.Nifti1Image.from_bytes(plain).dataobj
+    if page is None:
+        return np.asanyarray(stored).T.reshape(shape), axes
+    kept = [side > 1 or not axes for side in stored.shape]
+    at: list[Any] = [slice(None) if keep else 0 for keep in kept]
+    at[max(axis for axis, keep in enumerate(kept) if keep)] = range(shape[0])[page]
+    return np.asanyarray(stored[tuple(at)]).T, axes[1:]
+
+
+def nifti_shape(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], str]:
+    """Shape and axes of `read_nifti`'s volume, from its header.
+
+    Raises:
+        UserError, Exception: as `read_nifti`.
+    """
+    packed = stream.read(len(GZIP)) == GZIP
+    stream.seek(0)
+    header = (
+        gzip.GzipFile(fileobj=stream).read(NIFTI_HEADER) if packed else stream.read(NIFTI_HEADER)
+    )
+    if not header.startswith(NIFTI):
         raise ValueError("no NIfTI")
     nibabel = _package("nibabel", "NIfTI", name)
-    volume = np.asanyarray(nibabel.Nifti1Image.from_bytes(plain).dataobj).T
-    long = volume.reshape([side for side in volume.shape if side > 1] or [1])
-    return (long, "NHW"[-long.ndim :]) if long.ndim in (2, 3) else (volume, "")
+    shape = tuple(nibabel.Nifti1Header(header).get_data_shape())[::-1]
+    long = tuple(side for side in shape if side > 1) or (1,)
+    return (long, "NHW"[-len(long) :]) if len(long) in (2, 3) else (shape, "")
+
+
+@functools.lru_cache(maxsize=1)
+def _unpacked(data: bytes) -> bytes:
+    """A packed file's bytes: slices of one volume are read in turns."""
+    return gzip.decompress(data)
 
 
 def _only(found: Mapping[str, Any], part: str, name: str) -> Any:

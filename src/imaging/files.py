@@ -24,7 +24,7 @@ FOREIGN = {
     ): "a web page, as one gets without logging in: download it logged in",
     (b"PK\x03\x04", b"7z\xbc\xaf", b"BZh"): "compressed: unpack it",
     (b"\x1f\x8b",): "compressed: unpack it; or a NIfTI volume that is cut off",
-    (b"\x89HDF", b"MATLAB 5.0"): "a cut-off file of HDF5 or MATLAB",
+    (b"\x89HDF", b"MATLAB 5.0", b"MATLAB 7.3"): "a cut-off file of HDF5 or MATLAB",
     (b"NRRD", b"ObjectType"): "a volume: write its slices with SimpleITK and np.save",
     (b"{", b"[", b"<?xml"): "JSON or XML: annotations belong to MASK_PATH",
 }

@@ -10,9 +10,9 @@ import numpy as np
 from core.errors import UserError
 from imaging.axes import parse_axes
 from imaging.files import read_complete
-from imaging.mask_pixels import decode_mask, is_lossy
+from imaging.mask_pixels import decode_mask, is_lossy, is_stacked
 from imaging.palettes import palette_reader, read_palette
-from imaging.readers import Hints, holds_array, read_part
+from imaging.readers import Hints, read_part
 from imaging.sources import own_file, page_of, window_of
 
 IGNORE = 255
@@ -36,7 +36,7 @@ class MaskRules:
             (r, g, b); the key None takes every value not listed. None: the file holds the ids.
         threshold: binary, v >= threshold is foreground. None: exact values, but 128 for JPEG.
         ignore: the data's own value of ignored pixels, 255 in the mask array afterwards.
-        axes: of arrays, as MASK_AXES has them.
+        axes: of arrays and pages, as MASK_AXES has them.
     """
 
     task: str
@@ -85,7 +85,7 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     file, box = own_file(path), window_of(path)
     page = page_of(path)
     part = read_part(file, Hints(alpha=True, page=page), box) if box else None
-    if part is not None:
+    if part is not None and not part.axes.startswith("N"):
         return _mask_of(part.array, rules, file.name)
     data = read_complete(file)
     jpeg = is_lossy(data)
@@ -95,7 +95,7 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
             "export the masks as PNG"
         )
     pixels = decode_mask(data, file.name, palette_reader(rules.values), page=page, axes=rules.axes)
-    if holds_array(data):
+    if is_stacked(data, file.name, rules.axes):
         pixels = _planes_last(pixels, rules, file.name)
     mask = _mask_of(pixels, rules, file.name, jpeg=jpeg)
     return mask[(..., *box.slices)] if box else mask
@@ -140,7 +140,7 @@ def _read_labels(path: str | Path, axes: str) -> np.ndarray:
     if is_lossy(data):
         raise UserError(f"{name}: a lossy file (JPEG) has no object numbers: export it as PNG")
     pixels = decode_mask(data, name, read_palette, page=page_of(path), axes=axes)
-    if holds_array(data) and pixels.ndim == 3 and pixels.shape[2] > 1:
+    if is_stacked(data, name, axes) and pixels.ndim == 3 and pixels.shape[2] > 1:
         return np.moveaxis(pixels, 2, 0) if parse_axes(axes).names else pixels
     grey = _to_grey(pixels, spread=0)
     return (_pack_pixels(pixels) if grey is None else grey)[None]

@@ -1,6 +1,8 @@
 """The pixels of a mask file as they are stored: palettes, few bits, arrays, stacks."""
 
 import io
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -12,6 +14,9 @@ from imaging.palettes import PaletteReader
 from imaging.pictures import decode_tiff, pil_array
 from imaging.readers import HEAD, Hints, holds_array, reader_of
 from imaging.tiff import is_tiff, tiff_pages
+
+Convert: TypeAlias = Callable[[Image.Image], Image.Image | np.ndarray]
+KNOB = "MASK_AXES"
 
 
 def is_lossy(data: bytes) -> bool:
@@ -27,7 +32,7 @@ def decode_mask(
     Args:
         palette: what a palette picture gives.
         page: of a stack, or the index of an array's first axis.
-        axes: of arrays, as MASK_AXES has them; "" leaves them as they are.
+        axes: of arrays and pages, as MASK_AXES has them; "" leaves them as they are.
 
     Raises:
         UserError: it cannot be decoded.
@@ -44,6 +49,8 @@ def decode_mask(
     if holds_array(data):
         return _decode_array(data, name, page, axes)
     if is_tiff(data):
+        if page is None and is_stacked(data, name, axes):
+            return _decode_pages(data, name, convert, axes)
         with decoding(name):
             chosen = None if page is None else tiff_pages(io.BytesIO(data))[page]
         return _no_bool(decode_tiff(data, name, convert, page=chosen))
@@ -52,6 +59,26 @@ def decode_mask(
         # Grey of 2 or 4 bits is stretched to 0..255 by every decoder: back to the ids.
         return pixels // (255 // ((1 << data[24]) - 1))
     return pixels
+
+
+def is_stacked(data: bytes, name: str, axes: str) -> bool:
+    """Whether the axes of a file are those of an array, or of pages that MASK_AXES names.
+
+    Raises:
+        UserError: its pages cannot be read.
+    """
+    if not is_tiff(data) or not parse_axes(axes, KNOB).names:
+        return holds_array(data)
+    with decoding(name):
+        return len(tiff_pages(io.BytesIO(data))) > 1
+
+
+def _decode_pages(data: bytes, name: str, convert: Convert, axes: str) -> np.ndarray:
+    with decoding(name):
+        pages = tiff_pages(io.BytesIO(data))
+        array = np.stack([_no_bool(decode_tiff(data, name, convert, page=one)) for one in pages])
+    names = parse_axes(axes, KNOB).names
+    return order_axes(array, resolve_axes(array.shape, "", names, name, KNOB))
 
 
 def _no_bool(pixels: np.ndarray) -> np.ndarray:
@@ -68,10 +95,10 @@ def _plain_mode(picture: Image.Image) -> Image.Image:
 
 
 def _decode_array(data: bytes, name: str, page: int | None, axes: str) -> np.ndarray:
-    wanted = parse_axes(axes)
+    wanted = parse_axes(axes, KNOB)
     with decoding(name):
         array, own = reader_of(data[:HEAD]).read(data, name, Hints(array=wanted.array, page=page))
     array = whole_numbers(_no_bool(array), name)
     if wanted.names:
-        array = order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
+        array = order_axes(array, resolve_axes(array.shape, own, wanted.names, name, KNOB))
     return array

@@ -15,7 +15,19 @@ from tifffile import TiffPage
 
 from core.recipes import load_recipe
 from imaging.arrays import ARRAY, ARRAYS, array_shape, read_array
-from imaging.containers import GZIP, HDF5, MATLAB, NIFTI, read_hdf5, read_matlab, read_nifti
+from imaging.containers import (
+    GZIP,
+    HDF5,
+    MATLAB,
+    MATLAB_73,
+    NIFTI,
+    hdf5_shape,
+    matlab_shape,
+    nifti_shape,
+    read_hdf5,
+    read_matlab,
+    read_nifti,
+)
 from imaging.dicom import DICOM, dicom_shape, read_dicom
 from imaging.files import decoding
 from imaging.pictures import decode_picture, decode_tiff, exif_orientation, plain_mode
@@ -170,20 +182,35 @@ def _one_page(held: Held, hints: Hints) -> Held:
 
 
 def _array_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
-    shape = array_shape(stream, name, hints.array)
-    return shape if hints.page is None else shape[1:], ""
+    return _page_shape(array_shape(stream, name, hints.array), "", hints)
+
+
+def _page_shape(shape: tuple[int, ...], axes: str, hints: Hints) -> tuple[tuple[int, ...], str]:
+    return (shape, axes) if hints.page is None else (shape[1:], axes[1:])
 
 
 def _read_hdf5(data: bytes, name: str, hints: Hints) -> Held:
-    return _one_page(Held(read_hdf5(data, name, hints.array)), hints)
+    return Held(read_hdf5(io.BytesIO(data), name, hints.array, hints.page))
+
+
+def _hdf5_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
+    return _page_shape(hdf5_shape(stream, name, hints.array), "", hints)
 
 
 def _read_matlab(data: bytes, name: str, hints: Hints) -> Held:
     return _one_page(Held(read_matlab(data, name, hints.array)), hints)
 
 
+def _matlab_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
+    return _page_shape(matlab_shape(stream, name, hints.array), "", hints)
+
+
 def _read_nifti(data: bytes, name: str, hints: Hints) -> Held:
-    return _one_page(Held(*read_nifti(data, name)), hints)
+    return Held(*read_nifti(data, name, hints.page))
+
+
+def _nifti_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
+    return _page_shape(*nifti_shape(stream, name), hints)
 
 
 def _read_dicom(data: bytes, name: str, hints: Hints) -> Held:
@@ -191,8 +218,7 @@ def _read_dicom(data: bytes, name: str, hints: Hints) -> Held:
 
 
 def _dicom_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
-    shape, axes = dicom_shape(stream, name)
-    return (shape, axes) if hints.page is None else (shape[1:], axes[1:])
+    return _page_shape(*dicom_shape(stream, name), hints)
 
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm")
@@ -215,8 +241,12 @@ READERS: dict[str, Reader] = {
     "array": Reader(
         (".npy", ".npz"), lambda head: head.startswith((ARRAY, ARRAYS)), _read_array, _array_shape
     ),
-    "hdf5": Reader((".h5", ".hdf5"), lambda head: head.startswith(HDF5), _read_hdf5),
-    "matlab": Reader((".mat",), lambda head: head.startswith(MATLAB), _read_matlab),
-    "nifti": Reader((".nii", ".nii.gz"), lambda head: head.startswith((*NIFTI, GZIP)), _read_nifti),
+    "hdf5": Reader(
+        (".h5", ".hdf5"), lambda head: head.startswith((HDF5, MATLAB_73)), _read_hdf5, _hdf5_shape
+    ),
+    "matlab": Reader((".mat",), lambda head: head.startswith(MATLAB), _read_matlab, _matlab_shape),
+    "nifti": Reader(
+        (".nii", ".nii.gz"), lambda head: head.startswith((*NIFTI, GZIP)), _read_nifti, _nifti_shape
+    ),
     "dicom": Reader((".dcm",), lambda head: head[128:132] == DICOM, _read_dicom, _dicom_shape),
 }

@@ -60,12 +60,13 @@ def data_spec(config: Any, measured: "Statistics | None" = None) -> "DataSpec":
         measured: of the training files; None takes what folds.py wrote.
 
     Raises:
-        UserError: AXES are none, or what is to be measured was not.
+        UserError: AXES or MASK_AXES are none, or what is to be measured was not.
     """
     from data.specs import DataSpec
     from imaging.axes import parse_axes
 
     parse_axes(config.AXES)
+    parse_axes(config.MASK_AXES, "MASK_AXES")
     return fill(
         DataSpec,
         config,
