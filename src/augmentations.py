@@ -199,9 +199,18 @@ def build_policy(name: str) -> Policy:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         try:
-            return builder()
+            policy = builder()
+        except TypeError as error:
+            raise UserError(f"augmentation {name!r}: {error}") from error
         except UserWarning as warning:
             raise UserError(
                 f"augmentation {name!r}: {warning}. albumentations drops what it does not know: "
                 "mend the row"
             ) from None
+    if not isinstance(policy, Policy):
+        raise UserError(
+            f"augmentation {name!r} makes a {type(policy).__name__}, no Policy: put it into the "
+            'pixels of one, AUGMENTATIONS["mine"] = lambda: Policy(pixels=(...,)), in a '
+            "recipe's .py"
+        )
+    return policy

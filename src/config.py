@@ -289,7 +289,8 @@ LAYER_DECAY: float = 1.0
 # Arguments after a colon: sgd:momentum=0.85.
 OPTIMIZER: str = "adamw"
 # A row of SCHEDULERS: cosine, poly, step, none, onecycle, plateau. Arguments after a colon:
-# cosine:floor=0.05, step:at=0.5/0.8, plateau:patience=3.
+# cosine:floor=0.05, step:at=0.5/0.8, plateau:patience=3. An import path is called as a row is, with
+# (optimizer, steps=, warmup=, mode=): torch's own need a row in a recipe's .py.
 SCHEDULER: str = "cosine"
 # Share of all steps in which the rate climbs to LR, 0...1.
 WARMUP: float = 0.05

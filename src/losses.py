@@ -6,7 +6,6 @@ ids (B, H, W) for `multiclass` and {0, 1} masks (B, K, H, W) for `binary` and `m
 of the target that are `ignore_index` count for nothing. The classes are in the room criteria/.
 """
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from core.arguments import check_arguments, read_name
+from core.arguments import check_arguments, parameters_of, read_name
 from core.errors import UserError
 from core.gates import decimal_number
 from core.rows import pick
@@ -114,7 +113,7 @@ def build_loss(
 def _build_row(text: str, given: tuple[Any, ...]) -> nn.Module:
     name, arguments = read_name(text, "loss")
     row = pick(LOSSES, name, "loss")
-    if name not in LOSSES and "task" not in inspect.signature(row).parameters:
+    if name not in LOSSES and "task" not in parameters_of(row, text, "loss"):
         row = foreign(row)
     if getattr(row, "func", row) is not ForeignLoss:
         check_arguments(row, arguments, text, "loss", taken=GIVEN)

@@ -19,7 +19,6 @@ masks may be added: `0.4*dice+0.6*boundary_iou`.
 To take something else, add a property to `Evidence` and a line to its `taken_by`.
 """
 
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
@@ -29,7 +28,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from core.arguments import NotNegative, Positive, Share, check_ranges, read_name
+from core.arguments import NotNegative, Positive, Share, check_ranges, parameters_of, read_name
 from core.errors import UserError
 from core.gates import decimal_number
 from core.rows import pick
@@ -308,13 +307,17 @@ def _build_row(name: str, task: str, classes: int, class_names: Sequence[str] | 
     short, arguments = read_name(name, "metric")
     row = pick(METRICS, short, "metric")
     # By import path: a metric of torchmetrics knows nothing of our classes.
-    own = short in METRICS or "class_names" in inspect.signature(row).parameters
+    own = short in METRICS or "class_names" in parameters_of(row, name, "metric")
     given = (task, classes, class_names) if own else ()
     check_ranges(row, arguments, name, "metric")
     try:
         metric = row(*given, **arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"metric {name!r} of {classes} {task} classes: {error}") from error
+    if not isinstance(metric, Metric):
+        raise UserError(
+            f"metric {name!r} makes a {type(metric).__name__}, no Metric of torchmetrics"
+        )
     if metric.higher_is_better is None:
         raise UserError(
             f"metric {name!r} does not say whether more is better: set higher_is_better on "

@@ -1,7 +1,6 @@
 """MODELS: a name to a network, built when asked, fresh each time."""
 
 import functools
-import inspect
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from core.arguments import parameters_of
 from core.errors import UserError
 from core.recipes import load_recipe
 from core.rows import pick
@@ -99,7 +99,7 @@ def build_model(
     builder = find_builder(name)
     local = weights is not None and weights != "imagenet"
     # A row takes these two only if it names them.
-    accepted = inspect.signature(builder).parameters
+    accepted = parameters_of(builder, name, "model")
     if gate and "gate" not in accepted:
         raise UserError(f"GATE=head: {name} has no second head: take an SMP network")
     more = {key: value for key, value in (("size", size), ("gate", gate)) if key in accepted}
@@ -142,7 +142,7 @@ def find_builder(name: str) -> Callable[..., nn.Module]:
 
 def _check_builder(row: Callable[..., nn.Module], name: str) -> None:
     """Makes sure that what an import path names takes what a row of MODELS does."""
-    taken = inspect.signature(row).parameters.values()
+    taken = parameters_of(row, name, "model").values()
     lacking = {"weights", "channels", "classes"} - {p.name for p in taken}
     if lacking and not any(p.kind is p.VAR_KEYWORD for p in taken):
         raise UserError(

@@ -8,9 +8,11 @@ import pytest
 import torch
 from sklearn.metrics import jaccard_score
 
+from augmentations import build_policy
 from conftest import SRC, Competition
 from core import imports
 from core.errors import UserError
+from imaging.mixes import build_mix
 from kernel_build.bundle import add_wheels
 from kernel_build.image import missing_distributions
 from Lightning_module import load_module
@@ -19,6 +21,8 @@ from metrics import build_metric
 from model_dispatcher import build_model
 from stages import call, errors_of
 from trained import checkpoint, fold_of
+from training.optimizers import build_optimizer
+from training.schedules import build_scheduler
 
 PACKAGE = """
 import pytorch_lightning as pl
@@ -119,6 +123,16 @@ def test_a_metric_of_torchmetrics_scores_decisions() -> None:
 def build(what: str, name: str) -> Any:
     if what == "model":
         return build_model(name)
+    if what == "augmentation":
+        return build_policy(name)
+    if what == "mix":
+        return build_mix(name)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
+    if what == "optimizer":
+        return build_optimizer(name, optimizer.param_groups, lr=0.1, weight_decay=0, fused=False)
+    if what == "scheduler":
+        timing = {"steps": 9, "warmup": 0, "monitor": "", "mode": "max", "val_every": 1}
+        return build_scheduler(name, optimizer, **timing)
     make: Any = build_loss if what == "loss" else build_metric
     return make(name, task="binary", classes=1)
 
@@ -134,6 +148,20 @@ def build(what: str, name: str) -> Any:
         ("loss", "torch.nn.L1Losss", "AttributeError"),
         ("metric", "torchmetrics.classification.BinaryJaccardIndex:x=1", "x"),
         ("metric", "torchmetrics.SumMetric", "does not say whether more is better"),
+        ("metric", "builtins.dict", "does not say what it takes"),
+        ("metric", "fractions.Fraction", "no Metric of torchmetrics"),
+        ("loss", "torch.relu", "does not say what it takes"),
+        ("model", "torch.relu", "does not say what it takes"),
+        ("optimizer", "torch.relu", "does not say what it takes"),
+        ("scheduler", "torch.relu", "does not say what it takes"),
+        ("scheduler", "torch.optim.lr_scheduler.StepLR:step_size=3", "make torch's a row in a rec"),
+        ("augmentation", "albumentations.HorizontalFlip", "makes a HorizontalFlip, no Policy: put"),
+        ("augmentation", "torch.relu", "argument"),
+        ("mix", "fractions.Fraction", "makes a Fraction, no Mix"),
+        ("mix", "torch.relu", "does not say what it takes"),
+        ("metric", "ap:iou=2", "iou is 2, need 0 to 1"),
+        ("metric", "ap:most=0.5", "most is 0.5, need a whole number, 1 or more"),
+        ("scheduler", "cosine:cycles=1.5", "cycles is 1.5, need a whole number, 1 or more"),
     ],
 )
 def test_paths_that_lead_nowhere_are_told(what: str, name: str, told: str) -> None:

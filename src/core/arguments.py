@@ -23,11 +23,11 @@ class Range(NamedTuple):
     high: float = math.inf
     above: bool = False
 
-    def holds(self, value: Any) -> bool:
-        """Whether a number, or each of several, lies in it."""
+    def holds(self, value: Any, *, whole: bool = False) -> bool:
+        """Whether a number, or each of several, lies in it; with `whole` none between them."""
         numbers = value if isinstance(value, tuple) else (value,)
         return all(
-            isinstance(number, int | float)
+            isinstance(number, int if whole else int | float)
             and not isinstance(number, bool)
             and self.low <= number <= self.high
             and not (self.above and number == self.low)
@@ -99,7 +99,7 @@ def check_arguments(
     Raises:
         UserError: it does not; names the nearest, and those that it takes, or the range.
     """
-    known = [name for name in keywords_of(row) if name not in taken]
+    known = [name for name in keywords_of(row, text, what) if name not in taken]
     for key in given:
         if key not in known:
             takes = f"It takes {', '.join(known)}" if known else "It takes none"
@@ -116,17 +116,41 @@ def check_ranges(row: Callable[..., Any], given: Mapping[str, Any], text: str, w
     Raises:
         UserError: one does not.
     """
-    declared = inspect.signature(row).parameters
+    declared = parameters_of(row, text, what)
     for key, value in given.items():
         kind = declared[key].annotation if key in declared else None
+        whole = getattr(kind, "__origin__", None) is int
         for limit in getattr(kind, "__metadata__", ()):
-            if isinstance(limit, Range) and not limit.holds(value):
-                raise UserError(f"{what} {text!r}: {key} is {value}, need {limit}")
+            if isinstance(limit, Range) and not limit.holds(value, whole=whole):
+                need = f"a whole number, {limit}" if whole else limit
+                raise UserError(f"{what} {text!r}: {key} is {value}, need {need}")
 
 
-def keywords_of(row: Callable[..., Any]) -> list[str]:
-    """Names of the arguments that a row takes by keyword, those of its base classes included."""
-    kept = [p for p in inspect.signature(row).parameters.values() if p.default is not p.empty]
+def parameters_of(row: Callable[..., Any], text: str, what: str) -> Mapping[str, inspect.Parameter]:
+    """The parameters of what stands for a row.
+
+    Args:
+        row, text, what: as for `check_arguments`.
+
+    Raises:
+        UserError: it is written in C and does not say them.
+    """
+    try:
+        return inspect.signature(row).parameters
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{what} {text!r} does not say what it takes, as what is written in C: call it in a "
+            "row of your own, in a recipe's .py"
+        ) from None
+
+
+def keywords_of(row: Callable[..., Any], text: str, what: str) -> list[str]:
+    """Names of the arguments that a row takes by keyword, those of its base classes included.
+
+    Raises:
+        UserError: as `parameters_of`.
+    """
+    kept = [p for p in parameters_of(row, text, what).values() if p.default is not p.empty]
     names = [p.name for p in kept]
     target = getattr(row, "func", row)
     for base in target.__mro__[1:-1] if inspect.isclass(target) else []:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from core.arguments import Share, check_arguments, read_name
+from core.errors import UserError
 from core.rows import pick
 from imaging.mask_files import IGNORE
 from imaging.pixels import Array
@@ -121,7 +122,13 @@ def build_mix(text: str) -> Mix:
     name, arguments = read_name(text, "mix")
     row = pick(MIXES, name, "mix")
     check_arguments(row, arguments, text, "mix")
-    return row(**arguments)
+    try:
+        mix = row(**arguments)
+    except TypeError as error:
+        raise UserError(f"mix {text!r}: {error}") from error
+    if not isinstance(mix, Mix):
+        raise UserError(f"mix {text!r} makes a {type(mix).__name__}, no Mix of imaging/mixes.py")
+    return mix
 
 
 def _put(under: Array, over: Array, inside: Array) -> Array:

@@ -1,7 +1,7 @@
 """Average precision: objects of all images in the order of their confidence."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from core.arguments import Range
 from measures.objects import label_classes, overlap_images
 from measures.overlaps import Overlaps
 
@@ -97,8 +98,8 @@ class AveragePrecision(Metric):
         classes: int,
         class_names: Sequence[str] | None = None,
         *,
-        iou: float | Sequence[float] = COCO_LADDER,
-        most: int = MOST,
+        iou: Annotated[float | Sequence[float], Range(0, 1)] = COCO_LADDER,
+        most: Annotated[int, Range(1)] = MOST,
     ) -> None:
         super().__init__()
         self.most, self.classes = most, label_classes(task, classes)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from core.arguments import check_arguments, read_name
+from core.arguments import check_arguments, parameters_of, read_name
 from core.errors import UserError, nearest, reason_of
 from core.imports import is_import_path, load_object
 from core.recipes import load_recipe
@@ -86,7 +86,7 @@ def build_optimizer(
     """
     short, arguments = read_name(name, "optimiser")
     row = find_row(short)
-    accepted = inspect.signature(row).parameters
+    accepted = parameters_of(row, name, "optimiser")
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     if not open_ended:
         check_arguments(row, arguments, name, "optimiser", taken=KNOBS)

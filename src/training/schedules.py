@@ -16,6 +16,7 @@ from core.arguments import (
     Share,
     check_arguments,
     check_ranges,
+    parameters_of,
     read_name,
 )
 from core.errors import UserError, reason_of
@@ -207,12 +208,16 @@ def build_scheduler(
     short, arguments = read_name(name, "scheduler")
     row = pick(SCHEDULERS, short, "scheduler")
     check_ranges(row, arguments, name, "scheduler")
+    if short not in SCHEDULERS:
+        _check_row(row, name)
     try:
         schedule = row(optimizer, steps=steps, warmup=warmup, mode=mode, **arguments)
     except UserError:
         raise
     except (TypeError, ValueError) as error:
         raise UserError(f"scheduler {name!r}: {reason_of(error)}") from error
+    if not isinstance(schedule, LRScheduler):
+        raise UserError(f"scheduler {name!r} makes a {type(schedule).__name__}, no LRScheduler")
     if isinstance(schedule, ReduceLROnPlateau):
         return {
             "scheduler": schedule,
@@ -221,3 +226,15 @@ def build_scheduler(
             "frequency": val_every,
         }
     return {"scheduler": schedule, "interval": "step"}
+
+
+def _check_row(row: Callable[..., LRScheduler], name: str) -> None:
+    """Makes sure that what an import path names takes what a row of SCHEDULERS does."""
+    taken = parameters_of(row, name, "scheduler").values()
+    lacking = {"steps", "warmup", "mode"} - {p.name for p in taken}
+    if lacking and not any(p.kind is p.VAR_KEYWORD for p in taken):
+        raise UserError(
+            f"scheduler {name!r}: by import path it takes (optimizer, *, steps, warmup, mode): "
+            "make torch's a row in a recipe's .py, "
+            'SCHEDULERS["mine"] = lambda optimizer, **_: StepLR(optimizer, 30)'
+        )
