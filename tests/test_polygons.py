@@ -14,6 +14,7 @@ from skimage.measure import points_in_poly
 
 import folds
 from competition.masks import build_masks
+from competition.text_drawings import is_text
 from competitions import competition_in
 from core.errors import UserError
 from imaging.polygons import Polygons, fill_polygons, read_wkt
@@ -157,7 +158,7 @@ SUPERVISELY = {
 }
 CVAT = f"""<?xml version="1.0"?><annotations><image id="0" name="a.png" width="30" height="20">
 <box label="x" xtl="2" ytl="2" xbr="14" ybr="16" z_order="0"/>
-<polygon label="x" points="{";".join(f"{x},{y}" for x, y in TRIANGLE)}" z_order="1"/>
+<polygon label="x" points="{"; ".join(f"{x}, {y}" for x, y in TRIANGLE)}" z_order="1"/>
 </image></annotations>"""
 
 SOLAFUNE = {
@@ -226,6 +227,7 @@ XBD = {
     },
     "metadata": {"height": 20, "width": 30},
 }
+UNLABELLED = {"features": {"xy": [{"properties": None, "wkt": f"POLYGON {wkt(OUTER, HOLE)}"}]}}
 YOLO = "".join(
     f"0 {' '.join(f'{x / 30:.9f} {y / 20:.9f}' for x, y in ring)}\n" for ring in (OUTER, TRIANGLE)
 )
@@ -243,8 +245,12 @@ YOLO = "".join(
         (".json", {"imgHeight": 20, "objects": [{"label": "x", "polygon": OUTER}]}, inside(OUTER)),
         (".wkt", f"MULTIPOLYGON ({wkt(OUTER, HOLE)}, {wkt(TRIANGLE)})", BOTH),
         (".xml", aperio((OUTER, False), (HOLE, True), (TRIANGLE, False)), BOTH),
+        (".xml", aperio((OUTER, False), ([], False), ([], True)), inside(OUTER)),
+        (".xml", "<Annotations><Annotation><Regions/></Annotation></Annotations>", 0 * SOLID),
         (".xml", ASAP, inside(TRIANGLE)),
+        (".xml", "<ASAP_Annotations><Annotations/></ASAP_Annotations>", 0 * SOLID),
         (".json", XBD, inside(OUTER, HOLE)),
+        (".json", UNLABELLED, inside(OUTER, HOLE)),
         (".txt", YOLO, SOLID),
         (".txt", "", 0 * SOLID),
     ],
@@ -255,6 +261,42 @@ def test_a_file_an_image(tmp_path: Path, suffix: str, document: Any, want: np.nd
     (tmp_path / f"notes/a{suffix}").write_text(text)
     source = build_masks(competition_in(tmp_path, mask_path=tmp_path / "notes"))
     np.testing.assert_array_equal(source.read({"img": "a", "image": "a.png"}, SIZE), want)
+
+
+def test_the_image_that_a_file_is_of(tmp_path: Path) -> None:
+    """MASK_PATTERN and MASK_SUFFIX before the name inside, and that before the file's own."""
+    (tmp_path / "notes").mkdir()
+    for name, inner in (("a_notes", "x.png"), ("b", "a_notes.png")):
+        (tmp_path / f"notes/{name}.json").write_text(json.dumps({**LABELME, "imagePath": inner}))
+
+    def listed(**changes: Any) -> list[str]:
+        source = build_masks(competition_in(tmp_path, mask_path=tmp_path / "notes", **changes))
+        return [img for img in ("a", "b", "x", "a_notes") if source.lists(img)]
+
+    assert listed() == ["x", "a_notes"]
+    assert listed(mask_suffix=".json") == ["x", "a_notes"]
+    assert listed(mask_suffix="_notes.json") == ["a", "a_notes"]
+    assert listed(mask_pattern="{id}_notes.json") == ["a"]
+
+
+@pytest.mark.parametrize("beside", ["classes.txt", "README.txt"])
+def test_texts_beside_outlines_are_no_outlines(tmp_path: Path, beside: str) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").write_text(YOLO)
+    (tmp_path / f"notes/{beside}").write_text("car\n2 trees, and a dog\n")
+    where = competition_in(tmp_path, mask_path=tmp_path / "notes")
+    assert build_masks(where).lists("a")
+    # A label that is cut off is no such text.
+    (tmp_path / "notes/b.txt").write_text(YOLO[:40] + "x")
+    with pytest.raises(UserError, match=r"b\.txt: no COCO annotations"):
+        build_masks(where)
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 40_000 + "{}", "0 " + "100 " * 20_000 + "x", "0 1.1" * 9999 + "x"]
+)
+def test_what_is_no_line_of_yolo_is_seen_at_once(text: str) -> None:
+    assert not is_text(text)
 
 
 CELLS = {

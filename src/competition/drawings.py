@@ -224,10 +224,11 @@ def is_xbd(data: Any) -> bool:
 def read_xbd(data: Any, label: str) -> list[Drawn]:
     """xBD: WKT in pixels; the label is a property, CLASS_COLUMN=subtype."""
     shapes = [
-        (label_of(one["properties"], label), read_wkt(one["wkt"])._replace(unit="pixel"))
+        (label_of(one.get("properties") or {}, label), read_wkt(one["wkt"])._replace(unit="pixel"))
         for one in data["features"]["xy"]
     ]
-    return [Drawn("", size_of(data.get("metadata") or {}, "height", "width"), shapes)]
+    meta = data.get("metadata") or {}
+    return [Drawn(meta.get("img_name") or "", size_of(meta, "height", "width"), shapes)]
 
 
 Reader = Callable[[Any, str], list[Drawn]]

@@ -15,7 +15,7 @@ from competition.outline_masks import Annotation, Entry, OutlineMasks, classes_o
 from competition.spec import Competition
 from competition.table_files import AUTO, file_stamp
 from competition.tables import image_id
-from competition.text_drawings import is_text, read_text
+from competition.text_drawings import is_prose, is_text, read_text
 from competition.xml_drawings import XML_DRAWINGS, read_xml
 from core.errors import UserError, nearest
 from core.gates import is_whole_number
@@ -68,7 +68,7 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
     Raises:
         UserError: files that are none of the known kinds, or labels that are no classes.
     """
-    documents = [(path, load_document(path)) for path in paths]
+    documents = _documents(paths)
     if len(documents) == 1 and is_coco(documents[0][1]):
         return read_coco_masks(competition)
     ids = {}
@@ -77,15 +77,34 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
     label = "" if competition.class_column == AUTO else competition.class_column
     drawn = []
     for path, data in documents:
-        own = ids.get(path) or _own_id(path, competition.mask_suffix)
         found = read_drawn(path, data, label)
         if competition.mask_path.is_file() and not any(one.image for one in found):
             raise UserError(
                 f"{path}: no COCO annotations, and polygons of no image that it names: set "
                 "MASK_PATH to the folder, if there is such a file an image"
             )
-        drawn += [(image_id(one.image) or own, one) for one in found]
+        stated = ids.get(path) or _stated_id(path, competition.mask_suffix)
+        own = stated or image_id(path.name.removesuffix(path.suffix))
+        # What the knobs read from a file's name goes before the name that a program left in it.
+        alone = stated and len(found) == 1
+        drawn += [(own if alone else image_id(one.image) or own, one) for one in found]
     return OutlineMasks(entries_of(drawn, competition), competition, by_area=False)
+
+
+def _documents(paths: Sequence[Path]) -> list[tuple[Path, Any]]:
+    """The documents of files, without the classes.txt and README.txt that lie beside them."""
+    found = []
+    for path in paths:
+        try:
+            found.append((path, load_document(path)))
+        except UserError:
+            if len(paths) == 1 or path.suffix.lower() != ".txt" or not is_prose(_text_of(path)):
+                raise
+    return found
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def entries_of(
@@ -171,11 +190,10 @@ def _named(drawn: list[Drawn]) -> list[Drawn]:
     return drawn
 
 
-def _own_id(path: Path, suffix: str) -> str:
-    """The id of a file named like its image."""
-    if suffix and path.name.endswith(suffix):
-        return path.name.removesuffix(suffix)
-    return image_id(path.name.removesuffix(path.suffix))
+def _stated_id(path: Path, suffix: str) -> str:
+    """What stands before MASK_SUFFIX, "" where it is no more than the type of the file."""
+    ends = suffix != path.suffix and path.name.endswith(suffix)
+    return path.name.removesuffix(suffix) if suffix and ends else ""
 
 
 def _plain_label(label: Any) -> Any:

@@ -9,13 +9,20 @@ from core.gates import whole_number
 from imaging.polygons import Polygons, checked_ring, is_wkt, read_wkt
 
 # A class, and numbers: a box has four, an outline three pairs or more.
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-YOLO = re.compile(rf"(?:[ \t]*\d+(?:[ \t]+{NUMBER}){{4,}}[ \t]*(?:\r?\n|$)|\s+)*", re.ASCII)
+NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+YOLO_HEAD = re.compile(rf"\s*\d+[ \t]+{NUMBER}", re.ASCII)
+YOLO = re.compile(rf"\s*\d+(?:[ \t]+{NUMBER}){{4,}}\s*", re.ASCII)
 
 
 def is_text(text: str) -> bool:
     """Whether it is WKT, or lines of YOLO; an empty file has none."""
-    return is_wkt(text) or YOLO.fullmatch(text) is not None
+    lines = (line for line in text.splitlines() if line.strip())
+    return is_wkt(text) or all(map(YOLO.fullmatch, lines))
+
+
+def is_prose(text: str) -> bool:
+    """Whether no line of a text begins as WKT or YOLO does: a list of classes, a README."""
+    return not is_wkt(text) and not any(map(YOLO_HEAD.match, text.splitlines()))
 
 
 def read_text(text: str) -> list[Drawn]:

@@ -14,11 +14,16 @@ def read_xml(root: Element) -> list[Drawn]:
     Raises:
         ValueError: another kind, or shapes without an area.
     """
-    for finds, read in XML_DRAWINGS.values():
-        if root.find(finds) is not None:
+    for is_kind, read in XML_DRAWINGS.values():
+        if is_kind(root):
             return read(root)
     known = ", ".join(XML_DRAWINGS)
     raise ValueError(f"need the XML of {known}, got <{root.tag}>: export it so, or as COCO")
+
+
+def is_cvat(root: Element) -> bool:
+    """Whether it is CVAT for images."""
+    return root.find("image") is not None
 
 
 def read_cvat(root: Element) -> list[Drawn]:
@@ -52,15 +57,21 @@ def _numbers_of(shape: Element, *names: str) -> list[float]:
     return [decimal_number(shape.attrib[name]) for name in names]
 
 
+def is_aperio(root: Element) -> bool:
+    """Whether it is Aperio ImageScope's, with regions or without any."""
+    return root.tag == "Annotations" or root.find(".//Region") is not None
+
+
 def read_aperio(root: Element) -> list[Drawn]:
     """Aperio ImageScope: regions of layers (MoNuSeg, MoNuSAC); negative ones are holes."""
     shapes = []
     for layer in root.iter("Annotation"):
-        regions = list(layer.iter("Region"))
-        holes = [_ring(one, "Vertex") for one in regions if one.get("NegativeROA") == "1"]
-        for region in regions:
-            if region.get("NegativeROA") != "1":
-                ring = _ring(region, "Vertex")
+        rings = [
+            (one.get("NegativeROA") == "1", _ring(one, "Vertex")) for one in layer.iter("Region")
+        ]
+        holes = [ring for negative, ring in rings if negative and len(ring)]
+        for negative, ring in rings:
+            if not negative and len(ring):
                 inner = [hole for hole in holes if _holds(ring, hole)]
                 shapes.append((_layer_label(layer), Polygons(((ring, *inner),))))
     return [Drawn("", None, shapes)]
@@ -73,6 +84,11 @@ def _layer_label(layer: Element) -> str:
         return layer.get("Name", "")
     name, value = attribute.get("Name", ""), attribute.get("Value", "")
     return value if name == "Description" else name
+
+
+def is_asap(root: Element) -> bool:
+    """Whether it is ASAP's, with shapes or without any."""
+    return root.tag == "ASAP_Annotations" or root.find(".//Coordinate") is not None
 
 
 def read_asap(root: Element) -> list[Drawn]:
@@ -95,9 +111,10 @@ def _holds(outer: Ring, inner: Ring) -> bool:
     return bool((outer.min(0) <= low).all() and (high <= outer.max(0)).all())
 
 
-# An element that a document of a kind has, and how it is read; the first that fits counts.
-XML_DRAWINGS: dict[str, tuple[str, Callable[[Element], list[Drawn]]]] = {
-    "CVAT for images": ("image", read_cvat),
-    "Aperio ImageScope": (".//Region", read_aperio),
-    "ASAP": (".//Coordinate", read_asap),
+Reader = Callable[[Element], list[Drawn]]
+# Whether a document is of a kind, and how it is read; the first that fits counts.
+XML_DRAWINGS: dict[str, tuple[Callable[[Element], bool], Reader]] = {
+    "CVAT for images": (is_cvat, read_cvat),
+    "Aperio ImageScope": (is_aperio, read_aperio),
+    "ASAP": (is_asap, read_asap),
 }

@@ -15,7 +15,7 @@ from imaging.rle import Size
 Ring = NDArray[np.float64]
 # No image and no map reaches so far, in pixels or metres.
 FAR = 1e9
-WKT_HEAD = r"\s*(?:SRID=\d+;)?\s*(MULTI)?POLYGON\s*(?:ZM?|M)?\s*"
+WKT_HEAD = r"\s*(?:SRID=\d+;\s*)?(MULTI)?POLYGON\s*(?:(?:ZM?|M)\s*)?"
 WKT = re.compile(WKT_HEAD + r"(EMPTY|\(.*\))\s*", re.IGNORECASE | re.DOTALL)
 WKT_BEGINNING = re.compile(WKT_HEAD + r"(EMPTY|\()", re.IGNORECASE)
 WKT_POINT = re.compile(r"([^\s(),]+)\s+([^\s(),]+)[^(),]*")
@@ -131,7 +131,7 @@ def read_ring(points: Any) -> Ring:
         points = [(point["x"], point["y"]) for point in points]
     ring = np.asarray(points)
     if ring.dtype.kind == "U":
-        ring = np.array([decimal_number(word) for word in ring.flat]).reshape(ring.shape)
+        ring = np.array([decimal_number(word.strip()) for word in ring.flat]).reshape(ring.shape)
     if ring.ndim == 1:
         ring = ring.reshape(-1, 2)
     if ring.ndim != 2 or (ring.size and ring.shape[1] < 2):
