@@ -298,7 +298,8 @@ def collate_samples(samples: list[Any]) -> Any:
     except RuntimeError:
         tensors = [part for sample in samples for part in sample.values() if torch.is_tensor(part)]
         size = sum(tensor.nbytes for tensor in tensors)
-        if get_worker_info() is None or shutil.disk_usage(SHARED).free >= size:
+        full = os.path.isdir(SHARED) and shutil.disk_usage(SHARED).free < size
+        if get_worker_info() is None or not full:
             raise
         return UserError(f"no room in {SHARED} for a batch of {size_words(size)}. {ROOM}")
 

@@ -239,6 +239,10 @@ def test_coco_results_are_what_pycocotools_loads(tmp_path: Path) -> None:
     assert lint(answer, path) == {}
     path.write_text(json.dumps([{**one, "image_id": "1"} for one in entries]))
     assert "id form" in lint(answer, path)
+    (tmp_path / "named").mkdir()
+    named = sample(tmp_path / "named", "coco", ("1", "b"))
+    path = write(read_answer(named, images_of(named)), tmp_path, {**masks, "b": MASKS["c"]})
+    assert {one["image_id"] for one in json.loads(path.read_text())} == {"1"}
 
 
 def test_a_list_of_images_is_a_sample_of_files(tmp_path: Path) -> None:

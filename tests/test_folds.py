@@ -249,6 +249,10 @@ def test_no_sample_is_a_note(tree: Tree, capsys: pytest.CaptureFixture[str]) -> 
     carvana(tree)
     assert tree.run() == 0
     assert "note: no sample submission" in capsys.readouterr().out
+    assert tree.run("--submission", "rle", "--submission-rows", "class") == 0
+    assert "note: no sample submission" in capsys.readouterr().out
+    assert tree.run("--submission", "rel") == 2
+    assert "Did you mean rle" in capsys.readouterr().err
     tree.csv("img,rle\ncar00_01,\n", "sample_submission.csv")
     assert tree.run() == 0
     assert "note: no test images" in capsys.readouterr().out

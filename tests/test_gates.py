@@ -308,6 +308,9 @@ def test_a_shared_memory_without_room_is_one_line(
         module.collate_samples(odd)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage(27))
     assert "for a batch of 0.0 kB" in str(module.collate_samples(odd))
+    monkeypatch.setattr(module, "SHARED", "/no/such/folder")  # not on Linux
+    with pytest.raises(RuntimeError, match="equal size"):
+        module.collate_samples(odd)
 
 
 # ---------------------------------------------------------------- bombs and odd files

@@ -41,3 +41,13 @@ def test_files_of_a_layout_are_read_as_they_were_drawn(name: str, tmp_path: Path
         wanted = planes(at) if task == "multilabel" else truth[task]
         np.testing.assert_array_equal(masks.read(row, SIZE), wanted)
         assert read_image(tmp_path / row["image"], **pixels).shape == (*SIZE, channels)
+
+
+def test_folders_whose_names_hold_a_comma_are_no_bands(tmp_path: Path) -> None:
+    """BANDS and CLASS_NAMES are joined by commas."""
+    draw, _, _ = LAYOUTS["a folder a band"]
+    for at in range(COUNT):
+        draw(tmp_path, at)
+    assert look_lines(tmp_path).BANDS == ("nir", "red")
+    (tmp_path / "red").rename(tmp_path / "red, 660 nm")
+    assert look_lines(tmp_path).BANDS == ()

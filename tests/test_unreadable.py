@@ -45,11 +45,9 @@ def test_a_stream_marks_what_it_cannot_read(
 
 def test_the_size_of_what_has_no_header(images: list[tuple[str, Path]]) -> None:
     path = images[0][1]
-    assert size_or_blank(path, skip=True) == (64, 80)
+    assert size_or_blank(path) == (64, 80)
     spoil(path, "empty")
-    assert size_or_blank(path, skip=True) == BLANK
-    with pytest.raises(UserError):
-        size_or_blank(path, skip=False)
+    assert size_or_blank(path) == BLANK
 
 
 def test_how_many_may_be_lost() -> None:

@@ -94,3 +94,7 @@ def test_little_use_of_the_range_is_told(tmp_path: Path) -> None:
     gdal = [(42113, "s", 0, "-32768", True)]
     assert "set NODATA=-32768" in notes(60000, gdal)[0]
     assert notes(60000, gdal, nodata=-32768.0) == []
+    lowest = "-3.4028234663852886e+38"
+    told = notes(60000, [(42113, "s", 0, lowest, True)])[0]
+    assert f"set NODATA={float(np.finfo(np.float32).min)!r}," in told
+    assert notes(60000, [(42113, "s", 0, "nan", True)]) == []

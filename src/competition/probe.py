@@ -1,5 +1,6 @@
 """A look at a few training files of each kind, before folds are made of names alone."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,14 @@ def probe_pairs(
 def _nodata_notes(paths: Sequence[Path]) -> list[str]:
     """A note when files name a value that means no data."""
     named = {path: declared_nodata(path) for path in paths}
-    values = sorted({value for value in named.values() if value is not None})
-    if not values:
+    # NaN means no data as it is.
+    told = [value for value in named.values() if value is not None and math.isfinite(value)]
+    if not told:
         return []
+    values = sorted(set(told))
     return [
-        f"{len([v for v in named.values() if v is not None])} of {len(paths)} images looked at say "
-        f"that {', '.join(f'{v:g}' for v in values)} means no data: set NODATA={values[0]:g}, and "
+        f"{len(told)} of {len(paths)} images looked at say that "
+        f"{', '.join(map(repr, values))} means no data: set NODATA={values[0]!r}, and "
         "IGNORE_NODATA=true to train on and score no such pixel"
     ]
 

@@ -21,7 +21,7 @@ from imaging.geometry import Size, restore_probs
 from imaging.images import image_size, read_image
 from imaging.sources import Box, with_window
 from inference.layout import lay_out
-from inference.stream import build_stream, pixels_kind, size_or_blank
+from inference.stream import BLANK, build_stream, pixels_kind
 from inference.views import TestTimeModel, add_views
 from inference.windows import Piece, Strip, Windows, finished
 from Lightning_datamodule import LoaderSpec
@@ -201,7 +201,12 @@ class Predictor:
     def _size(self, path: Path, *, skip: bool = False) -> Size:
         """(H, W) by the header, which is read once; with `skip` any where it cannot be."""
         if path not in self._sizes:
-            self._sizes[path] = size_or_blank(path, self.spec.axes, skip=skip)
+            try:
+                self._sizes[path] = image_size(path, self.spec.axes)
+            except UserError:
+                if not skip:
+                    raise
+                return BLANK
         return self._sizes[path]
 
     def _sort(
@@ -314,7 +319,7 @@ class Predictor:
 
     def _slide(self, img: str, path: Path, *, skip: bool = False) -> Batch:
         """A batch of one image that is cut into windows."""
-        size = image_size(path, self.spec.axes)
+        size = self._size(path, skip=skip)
         try:
             strips = list(self._strips(path))
         except UserError:
@@ -331,7 +336,7 @@ class Predictor:
 
     def _strips(self, path: Path) -> Iterator[list[torch.Tensor]]:
         """Each team's probabilities (K, h, W), see `strips`."""
-        height, width = image_size(path, self.spec.axes)
+        height, width = self._size(path)
         window = self.windows.size((height, width)) or (height, width)
         downs, rights = (
             self.windows.cut(*pair) for pair in zip((height, width), window, strict=True)

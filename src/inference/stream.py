@@ -1,5 +1,6 @@
 """Images as networks want them, each read once."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from data.samplers import SizeBatches
 from data.specs import DataSpec
 from imaging.geometry import Size, fit_image
 from imaging.images import image_size, read_image
-from imaging.sources import stored_files
+from imaging.sources import image_files
 from Lightning_datamodule import LoaderSpec, build_loader
 from streaming.files import fetch_ahead
 
@@ -47,7 +48,7 @@ class ImageStream(Dataset[Any]):
         except UserError:
             if not self.skip:
                 raise
-            size = size_or_blank(path, self.specs[0].axes, skip=True)
+            size = size_or_blank(path, self.specs[0].axes)
             read = {
                 kind: np.zeros((*size, pixels["channels"]), f"uint{pixels['bits']}")
                 for kind, pixels in kinds.items()
@@ -61,9 +62,17 @@ class ImageStream(Dataset[Any]):
             sample[f"image_{at}"] = torch.from_numpy(image).permute(2, 0, 1)
         return sample
 
+    def _files(self, index: int) -> set[Path]:
+        """The files that an image is read of; without those that are missing, which it tells."""
+        found: set[Path] = set()
+        for spec in self.specs:
+            with contextlib.suppress(UserError):
+                found.update(image_files(self.images[index][1], spec.bands, spec.stack))
+        return found
+
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """A whole batch; without worker processes the cores share its files."""
-        fetch_ahead(file for index in indices for file in stored_files(self.images[index][1]))
+        fetch_ahead(file for index in indices for file in self._files(index))
         if get_worker_info() is not None:
             return [self[index] for index in indices]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -75,13 +84,11 @@ def pixels_kind(spec: DataSpec) -> tuple[Any, ...]:
     return tuple(spec.pixels.values())
 
 
-def size_or_blank(path: Path, axes: str = "", *, skip: bool) -> Size:
-    """(H, W) of a picture; with `skip` BLANK where its header cannot be read."""
+def size_or_blank(path: Path, axes: str = "") -> Size:
+    """(H, W) of a picture; BLANK where its header cannot be read."""
     try:
         return image_size(path, axes)
     except UserError:
-        if not skip:
-            raise
         return BLANK
 
 

@@ -43,7 +43,12 @@ class Family(NamedTuple):
     like: FileSet
 
     def scheme(self, part: str) -> Scheme | None:
-        """The family as one reading, {kind} called `part`."""
+        """The family as one reading, {kind} called `part`; None where a kind holds a comma.
+
+        BANDS and CLASS_NAMES are joined by commas.
+        """
+        if any("," in kind for kind in self.kinds):
+            return None
         united = {
             key: path for files in reversed(self.kinds.values()) for key, path in files.items()
         }

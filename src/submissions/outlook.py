@@ -7,6 +7,7 @@ from competition.run_layout import recognise_layout
 from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
+from core.rows import pick
 from submissions.answer import Answer, read_answer
 from submissions.formats import SUBMISSIONS
 from submissions.plan import match_images
@@ -17,17 +18,17 @@ def sample_notes(competition: Competition) -> list[str]:
     """What will not work for want of files, a line each, and what an answer will look like.
 
     Raises:
-        UserError: ensemble.py would refuse the sample submission, or it and the test images do not
-            go together.
+        UserError: SUBMISSION names no row, ensemble.py would refuse the sample submission, or it
+            and the test images do not go together.
     """
     path, folder = competition.test_csv, competition.test_path
     images = test_images(competition)
     if not path.is_file():
+        if competition.submission != AUTO:
+            pick(SUBMISSIONS, competition.submission, "SUBMISSION")
         try:
             told = _told(read_answer(competition, images))
         except UserError as error:
-            if competition.submission != AUTO:
-                raise
             told = f"training and scores need none, ensemble.py and kernel.py do: {error}"
         return [f"no sample submission {path}: {told}"]
     answer = read_answer(competition, images)

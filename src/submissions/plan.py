@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from competition.spec import Competition
 from competition.tables import Rows, SampleColumns, image_id, train_table
 from core.errors import nearest, raise_all
+from core.gates import is_whole_number
 from submissions.row_ids import RowIds
 from submissions.sample import (
     Sample,
@@ -50,6 +52,11 @@ class Plan:
     extras: dict[str, list[str]]
     ids: RowIds
     listed: bool = True
+
+    @cached_property
+    def numbered(self) -> bool:
+        """Whether all ids are whole numbers."""
+        return all(is_whole_number(text) for text, _ in self.rows)
 
     @property
     def wanted(self) -> list[int]:

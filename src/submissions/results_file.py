@@ -85,8 +85,7 @@ def _entry(plan: Plan, img: str, row: Row) -> dict[str, Any]:
 
 def image_number(plan: Plan, text: str) -> int | str:
     """An image's id as COCO results hold it: a number where all of them are."""
-    numbers = all(is_whole_number(each) for each in (text, *(row for row, _ in plan.rows)))
-    return int(text) if numbers else text
+    return int(text) if plan.numbered and is_whole_number(text) else text
 
 
 def category_labels(competition: Competition, labels: Sequence[str]) -> tuple[str, ...]:
