@@ -17,15 +17,18 @@ from core.flags import _restore_environment
 
 # Networks of these tests are too small for a second thread; processes started later inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Nor does any see the shell's knobs, or that it runs on Kaggle.
-os.environ["KAGGLE_ROOT"] = "/nowhere"
-for _name in [name for name in os.environ if name.startswith("SEG_")]:
-    del os.environ[_name]
 
 SRC = Path(__file__).parents[1] / "src"
 TESTS = Path(__file__).parent
 SIZE = (64, 80)
 GROUPS, VIEWS, TEST_IMAGES = 4, 3, 3
+
+
+def pytest_configure() -> None:
+    """No test sees the shell's knobs, or that it runs on Kaggle; what it spawns sees its own."""
+    os.environ["KAGGLE_ROOT"] = "/nowhere"
+    for name in [name for name in os.environ if name.startswith("SEG_")]:
+        del os.environ[name]
 
 
 class Competition(NamedTuple):
