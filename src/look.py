@@ -83,6 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = (
         f"{name}: {len(seen.train)} training and {len(seen.test)} test images, as look.py saw it"
     )
+    if "INPUT" in args:
+        place = Line("INPUT", args.INPUT, "where the data are")
+        sections["Files"] = {"INPUT": place, **sections["Files"]}
     body = recipe_text(
         title, {key: list(lines.values()) for key, lines in sections.items()}, [*notes, *refused]
     )
@@ -108,8 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     page = write_look_page(output / "look.html", name, seen, sections, findings, shift, painter)
     tell(seen, counts, [*notes, *refused], shift.verdict())
     print(f"wrote {page}, {output / 'look.json'} and {recipe}")
-    words = f"--input {config.INPUT} @{recipe}"
-    print(f"next: python src/folds.py {words}, then python src/Lightning_trainer.py {words}")
+    print(f"next: python src/folds.py @{recipe}, then python src/Lightning_trainer.py @{recipe}")
     return 0
 
 

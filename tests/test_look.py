@@ -88,8 +88,7 @@ def test_clean_data_have_no_finding_and_a_recipe_that_folds_take(
     assert found["findings"] == []
     assert "nothing wrong was found" in capsys.readouterr().out
     recipe = tmp_path / "mine.args"
-    words = ["--input", str(clean), "--output", str(tmp_path), f"@{recipe}"]
-    assert folds.main(words) == 0
+    assert folds.main(["--output", str(tmp_path), f"@{recipe}"]) == 0
     assert "wrote 150 images" in capsys.readouterr().out
     assert "--mask-suffix _mask.png" in recipe.read_text()
     assert {"--task", "binary", "--split"} <= set(expand_flag_files([f"@{recipe}"]))

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 import webdataset
 from moto.server import ThreadedMotoServer
 
 from conftest import Competition, write_competition
 from core.errors import UserError
+from imaging.images import image_size, read_image
+from imaging.sources import Box, with_window
 from stages import call, copy_of, errors_of
 from streaming.copies import SharedFile
 from streaming.files import file_names, matching_files, read_file, state_of, walk_files
@@ -238,6 +242,54 @@ def test_a_shard_that_has_changed_is_told(streamed: tuple[Path, Path]) -> None:
     (folder / shard).write_bytes(data.replace(b"images/c.png", b"images/d.png"))
     with pytest.raises(UserError, match=f"{shard} has changed, images/c.png in it is not what was"):
         read_file(root / "images" / "c.png")
+
+
+def asked_of_folders(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each request from now on."""
+    plain, asked = Folder.read, list[int]()
+
+    def read(store: Folder, key: str, *part: int) -> bytes:
+        data = plain(store, key, *part)
+        asked.append(len(data))
+        return data
+
+    monkeypatch.setattr(Folder, "read", read)
+    return asked
+
+
+def test_an_image_and_its_mask_come_in_one_request(
+    streamed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, shards = streamed[0], current_shards()
+    assert shards is not None
+    asked = asked_of_folders(monkeypatch)
+    pairs = [shards.entries[name] for name in ("images/a[1].png", "masks/a[1]/objects/0.png")]
+    assert pairs[0].shard == pairs[1].shard
+    names = ("images/a[1].png", "masks/a[1]/objects/0.png", "images/c.png")
+    shards.fetch_ahead([root / name for name in names])
+    assert len(asked) == 2
+    assert [read_file(root / name) for name in names] == [(root / n).read_bytes() for n in names]
+    assert len(asked) == 2, "all have come"
+
+
+def test_of_a_large_raster_only_what_a_window_asks_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, path = tmp_path / "input", tmp_path / "input" / "slide.tif"
+    root.mkdir()
+    pixels = np.random.default_rng(3).integers(0, 256, (1536, 1536), np.uint8)
+    tifffile.imwrite(path, pixels, tile=(128, 128))
+    samples = [Sample({"img": "slide"}, [path])]
+    list(write_shards(samples, Folder(tmp_path / "shards"), root=root, tables={}, size=1 << 30))
+    path.unlink()
+    monkeypatch.setenv("SEG_INPUT", str(root))
+    monkeypatch.setenv("SEG_SHARDS", str(tmp_path / "shards"))
+    current_shards()
+    asked = asked_of_folders(monkeypatch)
+    assert image_size(path) == (1536, 1536)
+    part = read_image(with_window(path, Box(1000, 300, 200, 100)), channels=1)
+    assert np.array_equal(part[..., 0], pixels[1000:1200, 300:400])
+    assert sum(asked) < pixels.nbytes / 2
 
 
 def test_a_packing_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import glob
-import io
 import os
 import re
 import stat
@@ -31,14 +30,15 @@ def read_file(path: str | Path) -> bytes:
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """A file to read parts of; of shards all of it comes.
+    """A file to read parts of.
 
     Raises:
         OSError, UserError: as `read_file`.
     """
     shards = current_shards()
-    if shards and shards.find(path):
-        return io.BytesIO(read_file(path))
+    entry = shards.find(path) if shards else None
+    if shards and entry:
+        return shards.open(path, entry)
     return open(path, "rb")
 
 
@@ -92,7 +92,8 @@ def folder_names(folder: str | Path) -> list[str]:
         OSError: there is no such folder.
     """
     shards = current_shards()
-    return (shards.names_in(folder) if shards else []) or os.listdir(folder)
+    names = set(os.listdir(folder))  # bring_tables has made the folders of shards
+    return sorted(names.union(shards.names_in(folder) if shards else ()))
 
 
 def walk_files(folder: Path, depth: int | None) -> list[str]:

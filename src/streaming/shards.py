@@ -6,10 +6,10 @@ import io
 import json
 import os
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from core.errors import UserError, raise_all, reason_of
 from core.files import file_digest, writing
@@ -21,6 +21,10 @@ INDEX = "files.csv"
 COLUMNS = {"path": str, "shard": str, "start": int, "bytes": int, "time": int, "sha256": str}
 # SHA-256 of the small files that a stage finds by itself, by key: output/train_folds.csv.
 TABLES = "tables.json"
+# Files of so many bytes or fewer come whole and compared with their digest, even for a part.
+WHOLE = 1 << 20
+# What is not farther apart comes in one request, as an image and its mask; so long may one be.
+NEAR, LONGEST = 1 << 16, 1 << 26
 
 
 class Entry(NamedTuple):
@@ -80,21 +84,58 @@ class Shards:
             UserError: the shard has changed, or cannot be reached.
         """
         name = self._name(path)
-        data = self._ahead.pop(name, None)
-        return self._fetch(name, entry) if data is None else data
+        data = self._ahead.get(name)
+        if data is None:
+            data = self._compared(name, self.store.read(entry.shard, entry.start, entry.bytes))
+        return data
+
+    def open(self, path: str | Path, entry: Entry) -> BinaryIO:
+        """A file to read parts of: a large one by ranges, which are compared with nothing."""
+        if entry.bytes <= WHOLE or self._name(path) in self._ahead:
+            return io.BytesIO(self.read(path, entry))
+        return io.BufferedReader(Ranges(self.store, entry), NEAR)
 
     def fetch_ahead(self, paths: Iterable[Path]) -> None:
-        """Fetches files that are about to be read, many at a time; those asked for before go."""
-        names = {
-            name: self.entries[name] for name in map(self._name, paths) if name in self.entries
-        }
+        """Fetches files that are about to be read, many at a time; those asked for before go.
+
+        Files above LONGEST are left out: who needs a part of one does not want it all.
+        """
+        names = {name for name in map(self._name, paths) if name in self.entries}
         self.store.connect()
         with ThreadPoolExecutor(REQUESTS) as pool:
-            data = pool.map(self._fetch, names, names.values())
-            self._ahead = dict(zip(names, data, strict=True))
+            spans = pool.map(self._fetch_span, self._spans(names))
+            self._ahead = {name: data for span in spans for name, data in span}
 
-    def _fetch(self, name: str, entry: Entry) -> bytes:
-        data = self.store.read(entry.shard, entry.start, entry.bytes)
+    def _spans(self, names: Iterable[str]) -> list[list[str]]:
+        """Names of files by their places, those together that one request brings."""
+        wanted = sorted(
+            (entry.shard, entry.start, entry.bytes, name)
+            for name, entry in ((name, self.entries[name]) for name in names)
+            if entry.bytes <= LONGEST
+        )
+        spans: list[list[str]] = []
+        here, first, end = "", 0, 0
+        for shard, start, length, name in wanted:
+            if shard != here or start > end + NEAR or start + length > first + LONGEST:
+                spans.append([])
+                here, first = shard, start
+            spans[-1].append(name)
+            end = start + length
+        return spans
+
+    def _fetch_span(self, names: Sequence[str]) -> list[tuple[str, bytes]]:
+        """(name, bytes) of files that lie beside each other."""
+        entries = [self.entries[name] for name in names]
+        first, last = entries[0], entries[-1]
+        data = self.store.read(first.shard, first.start, last.start + last.bytes - first.start)
+        begins = [entry.start - first.start for entry in entries]
+        return [
+            (name, self._compared(name, data[begin : begin + entry.bytes]))
+            for name, entry, begin in zip(names, entries, begins, strict=True)
+        ]
+
+    def _compared(self, name: str, data: bytes) -> bytes:
+        entry = self.entries[name]
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise UserError(
                 f"{self.store.place}: {entry.shard} has changed, {name} in it is not what was "
@@ -119,6 +160,32 @@ class Shards:
 
     def _name(self, path: str | Path) -> str:
         return posixpath.normpath(os.path.relpath(path, self.root).replace(os.sep, "/"))
+
+
+class Ranges(io.RawIOBase):
+    """A file in a shard, of which no more comes than is read."""
+
+    def __init__(self, store: Store, entry: Entry):
+        self.store, self.entry, self.at = store, entry, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.at = offset + (0, self.at, self.entry.bytes)[whence]
+        return self.at
+
+    def readinto(self, buffer: Any) -> int:
+        length = max(0, min(len(buffer), self.entry.bytes - self.at))
+        if length:
+            data = self.store.read(self.entry.shard, self.entry.start + self.at, length)
+            length = len(data)
+            buffer[:length] = data
+            self.at += length
+        return length
 
 
 def current_shards() -> Shards | None:
