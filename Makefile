@@ -7,7 +7,7 @@
 # make soak   memory and open files over 100,000 test images: minutes
 # make lock   requirements.lock: the versions of .venv, with the hashes of their files
 # make audit  known holes in these versions
-# make lowest an environment of the lower bounds of requirements*.txt, and the tests there
+# make lowest an environment of the lower bounds of requirements*.txt, and the tests there but slow ones
 # make kills  every stage stopped twenty times in each way and called again: long
 PYTHON ?= python3
 BIN := .venv/bin
@@ -56,7 +56,8 @@ soak: .venv/ready
 
 # What was tested, without the mark of another index (+cpu): the hashes are PyPI's.
 lock: .venv/ready .venv/tools
-	$(BIN)/python -m pip freeze | sed 's/+.*//' > .venv/tested.txt
+	$(BIN)/python -m pip freeze > .venv/frozen.txt
+	sed 's/+.*//' .venv/frozen.txt > .venv/tested.txt
 	$(BIN)/uv pip compile -q --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command "make lock" -c .venv/tested.txt requirements.txt \
 	-o requirements.lock

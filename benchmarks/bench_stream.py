@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from core.errors import UserError
 from data.samplers import EpochSampler, EvenBatches
 from frames import dataset, frames, more_frames, rows, scratch
 from harness import Line, Target, gate, race, speeds
@@ -45,9 +46,10 @@ def pack(folder: Path, store: Store) -> None:
 def line_of(folder: Path, place: str, where: str, *, toy: bool) -> Line:
     """An epoch of augmented pairs through the loader: files of the disk, and shards."""
     from_disk, from_shards = epoch_of(folder, ""), epoch_of(folder, place)
+    local = list(from_disk())  # at once: each sets variables of its own while it reads
     same = all(
         torch.equal(one[key], two[key])
-        for one, two in zip(from_disk(), from_shards(), strict=True)
+        for one, two in zip(local, from_shards(), strict=True)
         for key in ("image", "mask")
     )
     arms = {"reference": lambda: count(from_disk()), "ours": lambda: count(from_shards())}
@@ -127,6 +129,8 @@ def server() -> Iterator[str]:
                     boto3.client("s3").create_bucket(Bucket="frames")
                     break
                 time.sleep(0.2)
+            else:
+                raise UserError("moto did not serve in 20 s: pip install moto[server]")
             yield "s3://frames/all"
     finally:
         process.kill()

@@ -128,6 +128,22 @@ def competition(tmp_path: Path) -> Competition:
 
 
 @pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Competition:
+    """The same with a scored run of two folds; only to be looked at."""
+    from stages import train_and_score
+
+    return train_and_score(write_competition(tmp_path_factory.mktemp("scored")))
+
+
+@pytest.fixture
+def own(scored: Competition, tmp_path: Path) -> Competition:
+    """A copy of it to change."""
+    from stages import copy_of
+
+    return copy_of(scored, tmp_path)
+
+
+@pytest.fixture(scope="session")
 def kernel_made(tmp_path_factory: pytest.TempPathFactory) -> Competition:
     """A competition, two runs of two networks, and the inference kernel of both; read-only."""
     import kernel_runs

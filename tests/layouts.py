@@ -1,7 +1,8 @@
 """Small data sets as they lie in the wild: images of rectangles, and masks written in many ways."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +120,9 @@ def geojson(root: Path, at: int) -> None:
     write(root, f"labels/{at:02d}x.geojson", {"type": "FeatureCollection", "features": features})
 
 
-def labelme(root: Path, at: int) -> None:
+def labelme(root: Path, at: int, labels: Sequence[str] = ("house", "tree")) -> None:
     save(root / f"data/{at:02d}x.png", image(at))
-    pairs = zip(("house", "tree"), rings(at), strict=True)
+    pairs = zip(labels, rings(at), strict=True)
     shapes = [{"label": label, "points": ring, "shape_type": "polygon"} for label, ring in pairs]
     write(root, f"data/{at:02d}x.json", {"shapes": shapes, "imagePath": f"{at:02d}x.png"})
 
@@ -183,6 +184,11 @@ def pages(root: Path, at: int) -> None:
     save(root / f"labels/v{at:02d}x.tif", np.stack([union(at)] * 2) // 255)
 
 
+def pages_beside(root: Path, at: int) -> None:
+    save(root / f"scans/v{at:02d}x.tif", np.stack([image(at, 1)[..., 0]] * 2))
+    save(root / f"scans/v{at:02d}x_mask.tif", np.stack([union(at)] * 2) // 255)
+
+
 def page_channels(root: Path, at: int) -> None:
     save(root / f"images/{at:02d}x.tif", np.moveaxis(image(at, 5), 2, 0))
     save(root / f"masks/{at:02d}x.tif", union(at))
@@ -205,11 +211,13 @@ LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "a file an object": (object_folders, 3, "binary"),
     "GeoJSON": (geojson, 3, "binary"),
     "LabelMe": (labelme, 3, "multiclass"),
+    "LabelMe, a number and what is none": (partial(labelme, labels="3²"), 3, "multiclass"),
     "VIA": (via, 3, "binary"),
     "WKT in a table": (wkt, 3, "binary"),
     "lists of Pascal VOC": (listed, 3, "multiclass"),
     "arrays of several times": (times, 3, "binary"),
     "pages that are images": (pages, 3, "binary"),
+    "pages that are images, masks beside": (pages_beside, 3, "binary"),
     "pages that are channels": (page_channels, 5, "binary"),
     "arrays of four bands": (four_bands, 4, "binary"),
 }

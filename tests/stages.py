@@ -1,6 +1,7 @@
 """Runs of the scripts in this process, and competitions of other kinds than Carvana's."""
 
 import importlib
+import json
 import shutil
 import sys
 from functools import partial
@@ -75,6 +76,11 @@ def copy_of(competition: Competition, root: Path) -> Competition:
 def checkpoint(competition: Competition, fold: int, run: str = "baseline") -> Path:
     """best.ckpt of a fold."""
     return competition.logs / run / f"fold_{fold}" / "checkpoints" / "best.ckpt"
+
+
+def report_of(competition: Competition, run: str = "baseline") -> dict[str, Any]:
+    """report.json of a run."""
+    return json.loads((competition.output / run / "report.json").read_text())
 
 
 def errors_of(capsys: pytest.CaptureFixture[str]) -> list[str]:

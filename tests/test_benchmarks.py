@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("rle", "decode", "cache", "folds", "loader", "gpu")
+QUICK = ("rle", "decode", "cache", "folds", "loader", "short", "gpu")
 
 
 @pytest.fixture
@@ -22,12 +22,13 @@ def run(monkeypatch: pytest.MonkeyPatch):
             del sys.modules[name]
 
 
-def test_toy_numbers_become_json_a_table_and_a_picture(run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [QUICK, pytest.param(["stream"], marks=pytest.mark.slow)])
+def test_toy_numbers_become_json_a_table_and_a_picture(run, names, tmp_path: Path) -> None:
     results = tmp_path / "results"
-    assert run([*QUICK, "--toy", "--results", str(results)]) == 0
+    assert run([*names, "--toy", "--results", str(results)]) == 0
     text = (tmp_path / "RESULTS.md").read_text()
     picture = (results / "gains.svg").read_text()
-    for name in QUICK:
+    for name in names:
         values = json.loads((results / f"{name}.json").read_text())
         assert values["machine"]["commit"]
         for line in values["lines"]:
@@ -64,3 +65,9 @@ def test_every_benchmark_is_named_and_an_unknown_one_refused(run, capsys) -> Non
     assert files == {*script.DEFAULT, *script.EXTRA}
     assert run(["lodaer"]) == 2
     assert re.search(r"no benchmark lodaer; there are .*loader", capsys.readouterr().err)
+
+
+def test_steps_that_make_no_epoch_are_refused(run, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("BENCH_STEPS", "8,6")
+    assert run(["short", "--toy"]) == 2
+    assert "BENCH_STEPS: got '6', need multiples of 4" in capsys.readouterr().err

@@ -16,13 +16,10 @@ from postprocessing.means import weight_grid
 from postprocessing.rules import Rule
 from runs.predictions import open_oof
 from scoring.objective import WholeScore
+from stages import report_of
 from test_compare_runs import write_scored
 from tuning.climb import STEPS, climb_bags, thin
 from tuning.weights import choose
-
-
-def report_of(competition, run: str) -> dict:
-    return json.loads((competition.output / run / "report.json").read_text())
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -82,6 +79,11 @@ def test_climbing_leaves_out_useless_runs(competition, capsys) -> None:
     assert weights[2:].max() < 0.15
     assert made["interval"][0] > 0
     assert made["score"] > max(made["equal"], *made["alone"]) + 0.02
+    # The first line compares what the interval is of: scores held out.
+    found = re.search(r" ([0-9.]+) against ([0-9.]+), held out (\S+) ", capsys.readouterr().out)
+    assert found
+    score, single, gain = map(float, found.groups())
+    assert gain == pytest.approx(score - single, abs=2e-4)
     assert tune.main(competition.flags("--run", "a+b+c+d")) == 0
 
 

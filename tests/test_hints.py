@@ -42,6 +42,15 @@ def mean_dice(fake: Fake, threshold: float) -> float:
     return float(np.mean(scores))
 
 
+@pytest.fixture
+def kept(fake: Fake) -> Iterator[None]:
+    """Puts back what `curves` writes."""
+    files = {path: path.read_bytes() for path in fake.logs.rglob("*") if path.is_file()}
+    yield
+    for path, content in files.items():
+        path.write_bytes(content)
+
+
 def curves(fake: Fake, score: list[float], train: list[float], val: list[float]) -> None:
     """metrics.csv and finished.json of both folds, of a long training."""
     for fold in (0, 1):
@@ -64,7 +73,7 @@ def test_few_steps_are_told(fake: Fake) -> None:
     assert hints(fake)["train longer"].startswith("9 optimiser steps")
 
 
-def test_curves_tell_underfit_from_overfit(fake: Fake) -> None:
+def test_curves_tell_underfit_from_overfit(fake: Fake, kept: None) -> None:
     up, down = np.linspace(0.3, 0.9, 20), np.linspace(1.0, 0.2, 20)
     curves(fake, up.tolist(), down.tolist(), down.tolist())
     told = hints(fake)

@@ -1,5 +1,7 @@
 """Import paths where a row's name could stand: losses, metrics, optimisers, networks, callbacks."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +70,15 @@ class Saw(pl.Callback):
 
 
 @pytest.fixture(autouse=True)
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The package own_parts with a module nets, as one that is installed."""
     (tmp_path / "site" / "own_parts").mkdir(parents=True)
     (tmp_path / "site" / "own_parts" / "nets.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setattr(imports, "LOADED", {})
+    yield
+    for name in ("own_parts", "own_parts.nets"):
+        sys.modules.pop(name, None)
 
 
 def test_a_run_of_parts_by_their_import_paths(

@@ -43,6 +43,7 @@ from stages import (
     copy_of,
     errors_of,
     paint_columns,
+    report_of,
     write_classes,
     write_objects,
 )
@@ -228,10 +229,6 @@ def split_run(tmp_path_factory: pytest.TempPathFactory) -> Competition:
         own = ["--split", "kfold"] if script == "folds" else []
         assert call(script, [*flags, *own]) == 0, script
     return competition
-
-
-def report_of(competition: Competition) -> dict[str, Any]:
-    return json.loads((competition.output / "baseline" / "report.json").read_text())
 
 
 def test_checkpoints_and_exports_know_that_they_have_a_border(

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
+import tifffile
 
 import folds
 import look
@@ -111,3 +113,38 @@ def test_images_deep_in_folders_are_called_as_the_table_calls_them(tmp_path: Pat
     assert folds.main([*words, f"@{tmp_path / 'mine.args'}"]) == 0
     table = (tmp_path / "train_folds.csv").read_text()
     assert "scan3a,train/study3/s3/scan3a.png" in table
+
+
+def test_stacks_of_images_and_masks_are_looked_at_page_by_page(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for at in range(3):
+        pairs = [scene(10 * at + page) for page in range(5)]
+        grey, masks = (np.stack([pair[side] for pair in pairs]) for side in (0, 1))
+        tifffile.imwrite(tmp_path / f"data/images/v{at}x.tif", grey[..., 0])
+        tifffile.imwrite(tmp_path / f"data/labels/v{at}x.tif", masks)
+    found = look_at(tmp_path / "data", tmp_path)
+    assert found["findings"] == []
+    assert "--image-pattern '{id}.tif/{page}'" in (tmp_path / "mine.args").read_text()
+    words = ["--input", str(tmp_path / "data"), "--output", str(tmp_path)]
+    assert folds.main([*words, f"@{tmp_path / 'mine.args'}"]) == 0
+    table = pd.read_csv(tmp_path / "train_folds.csv")
+    assert len(table) == 15
+    assert "images/v1x.tif{page:3}" in set(table["image"])
+
+
+def test_a_text_beside_images_is_no_list_of_them(tmp_path: Path) -> None:
+    """Where many images lack a mask, lists of those that have one are looked for."""
+    root = tmp_path / "data"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for at in range(12):
+        image, mask = scene(at)
+        write(root / f"images/{at:02d}x.png", image)
+        if at < 8:
+            write(root / f"masks/{at:02d}x.png", mask * np.uint8(255))
+    (root / "README.txt").write_text("Read this first. " * 500 + "\nThank you.\n")
+    look_at(root, tmp_path)
+    recipe = (tmp_path / "mine.args").read_text()
+    assert "README" not in recipe
+    assert "--absent empty" in recipe

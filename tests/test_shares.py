@@ -19,7 +19,6 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Competition:
 def test_shares_of_the_tester_make_the_report_of_one(
     scored: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second is killed between its folds, and called again."""
     here = copy_of(scored, tmp_path)
     folder, alone = here.output / "baseline", scored.output / "baseline"
     for path in [folder / "report.json", folder / "oof.csv", *folder.glob("oof/*")]:

@@ -1,28 +1,14 @@
 """A soup is the mean of two networks, is refused unless it is better, and is followed if so."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from Lightning_module import load_module
-from stages import call, checkpoint, copy_of, errors_of, train_and_score
+from stages import call, checkpoint, copy_of, errors_of, report_of
 from tuning.soups import mix, write_soup
-
-
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A scored run of two folds; read-only."""
-    from conftest import write_competition
-
-    return train_and_score(write_competition(tmp_path_factory.mktemp("soup")))
-
-
-def report_of(competition: Any) -> dict[str, Any]:
-    return json.loads((competition.output / "baseline" / "report.json").read_text())
 
 
 def shift(competition: Any, name: str, by: float) -> None:

@@ -1,6 +1,5 @@
 """A stage hands out only what its present inputs give."""
 
-import json
 import os
 from pathlib import Path
 
@@ -10,19 +9,8 @@ import pandas as pd
 import pytest
 
 from conftest import Competition
-from stages import LEARN, call, checkpoint, copy_of, errors_of, train_and_score, write_competition
+from stages import LEARN, call, checkpoint, errors_of, report_of
 from training.checkpoints import write_checkpoint
-
-
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> Competition:
-    """A scored run of two folds; only to be looked at."""
-    return train_and_score(write_competition(tmp_path_factory.mktemp("scored")))
-
-
-@pytest.fixture
-def own(scored: Competition, tmp_path: Path) -> Competition:
-    return copy_of(scored, tmp_path)
 
 
 def later(path: Path) -> None:
@@ -32,10 +20,6 @@ def later(path: Path) -> None:
 
 def output(own: Competition, name: str) -> Path:
     return own.output / "baseline" / name
-
-
-def report_of(own: Competition) -> dict:
-    return json.loads(output(own, "report.json").read_text())
 
 
 def spoil(own: Competition, fold: int, by: float = 30.0) -> None:

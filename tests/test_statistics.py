@@ -126,7 +126,10 @@ def test_what_is_measured_is_the_networks(tmp_path: Path, capsys: Any) -> None:
         data_spec(config)
 
 
-@pytest.mark.parametrize("text", ["1%", "99%,1%", "1%,5", "1,2,3,4", "0%,101%", "x,y"])
+@pytest.mark.parametrize(
+    "text",
+    ["1%", "99%,1%", "1%,5", "5,5", "9,1", "1", "1,2,3", "1,2,3,4", "0%,101%", "x,y"],
+)
 def test_a_range_that_is_none(text: str) -> None:
     with pytest.raises(UserError, match=r"VALUE_RANGE.*a lower and a higher value"):
         load_config(["--value-range", text])

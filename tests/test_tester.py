@@ -1,6 +1,5 @@
 """Lightning_tester.py: scores of images that no network of theirs has seen."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from conftest import Competition, write_competition
+from conftest import Competition
 from imaging.drawings import PREDICTION
 from imaging.images import read_image
 from imaging.levels import read_probs
@@ -29,30 +28,15 @@ from stages import (
     errors_of,
     paint_columns,
     paint_rows,
+    report_of,
     train_and_score,
     write_classes,
     write_objects,
 )
 
 
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> Competition:
-    """A trained and scored run of the tiny Carvana; only to be looked at."""
-    return train_and_score(write_competition(tmp_path_factory.mktemp("scored")))
-
-
-@pytest.fixture
-def own(scored: Competition, tmp_path: Path) -> Competition:
-    """A copy of it to change."""
-    return copy_of(scored, tmp_path)
-
-
 def run_of(competition: Competition) -> Path:
     return competition.output / "baseline"
-
-
-def report_of(competition: Competition) -> dict:
-    return json.loads((run_of(competition) / "report.json").read_text())
 
 
 def score_again(competition: Competition, *flags: str) -> int:

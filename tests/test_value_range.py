@@ -10,7 +10,6 @@ import tifffile
 from competition.masks import build_masks
 from competition.probe import probe_pairs
 from competitions import competition_in
-from core.errors import UserError
 from core.flags import load_config
 from data.pairs import PairReader
 from data.specs import DataSpec
@@ -68,12 +67,6 @@ def test_a_checkpoint_from_before_reads_the_whole_range() -> None:
     values = DataSpec().to_dict()
     del values["value_range"]
     assert DataSpec.from_dict(values) == DataSpec()
-
-
-@pytest.mark.parametrize("text", ["5,5", "9,1", "1", "1,2,3"])
-def test_a_range_that_is_none(text: str) -> None:
-    with pytest.raises(UserError, match=r"VALUE_RANGE.*a lower and a higher value"):
-        load_config(["--value-range", text])
 
 
 def test_little_use_of_the_range_is_told(tmp_path: Path) -> None:

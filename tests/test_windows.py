@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -121,6 +123,26 @@ def test_views_are_seen_in_every_window(picture: Path, monkeypatch: pytest.Monke
     ((_, shown),) = made.views([("scene", picture)], ["", "transpose"])
     assert (shown["transpose"] - whole).abs().max() < 1e-5
     assert (shown[""] - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(("images", "seconds"), [(1, 9.0), (3, 2.0)])
+def test_the_first_batch_does_not_count_for_the_price_of_views(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, images: int, seconds: float
+) -> None:
+    """It bears what is done once: where it is the only one, nothing else is known."""
+    made, clock, mean = predictor_of(monkeypatch, Windows("off")), [0.0], Predictor._mean
+
+    def slow(self: Predictor, *args: Any) -> torch.Tensor:
+        clock[0] += 1.0 if clock[0] else 9.0
+        return mean(self, *args)
+
+    monkeypatch.setattr(Predictor, "_mean", slow)
+    monkeypatch.setattr(predictor, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    made.loader = replace(made.loader, val_batch_size=1)
+    spent: dict[str, float] = {}
+    pictures = [(f"{at}", picture) for at in range(images)]
+    assert len(list(made.views(pictures, ["", "flip_h"], spent))) == images
+    assert spent[""] == seconds
 
 
 @pytest.mark.parametrize(("blend", "step"), [("gaussian", 0.1), ("crop", 0.7)])

@@ -272,13 +272,15 @@ def classes_of(
 
 def _declared_classes(called: Mapping[Any, str], competition: Competition) -> dict[Any, int]:
     """Classes by MASK_VALUES; in binary 1 is the foreground, which is class 0 here."""
-    values = competition.mask_values or {}
+    # A label that reads as a number has become one.
+    values = {str(label): cls for label, cls in (competition.mask_values or {}).items()}
     raise_all(
-        [f"{name!r}" for name in dict.fromkeys(called.values()) if name not in values],
+        [f"{name!r}" for name in dict.fromkeys(called.values()) if str(name) not in values],
         "labels that MASK_VALUES does not declare (255 = counts for nothing):",
     )
     ignored = (IGNORE, competition.ignore_index)
-    ids = {c: IGNORE if values[n] in ignored else values[n] for c, n in called.items()}
+    found = {category: values[str(name)] for category, name in called.items()}
+    ids = {category: IGNORE if cls in ignored else cls for category, cls in found.items()}
     if competition.task != "binary":
         return ids
     return {c: IGNORE if cls == IGNORE else 0 for c, cls in ids.items() if cls}

@@ -270,7 +270,8 @@ class Predictor:
         Args:
             images: (img, path) each.
             names: rows of VIEWS; "" is the image as it is.
-            spent: receives the seconds of each view.
+            spent: receives the seconds of each view; not those of the first batch, in which all is
+                slower, where there are more.
         """
         plain = [[module.model for module in team.modules] for team in self.teams]
         whole, sizes, cut = self._sort(images)
@@ -279,16 +280,21 @@ class Predictor:
             (partial(self._predict, batch) for batch in loaded),
             (partial(self._slide, img, path) for img, path in cut),
         )
-        for look in looks:
+        took: dict[str, float] = {}
+        for at, look in enumerate(looks):
+            if at == 1:
+                took.clear()
             shown: dict[str, dict[str, torch.Tensor]] = {}
             for name in names:
                 self._look(plain, name)
                 began = time.perf_counter()
                 for img, _, probs in self.restore(look()):
                     shown.setdefault(img, {})[name] = probs
-                if spent is not None:
-                    spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
+                took[name] = took.get(name, 0.0) + time.perf_counter() - began
             yield from shown.items()
+        if spent is not None:
+            for name, seconds in took.items():
+                spent[name] = spent.get(name, 0.0) + seconds
 
     def _look(self, plain: Sequence[Sequence[nn.Module]], name: str) -> None:
         """Makes every network see the view `name` alone."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from imaging.sources import own_file
 from looking.likeness import join_looks
 from looking.near import near_pairs
 from looking.scan import Picture
@@ -25,7 +26,7 @@ def wrong_suffix(seen: Seen) -> Found:
     said |= {"GIF": (".gif",), "BMP": (".bmp",), "WEBP": (".webp",)}
     for picture in seen.whole:
         ends = said.get(picture.kind)
-        if ends and not picture.path.lower().endswith(ends):
+        if ends and not str(own_file(picture.path)).lower().endswith(ends):
             yield picture.path, f"is a {picture.kind} by its content: mend its name"
 
 

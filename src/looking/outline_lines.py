@@ -1,6 +1,7 @@
 """Annotation files as knobs: polygons of a file an image, or of all images, with their labels."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def _hold_outlines(paths: Iterable[Path]) -> bool:
     return any(one.shapes for path in paths for one in _drawn_of(path))
 
 
-def _drawn_of(path: Path) -> list[Drawn]:
+@lru_cache(maxsize=1)  # the file of all images is asked for again, and may be large
+def _drawn_of(path: Path) -> Sequence[Drawn]:
     """What is drawn in a file; nothing where it is none of outlines."""
     try:
         return read_drawn(path, load_document(path), "")
@@ -95,7 +97,7 @@ def label_lines(labels: Sequence[Any]) -> Iterator[Line]:
         yield Line("CLASSES", str(max(numbers) + 1), "")
         return
     yield Line("CLASSES", str(len(known) + 1), "")
-    if any("," in label for label in known):
+    if any("," in label or is_whole_number(label) for label in known):
         yield Line("MASK_VALUES", str({label: at for at, label in enumerate(known, 1)}), "")
     else:
         yield Line("CLASS_NAMES", ",".join(["background", *known]), "")

@@ -138,7 +138,7 @@ def _resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def encode_pictures(pictures: Iterable[np.ndarray], budget: int = BUDGET) -> list[str]:
     """Data URIs of RGB pictures, WebP, at the best quality at which all fit into `budget` bytes."""
-    kept = list(pictures)
+    kept = [cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) for picture in pictures]
     for quality in QUALITIES:
         files = [_encode(picture, quality) for picture in kept]
         if sum(map(len, files)) <= budget:
@@ -148,13 +148,12 @@ def encode_pictures(pictures: Iterable[np.ndarray], budget: int = BUDGET) -> lis
 
 def encode_layer(layer: np.ndarray) -> str:
     """Data URI of a layer (H, W, 4), WebP without loss: a few colours, which take few bytes."""
-    return _data_uri(_encode(layer, LOSSLESS))
+    return _data_uri(_encode(cv2.cvtColor(layer, cv2.COLOR_RGBA2BGRA), LOSSLESS))
 
 
 def _encode(picture: np.ndarray, quality: int) -> bytes:
-    way = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    options = [cv2.IMWRITE_WEBP_QUALITY, quality]
-    done, data = cv2.imencode(".webp", cv2.cvtColor(picture, way), options)
+    """WebP of a picture in OpenCV's order of channels."""
+    done, data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, quality])
     assert done, picture.shape
     return data.tobytes()
 

@@ -170,13 +170,9 @@ def hint_losses(run: ReportRun) -> list[Hint]:
         more, less = max(fp, fn), max(min(fp, fn), 1)
         if more > LOPSIDED * less:
             word = "too much" if fp > fn else "missed"
-            remedy = "a higher" if fp > fn else "a lower"
-            hints.append(
-                Hint(
-                    f"{remedy} threshold, or a loss that weighs it",
-                    f"{more / (fp + fn):.0%} of the wrong pixels are {word} foreground",
-                )
-            )
+            told = f"{more / (fp + fn):.0%} of the wrong pixels are {word} foreground"
+            # What another threshold would gain is for hint_decision to say.
+            hints.append(Hint("a loss that weighs it", told))
     if run.classes > 2 or (run.classes == 2 and run.task == "multilabel"):
         hints += _worst_class(run)
     scores = run.scores[~np.isnan(run.scores)]
@@ -212,8 +208,9 @@ def hint_suspects(run: ReportRun) -> list[Hint]:
     chosen, shares = suspects_of(run.counts)
     if not chosen:
         return []
-    told = f"{int((np.nan_to_num(shares) >= 0.05).sum())} masks are surely contradicted, see below"
-    return [Hint("check masks", told)]
+    count = int((np.nan_to_num(shares) >= 0.05).sum())
+    many = "1 mask is" if count == 1 else f"{count} masks are"
+    return [Hint("check masks", f"{many} surely contradicted, see below")]
 
 
 def hint_folds(run: ReportRun) -> list[Hint]:

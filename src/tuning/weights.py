@@ -127,7 +127,7 @@ def weigh(
     each = ", ".join(f"{name} {score:.4f}" for name, score in zip(names, singles, strict=True))
     print(
         f"the blend is {word} {names[first]} alone: {whole.name} of {len(groups)} images "
-        f"{scores[chosen]:.4f} against {singles[first]:.4f}, held out {over}"
+        f"{float(whole.score(outside.sum(0))):.4f} against {singles[first]:.4f}, held out {over}"
         f"{beside(trivial)}"
     )
     rows = [mean.verdict(f"mean of {KINDS[mean.at]}"), best.verdict(f"weights {told}")]
