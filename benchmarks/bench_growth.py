@@ -81,7 +81,7 @@ def measure(size: int, stages: list[tuple[str, ...]]) -> list[tuple[float, float
         *("--input", str(root / "input"), "--output", str(root / "output")),
         *("--logs", str(root / "logs"), "--model-name", "small_unet", "--encoder-weights", "none"),
         *("--crop-size", "32", "--epochs", "1", "--train-batch-size", "16", "--n-folds", "2"),
-        *("--mask-suffix", ".png", "--mask-format", "image", "--encoder-lr-factor", "1"),
+        *("--mask-suffix", ".png", "--mask-format", "image"),
         *("--num-workers", "0", "--channels-last", "off", "--accelerator", "cpu"),
     ]
     found = []

@@ -108,7 +108,7 @@ def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
     notes = stale_notes(run.folds_csv, folds_made_of(run.competition, fit.knobs))
     if todo:
         train, _ = split_rows(run.table, todo[0], holdout=run.holdout)
-        notes += [*fit.steps(len(train)).notes(), *fit.notes()]
+        notes += fit.steps(len(train)).notes()
     for note in notes:
         print(f"note: {note}")
     return trivial_words(best_trivial(run))

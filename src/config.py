@@ -281,8 +281,8 @@ PRECISION: Literal["auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16
 LR: float = 1e-3
 # LR is searched for before the first fold: a run of 100 short steps whose weights are dropped.
 FIND_LR: Free[bool] = False
-# The encoder's rate as a share of LR; 1 when it starts from noise.
-ENCODER_LR_FACTOR: float = 0.3
+# The encoder's rate as a share of LR; auto = 0.3, or 1 where the encoder starts from noise.
+ENCODER_LR_FACTOR: float | Literal["auto"] = "auto"
 # A layer's rate in the encoder as a share of the next layer's; 1 = all alike.
 LAYER_DECAY: float = 1.0
 # A row of OPTIMIZERS: adamw, adam, sgd, muon; or any of torch.optim and timm: radam, lion, lamb...
@@ -492,7 +492,11 @@ knobs.check(
         ),
         ("CROPS_PER_IMAGE", CROPS_PER_IMAGE >= 1, "1 or more"),
         ("LR", LR > 0, "a rate above 0"),
-        ("ENCODER_LR_FACTOR", ENCODER_LR_FACTOR >= 0, "0 or more"),
+        (
+            "ENCODER_LR_FACTOR",
+            ENCODER_LR_FACTOR == "auto" or ENCODER_LR_FACTOR >= 0,
+            "0 or more, or auto",
+        ),
         ("LAYER_DECAY", 0 < LAYER_DECAY <= 1, "a share above 0, 1 or less"),
         (
             "LIMIT_BATCHES",

@@ -10,7 +10,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from core.flags import load_config
 from model_dispatcher import MODELS, encoder_of
+from runs.experiment import fit_of
 from toys import Spy, collated, loader, module_of, samples, trainer_of
 from training.schedules import cosine, rate_at
 
@@ -54,6 +56,20 @@ def test_every_parameter_is_in_one_group(tmp_path: Path) -> None:
     assert encoder == {id(p) for p in encoder_of(module.model).parameters()}
     assert own | encoder == {id(p) for p in module.parameters()}
     assert not own & encoder
+
+
+@pytest.mark.parametrize(
+    ("words", "share"),
+    [
+        ("--encoder-weights imagenet", 0.3),
+        ("--encoder-weights none", 1.0),
+        ("--encoder-weights none --init-ckpt other", 0.3),
+        ("--encoder-weights none --encoder-lr-factor 0.1", 0.1),
+        ("--encoder-weights encoder.pth --encoder-lr-factor 0.7", 0.7),
+    ],
+)
+def test_an_encoder_from_noise_learns_as_fast_as_the_rest(words: str, share: float) -> None:
+    assert fit_of(load_config(words.split())[0]).recipe.encoder_lr_factor == share
 
 
 def test_a_network_without_an_encoder_is_trained_at_the_full_rate(

@@ -152,7 +152,6 @@ def _network(machine: Machine) -> Iterator[Line]:
         yield Line("ENCODER_WEIGHTS", "imagenet", "pretrained encoders learn sooner")
     else:
         yield Line("ENCODER_WEIGHTS", "none", "ImageNet's weights cannot be fetched from here")
-        yield Line("ENCODER_LR_FACTOR", "1", "an encoder from noise learns as fast as the decoder")
 
 
 def _learning(

@@ -102,7 +102,11 @@ def fit_of(config: Any) -> Fit:
     """Fit of the configuration."""
     from Lightning_module import Recipe
 
-    machine, recipe = fill(Machine, config), fill(Recipe, config)
+    share = config.ENCODER_LR_FACTOR
+    if share == "auto":
+        pretrained = config.ENCODER_WEIGHTS or config.INIT_CKPT
+        share = Recipe.encoder_lr_factor if pretrained else 1.0
+    machine, recipe = fill(Machine, config), fill(Recipe, config, encoder_lr_factor=share)
     return fill(Fit, config, machine=machine, recipe=recipe, knobs=knob_values(config))
 
 

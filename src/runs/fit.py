@@ -92,16 +92,6 @@ class Fit:
         off = options.get("fast_dev_run") or options.get("barebones")
         return bool(options.get("enable_checkpointing", True)) and not off
 
-    def notes(self) -> list[str]:
-        """A line where an encoder starts from noise and is to learn more slowly than the rest."""
-        share = self.recipe.encoder_lr_factor
-        if self.encoder_weights is not None or self.init_ckpt or share >= 1:
-            return []
-        return [
-            f"the encoder starts from noise, and learns at {share:g} of LR, which is for "
-            "pretrained ones: --encoder-lr-factor 1"
-        ]
-
     def with_epochs(self, epochs: int) -> "Fit":
         """The same with other EPOCHS."""
         return replace(self, epochs=epochs, knobs={**self.knobs, "EPOCHS": epochs})

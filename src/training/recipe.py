@@ -13,7 +13,7 @@ class Recipe:
     loss: str = "bce+dice"
     metric: str = "dice"
     lr: float = 1e-3
-    encoder_lr_factor: float = 0.3
+    encoder_lr_factor: float = 0.3  # of a pretrained one
     layer_decay: float = 1.0
     weight_decay: float = 1e-2
     decay_norms: bool = True
