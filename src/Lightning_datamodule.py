@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from competition.mask_source import MaskSource
-from core.errors import UserError, raise_all
+from core.errors import UserError, nearest, raise_all
 from core.gates import decimal_number
 from core.processes import end_with_parent
 from core.quantities import size_words
-from data.draws import build_draws
+from data.draws import balance_sources, build_draws
 from data.samplers import EpochSampler, EvenBatches, SizeBatches
 from data.specs import DataSpec, Row
 from dataset import SegmentationDataset
@@ -102,6 +103,24 @@ def row_weights(rows: Sequence[Row], column: str) -> list[float] | None:
         problems = [f"column {column}: all training images have weight 0"]
     raise_all(problems, "train_folds.csv: weights of images (WEIGHT_COLUMN):")
     return weights
+
+
+def check_draws(rows: Sequence[Row], loader: LoaderSpec) -> None:
+    """Makes sure that columns which say how often images are drawn are there, and are numbers.
+
+    Raises:
+        UserError: they are not.
+    """
+    column = loader.weight_column
+    known = sorted({str(name) for row in rows for name in row})
+    if column not in ("", LoaderSpec.weight_column, *known):
+        raise UserError(
+            f"WEIGHT_COLUMN: train_folds.csv has no column {column!r}.{nearest(column, known)} "
+            f"It has {', '.join(known)}"
+        )
+    row_weights(rows, column)
+    if loader.balance == "source":
+        balance_sources(rows, np.empty((len(rows), 0)))
 
 
 class SegmentationDataModule(pl.LightningDataModule):

@@ -309,12 +309,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from looking.self_test import check_learning
     from training.console import quiet_lightning
+    from training.freezing import build_freeze
 
     quiet_lightning()
     check_trainer_kwargs(config.TRAINER_KWARGS)
     run, fit = run_of(config), fit_of(config)
     check_machine(fit.machine, fit.trainer_kwargs)
-    check_network(fit.model_name, run.spec, batch=fit.train_batch_size)
+    model = check_network(fit.model_name, run.spec, batch=fit.train_batch_size)
+    build_freeze(model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers)
+    if find_resumed(folds, args.resume) == run.folder.last(folds[0]).absolute():
+        args.resume = "last"
     if find_resumed(folds, args.resume) is None:
         begun = [f for f in folds if run.folder.last(f).is_file() or run.folder.is_finished(f)]
         check_starts(fit, run, [f for f in folds if args.overwrite or f not in begun])

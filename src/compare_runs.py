@@ -99,7 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = config.LOGS / args.scalars
         scalars = read_scalars(folder) if folder.is_dir() else {}
         if not scalars:
-            raise UserError(f"--scalars: no TensorBoard scalars in {folder}")
+            folds = sorted(str(args.scalars / path.name) for path in folder.glob("fold_*"))
+            need = f". Need a fold: {', '.join(folds)}" if folds else ""
+            raise UserError(f"--scalars: no TensorBoard scalars in {folder}{need}")
         print(json.dumps(scalars))
         return 0
     if args.pair:

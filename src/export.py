@@ -1,7 +1,7 @@
 """Writes trained networks for other programs: a raw image goes in, probabilities come out.
 
-python src/export.py                           every fold of RUN in every format
-python src/export.py --formats onnx --fold 0   one of them
+python src/export.py                          every fold of RUN in every format
+python src/export.py --format onnx --fold 0   one of them
 
 output/<RUN>/export/fold_<k>/ receives network.onnx (onnxruntime, any language), network.ts
 (TorchScript), network.pt2 (torch.export) and network.safetensors with its .json (this project).
@@ -48,7 +48,7 @@ def export_fold(run: Run, fold: int, formats: Sequence[str]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--formats", default="", help="onnx, torchscript, program, safetensors; none = all"
+        "--format", default="", help="onnx, torchscript, program, safetensors; none = all"
     )
 
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.console import quiet_lightning
 
     quiet_lightning()
-    formats = [name for name in args.formats.split(",") if name] or list(FORMATS)
+    formats = [name for name in args.format.split(",") if name] or list(FORMATS)
     for name in formats:
         find_format(name)
     run = run_of(config)

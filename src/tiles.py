@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prune-empty",
+        type=str.lower,
         choices=("true", "false"),
         default="true",
         help="leave out tiles that are black, white or without data",

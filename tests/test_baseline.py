@@ -149,6 +149,9 @@ def test_folds_tell_what_a_network_must_beat_and_keep_it(
             ["TRAIN_BATCH_SIZE=8", "all 6"],
         ),
         (Steps(6, batch=8, accumulate=1, devices=1, crops=8, epochs=50), 6, []),
+        (Steps(800, batch=8, accumulate=1, devices=1, crops=1, epochs=50, limit=0.07), 7, []),
+        (Steps(80, batch=8, accumulate=2, devices=1, crops=1, epochs=99, limit=7), 4, []),
+        (Steps(80, batch=8, accumulate=1, devices=1, crops=1, epochs=99, limit=0.01), 1, ["99"]),
     ],
 )
 def test_few_steps_are_told_with_what_makes_more(

@@ -147,6 +147,8 @@ def test_scalars_are_lists(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert compare_runs.main(flags(tmp_path, "--scalars", "a/fold_0")) == 0
     assert len(json.loads(capsys.readouterr().out)["val_dice"]) == 2000
     assert compare_runs.main(flags(tmp_path, "--scalars", "b")) == 2
+    assert compare_runs.main(flags(tmp_path, "--scalars", "a")) == 2
+    assert "Need a fold: a/fold_0" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- two runs, image by image

@@ -133,7 +133,7 @@ def test_the_script_from_the_run_to_another_program(
     assert call("export", flags) == 2
     assert "no network to export" in told(capsys)
     assert call("Lightning_trainer", flags) == 0
-    assert call("export", [*flags, "--formats", "torchscript,safetensors"]) == 0
+    assert call("export", [*flags, "--format", "torchscript,safetensors"]) == 0
     assert "torchscript: network.ts" in told(capsys)
     folder = competition.output / "baseline" / "export" / "fold_0"
     names = {path.name for path in folder.iterdir()}
@@ -152,9 +152,9 @@ def test_the_script_from_the_run_to_another_program(
     # What fails takes nothing away.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats, "TOLERANCE", -1)
-        assert call("export", [*flags, "--formats", "torchscript"]) == 2
+        assert call("export", [*flags, "--format", "torchscript"]) == 2
     assert names == {path.name for path in folder.iterdir()}
-    assert call("export", [*flags, "--formats", "onxn"]) == 2
+    assert call("export", [*flags, "--format", "onxn"]) == 2
     assert "Did you mean onnx" in told(capsys)
 
 

@@ -151,12 +151,43 @@ def test_a_trial_keeps_nothing(competition: Competition, options: str) -> None:
         ("{'precision': '16-mixed'}", "precision is the knob PRECISION"),
         ("{'limit_train_batches': 2}", "the knob LIMIT_BATCHES"),
         ("{'fast_dev_run': 'x'}", "TRAINER_KWARGS"),
+        ("{'limit_val_batches': 0}", "need 1 or more"),
+        ("{'barebones': True}", "no argument 'barebones'"),
     ],
 )
 def test_what_the_trainer_does_not_take(
     competition: Competition, capsys: pytest.CaptureFixture[str], options: str, need: str
 ) -> None:
     assert main(competition.flags("--trainer-kwargs", options)) == 2
+    assert need in told(capsys)
+    assert not competition.logs.exists()
+
+
+def test_a_share_of_the_batches_is_one_at_least(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(competition.flags(*ONE, "--limit-batches", "0.01")) == 0
+    assert finished(competition)["steps"] == 1
+    # What Lightning finds out only when it sees the data is a line, too.
+    late = "{'overfit_batches': 0.01}"
+    assert main(competition.flags(*ONE, "--run", "late", "--trainer-kwargs", late)) == 2
+    assert "fold 0: Lightning refuses TRAINER_KWARGS: You requested" in told(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "need"),
+    [
+        (("--balance", "source"), "no column source"),
+        (("--weight-column", "img"), "img is "),
+        (("--weight-column", "wieght"), "Did you mean weight?"),
+        (("--freeze-layers", "heat"), "FREEZE_LAYERS: the network has no 'heat'"),
+    ],
+)
+def test_what_is_drawn_and_frozen_is_checked_before_any_image_is_read(
+    competition: Competition, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], need: str
+) -> None:
+    competition.table.assign(weight="2").to_csv(competition.output / "train_folds.csv", index=False)
+    assert main(competition.flags(*ONE, *words)) == 2
     assert need in told(capsys)
     assert not competition.logs.exists()
 
@@ -180,11 +211,13 @@ def test_more_epochs_go_on_where_the_run_ended(
     assert main(longer) == 0
     assert "finished before" in told(capsys)
 
-    # Its last.ckpt starts a run of another name, with its steps behind it.
     path = str(fold_of(competition) / "checkpoints" / "last.ckpt")
-    words = ["--run", "on", "--epochs", "4", "--resume", path]
+    assert main([*flags, "--epochs", "4", "--resume", path]) == 0
+    assert finished(competition)["epochs"] == 4
+    # Its last.ckpt starts a run of another name, with its steps behind it.
+    words = ["--run", "on", "--epochs", "5", "--resume", path]
     assert main([*flags, *words]) == 0
-    assert (finished(competition, "on")["epochs"], finished(competition, "on")["steps"]) == (4, 12)
+    assert (finished(competition, "on")["epochs"], finished(competition, "on")["steps"]) == (5, 15)
     assert main([*flags, "--run", "two", "--resume", "none.ckpt"]) == 2
     assert "no file" in told(capsys)
 

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ SAME_SCALE = 0.01
 SAME_GRID = 0.01
 
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what is wrong raises
+warnings.filterwarnings("ignore", "Dataset has no geotransform")  # nor need it have one
 
 
 class Grid(NamedTuple):

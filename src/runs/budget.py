@@ -16,6 +16,7 @@ from runs.folder import RunFolder
 from runs.pace import Pace
 from runs.records import Begun
 from runs.run import Run
+from training.steps import limited
 
 # Share of a budget that epochs are planned for; the rest is for what no plan foresees.
 PLANNED = 0.97
@@ -76,11 +77,9 @@ def load_of(fit: Fit, run: Run, fold: int) -> Load:
     from Lightning_datamodule import split_rows
 
     train, val = split_rows(run.table, fold, holdout=run.holdout)
-    crops = -(-len(train) * fit.crops_per_image // fit.machine.world)
-    batches, limit = -(-crops // fit.train_batch_size), fit.limit_batches
-    if isinstance(limit, int):
-        return Load(min(batches, limit), min(len(val), limit * run.loader.val_batch_size))
-    return Load(max(1, int(batches * limit)), max(1, int(len(val) * limit)))
+    size = run.loader.val_batch_size
+    validated = limited(-(-len(val) // size), fit.limit_batches)
+    return Load(fit.steps(len(train)).batches, min(len(val), validated * size))
 
 
 def begun_epochs(folder: RunFolder, fold: int) -> int | None:

@@ -89,8 +89,7 @@ class Fit:
     def keeps_checkpoints(self) -> bool:
         """Whether a training leaves networks behind: fast_dev_run and its like do not."""
         options = self.trainer_kwargs
-        off = options.get("fast_dev_run") or options.get("barebones")
-        return bool(options.get("enable_checkpointing", True)) and not off
+        return bool(options.get("enable_checkpointing", True)) and not options.get("fast_dev_run")
 
     def with_epochs(self, epochs: int) -> "Fit":
         """The same with other EPOCHS."""
@@ -105,4 +104,5 @@ class Fit:
             devices=self.machine.world,
             crops=self.crops_per_image,
             epochs=self.epochs,
+            limit=self.limit_batches,
         )

@@ -26,6 +26,7 @@ OWNED = {
     "gradient_clip_val": "GRAD_CLIP",
     "profiler": "PROFILER",
     "default_root_dir": "LOGS",
+    "barebones": "",
     "plugins": "",
     "use_distributed_sampler": "",
 }
@@ -35,7 +36,7 @@ def check_trainer_kwargs(given: dict[str, Any]) -> None:
     """Makes sure that Lightning's Trainer takes TRAINER_KWARGS, and no knob says the same.
 
     Raises:
-        UserError: it does not, or one does.
+        UserError: it does not, or one does, or nothing would be validated.
     """
     import pytorch_lightning as pl
 
@@ -48,6 +49,11 @@ def check_trainer_kwargs(given: dict[str, Any]) -> None:
                 f"TRAINER_KWARGS: no argument {name!r} of Lightning's Trainer."
                 f"{nearest(str(name), known)} Known: {', '.join(known)}"
             )
+    if given.get("limit_val_batches") == 0:
+        raise UserError(
+            "TRAINER_KWARGS: limit_val_batches is 0, need 1 or more: best.ckpt is chosen by what "
+            "is validated"
+        )
 
 
 def build_checkpoints(fit: Fit, folder: Path, mode: str) -> tuple[list[Any], list[Any]]:

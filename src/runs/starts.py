@@ -120,7 +120,7 @@ def init_checkpoint(asked: str, run: Run, fold: int) -> tuple[Path, dict[str, An
 
 
 def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
-    """Makes sure that what folds start from is there, before any image is read.
+    """Makes sure that what folds start from and draw by is there, before any image is read.
 
     Args:
         fit: how they are trained.
@@ -128,12 +128,15 @@ def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
         folds: that begin now; those that go on bring their own.
 
     Raises:
-        UserError: no such weights, checkpoint or pseudo-labels, or they are broken or foreign.
+        UserError: no such weights, checkpoint, pseudo-labels or columns, or they are broken or
+            foreign.
     """
+    from Lightning_datamodule import check_draws, split_rows
     from networks.encoder_weights import read_weights
     from runs.pseudo import read_pseudo_rows
 
     for fold in folds:
+        check_draws(split_rows(run.table, fold, holdout=run.holdout)[0], run.loader)
         init_checkpoint(fit.init_ckpt, run, fold)
         if fit.pseudo:
             read_pseudo_rows(run, fit.pseudo, fold, limit=1)

@@ -77,6 +77,7 @@ def train_fold(
     """
     import pytorch_lightning as pl
 
+    from training.limits import leave_a_batch
     from training.recomputation import recompute_blocks
 
     folder = run.folder.fold(fold)
@@ -97,6 +98,9 @@ def train_fold(
     layout = notes.get("channels_last")
     trainer = build_trainer(fit, folder, mode, module=module, layout=layout, turn=turn)
     steps = fit.steps(len(train))
+    if fit.limit_batches < 1:
+        val_batches = -(-len(data.val_dataloader()) // trainer.world_size)
+        leave_a_batch(trainer, fit.limit_batches, train=steps.loaded, val=val_batches)
     if "log_every_n_steps" not in fit.trainer_kwargs:
         trainer.log_every_n_steps = max(1, min(10, steps.epoch))
     if is_main_process():
@@ -105,18 +109,7 @@ def train_fold(
             f"{steps.words()}, {trainer.precision}",
             flush=True,
         )
-    try:
-        trainer.fit(module, data, ckpt_path=last if last.is_file() else None)
-    except SystemExit as end:
-        # Lightning's own way out after Ctrl-C and SIGTERM.
-        told = f"stopped in fold {fold}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        by = end.__context__.code - 128 if isinstance(end.__context__, Stopped) else signal.SIGINT
-        if not is_main_process():
-            raise SystemExit(128 + by) from None
-        raise Stopped(told, by) from None
-    except RuntimeError as error:
-        raise_lost_rank(trainer, error, f"fold {fold}, epoch {trainer.current_epoch + 1}")
-        raise
+    run_trainer(trainer, module, data, last if last.is_file() else None, f"fold {fold}")
     if fit.profiler != "none":
         lines = trainer.profiler.summary().splitlines()
         print("\n".join(lines[:PROFILED]), f"\n... and more: {folder}/fit-profile*.txt", flush=True)
@@ -124,6 +117,39 @@ def train_fold(
         print(f"fold {fold}: TRAINER_KWARGS keeps no checkpoints, the fold is not finished")
         return None
     return close_fold(trainer, folder, fold)
+
+
+def run_trainer(trainer: Any, module: Any, data: Any, last: Path | None, name: str) -> None:
+    """Trains a fold to its end, from a last.ckpt if there is one.
+
+    Raises:
+        Stopped: by Ctrl-C or SIGTERM; says where.
+        UserError: Lightning refuses what it is asked for, or the process of a device is gone.
+    """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    try:
+        trainer.fit(module, data, ckpt_path=last)
+    except SystemExit as end:
+        # Lightning's own way out after Ctrl-C and SIGTERM.
+        told = f"stopped in {name}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        by = end.__context__.code - 128 if isinstance(end.__context__, Stopped) else signal.SIGINT
+        if not is_main_process():
+            raise SystemExit(128 + by) from None
+        raise Stopped(told, by) from None
+    except RuntimeError as error:
+        raise_lost_rank(trainer, error, f"{name}, epoch {trainer.current_epoch + 1}")
+        raise
+    except (ValueError, MisconfigurationException) as error:
+        if isinstance(error, UserError) or not raised_in(error, "pytorch_lightning"):
+            raise
+        raise UserError(f"{name}: Lightning refuses TRAINER_KWARGS: {reason_of(error)}") from error
+
+
+def raised_in(error: BaseException, package: str) -> bool:
+    """Whether a package itself raised an error, not what it calls."""
+    place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return package in place.parts
 
 
 def raise_lost_rank(trainer: Any, error: RuntimeError, where: str) -> None:

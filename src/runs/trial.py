@@ -114,11 +114,15 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
         ) from error
 
 
-def check_network(name: str, spec: "DataSpec", *, batch: int) -> None:
-    """Makes sure that a row of MODELS can be trained on images of `spec`, see `try_network`."""
+def check_network(name: str, spec: "DataSpec", *, batch: int) -> Any:
+    """A row of MODELS that can be trained on images of `spec`, without weights; see `try_network`.
+
+    Raises:
+        UserError: it cannot.
+    """
     from training.trial import try_network
 
-    try_network(
+    return try_network(
         name,
         channels=spec.channels,
         outputs=spec.outputs,

@@ -4,6 +4,8 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Callback, EarlyStopping
 
+from training.steps import limited
+
 
 class LastValidation(Callback):
     """Ends every training with a validation: VAL_EVERY need not divide EPOCHS.
@@ -20,6 +22,19 @@ class LastValidation(Callback):
             trainer.should_stop = True
         if trainer.should_stop:
             trainer.check_val_every_n_epoch = 1
+
+
+def leave_a_batch(trainer: Any, share: int | float, *, train: int, val: int) -> None:
+    """Has a trainer count batches in the place of a share: of less than one it makes an error.
+
+    Args:
+        trainer: that has the share where nothing else limits it.
+        share: LIMIT_BATCHES.
+        train, val: batches that there are.
+    """
+    for name, batches in (("limit_train_batches", train), ("limit_val_batches", val)):
+        if getattr(trainer, name) == share:
+            setattr(trainer, name, limited(batches, share))
 
 
 def build_stop(

@@ -8,6 +8,11 @@ FEW = 200
 YOUNG = 50
 
 
+def limited(batches: int, limit: int | float) -> int:
+    """Batches of so many that LIMIT_BATCHES leaves: a number, or a share; one at least."""
+    return min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+
+
 @dataclass(frozen=True)
 class Steps:
     """Optimiser steps of one fold.
@@ -19,6 +24,7 @@ class Steps:
         devices: that share the images.
         crops: CROPS_PER_IMAGE.
         epochs: EPOCHS.
+        limit: LIMIT_BATCHES.
     """
 
     images: int
@@ -27,6 +33,7 @@ class Steps:
     devices: int
     crops: int
     epochs: int
+    limit: int | float = 1.0
 
     @property
     def share(self) -> int:
@@ -34,9 +41,19 @@ class Steps:
         return -(-self.images * self.crops // self.devices)
 
     @property
+    def loaded(self) -> int:
+        """Batches that one device has."""
+        return -(-self.share // self.batch)
+
+    @property
+    def batches(self) -> int:
+        """Batches of an epoch of one device."""
+        return limited(self.loaded, self.limit)
+
+    @property
     def epoch(self) -> int:
         """Steps of an epoch."""
-        return -(-self.share // self.batch // self.accumulate)
+        return -(-self.batches // self.accumulate)
 
     @property
     def total(self) -> int:

@@ -23,8 +23,8 @@ def try_network(
     size: Size,
     batch: int,
     crops: bool,
-) -> None:
-    """Runs a network once as in validation and once as in training, without data or weights.
+) -> nn.Module:
+    """Runs a network once as in validation and once as in training; returns it, without weights.
 
     Args:
         name: as for `build_model`.
@@ -53,16 +53,15 @@ def try_network(
     # meta computes shapes alone: no memory, hardly any time; some networks ask for values.
     with torch.device("meta"):
         try:
-            _try(name, build(), shapes, batch, outputs + gates)
-            return
+            return _try(name, build(), shapes, batch, outputs + gates)
         except Exception:
             pass
-    _try(name, build(), shapes, batch, outputs + gates)
+    return _try(name, build(), shapes, batch, outputs + gates)
 
 
 def _try(
     name: str, model: nn.Module, shapes: Sequence[tuple[int, ...]], batch: int, outputs: int
-) -> None:
+) -> nn.Module:
     for shape in shapes:
         error = _error(model.eval(), shape, outputs)
         if error:
@@ -76,6 +75,7 @@ def _try(
         raise UserError(
             f"MODEL_NAME={name} cannot be trained on {batch} {_text(shape)}: {error}{need}"
         )
+    return model
 
 
 def _text(shape: tuple[int, ...]) -> str:
