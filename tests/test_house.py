@@ -1,5 +1,6 @@
 """The floors of src/: a room imports only from rooms below its own, inside functions too."""
 
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         for path in SRC.rglob("*.py")
     }
     TopologicalSorter(graph).prepare()  # raises CycleError with the circle's files
+
+
+def test_a_room_says_in_a_line_what_it_is() -> None:
+    """And has an __init__.py: without one a package of its name in site-packages wins."""
+    for room in {path.parent for path in SRC.rglob("*.py")} - {SRC}:
+        assert re.fullmatch(r'"""[^\n]+"""\n', (room / "__init__.py").read_text()), room
 
 
 UNIX = {"fcntl", "resource", "termios", "pty", "pwd", "grp"}

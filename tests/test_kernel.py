@@ -170,6 +170,17 @@ def test_requirements_hold_in_the_image(python: str) -> None:
         assert not version or wanted.specifier.contains(version), f"{wanted}: image has {version}"
 
 
+def test_requirements_leave_out_what_hurts() -> None:
+    files = [SRC.parent / name for name in ("requirements.txt", "requirements-dev.txt")]
+    lines = [line.partition("#")[0].strip() for p in files for line in p.read_text().splitlines()]
+    wanted = [Requirement(line) for line in lines if line and not line.startswith("-r")]
+    # Two of its packages write over each other's files.
+    assert [one.name for one in wanted if "opencv" in one.name] == ["opencv-python-headless"]
+    # GHSA-w37p-236h-pfx3.
+    lightning = next(one.specifier for one in wanted if one.name == "pytorch-lightning")
+    assert [v for v in ("2.6.1", "2.6.2", "2.6.3", "2.6.4") if v in lightning] == ["2.6.1", "2.6.4"]
+
+
 # ---------------------------------------------------------------- check
 
 

@@ -398,6 +398,13 @@ def test_the_search_for_a_rate_keeps_the_encoders_share(
     np.testing.assert_allclose(encoder, factor * decoder)
 
 
+def test_a_search_of_few_steps_finds_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finders, "STEPS", 2)
+    data = pl.LightningDataModule()
+    data.train_dataloader = lambda: loader(samples("binary", 4), 2)
+    assert finders.find_rate(module_of(), data, {"accelerator": "cpu"}) is None
+
+
 def test_rates_fall_layer_by_layer_and_norms_keep_their_scale() -> None:
     model = build_model("tiny")
     groups = parameter_groups(
