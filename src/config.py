@@ -188,9 +188,10 @@ TILE: int = 0
 HOLDOUT: int | None = None
 # Column that names an image's group (patient, place, video); empty = GROUP_PATTERN on the id.
 GROUP_COLUMN: str = ""
-# Regular expression whose first bracket is the group: by default what stands before a numbered day,
-# slice, frame, view, tile or crop (case1 of case1_day2_slice_03), else car of car_07.
-GROUP_PATTERN: str = r"(.+?(?=[-_]+(?:day|slice|frame|view|tile|crop)[-_]?\d)|.+(?=_\d+$))"
+# Regular expression whose first bracket is the group; auto: what stands before a numbered day,
+# visit, slice, frame, tile... (case1 of case1_day2_slice_03), a place (s12 of s12_x3_y4) or a date,
+# else before the last number (car of car_07).
+GROUP_PATTERN: str = "auto"
 # Column that names the volume whose slice an image is, for metrics of volumes; else the first
 # bracket of VOLUME_PATTERN on the id. The slices' order is that of their ids.
 VOLUME_COLUMN: str = ""

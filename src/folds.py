@@ -168,7 +168,7 @@ def audit_table(
     pixels: Mapping[str, Any],
 ) -> "FoldAudit":
     """Whether the folds leak, by what all images look like; see `looking.fold_audit`."""
-    from competition.groups import SHIPPED_PATTERN
+    from competition.groups import AUTO
     from competition.strata import cheap_shares
     from looking.fold_audit import audit_folds, guess_groupings
     from looking.likeness import looks_of
@@ -176,7 +176,7 @@ def audit_table(
     paths = [competition.input / image for image in table["image"]]
     columns = {str(name): table[name].to_numpy() for name in table.columns[5:]}
     name = how.group_column or "group"
-    chosen = how.group_column or "group" in data.table or how.group_pattern != SHIPPED_PATTERN
+    chosen = how.group_column or "group" in data.table or how.group_pattern != AUTO
     return audit_folds(
         table["img"].tolist(),
         table["kfold"].to_numpy(),

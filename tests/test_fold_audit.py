@@ -1,18 +1,18 @@
 """The audit of folds: what leaks is told by the pictures; STRICT_FOLDS trains on no leak."""
 
 import json
-import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 import folds
 import Lightning_trainer
-from competition.groups import SHIPPED_PATTERN
+from competition.groups import AUTO, bracket_of, find_groups
 from competition.sequences import neighbours, split_blocks
 from core.errors import UserError
 from imaging.drawings import write_picture
@@ -238,15 +238,38 @@ def test_camvid(
         ("0001TP_006690", "0001TP"),
         ("tile_5", "tile"),
         ("a1b2c3", None),
+        ("s12_x3_y4", "s12"),
+        ("slide-7_x1024_y0", "slide-7"),
+        ("s12_r3_c4", "s12"),
+        ("slide7_row03_col11", "slide7"),
+        ("slide7_3_4", "slide7"),
+        ("patient_12_3", "patient_12"),
+        ("cam1_frame0012", "cam1"),
+        ("camA-000123", "camA"),
+        ("Patient3_Visit2_Slice_7", "Patient3"),
+        ("field7_2018-01-12", "field7"),
+        ("cam1_20180112_103000", "cam1"),
+        ("2018-01-12_07", "2018-01-12"),
+        ("plot_99999999", "plot"),
+        ("550e8400e29b", None),
     ],
 )
-def test_the_shipped_pattern_is_anchored(img: str, group: str | None) -> None:
-    match = re.match(SHIPPED_PATTERN, img)
-    assert (match and match[1]) == group
+def test_the_usual_groups_are_anchored(img: str, group: str | None) -> None:
+    assert bracket_of([img], AUTO) == [group]
 
 
-def test_the_shipped_pattern_is_config_s() -> None:
-    from core.knobs import SRC, read_knobs
-
-    shipped = {name: text for _, name, text, _ in read_knobs(SRC / "config.py")}
-    assert shipped["GROUP_PATTERN"] == f'r"{SHIPPED_PATTERN}"'
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        ([f"AOI_2_Vegas_img{at}" for at in range(20)], 20),
+        ([f"img_{at:03d}" for at in range(20)], 20),
+        ([*(f"img_{at:03d}" for at in range(40)), "more_1", "more_2"], 41),
+        ([f"case1_slice_{at:02d}" for at in range(20)], 20),
+        ([f"s{at // 5}_x{at}_y2" for at in range(20)], 4),
+    ],
+)
+def test_a_name_of_the_data_is_no_group(names: list[str], groups: int) -> None:
+    notes: list[str] = []
+    found = find_groups(pd.DataFrame({"img": names}), "", AUTO, notes)
+    assert found.nunique() == groups
+    assert len(notes) == (groups > 4)

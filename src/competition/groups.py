@@ -1,6 +1,8 @@
 """Groups of images, by a column of the table or by a part of the id."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.errors import UserError, nearest, raise_all
@@ -8,8 +10,18 @@ from core.errors import UserError, nearest, raise_all
 if TYPE_CHECKING:
     import pandas as pd
 
-# The pattern that config.py ships; any other was chosen by somebody.
-SHIPPED_PATTERN = r"(.+?(?=[-_]+(?:day|slice|frame|view|tile|crop)[-_]?\d)|.+(?=_\d+$))"
+# GROUP_PATTERN where nobody chose one: the group is what stands before a numbered part, a place on
+# a slide or a date, else before two last numbers (slide12_3_4) or one (car_07).
+AUTO = "auto"
+AUTO_RULE = re.compile(
+    r"(.+?(?=[-_]+(?:(?:day|visit|week|scan|slice|frame|view|tile|crop|patch)[-_]?\d"
+    r"|x[-_]?\d+[-_]+y[-_]?\d|r(?:ow)?[-_]?\d+[-_]+c(?:ol)?[-_]?\d"
+    r"|(?:19|20)\d\d[-_]?[01]\d[-_]?[0-3]\d(?!\d)))"
+    r"|(?=.*[a-z]).*\d(?=_\d+_\d+$)|.+(?=[-_]\d+$))",
+    re.IGNORECASE,
+)
+# Share of the ids above which what they begin with is the name of the data, and no group.
+NAME = 0.9
 
 
 def column_of(table: "pd.DataFrame", name: str, knob: str) -> "pd.Series":
@@ -48,6 +60,8 @@ def compile_bracket(pattern: str, knob: str) -> re.Pattern[str]:
 def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[str]) -> "pd.Series":
     """Group of each image as text: a column, else the pattern's first bracket, else the id.
 
+    The pattern may be AUTO; what nearly all ids begin with is no group then.
+
     Raises:
         UserError: no such column, empty cells in it, or a pattern without exactly one bracket.
     """
@@ -58,16 +72,30 @@ def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[st
         empty = table["img"][groups.str.strip() == ""]
         raise_all(list(empty), f"GROUP_COLUMN {column or 'group'} is empty for these images:")
         return groups
-    rule = compile_bracket(pattern, "GROUP_PATTERN")
-    matches = [rule.match(img) for img in table["img"]]
-    alone = sum(match is None or match[1] is None for match in matches)
-    if alone == len(matches):
+    names = table["img"].tolist()
+    found = bracket_of(names, pattern)
+    alone = found.count(None)
+    if alone == len(found):
         notes.append(f"GROUP_PATTERN {pattern!r} fits no id: each image is its own group")
     elif alone:
         notes.append(f"{alone} ids do not fit GROUP_PATTERN {pattern!r}: each is its own group")
-    named = zip(table["img"], matches, strict=True)
-    found = [m[1] if m and m[1] is not None else img for img, m in named]
-    if pattern == SHIPPED_PATTERN and len(set(found)) == 1 < len(found):
-        notes.append(f"all ids begin with {found[0]!r}, which is no group: each image is its own")
-        found = list(table["img"])
-    return pd.Series(found, index=table.index, dtype=object)
+    most, count = Counter(found).most_common(1)[0] if found else (None, 0)
+    if pattern == AUTO and most is not None and 1 < count > NAME * len(found):
+        told = "all" if count == len(found) else f"{count} of {len(found)}"
+        notes.append(
+            f"{told} ids begin with {most!r}, which is no group: each image is its own; of slices "
+            "or frames --split blocks keeps most neighbours together"
+        )
+        found = [None if group == most else group for group in found]
+    named = [name if group is None else group for name, group in zip(names, found, strict=True)]
+    return pd.Series(named, index=table.index, dtype=object)
+
+
+def bracket_of(names: Sequence[str], pattern: str) -> list[str | None]:
+    """The first bracket of a pattern, or of AUTO, in each name; None where it does not fit.
+
+    Raises:
+        UserError: a pattern without exactly one bracket.
+    """
+    rule = AUTO_RULE if pattern == AUTO else compile_bracket(pattern, "GROUP_PATTERN")
+    return [match[1] if match else None for match in map(rule.match, names)]

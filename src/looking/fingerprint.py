@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from looking.lines import Line
-from looking.scan import Pair
+from looking.scan import Mask, Pair
 
 # Core seconds of a training step for an image of 256 x 256: a U-Net on ResNet-18, with bfloat16 in
 # hardware and without; the same on a GPU.
@@ -19,7 +19,7 @@ UNIT = 256 * 256
 # Pixels that a network looks at: on a CPU, on a GPU.
 CPU_PIXELS, CUDA_PIXELS = 320 * 320, 640 * 640
 STRIDE = 32
-# An object thinner than this after a resize is lost.
+# Strips thinner than this after a resize are lost, pixels.
 THIN = 3.0
 # Optimiser steps after which small sets stop learning.
 STEPS = 1500
@@ -57,7 +57,7 @@ class Fingerprint:
         spread: the largest image's pixels beside the smallest's.
         share: median foreground share of images that have some.
         empty: share of images without any.
-        thin: thickness below which a tenth of the masks are, pixels.
+        thin: mean width of the thinnest class, pixels, in the median of the images that hold it.
         parts: median connected parts of an image that has some.
         task, classes: of the masks.
         folds: to train.
@@ -92,12 +92,21 @@ def take_fingerprint(
         spread=float(pixels.max() / pixels.min()),
         share=float(np.median([mask.share for mask in filled] or [0])),
         empty=1 - len(filled) / len(masks),
-        thin=float(np.percentile([mask.thickness for mask in filled] or [0], 10)),
+        thin=_thinnest(filled),
         parts=float(np.median([mask.parts for mask in filled] or [0])),
         task=task,
         classes=classes,
         folds=folds,
     )
+
+
+def _thinnest(masks: Sequence[Mask]) -> float:
+    """The least of the classes' median widths; inf where masks have no outline."""
+    widths: dict[int, list[float]] = {}
+    for mask in masks:
+        for k, width in mask.widths.items():
+            widths.setdefault(k, []).append(width)
+    return min((float(np.median(found)) for found in widths.values()), default=np.inf)
 
 
 def training_lines(mark: Fingerprint, machine: Machine) -> Iterator[Line]:
@@ -125,17 +134,18 @@ def choose_geometry(mark: Fingerprint, machine: Machine) -> tuple[tuple[int, int
     told = f"images are {height} x {width} in the median"
     # Objects have one scale in pixels where pictures of many sizes hold many of them.
     mixed = mark.spread > 1.5 and mark.parts >= 5
-    if mark.thin * zoom >= THIN and not mixed:
-        why = (
-            f"{told}; so squeezed nine of ten masks are {mark.thin * zoom:.0f} pixels thick or more"
-        )
+    if (zoom == 1 or mark.thin * zoom >= THIN) and not mixed:
+        why = told
+        if zoom < 1 and np.isfinite(mark.thin):
+            why += f"; so squeezed what is thinnest is still {mark.thin * zoom:.0f} pixels wide"
         whole = (_stride(height * zoom), _stride(width * zoom))
         return whole, "stretch" if mark.spread < 1.1 else "pad", why
     side = _stride(min(budget**0.5, max(height, width)))
     if mixed:
         why = f"{told}, of many sizes with {mark.parts:.0f} parts each: the scale is kept"
     else:
-        why = f"{told}; squeezed, a tenth of the masks would be under {THIN:.0f} pixels thick"
+        thin = f"strips of {mark.thin:.1f} pixels would be squeezed to {mark.thin * zoom:.1f}"
+        why = f"{told}; {thin}"
     return (min(side, _stride(height)), min(side, _stride(width))), "crop", why
 
 

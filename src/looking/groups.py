@@ -1,11 +1,11 @@
 """Which images belong together: groups that names, folders and tables tell, held against looks."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from competition.groups import AUTO, bracket_of
 from looking.fold_audit import (
     ASKED,
     SURE,
@@ -21,7 +21,7 @@ from looking.listing import constant_columns
 
 # Regular expressions whose bracket may be a group, the plainest first.
 PATTERNS = {
-    r"(.+?)[-_](?:day|slice|frame|view|tile|crop)[-_]?\d.*": "what stands before a numbered part",
+    AUTO: "what stands before a numbered part, a place or a date, else before the last number",
     r"(.+)_\d+$": "what stands before the last number",
     r"(.+?)[_-][a-z]+[_-]?\d+(?:[_.-].*)?$": "what stands before a word and a number",
     r"([^_-]+)[_-]": "what stands before the first _",
@@ -55,7 +55,11 @@ class Grouping(NamedTuple):
 
 
 def find_grouping(names: Sequence[str], looks: Looks, layout: Layout) -> Grouping | None:
-    """The grouping that matters: a column named so, else what the pictures bear out."""
+    """The grouping that matters: a column named so, else what the pictures bear out.
+
+    What AUTO finds stands where it can be dealt to the folds, too: to keep groups whole costs
+    little, to tear them a score that is too good.
+    """
     columns = _table_columns(names, layout)
     named = guess_groupings(columns)
     found = []
@@ -72,7 +76,8 @@ def find_grouping(names: Sequence[str], looks: Looks, layout: Layout) -> Groupin
             found.append(Grouping("GROUP_PATTERN", pattern, told, cells, share, lift))
     sure = [one for one in found if one.lift >= SURE]
     even = [one for one in sure if _can_be_dealt(one.groups)]
-    return min(even or sure, key=lambda one: len(set(one.groups)), default=None)
+    usual = [one for one in found if one.value == AUTO and _can_be_dealt(one.groups)]
+    return min(even or sure or usual, key=lambda one: len(set(one.groups)), default=None)
 
 
 def _can_be_dealt(groups: np.ndarray) -> bool:
@@ -83,8 +88,8 @@ def _can_be_dealt(groups: np.ndarray) -> bool:
 
 
 def _matched(pattern: str, names: Sequence[str]) -> np.ndarray:
-    matches = [re.match(pattern, name) for name in names]
-    return np.array([m[1] if m else name for m, name in zip(matches, names, strict=True)], object)
+    found = zip(names, bracket_of(names, pattern), strict=True)
+    return np.array([name if group is None else group for name, group in found], object)
 
 
 def _is_grouping(cells: np.ndarray) -> bool:

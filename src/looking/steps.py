@@ -57,8 +57,8 @@ def look_at_all(
     return Seen(layout, train, test, task=competition.task, classes=competition.classes)
 
 
-def machine_here(hours: float) -> Any:
-    """This machine as the fingerprint takes it."""
+def machine_here(hours: float, weights: str) -> Any:
+    """This machine as the fingerprint takes it, given ENCODER_WEIGHTS as it was told, or ""."""
     import os
 
     import torch
@@ -74,7 +74,7 @@ def machine_here(hours: float) -> Any:
         cores=os.cpu_count() or 1,
         bf16=cpu_has_bf16(),
         memory=memory,
-        weights=can_fetch_weights(),
+        weights=weights.lower() != "none" if weights else can_fetch_weights(),
         hours=hours or (3.0 if memory else 1.0),
     )
 
@@ -95,7 +95,9 @@ def later_lines(seen: Seen, told: dict[str, Line], hours: float) -> tuple[dict[s
     count = 1 if folds["SPLIT"].value == "column" else FOLDS
     count = int(folds["N_FOLDS"].value) if "N_FOLDS" in folds else count
     mark = take_fingerprint(seen.train, task=seen.task, classes=seen.classes, folds=count)
-    training = {} if mark is None else as_lines(training_lines(mark, machine_here(hours)), told)
+    weights = told["ENCODER_WEIGHTS"].value if "ENCODER_WEIGHTS" in told else ""
+    machine = machine_here(hours, weights)
+    training = {} if mark is None else as_lines(training_lines(mark, machine), told)
     return {"Folds": folds, "Training": training}, grouping
 
 
