@@ -22,13 +22,21 @@ To take something else, add a property to `Evidence` and a line to its `taken_by
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from core.arguments import NotNegative, Positive, Share, check_ranges, parameters_of, read_name
+from core.arguments import (
+    NotNegative,
+    Positive,
+    Range,
+    Share,
+    check_ranges,
+    parameters_of,
+    read_name,
+)
 from core.errors import UserError
 from core.gates import decimal_number
 from core.rows import pick
@@ -208,8 +216,16 @@ def _near(
     return ShapeMetric(*args, measure=partial(measure, tolerance=tolerance), **kwargs)
 
 
-def _surface_dice_3d(*args: Any, tolerance: NotNegative = 2, **kwargs: Any) -> Metric:
-    return VolumeMetric(*args, measure=partial(surface_dice_3d, tolerance=tolerance), **kwargs)
+def _surface_dice_3d(
+    *args: Any,
+    tolerance: NotNegative = 2,
+    spacing: Annotated[Sequence[float], Range(0, above=True)] = (1, 1, 1),
+    **kwargs: Any,
+) -> Metric:
+    if not isinstance(spacing, Sequence) or len(spacing) != 3:
+        raise ValueError(f"spacing is {spacing}, need a voxel's depth/height/width, as in 5/1/1")
+    measure = partial(surface_dice_3d, tolerance=tolerance, spacing=spacing)
+    return VolumeMetric(*args, measure=measure, **kwargs)
 
 
 # Each row is called with (task, classes, class_names) and the arguments in its name.
@@ -269,7 +285,7 @@ METRICS: dict[str, Builder] = {
     "dice3d": partial(VolumeMetric, measure=volume_dice),
     # UW-Madison, whose score is 0.4*pair_dice+0.6*hd3d.
     "hd3d": partial(VolumeMetric, measure=hausdorff_score),
-    # Vesuvius surface, one part of its score.
+    # Vesuvius surface, one part of its score; spacing=5/1/1 where slices lie five pixels apart.
     "surface_dice3d": _surface_dice_3d,
 }
 

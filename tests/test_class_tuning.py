@@ -16,12 +16,13 @@ from competition.mask_source import MaskSource
 from imaging.levels import write_probs
 from postprocessing.rules import Rule, Rules, decide_by, describe, label_by
 from runs.reports import Report
+from scoring.nested import choose_plateau
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from stages import CLASS_FLAGS, call, copy_of, train_and_score, write_classes
 from tuning.class_sweeps import PLAIN, WEIGHTS, contest, part_moves
 from tuning.classes import Contest, Parts, tune_ids
-from tuning.wholes import tune_wholes
+from tuning.wholes import LADDER, tune_wholes
 
 SIZE = (40, 52)
 METRICS = ("miou", "dice")
@@ -71,7 +72,8 @@ def write_oof(folder: Path, pairs: list, folds: int) -> OofImages:
     rows: list[dict[str, Any]] = []
     for at, (probs, _) in enumerate(pairs):
         write_probs(folder / f"i{at}.png", torch.from_numpy(probs).float())
-        rows.append({"img": f"i{at}", "mask": "", "group": f"g{at // 2}", "fold": at % folds})
+        where = {"group": f"g{at // 2}", "volume": f"v{at // 2}", "fold": at % folds}
+        rows.append({"img": f"i{at}", "mask": "", **where})
     return OofImages(
         folder,
         rows,
@@ -145,6 +147,47 @@ def test_a_metric_of_objects_weighs_the_background(tmp_path: Path) -> None:
         values.append(whole.values(mask, images.instances(at, SIZE)[None]))
     told, again = one.now.inside.sum(0), torch.stack(values).sum(0)
     assert float(whole.score(told)) == pytest.approx(float(whole.score(again)))
+
+
+def band_iou(mask: np.ndarray, truth: np.ndarray) -> float:
+    """IoU of the pixels inside both outlines; 2 % of this diagonal are one pixel."""
+    bands = [
+        plane & ~ndimage.binary_erosion(np.pad(plane, 1), np.ones((3, 3)))[1:-1, 1:-1]
+        for plane in (mask, truth)
+    ]
+    return float((bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum())
+
+
+def wholes_by_hand(metric: str, masks: list[np.ndarray], truths: list[np.ndarray]) -> float:
+    """The mean over classes and images, or pairs of them, that hold a class on either side."""
+    sides = [np.stack(one) for one in (masks, truths)]
+    known = sides[1] != 255
+    scores = []
+    for k in range(3):
+        found, real = ((side == k) & known for side in sides)
+        if metric == "boundary_iou":
+            planes = zip(found, real, strict=True)
+            scores += [band_iou(*pair) for pair in planes if np.any(pair)]
+        else:
+            for pair in zip(np.split(found, 2), np.split(real, 2), strict=True):
+                scores += [2 * (pair[0] & pair[1]).sum() / np.sum(pair)] if np.any(pair) else []
+    return float(np.mean(scores))
+
+
+@pytest.mark.parametrize("metric", ["boundary_iou", "dice3d"])
+def test_the_weight_for_whole_masks_is_that_of_brute_force(tmp_path: Path, metric: str) -> None:
+    """Two images a volume; every weight that is tried decides all of them anew."""
+    pairs = planted(0, 4, bias=(3.0, 1, 1))
+    images = write_oof(tmp_path, pairs, folds=1)
+    (one,) = tune_wholes(images, whole_of(metric))
+    scores = []
+    for weight in LADDER:
+        shares = np.array([weight, 1, 1])[:, None, None]
+        masks = [(images.levels(at) * shares).argmax(0) for at in range(4)]
+        scores.append(wholes_by_hand(metric, masks, [truth for _, truth in pairs]))
+    best = choose_plateau(np.array(scores))
+    assert one.steps[0].rule.each[0].weight == LADDER[best.cell[0]] < 1
+    assert one.steps[0].in_sample == pytest.approx(best.score - scores[LADDER.index(1)])
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -303,6 +303,11 @@ def test_a_plateau_beats_a_needle() -> None:
     assert choose_plateau(np.ones((3, 2, 2)), switches=2).cell == (1, 0, 0)
 
 
+def test_cells_without_a_score_are_none_to_choose() -> None:
+    assert choose_plateau(np.array([np.nan, 0.2, 0.3, 0.3, 0.3, np.nan])).cell == (3,)
+    assert choose_plateau(np.full((3, 5), np.nan)).cell == (1, 2)
+
+
 def test_a_fold_has_no_say_in_its_own_choice() -> None:
     values = torch.zeros(2, 5, 2, dtype=torch.double)
     values[..., 1] = 1

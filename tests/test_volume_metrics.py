@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy import ndimage
 from scipy.spatial.distance import cdist, directed_hausdorff
-from skimage.measure import marching_cubes, mesh_surface_area
 
 import folds
 from competition.mask_source import MaskSource
@@ -53,16 +52,17 @@ def test_volumes_equal_brute_force(mask: np.ndarray, truth: np.ndarray) -> None:
     points = [np.argwhere(one) / one.shape for one in (mask, truth)]
     far = max(directed_hausdorff(*points)[0], directed_hausdorff(*points[::-1])[0])
     assert score("hd3d", mask, truth) == pytest.approx(1 - far / 3**0.5)
-    for tolerance in (0, 1, 2):
-        expected = surface_share(mask, truth, tolerance)
-        assert score(f"surface_dice3d:tolerance={tolerance}", mask, truth) == pytest.approx(
-            expected
-        )
+    for tolerance, spacing in ((0, (1, 1, 1)), (1, (1, 1, 1)), (2, (2.5, 1, 0.75))):
+        name = f"surface_dice3d:tolerance={tolerance},spacing={'/'.join(map(str, spacing))}"
+        expected = surface_share(mask, truth, tolerance, spacing)
+        assert score(name, mask, truth) == pytest.approx(expected)
 
 
-def surface_share(mask: np.ndarray, truth: np.ndarray, tolerance: float) -> float:
+def surface_share(
+    mask: np.ndarray, truth: np.ndarray, tolerance: float, spacing: tuple[float, ...]
+) -> float:
     """Elements between eight voxels, by a loop over all of them."""
-    table, elements = surface_table(), []
+    table, elements = surface_table(spacing), []
     for one in (mask, truth):
         padded = np.pad(one, 1)
         found = {}
@@ -74,23 +74,45 @@ def surface_share(mask: np.ndarray, truth: np.ndarray, tolerance: float) -> floa
         elements.append(found)
     near = 0.0
     for mine, other in (elements, elements[::-1]):
-        distances = cdist(list(mine), list(other)).min(1)
+        distances = cdist(*(np.array(list(at)) * spacing for at in (mine, other))).min(1)
         near += sum(
             area for area, far in zip(mine.values(), distances, strict=True) if far <= tolerance
         )
     return near / sum(sum(found.values()) for found in elements)
 
 
-def test_areas_are_those_of_marching_cubes_where_it_has_no_choice() -> None:
-    """One to four voxels, joined by edges: the surface is the same by any rule."""
-    for code in range(1, 255):
-        cell = (code >> np.arange(8) & 1).reshape(2, 2, 2)
-        if cell.sum() <= 4 and ndimage.label(cell)[1] == 1:
-            vertices, faces, *_ = marching_cubes(cell.astype(float), 0.5, method="lorensen")
-            assert surface_table()[code] == pytest.approx(
-                mesh_surface_area(vertices, faces), abs=1e-6
-            )
-        assert surface_table()[code] == surface_table()[255 - code]
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (3, 0.5, 2)])
+def test_areas_are_those_of_the_published_table(spacing: tuple[float, ...]) -> None:
+    """Its normals of the cells that it knows up to a turn, each scaled by the faces of a voxel."""
+    deep, high, wide = spacing
+    faces = np.array([high * wide, deep * wide, deep * high])
+    eighth, quarter = np.full(3, 0.125), np.array([0.25, 0.25, 0.0])
+    half = np.array([0.5, 0, 0])
+    table = surface_table(spacing)
+    for voxels, normals in (
+        ([(0, 0, 0)], [eighth]),
+        ([(0, 0, 0), (0, 0, 1)], [quarter, quarter]),
+        ([(0, 0, 0), (0, 1, 1)], [eighth, eighth]),
+        ([(0, 0, 0), (0, 0, 1), (0, 1, 0)], [half, 2 * eighth, eighth]),
+        ([(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)], [half, half]),
+    ):
+        code = sum(1 << (4 * z + 2 * y + x) for z, y, x in voxels)
+        expected = sum(np.linalg.norm(normal * faces) for normal in normals)
+        assert table[code] == table[255 - code] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("spacing=2", "need a voxel's depth/height/width"),
+        ("spacing=2/1", "need a voxel's depth/height/width"),
+        ("spacing=2/0/1", "need above 0"),
+        ("spacing=2/1/none", "need above 0"),
+    ],
+)
+def test_a_spacing_that_is_none(words: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        build_metric(f"surface_dice3d:{words}", task="binary", classes=1)
 
 
 @pytest.mark.parametrize("name", ["dice3d", "hd3d", "surface_dice3d"])

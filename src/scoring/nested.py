@@ -36,9 +36,11 @@ def choose_plateau(scores: np.ndarray, switches: int = 0) -> Plateau:
     of all equal ones is taken.
 
     Args:
-        scores: an axis a parameter; the last `switches` axes are on/off and have no neighbours.
+        scores: an axis a parameter; the last `switches` axes are on/off and have no neighbours;
+            nan, where nothing is there to score, counts as 0.
         switches: number of such axes.
     """
+    scores = np.nan_to_num(scores)
     widths = [3] * (scores.ndim - switches) + [1] * switches
     smooth = uniform_filter(scores, widths, mode="nearest")
     equal = np.argwhere(smooth >= smooth.max() - TINY)
