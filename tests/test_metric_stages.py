@@ -24,7 +24,8 @@ def test_a_metric_goes_through_all_stages(competition, tiny_net, capsys, metric)
     assert call("tune", flags) == (2 if metric in UNFOLLOWED else 0)
     told = capsys.readouterr()
     if metric in UNFOLLOWED:
-        assert "use --metric dice or iou for them" in told.err
+        instead = "map or object_f1" if metric == "ap" else "dice or iou"
+        assert f"use --metric {instead} for them" in told.err
         return
     assert f"{metric} of " in told.out
     tuned = json.loads((competition.output / "baseline" / "report.json").read_text())["tuning"]

@@ -68,9 +68,10 @@ def kind_of(metric: Any, name: str) -> str:
         if needs_of(metric) == "counts":
             return "image" if isinstance(metric, ImageMetric) else "dataset"
         return "shapes"
+    instead = "map or object_f1" if needs_of(metric) == "instances" else "dice or iou"
     raise UserError(
         f"METRIC {name!r} is no sum over images of which more is better, which is all that "
-        "tuning and weights can follow: use --metric dice or iou for them"
+        f"tuning and weights can follow: use --metric {instead} for them"
     )
 
 
