@@ -153,6 +153,7 @@ TEST_PATTERN: str = ""
 # each class has a file. Empty = named id + MASK_SUFFIX.
 MASK_PATTERN: str = ""
 # How the parts of a pattern make the id: {case}_{day}_slice_{slice}; empty = all, joined by _.
+# {id:05} fills a number up with zeros, {id:d} takes them away.
 ID_TEMPLATE: str = ""
 # An image's mask file is its id plus this.
 MASK_SUFFIX: str = "_mask.gif"

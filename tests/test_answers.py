@@ -388,6 +388,24 @@ def test_instances_of_several_classes_have_their_class_in_the_row(tmp_path: Path
     assert "class" in lint(answer, path)
 
 
+def test_a_column_that_numbers_objects_counts_in_each_image(tmp_path: Path) -> None:
+    """SpaceNet: -1 where there is no building; outlines in the table are objects, too."""
+    head = "ImageId,BuildingId,PolygonWKT_Pix,Confidence"
+    text = f"{head}\na,-1,POLYGON EMPTY,1\nb,-1,POLYGON EMPTY,1\nc,-1,POLYGON EMPTY,1\n"
+    train = 'ImageId,Shape\nx,"POLYGON ((0 0, 9 0, 9 9))"\nx,"POLYGON ((5 5, 9 5, 9 9))"\n'
+    assert answer_to(tmp_path, text.replace("BuildingId", "Where"), train).plan.kind == "instance"
+    answer = answer_to(tmp_path, text)
+    path = write(answer, tmp_path, MASKS)
+    table = pd.read_csv(path, dtype=str)
+    assert table["BuildingId"].tolist() == ["1", "2", "3", "1", "2", "3", "-1"]
+    assert table["PolygonWKT_Pix"].iloc[-1] == "POLYGON EMPTY"
+    assert lint(answer, path) == {}
+    path.write_text(path.read_text().replace("b,3,", "b,2,"))
+    assert "number" in lint(answer, path)
+    numbered = text.replace("a,-1", "a,0").replace("b,-1", "b,1")
+    assert answer_to(tmp_path, numbered).plan.counter == ("BuildingId", 0, "-1")
+
+
 @pytest.mark.parametrize("rows", ["a.jpg,1 409600,0\nb.jpg,1 409600,0\n", ""])
 def test_a_placeholder_row_becomes_one_a_class(tmp_path: Path, rows: str) -> None:
     (tmp_path / "test_hq").mkdir()

@@ -44,6 +44,8 @@ def names(folder: Path, **changes: Any) -> dict[str, str]:
         ("7.PNG", "{id}.png", "", "7"),
         ("7.png", "{kind=forged}{case}.png", "", "forged_7"),
         ("(a)+[b].png", "({x})+[{y}].png", "{y}-{x}", "b-a"),
+        ("p7/0031.png", "p{p}/{n}.png", "{p:03}_{n:d}", "007_31"),
+        ("x1.png", "{id}.png", "{id:05}", "x1"),
     ],
 )
 def test_ids_are_parts_of_paths(

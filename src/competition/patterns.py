@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import SHOWN, UserError, raise_all
+from core.gates import is_whole_number
 from imaging.images import page_count
 from imaging.sources import BAND, PAGE, SLICE
 from streaming.files import walk_files
@@ -15,6 +16,8 @@ TOKEN = re.compile(r"\*\*/|\*|\{([A-Za-z_]\w*)\}")
 EXCLUDE = " !"
 PAGES = f"/{{{PAGE}}}"
 SPECIAL = re.compile(r"[*{]")
+# Of a template: {id}, and its number with zeros before it or without: {id:05}, {id:d}.
+FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::(?:0[1-9]|d))?\}")
 PART = re.compile(r"\{([A-Za-z_]\w*)(=[^{}/]*)?\}")
 
 
@@ -31,6 +34,15 @@ class Found(NamedTuple):
     parts: dict[str, str]
 
 
+class Part(str):
+    """What stands in a pattern's place; a template may ask for its number with so many digits."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self), spec) if spec and is_whole_number(self) else str(self)
+
+
 class FilePattern:
     """Paths under a folder as one text: `{case}/{day}/scans/slice_{slice}_*.png !*_mask.png`.
 
@@ -45,7 +57,8 @@ class FilePattern:
     Args:
         text: the pattern.
         template: an id made of the parts, `{case}_{day}`; empty = all parts but the band, joined
-            by _.
+            by _. Numbers may have zeros before them in one folder and none in another: `{id:05}` is
+            00007 of both, `{id:d}` is 7.
         knobs: names of the knobs of both, for messages.
         bands: values of {band} that make an image, the first one's file stands for it.
         axes: of files whose pages are images.
@@ -128,7 +141,7 @@ class FilePattern:
             count = page_count(folder / path, self.axes)
             for page in range(count):
                 named = parts | {PAGE: f"{page:0{len(str(count - 1))}d}"}
-                img = same_name(self.template.format_map(named))
+                img = self._name(named)
                 images[img] = Found(f"{path}{{{PAGE}:{page}}}", named)
         return images
 
@@ -171,7 +184,11 @@ class FilePattern:
         return None if match is None else (self._id(match), self._found(path, match))
 
     def _id(self, match: re.Match[str]) -> str:
-        return same_name(self.template.format_map({PAGE: ""} | match.groupdict() | self.fixed))
+        return self._name({PAGE: ""} | match.groupdict() | self.fixed)
+
+    def _name(self, parts: Mapping[str, str]) -> str:
+        named = {name: Part(text) for name, text in parts.items()}
+        return same_name(self.template.format_map(named))
 
     def _match(self, path: str) -> re.Match[str] | None:
         """Of a posix path from the folder, None where it does not fit."""
@@ -190,9 +207,9 @@ class FilePattern:
                 f"{pattern} {self.text!r}: no part names the image. Need one in braces where the "
                 "id stands: {id}"
             )
-        asked = [match[1] for match in TOKEN.finditer(self.template) if match[1]]
+        asked = FIELD.findall(self.template)
         unknown = [name for name in asked if name not in names]
-        rest = TOKEN.sub("", self.template)
+        rest = FIELD.sub("", self.template)
         if unknown or not asked or set("{}/*\\") & set(rest) or "*" in self.template:
             raise UserError(
                 f"{template} {self.template!r}: need a name without folders, made of "

@@ -241,6 +241,7 @@ def read_answer(
     if not form.file.tells_empty:
         plan = replace(plan, labels=category_labels(competition, plan.labels))
     empty, note = choose_empty(competition, sample, form)
+    plan = replace(plan, empty=empty)
     filled = [cell for cell in sample.cells if form.fits(cell, None)]
     return Answer(
         plan=plan,

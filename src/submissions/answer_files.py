@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
     Attributes:
         where: its place for messages, such as "line 3".
-        confidence: "" where the file has none.
+        confidence, number: "" where the file has none; the number among an image's objects.
     """
 
     where: str
@@ -38,6 +38,7 @@ class Entry(NamedTuple):
     cls: str
     cell: str
     confidence: str = ""
+    number: str = ""
 
 
 @dataclass

@@ -145,6 +145,11 @@ class AnswerFormat(ABC):
         """Whether a filled cell of the sample is spelled so, for an image of this (H, W)."""
         return False
 
+    @classmethod
+    def owns(cls, cell: str) -> bool:
+        """Whether a cell without any mask is spelled as in this format alone."""
+        return False
+
     def knobs(self) -> list[str]:
         """Flags for what was recognised in the training files, for a kernel without them."""
         return []

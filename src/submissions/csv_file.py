@@ -80,6 +80,9 @@ def _told(plan: Plan, at: int, n: int, row: Row) -> dict[str, str]:
         values[plan.columns.cls] = cls if plan.listed else label
     if plan.confidence:
         values[plan.confidence] = f"{row.confidence:.4f}"
+    if counter := plan.counter:
+        number = str(counter.first + n - 1)
+        values[counter.name] = counter.none if row.cell == plan.empty else number
     return values
 
 
@@ -91,6 +94,7 @@ def _entry(line: int, cells: dict[str, str], plan: Plan) -> Entry:
         cells[columns.cls] if columns.cls else "",
         cells[columns.rle],
         cells[plan.confidence] if plan.confidence else "",
+        cells[plan.counter.name] if plan.counter else "",
     )
 
 

@@ -52,6 +52,8 @@ def choose_format(competition: Competition, sample: Sample, size_of: SizeOf) -> 
     if competition.test_csv.suffix.lower() == ".json" and sample.shipped:
         return "coco"
     names = _names_that_fit(filled or _trained(competition))
+    if not names and not filled:
+        names = [name for name, form in SUBMISSIONS.items() if any(map(form.owns, sample.cells))]
     if not names and not filled and sample.shipped and RLE_NAME.search(sample.columns.rle):
         return "rle"
     if len(names) == 1:
@@ -210,7 +212,7 @@ def _row_kind(
         return "image"
     if competition.submission_rows != "auto":
         return competition.submission_rows
-    if counted:
+    if counted or sample.counter:
         return "instance"
     if several:
         if sample.has_classes and len(set(_keys(sample))) == len(sample.rows):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError, nearest
-from core.gates import decimal_number
+from core.gates import decimal_number, is_whole_number
 from imaging.rle import Size
 from submissions.answer import Answer
 from submissions.answer_files import Entry, Findings
@@ -58,6 +58,7 @@ class Linter:
         self._first_text: str | None = None
         self._texts_differ = False
         self._empty_tokens: dict[str, str] = {}
+        self._numbers: dict[tuple[str, str], str] = {}
         self._unsized = 0
 
     def size_of(self, img: str) -> Size | None:
@@ -96,6 +97,7 @@ class Linter:
                 )
             seen.setdefault(key, entry.where)
             self._check_names(entry)
+            self._check_number(entry, img)
             finding = self._check_text(entry.where, img, entry.cell)
             if finding is not None:
                 group[1].append((entry.where, finding))
@@ -127,6 +129,18 @@ class Linter:
             self.found.error(
                 "confidence",
                 f"{entry.where}: confidence is {entry.confidence!r}, need a number from 0 to 1",
+            )
+
+    def _check_number(self, entry: Entry, img: str) -> None:
+        """The number among an image's objects: a whole one, and each once."""
+        if self.plan.counter is None:
+            return
+        where = self._numbers.setdefault((img, entry.number), entry.where)
+        if where != entry.where or not is_whole_number(entry.number):
+            self.found.error(
+                "number",
+                f"{entry.where}: {img}: {self.plan.counter.name} is {entry.number!r}, need another "
+                "whole number for each object of an image",
             )
 
     def _check_text(self, where: str, img: str, text: str) -> CellFinding | None:

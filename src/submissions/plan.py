@@ -11,6 +11,7 @@ from core.errors import nearest, raise_all
 from core.gates import is_whole_number
 from submissions.row_ids import RowIds
 from submissions.sample import (
+    Counter,
     Sample,
     class_labels,
     class_numbers,
@@ -37,6 +38,8 @@ class Plan:
         extras: cells of the columns that are none of these, which a submission repeats.
         ids: how ids are made, where not as in `rows`.
         listed: whether the answer has these rows; else an image has as many as objects.
+        counter: the column that numbers an image's objects, where rows are not listed.
+        empty: the cell of an empty mask.
     """
 
     kind: Rows
@@ -52,6 +55,8 @@ class Plan:
     extras: dict[str, list[str]]
     ids: RowIds
     listed: bool = True
+    counter: Counter | None = None
+    empty: str = ""
 
     @cached_property
     def numbered(self) -> bool:
@@ -120,6 +125,7 @@ def build_plan(
         extras=extras,
         ids=ids,
         listed=kind != "instance",
+        counter=sample.counter if kind == "instance" else None,
     )
 
 

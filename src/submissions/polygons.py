@@ -69,9 +69,14 @@ class Wkt(AnswerFormat):
         """A polygon, or several."""
         return POLYGONS.fullmatch(cell) is not None
 
+    @classmethod
+    def owns(cls, cell: str) -> bool:
+        """An outline called EMPTY."""
+        return EMPTY.fullmatch(cell) is not None
+
     def is_empty(self, cell: str) -> bool:
         """As any cell, or an outline called EMPTY."""
-        return super().is_empty(cell) or EMPTY.fullmatch(cell) is not None
+        return super().is_empty(cell) or self.owns(cell)
 
     def at(self, img: str, size: Size | None) -> Self:
         """With the image's own units."""

@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from competition.masks import mask_format
 from competition.spec import Competition
@@ -27,6 +27,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE_NAME = re.compile(r"confidence|score|conf", re.IGNORECASE)
+COUNTER_NAME = re.compile(
+    r"(building|object|instance|polygon|nucleus|cell)_?(id|no|number|index)", re.IGNORECASE
+)
+
+
+class Counter(NamedTuple):
+    """A column that numbers the objects of an image, as SpaceNet's BuildingId.
+
+    Attributes:
+        name: of the column.
+        first: number of an image's first object.
+        none: what stands there for an image without objects.
+    """
+
+    name: str
+    first: int = 1
+    none: str = "-1"
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,8 @@ class Sample:
         classes: class of each row where its ids hold it (x.jpg_3), else none.
         cells: of the mask column.
         confidence: name of the column of confidences, if there is one.
-        extras: cells of the columns that are none of these.
+        counter: the column that numbers an image's objects, if there is one.
+        extras: cells of the columns that are neither id, class, mask nor confidence.
         has_classes: whether rows tell classes apart.
         shipped: whether there is such a file.
     """
@@ -52,6 +70,7 @@ class Sample:
     classes: list[str] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
     confidence: str | None = None
+    counter: Counter | None = None
     extras: dict[str, list[str]] = field(default_factory=dict)
     has_classes: bool = False
     shipped: bool = True
@@ -101,9 +120,22 @@ def read_sample(competition: Competition, *, lists_alone: bool = False) -> Sampl
         classes=joined or [],
         cells=table[columns.rle].tolist(),
         confidence=confidence,
+        counter=_find_counter({name: table[name].tolist() for name in others}),
         extras={name: table[name].tolist() for name in others if name != confidence},
         has_classes=bool(columns.cls or joined or joined_by_knob),
     )
+
+
+def _find_counter(columns: Mapping[str, list[str]]) -> Counter | None:
+    """The column called so that holds whole numbers alone; one number stands for no object."""
+    for name, cells in columns.items():
+        if COUNTER_NAME.fullmatch(name) and all(map(is_whole_number, cells)):
+            numbers = sorted({int(cell) for cell in cells})
+            if len(numbers) == 1:
+                return Counter(name, none=str(numbers[0]))
+            real = [number for number in numbers if number >= 0]
+            return Counter(name, first=min(real, default=1))
+    return None
 
 
 def _of_sample(column: str, table: "pd.DataFrame", competition: Competition) -> str:
@@ -182,9 +214,10 @@ def trained_by_objects(competition: Competition) -> bool:
         form = mask_format(competition)
     except UserError:
         return False  # a kernel may lack the training masks
-    if form != "rle" or not competition.train_csv.is_file():
+    columns = trained_columns(competition)
+    if form not in ("rle", "polygons") or columns is None or columns.rle is None:
         return form in ("instances", "labels")
-    table, columns = train_table(competition)
+    table, _ = train_table(competition)
     ids = table[columns.id].map(image_id)
     return table_rows(ids, table[columns.cls] if columns.cls else None) == "instance"
 
