@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UserError, script
 from core.flags import load_config
 from core.locks import Claim
-from core.recipes import recipe_digest
+from core.recipes import recipe_digest, recipe_file
 from imaging.sources import stored_files
 from runs.experiment import competition_of, run_of
 from runs.owners import owning, scored
-from runs.reports import checkpoints_of, read_blend, read_report
+from runs.reports import checkpoints_of, made_of, read_blend, read_report
 from runs.shares import parse_share
+from runs.sources import beside_answer, write_sources
 from streaming.copies import SharedFile
 from streaming.files import digest_of, state_of
 from streaming.shards import bring_tables
@@ -46,6 +47,7 @@ def beside(path: Path, word: str) -> Path:
 
 def set_aside(path: Path) -> None:
     """Renames an earlier submission, so that a run cut off does not leave it as if it were new."""
+    beside_answer(path).unlink(missing_ok=True)
     if path.exists():
         move(path, beside(path, "previous"))
 
@@ -202,6 +204,9 @@ def predict_runs(
     images = {img: _image_state(found[img]) for img in answer.plan.images}
     decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
     sample = [config.TEST_CSV] if config.TEST_CSV.is_file() else []
+    recipe = recipe_file()
+    where = {"output": config.OUTPUT, "logs": config.LOGS, "folds": wanted}
+    sources = [*made_of(runs, **where), *sample, *([recipe] if recipe else [])]
     key = fingerprint(decided, answer.key(), states, asked, *sample)
     mine = answer.plan.images[index::count]
     path = folder / answer.name
@@ -253,7 +258,9 @@ def predict_runs(
     except UserError:
         set_aside(path)
         raise
+    beside_answer(path).unlink(missing_ok=True)  # of the answer before
     move(unchecked, path)
+    write_sources(beside_answer(path), [path, *sources])
     print(f"wrote {rows} rows for {len(images)} images, checked: {path}")
 
 

@@ -2,6 +2,7 @@
 
 python src/export.py                          every fold of RUN in every format
 python src/export.py --format onnx --fold 0   one of them
+python src/export.py check                    whether what was written is of the present networks
 
 output/<RUN>/export/fold_<k>/ receives network.onnx (onnxruntime, any language), network.ts
 (TorchScript), network.pt2 (torch.export) and network.safetensors with its .json (this project).
@@ -11,17 +12,39 @@ network before it is kept. The mask's threshold and sizes are yours: see docs/af
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
-from core.errors import UserError, script
-from core.files import writing_folder
+from core.advice import command
+from core.errors import UserError, raise_all, script
+from core.files import file_digest, writing_folder
 from core.flags import load_config
 from core.locks import Claim
 from runs.experiment import run_of
 from runs.owners import networks, owning
 from runs.run import Run
+from runs.sources import NAME, changed_sources, is_made_of, write_sources
 
 STAGE = "export"
 FOLDER = "export"
+
+
+def formats_of(text: str) -> list[str]:
+    """The formats that --format names.
+
+    Raises:
+        UserError: an unknown one, or packages that are not installed.
+    """
+    from inference.formats import FORMATS, find_format
+
+    formats = [name for name in text.split(",") if name] or list(FORMATS)
+    for name in formats:
+        find_format(name)
+    return formats
+
+
+def folder_of(run: Run, fold: int) -> Path:
+    """Where a fold's files for other programs lie."""
+    return run.results / FOLDER / f"fold_{fold}"
 
 
 def export_fold(run: Run, fold: int, formats: Sequence[str]) -> None:
@@ -33,36 +56,60 @@ def export_fold(run: Run, fold: int, formats: Sequence[str]) -> None:
     from inference.formats import write_file
     from inference.portable import Export
     from Lightning_module import load_module
+    from training.console import quiet_lightning
 
-    export = Export(load_module(run.folder.scored_checkpoint(fold)))
-    folder = run.results / FOLDER / f"fold_{fold}"
+    quiet_lightning()
+    network = run.folder.scored_checkpoint(fold)
+    export = Export(load_module(network), digest=file_digest(network))
+    folder = folder_of(run, fold)
     lines = []
     with writing_folder(folder) as part:
         for name in formats:
             path, gap = write_file(export, name, part)
             size = path.stat().st_size / 1e6
             lines.append(f"  {name}: {path.name}, {size:.1f} MB, apart by {gap:.1g} at most")
+        write_sources(part / NAME, [network, *part.iterdir()])
     sizes = "any size" if export.dynamic else "{} x {} pixels only".format(*export.sizes[0])
     print("\n".join([f"fold {fold}, {sizes}: {folder}", *lines]), flush=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def check_exports(run: Run, folds: Sequence[int]) -> str:
+    """Compares what was written with the networks that the run has now; returns a line on it.
+
+    Raises:
+        UserError: nothing was written, or it is of other networks: all of them are listed.
+    """
+    written = [fold for fold in folds if folder_of(run, fold).is_dir()]
+    if not written:
+        raise UserError(f"nothing was written to {run.results / FOLDER}: run {command(STAGE)}")
+    problems = list[str]()
+    for fold in written:
+        made_of, network = folder_of(run, fold) / NAME, run.folder.scored_checkpoint(fold)
+        other = [] if is_made_of(made_of, network) else [f"{made_of.parent} is not of {network}"]
+        problems += changed_sources(made_of) or other
+    raise_all(
+        problems, f"files for other programs are not of the run's networks, run {command(STAGE)}:"
+    )
+    return f"checked: folds {written} are of its networks: {run.results / FOLDER}"
+
+
+def add_write(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", default="", help="onnx, torchscript, program, safetensors; none = all"
     )
 
 
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """It takes knobs alone."""
+
+
+VERBS = {"write": add_write, "check": add_check}
+
+
 @script
 def main(argv: Sequence[str] | None = None) -> int:
-    config, args = load_config(argv, add_arguments, description=__doc__)
+    config, args = load_config(argv, verbs=VERBS, verb="write", description=__doc__)
 
-    from inference.formats import FORMATS, find_format
-    from training.console import quiet_lightning
-
-    quiet_lightning()
-    formats = [name for name in args.format.split(",") if name] or list(FORMATS)
-    for name in formats:
-        find_format(name)
     run = run_of(config)
     trained = run.folder.trained()
     folds = trained if run.train_folds is None else [k for k in run.train_folds if k in trained]
@@ -72,8 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{run.train_folds or 'all'}"
         )
     claims = networks(run.logs, run.name, run.train_folds, reads=True)
-    with owning(STAGE, [*claims, Claim(run.output, run.name, STAGE)]):
-        for fold in folds:
+    check = args.verb == "check"
+    formats = [] if check else formats_of(args.format)
+    with owning(STAGE, [*claims, Claim(run.output, run.name, STAGE, reads=check)]):
+        if check:
+            print(check_exports(run, folds))
+        for fold in [] if check else folds:
             export_fold(run, fold, formats)
     return 0
 

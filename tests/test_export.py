@@ -1,5 +1,6 @@
 """Exported networks: raw image in, our probabilities out, in programs without this project."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,12 @@ def test_the_script_from_the_run_to_another_program(
     assert "torchscript: network.ts" in told(capsys)
     folder = competition.output / "baseline" / "export" / "fold_0"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"network.ts", "network.safetensors", "network.json"}
+    assert names == {"network.ts", "network.safetensors", "network.json", "made_of.json"}
+    about = {"about.json": ""}
+    torch.jit.load(folder / "network.ts", _extra_files=about)
+    best = fold_of(competition) / "checkpoints" / "best.ckpt"
+    digest = hashlib.sha256(best.read_bytes()).hexdigest()
+    assert json.loads(about["about.json"])["network"] == digest
 
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 96), np.uint8)
     np.save(tmp_path / "image.npy", image)
@@ -156,6 +162,28 @@ def test_the_script_from_the_run_to_another_program(
     assert names == {path.name for path in folder.iterdir()}
     assert call("export", [*flags, "--format", "onxn"]) == 2
     assert "Did you mean onnx" in told(capsys)
+
+    # What lies there is compared with the run: another network, a damaged file, a broken list.
+    told(capsys)
+    assert call("export", ["check", *flags]) == 0
+    assert "checked: folds [0] are of its networks" in told(capsys)
+    script, made_of = folder / "network.ts", folder / "made_of.json"
+    state = torch.load(best, weights_only=True)
+    state["state_dict"]["model.head.0.bias"] += 1
+    changes = {
+        best: lambda path: torch.save(state, path),
+        script: lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        made_of: lambda path: path.write_text("["),
+    }
+    for path, change in changes.items():
+        before = path.read_bytes()
+        change(path)
+        assert call("export", ["check", *flags]) == 2
+        assert str(path) in told(capsys)
+        path.write_bytes(before)
+    made_of.unlink()
+    assert call("export", ["check", *flags]) == 2
+    assert f"{folder} is not of {best}" in told(capsys)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,9 +54,11 @@ class Export:
 
     Attributes:
         module: as it was loaded.
+        digest: SHA-256 of the checkpoint that it was loaded from.
     """
 
     module: SegmentationModule
+    digest: str = ""
 
     @cached_property
     def network(self) -> Portable:
@@ -112,6 +114,7 @@ class Export:
             "output": f"probs: float32 ({shape})",
             "size": size,
             "channels": channel_names(spec),
+            "network": self.digest,
             "model": self.module.hparams["model_name"],
             "threshold": self.module.recipe.threshold,
             "data": spec.to_dict(),

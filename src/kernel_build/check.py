@@ -1,6 +1,5 @@
 """Every rule of Kaggle's client and server that can be checked before a push."""
 
-import ast
 import json
 import re
 import subprocess
@@ -14,8 +13,8 @@ from kernel_build.bundle import METADATA as DATASET_METADATA
 from kernel_build.bundle import is_pure
 from kernel_build.image import local_imports
 from kernel_build.notebook import METADATA, NOTEBOOK, sent_size, slugify, unpack_cell
-from kernel_build.sources import changed_sources
 from kernel_side.mount import MANIFEST, file_hash
+from runs.sources import NAME, changed_sources
 
 # The server refuses 1,000,000; a margin for what it counts beside.
 LIMIT = 950_000
@@ -49,7 +48,7 @@ def check_kernel(folder: Path) -> str:
     if not metadata_path.is_file():
         raise UserError(f"no kernel in {folder}. Make it first: src/kernel.py infer")
     metadata = json.loads(metadata_path.read_text())
-    problems = changed_sources(folder) + metadata_problems(metadata, folder / "notebook")
+    problems = stale_problems(folder) + metadata_problems(metadata, folder / "notebook")
     notebook = folder / "notebook" / NOTEBOOK
     if notebook.is_file():
         problems += notebook_problems(notebook, internet=metadata.get("enable_internet") is True)
@@ -64,6 +63,11 @@ def check_kernel(folder: Path) -> str:
     return (
         f"checked: notebook {kb:.0f} of {LIMIT / 1000:.0f} KB, bundle {size / 1e6:.1f} MB: {folder}"
     )
+
+
+def stale_problems(folder: Path) -> list[str]:
+    """What has changed since a kernel was made."""
+    return [f"{line}: make the kernel again" for line in changed_sources(folder / NAME)]
 
 
 def metadata_problems(metadata: dict[str, Any], folder: Path) -> list[str]:
@@ -143,10 +147,9 @@ def _cell_problems(source: str, written: set[str], src: Path, *, internet: bool)
     missing = []
     if not found or found[2] == "py":
         try:
-            ast.parse(code)
+            missing = sorted(local_imports(src, code) - written)
         except SyntaxError as error:
             return [f"{label}: line {error.lineno} does not compile: {error.msg}"]
-        missing = sorted(local_imports(src, code) - written)
     problems = [f"{label}: imports {name}, which no cell writes" for name in missing]
     if found and (src / label).is_file() and (src / label).read_text(encoding="utf-8") != code:
         problems.append(f"{label}: is not the file in src any more, make the kernel again")

@@ -7,6 +7,7 @@ read in October 2026. "" stands for a package that is there in a version nobody 
 import ast
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from core.imports import loaded_distributions
@@ -86,18 +87,19 @@ DISTRIBUTIONS = {
 UNASKED = {"boto3", "botocore"}
 
 
-def imported_names(source: str) -> set[str]:
+@cache
+def imported_names(source: str) -> frozenset[str]:
     """Dotted names of everything a file imports, also inside functions.
 
     `from a import b` gives a and a.b, as b may be a module of the package a.
     """
-    found = set()
+    found = set[str]()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+    return frozenset(found)
 
 
 def module_path(src: Path, module: str) -> Path:

@@ -3,7 +3,6 @@
 import argparse
 import shutil
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from kernel_build.notebook import (
     write_notebook,
 )
 from kernel_build.push import write_commands
-from kernel_build.sources import write_sources
 from kernel_side.mount import Job
 from runs.experiment import competition_of
-from runs.reports import checkpoints_of, read_report, report_path
+from runs.reports import made_of
+from runs.sources import NAME, write_sources
 from submissions.answer import read_answer
 from submissions.outlook import test_images
 
@@ -41,15 +40,6 @@ def build_bundle(runs: Sequence[str], folder: Path, *, wheels: Path | None, **ho
     reports = export_runs(runs, folder, **how)
     add_wheels(missing_distributions(SRC, import_closure(SRC, INFER_ROOTS)), folder, wheels)
     return write_manifest(folder, kind="infer", reports=reports)
-
-
-def made_of(
-    runs: Sequence[str], *, output: Path, logs: Path, folds: Sequence[int] | None
-) -> list[Path]:
-    """Reports and networks that a bundle of runs holds."""
-    networks = [checkpoints_of(read_report(output, run), logs, folds) for run in runs]
-    reports = dict.fromkeys(report_path(output, run) for run in (*runs, "+".join(runs)))
-    return [*reports, *chain(*networks)]
 
 
 def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
@@ -90,5 +80,5 @@ def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     write_commands(folder, kernel, submit=config.COMPETITION)
     recipe = recipe_file()
     trained = made_of(runs, **where) if bundle_id else []
-    write_sources(folder, [*trained, competition.test_csv, *([recipe] if recipe else [])])
+    write_sources(folder / NAME, [*trained, competition.test_csv, *([recipe] if recipe else [])])
     write_json(folder / "job.json", {**vars(job), "weights": args.weights})

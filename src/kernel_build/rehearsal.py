@@ -16,12 +16,11 @@ from competition.spec import Competition
 from core.errors import UserError, raise_all
 from core.files import writing_folder
 from core.knobs import SRC
-from kernel_build.check import notebook_problems
+from kernel_build.check import notebook_problems, stale_problems
 from kernel_build.hidden import write_hidden
 from kernel_build.image import import_closure, missing_distributions
 from kernel_build.notebook import METADATA, NOTEBOOK, TRAIN_FOLDER
 from kernel_build.runner import namespaces, run_notebook, write_html
-from kernel_build.sources import changed_sources
 
 JOB = "job.json"
 # Memory of Kaggle's machines with two T4, GB.
@@ -221,7 +220,7 @@ def rehearse_train(folder: Path, data: Path, *, gpu: bool) -> None:
     Raises:
         UserError: the notebook fails, or is of files that have changed since.
     """
-    raise_all(changed_sources(folder), f"{folder} is not ready for Kaggle:")
+    raise_all(stale_problems(folder), f"{folder} is not ready for Kaggle:")
     with tempfile.TemporaryDirectory(prefix="rehearsal_") as name:
         root = Path(name)
         working = play(folder, data, Rehearsal(), root, variables=_machine(gpu))
@@ -260,7 +259,7 @@ def rehearse(
     if not (folder / JOB).is_file():
         raise UserError(f"no kernel in {folder}. Make it first: src/kernel.py infer")
     job = json.loads((folder / JOB).read_text())
-    problems = changed_sources(folder)
+    problems = stale_problems(folder)
     problems += notebook_problems(folder / "notebook" / NOTEBOOK, internet=False)
     raise_all(problems, f"{folder} is not ready for Kaggle:")
     if not namespaces():

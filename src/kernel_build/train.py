@@ -18,11 +18,11 @@ from kernel_build.image import import_closure, missing_distributions
 from kernel_build.job import names_of, runs_of, travelling_knobs
 from kernel_build.notebook import CPU, Kernel, build_cells, slugify, write_notebook
 from kernel_build.push import write_commands
-from kernel_build.sources import write_sources
 from kernel_side.mount import Job
 from runs import audits
 from runs.fold_table import choose_folds, read_fold_table
 from runs.names import check_names
+from runs.sources import NAME, write_sources
 
 ROOTS = (
     *("Lightning_trainer", "Lightning_tester", "ensemble"),
@@ -125,5 +125,5 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     write_commands(folder, kernel, submit="")
     encoder, recipe = Path(config.ENCODER_WEIGHTS or ""), recipe_file()
     given = [path for path in (encoder, recipe) if path and path.is_file()]
-    write_sources(folder, [config.FOLDS_CSV, config.OUTPUT / audits.NAME, *given])
+    write_sources(folder / NAME, [config.FOLDS_CSV, config.OUTPUT / audits.NAME, *given])
     write_json(folder / "job.json", {**vars(job), "weights": "fp32"})

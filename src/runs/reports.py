@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,6 +235,19 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
                 f"its own. Score it first: {command('Lightning_tester', run=report.run)}"
             )
     return [logs / fold.checkpoint for fold in chosen]
+
+
+def made_of(
+    runs: Sequence[str], *, output: Path, logs: Path, folds: Sequence[int] | None
+) -> list[Path]:
+    """Files that predictions of some runs are made of: their reports, their blend's, networks.
+
+    Raises:
+        UserError: as `checkpoints_of`.
+    """
+    networks = [checkpoints_of(read_report(output, run), logs, folds) for run in runs]
+    reports = dict.fromkeys(report_path(output, run) for run in (*runs, "+".join(runs)))
+    return [*reports, *chain(*networks)]
 
 
 def read_blend(folder: Path, reports: Sequence[Report]) -> Report | None:

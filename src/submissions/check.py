@@ -8,9 +8,11 @@ import numpy as np
 
 from competition.listings import find_test_images
 from competition.spec import Competition
+from core.advice import command
 from core.errors import UserError
 from imaging.images import image_size
 from runs.reports import Report
+from runs.sources import beside_answer, changed_sources
 from submissions.answer import Answer, read_answer
 from submissions.linter import Linter
 from submissions.plan import match_images
@@ -109,6 +111,8 @@ def check_file(
     path = path or run_output / answer.name
     linter = Linter(answer, size_reader(images, competition.axes))
     findings = linter.check(path)
+    for line in changed_sources(beside_answer(path)):
+        findings.warn("stale", f"{line}: run {command('ensemble')} again")
     if not findings.errors:
         lines = drift_from_oof(competition, linter, run_output=run_output, folds_csv=folds_csv)
         for line in lines:

@@ -1,0 +1,65 @@
+"""What a result was made of: digests kept beside it, compared by whoever reads it."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from core.files import file_digest, write_json
+
+NAME = "made_of.json"
+
+
+def beside_answer(path: Path) -> Path:
+    """Where it stands what an answer was made of: submission.made_of.json of a submission.csv."""
+    return path.with_name(f"{path.stem}.{NAME}")
+
+
+def write_sources(path: Path, files: Iterable[Path]) -> None:
+    """Writes SHA-256 of each file, "" of one that is not there, by its path.
+
+    Paths start from the folder of `path`, so that a project that moves takes them along.
+
+    Args:
+        path: of the JSON file.
+        files: what the result was made of, and the result's own.
+    """
+    write_json(path, {os.path.relpath(file, path.parent): _digest(file) for file in files})
+
+
+def changed_sources(path: Path) -> list[str]:
+    """A line for each file that holds something else than when `path` was written.
+
+    One that is gone says nothing: networks may be cleared away, the result has them. Nor does a
+    `path` that is not there; one that is broken is a line.
+    """
+    told = _read(path)
+    if told is None:
+        return [f"{path} is broken"]
+    now = {name: _digest(path.parent / name) for name in told}
+    return [
+        f"{(path.parent / name).resolve()} has changed since"
+        for name, digest in told.items()
+        if now[name] not in ("", digest)
+    ]
+
+
+def is_made_of(path: Path, file: Path) -> bool:
+    """Whether a file of that content, wherever it was, is among what `path` tells."""
+    return _digest(file) in (_read(path) or {}).values()
+
+
+def _read(path: Path) -> dict[str, str] | None:
+    """Digests by path; none where nothing is told, None where it cannot be read."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(told, dict) and all(isinstance(digest, str) for digest in told.values())
+    return told if whole else None
+
+
+def _digest(path: Path) -> str:
+    return file_digest(path) if path.is_file() else ""
