@@ -20,6 +20,7 @@ from core.errors import UserError, script
 from core.files import writing
 from core.flags import load_config
 from core.gates import decimal_number, id_problem, whole_number
+from core.locks import Claim, guarded, locked
 from imaging.sources import Box, window_starts
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from competition.spec import Competition
     from imaging.rasters import Grid
 
+STAGE = "tiles"
 COLUMNS = ("img", "image", "mask", "source", "group")
 
 
@@ -256,6 +258,18 @@ def join_rows(known: "pd.DataFrame", rows: "list[dict[str, str]]") -> "pd.DataFr
     return pd.concat([known[~before], added], ignore_index=True).fillna("")
 
 
+def write_rows(competition: "Competition", rows: "list[dict[str, str]]") -> int:
+    """Puts a raster's rows into TRAIN_CSV; returns how many it has then.
+
+    Other processes may cut other rasters: the table is read when it is this one's turn to write.
+    """
+    with guarded(competition.input):
+        table = join_rows(known_rows(competition), rows)
+        with writing(competition.train_csv) as part:
+            table.to_csv(part, index=False, lineterminator="\n")
+    return len(table)
+
+
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
@@ -265,15 +279,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     competition, name = competition_of(config), args.raster.stem
     if problem := id_problem(name):
         raise UserError(f"{args.raster.name}: {problem}")
-    known = known_rows(competition)
-    rows = cut(args, competition)
-    if not rows:
-        print(f"no tile of {args.raster.name} is left: {competition.train_csv} stays as it is")
-        return 0
-    table = join_rows(known, rows)
-    with writing(competition.train_csv) as part:
-        table.to_csv(part, index=False, lineterminator="\n")
-    print(f"wrote {len(rows)} rows, {len(table)} in all: {competition.train_csv}")
+    known_rows(competition)  # a broken table is told before anything is cut
+    competition.input.mkdir(parents=True, exist_ok=True)
+    with locked(STAGE, [Claim(competition.input, STAGE, name)]):
+        rows = cut(args, competition)
+        if rows:
+            count = write_rows(competition, rows)
+            print(f"wrote {len(rows)} rows, {count} in all: {competition.train_csv}")
+        else:
+            print(f"no tile of {args.raster.name} is left: {competition.train_csv} stays as it is")
     return 0
 
 

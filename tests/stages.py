@@ -2,8 +2,11 @@
 
 import importlib
 import json
+import os
+import platform
 import shutil
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from torch import nn
 
 from conftest import Competition, draw_pair, write_competition
 from core.flags import _restore_environment
+from core.locks import LOCKS
+from core.processes import birth_of
 from model_dispatcher import MODELS
 from networks.padding import PaddedModel
 from tiny_net import TinyNet
@@ -89,6 +94,32 @@ def errors_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
     assert text.count("error: ") == 1
     assert "Traceback" not in text
     return text[text.index("error: ") :].splitlines()
+
+
+def lock_of(
+    folder: Path,
+    part: str = "",
+    *,
+    stage: str = "ensemble",
+    silence: float = 0,
+    run: str = "run",
+    **how: Any,
+) -> Path:
+    """The lock of another process: of this one's parent, which lives as long as the tests do."""
+    process = os.getppid()
+    owner = {
+        "stage": stage,
+        "part": part,
+        "reads": False,
+        "host": platform.node(),
+        "process": process,
+    }
+    owner |= {"born": birth_of(process), "since": time.time() - 300, **how}
+    path = folder / LOCKS / run / f"{stage}{part}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(owner))
+    os.utime(path, (time.time() - silence,) * 2)
+    return path
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

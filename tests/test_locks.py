@@ -1,7 +1,6 @@
 """One run, one owner: who lives keeps others off, whose owner is gone is taken over."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,27 +15,10 @@ from conftest import SRC, Competition
 from core.errors import UserError
 from core.flags import load_config
 from core.locks import LOCKS, SILENT, Claim, locked
-from core.processes import birth_of
 from runs.experiment import identity_of, run_of
 from runs.identity import open_run
 from runs.owners import owning
-from stages import call, errors_of
-
-HERE = os.uname().nodename
-
-
-def lock_of(
-    folder: Path, part: str = "", *, stage: str = "ensemble", silence: float = 0, **how: Any
-) -> Path:
-    """The lock of another process: of this one's parent, which lives as long as the tests do."""
-    process = os.getppid()
-    owner = {"stage": stage, "part": part, "reads": False, "host": HERE, "process": process}
-    owner |= {"born": birth_of(process), "since": time.time() - 300, **how}
-    path = folder / LOCKS / "run" / f"{stage}{part}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(owner))
-    os.utime(path, (time.time() - silence,) * 2)
-    return path
+from stages import call, errors_of, lock_of
 
 
 def takes(folder: Path, part: str = "", *, reads: bool = False) -> bool:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import tifffile
 
-from stages import call, errors_of
+import tiles
+from stages import call, errors_of, lock_of
 
 rasterio = pytest.importorskip("rasterio")
 RNG = np.random.default_rng(3)
@@ -241,3 +242,37 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert call("tiles", [*names, *place.flags(), *flags]) == 2
     assert said in "\n".join(errors_of(capsys))
     assert not place.input.exists()
+
+
+def test_rasters_that_are_cut_at_once_all_have_their_rows(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process adds its raster while this one cuts."""
+    place.write("other.tif", place.image)
+    cut = tiles.cut
+
+    def slowly(args: Any, competition: Any) -> Any:
+        rows = cut(args, competition)
+        if args.raster.stem == "big":
+            place.cut(image="other.tif")
+        return rows
+
+    monkeypatch.setattr(tiles, "cut", slowly)
+    table = place.cut()
+    assert table["group"].value_counts().to_dict() == {
+        "other": len(table) / 2,
+        "big": len(table) / 2,
+    }
+
+
+def test_a_raster_that_another_process_cuts_is_refused(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.input.mkdir()
+    lock_of(place.input, "big", run="tiles", stage="tiles")
+    names = [str(place.root / name) for name in ("big.tif", "mask.tif")]
+    assert call("tiles", [*names, *place.flags()]) == 2
+    assert "'tiles' is in use: tiles, big, process" in errors_of(capsys)[0]
+    assert not (place.input / "train_masks.csv").exists()
+    place.write("other.tif", place.image)
+    place.cut(image="other.tif")
