@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
 from competition.mask_source import MaskSource
+from competition.spec import SHIPPED_WEIGHTS
 from core.errors import UserError, nearest, raise_all
 from core.gates import decimal_number
 from core.processes import end_with_parent
@@ -50,7 +51,7 @@ class LoaderSpec:
     mix: tuple[str, ...] = ()
     instances: bool = False
     crops_per_image: int = 1
-    weight_column: str = "weight"
+    weight_column: str = SHIPPED_WEIGHTS
     balance: str = "none"
     positive_rate: tuple[float, ...] = ()
     foreground_crops: float = 0.0

@@ -268,7 +268,8 @@ BALANCE: Literal["none", "class", "area", "source"] = "none"
 POSITIVE_RATE: tuple[float, ...] = ()
 # Share of the crops of RESIZE_MODE=crop whose middle is foreground, of all classes alike.
 FOREGROUND_CROPS: float = 0.0
-# Column of train_folds.csv with an image's weight: twice the weight is drawn twice as often.
+# Column of train_folds.csv with an image's weight: twice the weight is drawn twice as often. There
+# need be no column weight.
 WEIGHT_COLUMN: str = "weight"
 # Run whose pseudo-labels of test images are trained on, too; see pseudo_label.py. Empty = none.
 PSEUDO: str = ""
@@ -423,6 +424,11 @@ knobs.check(
             "one weight a class, auto for two classes or more, or none",
         ),
         (
+            "CLASS_WEIGHTS",
+            CLASS_WEIGHTS == "auto" or min(CLASS_WEIGHTS, default=0) >= 0,
+            "weights of 0 or more",
+        ),
+        (
             "INSTANCES",
             INSTANCES == "components" or TASK == "binary",
             f"components with TASK={TASK}; border is for TASK=binary",
@@ -454,15 +460,22 @@ knobs.check(
             IMAGE_SUFFIX == "auto" or not IMAGE_PATTERN,
             "auto with IMAGE_PATTERN: the pattern ends with the suffix",
         ),
+        (
+            "ID_TEMPLATE",
+            not ID_TEMPLATE or bool(IMAGE_PATTERN or TEST_PATTERN or MASK_PATTERN),
+            "empty without a pattern, whose parts it joins",
+        ),
+        ("MASK_THRESHOLD", MASK_THRESHOLD is None or MASK_THRESHOLD >= 1, "1 or more, or none"),
         ("RLE_BASE", RLE_BASE in (0, 1, None), "0, 1 or none"),
         (
             "ANSWER_SIZE",
             len(ANSWER_SIZE) <= 2
             and all(side > 0 for side in ANSWER_SIZE)
+            and all(side <= (8 if len(ANSWER_SIZE) == 1 else 1e6) for side in ANSWER_SIZE)
             and (len(ANSWER_SIZE) < 2 or all(side >= 1 and side % 1 == 0 for side in ANSWER_SIZE)),
-            "H,W in pixels, one share such as 0.25, or none",
+            "H,W in pixels, 1000000 at most, one share such as 0.25, 8 at most, or none",
         ),
-        ("WKT_TOLERANCE", WKT_TOLERANCE >= 0, "0 or more pixels"),
+        ("WKT_TOLERANCE", 0 <= WKT_TOLERANCE <= 100, "0 to 100 pixels"),
         (
             "SUBMISSION_FILE",
             bool(SUBMISSION_FILE) and "/" not in SUBMISSION_FILE,
@@ -470,9 +483,25 @@ knobs.check(
         ),
         ("TILE", TILE == 0 or TILE >= 32, "32 pixels or more, or 0"),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),
+        (
+            "TRAIN_FOLDS",
+            TRAIN_FOLDS is None or min(TRAIN_FOLDS, default=-1) >= 0,
+            "numbers of folds, 0 or more, or none for all",
+        ),
+        ("HOLDOUT", (HOLDOUT or 0) >= 0, "a fold's number, 0 or more, or none"),
+        (
+            "STRATIFY_COLUMN",
+            not STRATIFY_COLUMN or SPLIT.startswith("stratified"),
+            f"empty with SPLIT={SPLIT}: it is for stratified and stratified_group",
+        ),
+        (
+            "SPLIT_COLUMN",
+            SPLIT_COLUMN == "split" or SPLIT == "column",
+            f"split with SPLIT={SPLIT}: it is for SPLIT=column",
+        ),
         ("SEED", 0 <= SEED <= 2**31, "0 to 2147483648"),
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
-        ("MIXUP", MIXUP >= 0, "0 or more"),
+        ("MIXUP", 0 <= MIXUP <= 100, "0 to 100"),
         (
             "TRAIN_SCALES",
             not TRAIN_SCALES

@@ -265,16 +265,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, _ = load_config(argv, description=__doc__)
     import pandas as pd
 
-    from competition.groups import find_groups
+    from competition.groups import column_of, find_groups
     from competition.masks import build_masks
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
     from competition.series import series_notes
+    from competition.spec import SHIPPED_WEIGHTS
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
     from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, run_of
+    from runs.fold_table import choose_folds
     from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
     from submissions.outlook import sample_notes
@@ -301,6 +303,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     table = table.drop(columns=["group", "kfold"], errors="ignore")
     table.insert(3, "group", groups)
     table.insert(4, "kfold", folds)
+    # What training will ask of this table is told now.
+    choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
+    if config.WEIGHT_COLUMN not in ("", SHIPPED_WEIGHTS):
+        column_of(table, config.WEIGHT_COLUMN, "WEIGHT_COLUMN")
     volumes = find_volumes(table, config.VOLUME_COLUMN, config.VOLUME_PATTERN)
     if volumes is not None:
         table["volume"] = volumes

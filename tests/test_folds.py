@@ -228,6 +228,31 @@ SAMPLES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("knob", "text"),
+    [
+        ("MASK_PATH", "word"),
+        ("HOLDOUT", "7"),
+        ("TRAIN_FOLDS", "0,7"),
+        ("WEIGHT_COLUMN", "word"),
+        ("OUTLINE_UNITS", "word"),
+        ("CLASS_PATTERN", "["),
+        ("GROUP_PATTERN", "word"),
+        ("MASK_AXES", "word"),
+    ],
+)
+def test_a_knob_is_wrong_even_where_nothing_asks_for_it_yet(
+    tree: Tree, capsys: pytest.CaptureFixture[str], knob: str, text: str
+) -> None:
+    carvana(tree, 3)
+    flag = f"--{knob.lower().replace('_', '-')}"
+    assert tree.run("--n-folds", "2", "--group-column", "img", flag, text) == 2
+    told = capsys.readouterr().err
+    assert told.count("error: ") == 1
+    assert knob in told
+    assert not (tree.output / "train_folds.csv").exists()
+
+
 @pytest.mark.parametrize(("sample", "flags", "said"), SAMPLES)
 def test_what_ensemble_would_refuse_is_told_before_an_image_is_read(
     tree: Tree,

@@ -76,6 +76,11 @@ def mask_format(competition: Competition) -> str:
         table, columns = train_table(competition)
         if "mask" in table and columns.rle != "mask":
             return "image"
+        if columns.rle and competition.masks_chosen:
+            raise UserError(
+                f"MASK_PATH: no folder or annotation file {competition.mask_path}; leave it away "
+                f"for the masks of {competition.train_csv.name}, column {columns.rle}"
+            )
         if columns.rle:
             return "polygons" if holds_outlines(table[columns.rle]) else "rle"
     raise UserError(

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from imaging.images import PixelRules
 
-# The tables that config.py names as it ships; any other was chosen by somebody.
+# What config.py names as it ships; anything else was chosen by somebody.
 SHIPPED_TABLE = "train_masks.csv"
 SHIPPED_SAMPLE = "sample_submission.csv"
+SHIPPED_MASKS = "train_masks"
+SHIPPED_WEIGHTS = "weight"
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Competition:
     `runs.experiment.competition_of` makes it; it can be pickled, hashed and compared.
 
     Attributes:
-        table_chosen, sample_chosen: whether somebody named `train_csv`, `test_csv`: it must be
-            there then.
+        table_chosen, sample_chosen, masks_chosen: whether somebody named `train_csv`, `test_csv`,
+            `mask_path`: it must be there then.
     """
 
     input: Path
@@ -35,6 +37,7 @@ class Competition:
     meta_csv: str
     table_chosen: bool
     sample_chosen: bool
+    masks_chosen: bool
 
     id_column: str
     rle_column: str

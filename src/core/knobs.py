@@ -98,8 +98,15 @@ def _parse_union(text: str, arms: tuple[Any, ...]) -> Any:
 
 
 def _parse_tuple(text: str, arms: tuple[Any, ...]) -> tuple[Any, ...]:
-    items = [item.strip().strip("'\"") for item in text.strip("()[] ").split(",")]
-    items = [item for item in items if item]
+    plain = text.strip()
+    if plain[:1] in ("(", "["):
+        if plain[-1] != {"(": ")", "[": "]"}[plain[0]]:
+            raise ValueError("a bracket that closes")
+        plain = plain[1:-1]
+    items = [item.strip().strip("'\"") for item in plain.removesuffix(",").split(",")]
+    items = items if plain.strip() else []
+    if "" in items:
+        raise ValueError("a value between two commas")
     if arms[-1] is Ellipsis:
         return tuple(parse(item, arms[0]) for item in items)
     if len(items) != len(arms):

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from competition.spec import SHIPPED_SAMPLE, SHIPPED_TABLE, Competition
+from competition.spec import SHIPPED_MASKS, SHIPPED_SAMPLE, SHIPPED_TABLE, Competition
 from core.files import file_digest
 from core.knobs import PREFIX, ROOT, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
@@ -32,23 +32,35 @@ def competition_of(config: Any) -> Competition:
     """Competition of the configuration.
 
     Raises:
-        UserError: MASK_FORMAT is no row of MASKS.
+        UserError: MASK_FORMAT or OUTLINE_UNITS is no row of its table, or a text that has a form of
+            its own does not read: told even where this data asks for none of them.
     """
+    from competition.groups import compile_bracket
     from competition.masks import MASKS
+    from competition.outline_units import UNITS
     from competition.table_files import AUTO
+    from imaging.axes import parse_axes
 
     if config.MASK_FORMAT != AUTO:
         pick(MASKS, config.MASK_FORMAT, "MASK_FORMAT")
+    if config.OUTLINE_UNITS != AUTO:
+        pick(UNITS, config.OUTLINE_UNITS, "OUTLINE_UNITS")
+    for knob in ("CLASS_PATTERN", "GROUP_PATTERN", "VOLUME_PATTERN"):
+        if getattr(config, knob) not in ("", AUTO):
+            compile_bracket(getattr(config, knob), knob)
+    for knob in ("AXES", "MASK_AXES"):
+        parse_axes(getattr(config, knob), knob)
     return fill(
         Competition,
         config,
         table_chosen=_is_chosen("TRAIN_CSV", config.TRAIN_CSV.name != SHIPPED_TABLE),
         sample_chosen=_is_chosen("TEST_CSV", config.TEST_CSV.name != SHIPPED_SAMPLE),
+        masks_chosen=_is_chosen("MASK_PATH", config.MASK_PATH.name != SHIPPED_MASKS),
     )
 
 
 def _is_chosen(knob: str, edited: bool) -> bool:
-    """Whether somebody named a table, in config.py or for this call."""
+    """Whether somebody named a file or folder, in config.py or for this call."""
     return edited or f"{PREFIX}{knob}" in os.environ
 
 

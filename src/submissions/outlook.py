@@ -23,6 +23,7 @@ def sample_notes(competition: Competition) -> list[str]:
     """
     path, folder = competition.test_csv, competition.test_path
     images = test_images(competition)
+    missing = [f"no test images {folder}: ensemble.py needs them (set TEST_PATH)"]
     if not path.is_file():
         if competition.submission != AUTO:
             pick(SUBMISSIONS, competition.submission, "SUBMISSION")
@@ -30,13 +31,13 @@ def sample_notes(competition: Competition) -> list[str]:
             told = _told(read_answer(competition, images))
         except UserError as error:
             told = f"training and scores need none, ensemble.py and kernel.py do: {error}"
-        return [f"no sample submission {path}: {told}"]
+        return [f"no sample submission {path}: {told}", *(missing if images is None else [])]
     answer = read_answer(competition, images)
     notes = [*answer.notes, *_layout_notes(competition, answer)]
     if not answer.plan.listed or answer.form.joins:
         notes.append(_told(answer))
     if images is None:
-        return [*notes, f"no test images {folder}: ensemble.py needs them (set TEST_PATH)"]
+        return notes + missing
     shared = folder == competition.train_path
     match_images(answer.plan, images, folder, shared=shared)
     return notes
