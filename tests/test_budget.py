@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from conftest import Competition, write_competition
+from conftest import Competition
 from core.quantities import duration, size_words, time_words
 from Lightning_trainer import main
 from runs.pace import Pace
-from stages import call, train_and_score
+from stages import call, copy_of
 from tiny_net import TinyNet
 from trained import checkpoint, finished, fold_of, same_weights, told
 
@@ -47,9 +47,9 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory) -> Competition:
+def scored(scored: Competition, tmp_path_factory: pytest.TempPathFactory) -> Competition:
     """A competition with a scored run, and its predictions under the name of another."""
-    made = train_and_score(write_competition(tmp_path_factory.mktemp("scored")))
+    made = copy_of(scored, tmp_path_factory.mktemp("twice"))
     shutil.copytree(made.output / "baseline", made.output / "baseline2")
     return made
 

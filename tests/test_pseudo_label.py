@@ -12,23 +12,23 @@ import pytest
 import torch
 
 import Lightning_datamodule
-from conftest import write_competition
+from conftest import Competition
 from data.pseudo_masks import MARK, PseudoMasks
 from Lightning_module import load_module
 from model_dispatcher import MODELS
 from pseudo_label import sure_pixels
 from runs.pairs import pseudo_verdict
 from scoring.gains import Gain
-from stages import LEARN, NETWORKS, call, checkpoint, copy_of, errors_of, train_and_score
+from stages import LEARN, NETWORKS, call, checkpoint, copy_of, errors_of
 
 # TinyNet is never sure of all it sees.
 ASK = ("--confident", "0.05")
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def labelled(scored: Competition, tmp_path_factory: pytest.TempPathFactory) -> Competition:
     """A scored run and its pseudo-labels; read-only."""
-    made = train_and_score(write_competition(tmp_path_factory.mktemp("pseudo")))
+    made = copy_of(scored, tmp_path_factory.mktemp("pseudo"))
     assert call("pseudo_label", [*made.flags(*LEARN), *ASK]) == 0
     return made
 

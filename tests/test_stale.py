@@ -141,6 +141,25 @@ def test_a_refused_submission_does_not_stay(
     assert output(own, "submission.refused.csv").is_file()
 
 
+def test_a_submission_knows_what_it_was_made_of(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its check says which report, network or sample has changed since, or that it is another."""
+    assert call("ensemble", own.flags()) == 0
+    sample = own.input / "sample_submission.csv"
+    answer, report = output(own, "submission.csv"), output(own, "report.json")
+    for path in (None, checkpoint(own, 1), report, sample, answer):
+        before = path.read_bytes() if path else b""
+        if path:
+            path.write_bytes(before.replace(b"\n", b"\r\n") if path == answer else before + b"\n")
+        capsys.readouterr()
+        assert call("submission", ["check", *own.flags()]) == 0
+        told = [line for line in capsys.readouterr().out.splitlines() if ": stale: " in line]
+        assert [line.split()[2] for line in told] == ([str(path)] if path else [])
+        if path:
+            path.write_bytes(before)
+
+
 def test_an_unchecked_submission_never_has_the_name(
     own: Competition, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from conftest import Competition
 from core.errors import UserError
 from data.specs import DataSpec
 from inference.stream import BLANK, ImageStream, size_or_blank
-from stages import call, copy_of, train_and_score
+from stages import call, copy_of
 from submissions.predicting import check_lost
 
 UNREADABLE = ("cut", "empty", "text")
@@ -58,19 +58,17 @@ def test_how_many_may_be_lost() -> None:
 
 
 def test_a_submission_with_a_lost_image(
-    competition: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_and_score(competition)
-    other = copy_of(competition, tmp_path / "other")
+    other = copy_of(own, tmp_path / "other")
     spoil(other.input / "test_hq" / "new1_01.jpg", "cut")
-    assert call("ensemble", competition.flags()) == 0
+    assert call("ensemble", own.flags()) == 0
     assert call("ensemble", other.flags()) == 2
     assert "new1_01.jpg: truncated" in capsys.readouterr().err
     assert call("ensemble", other.flags("--unreadable", "empty", "--rle-empty", "none")) == 0
     assert "1 images cannot be read, their masks are empty: new1_01" in capsys.readouterr().out
     whole, lost = (
-        (c.output / "baseline" / "submission.csv").read_text().splitlines()
-        for c in (competition, other)
+        (c.output / "baseline" / "submission.csv").read_text().splitlines() for c in (own, other)
     )
     assert lost[2] == "new1_01.jpg,none"
     assert [lost[at] for at in (0, 1, 3)] == [whole[at] for at in (0, 1, 3)]
