@@ -14,6 +14,7 @@ from core.flags import load_config
 from model_dispatcher import MODELS, encoder_of
 from runs.experiment import fit_of
 from toys import Spy, collated, loader, module_of, samples, trainer_of
+from training.optimizers import build_optimizer
 from training.schedules import cosine, rate_at
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
@@ -150,3 +151,14 @@ def test_float16_scales_then_clips(tmp_path: Path) -> None:
     assert torch.load(path, weights_only=True)["MixedPrecision"]["scale"] > 1
     assert max(spy.norms) <= 0.0101
     assert all(p.isfinite().all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "radam", "sgd"])
+def test_weights_in_half_precision_stay_numbers_without_a_gradient(name: str) -> None:
+    weight = torch.nn.Parameter(torch.ones(4, dtype=torch.float16))
+    groups = [{"params": [weight], "lr": 1e-3}]
+    optimizer = build_optimizer(name, groups, lr=1e-3, weight_decay=0.0, fused=False)
+    weight.grad = torch.tensor([0, 1e-5, 1e-3, 1], dtype=torch.float16)
+    optimizer.step()
+    assert weight.isfinite().all()
+    assert weight[0] == 1

@@ -167,7 +167,10 @@ def test_a_loss_that_does_not_fit_the_task_is_told_with_the_names() -> None:
 
 @pytest.mark.parametrize(
     ("name", "package", "kept"),
-    [("wandb", "wandb", "wandb/offline-run*"), ("mlflow", "mlflow", "mlruns/*/*/metrics/val_dice")],
+    [
+        ("wandb", "wandb", "wandb/offline-run*"),
+        ("mlflow", "mlflow", "mlruns/*/*/artifacts/config.json"),
+    ],
 )
 def test_other_loggers_leave_a_run(
     competition: Competition, monkeypatch: pytest.MonkeyPatch, name: str, package: str, kept: str

@@ -21,7 +21,9 @@ def command(script: str, *, run: str = "", verb: str = "") -> str:
         verb: of it, such as tta.
         run: where it is of another run than the present command may be.
     """
-    flags = {**_in_force, **({"--run": run} if run else {})}
+    flags = dict(_in_force)
+    if run:  # what starts from that run, or learns from it, does not say how it is made
+        flags = {flag: text for flag, text in flags.items() if text != run} | {"--run": run}
     words = [word for flag, text in flags.items() for word in _spell(flag, text)]
     return shlex.join(["python", f"src/{script}.py", *([verb] if verb else []), *words])
 

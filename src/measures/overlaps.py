@@ -173,8 +173,8 @@ def overlap_masks(
     )
 
 
-def _as_rows(masks: Sequence[NDArray[Any]], size: tuple[int, int]) -> csr_array:
-    """int64 (N, H * W), sparse: a row a mask that is not empty."""
+def _as_rows(masks: Sequence[NDArray[Any]], size: tuple[int, int]) -> Any:
+    """csr_array int64 (N, H * W): a row a mask that is not empty."""
     pixels = [np.flatnonzero(mask) for mask in masks if mask.any()]
     ends = np.cumsum([0, *(len(where) for where in pixels)])
     where = np.concatenate([np.empty(0, np.int64), *pixels])
@@ -182,7 +182,7 @@ def _as_rows(masks: Sequence[NDArray[Any]], size: tuple[int, int]) -> csr_array:
     return csr_array((ones, where, ends), shape=(len(pixels), size[0] * size[1]))
 
 
-def _painted(rows: csr_array, size: tuple[int, int]) -> NDArray[np.int64]:
+def _painted(rows: Any, size: tuple[int, int]) -> NDArray[np.int64]:
     """(H, W) numbers of masks from 1; of those that share a pixel the first has it."""
     labels = np.zeros(size[0] * size[1], np.int64)
     for at in reversed(range(rows.shape[0])):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
+from core.processes import is_main_process
 from core.rows import pick
 
 
@@ -43,9 +44,17 @@ def mlflow(folder: Path) -> Any:
     """A run of MLflow in the fold's mlruns/, as files: a database would need more packages."""
     from pytorch_lightning.loggers import MLFlowLogger
 
+    class WithConfig(MLFlowLogger):
+        """Keeps config.json, every knob of the fold, among the run's artifacts."""
+
+        def log_hyperparams(self, params: Any) -> None:
+            super().log_hyperparams(params)
+            if is_main_process():
+                self.experiment.log_artifact(self.run_id, str(folder / "config.json"))
+
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     place = f"file:{folder / 'mlruns'}"
-    return MLFlowLogger(folder.parent.name, run_name=folder.name, tracking_uri=place)
+    return WithConfig(folder.parent.name, run_name=folder.name, tracking_uri=place)
 
 
 # Each row is called with the folder of a fold and gives a Lightning logger that writes into it.

@@ -19,6 +19,8 @@ from core.recipes import load_recipe
 
 # Arguments that come from knobs of their own.
 KNOBS = ("params", "lr", "weight_decay", "fused")
+# Of weights in float16, in which the usual 1e-8 is 0: steps would be divided by nothing.
+HALF_EPS = 1e-4
 
 
 def timm_optimizer(name: str) -> Callable[..., Optimizer]:
@@ -93,6 +95,8 @@ def build_optimizer(
     more: dict[str, float] = {"fused": fused} if "fused" in accepted else {}
     if open_ended or "weight_decay" in accepted:
         more["weight_decay"] = weight_decay
+    if "eps" in accepted and any(p.dtype == torch.float16 for g in groups for p in g["params"]):
+        arguments.setdefault("eps", HALF_EPS)
     try:
         return row(groups, lr=lr, **more, **arguments)
     except (TypeError, ValueError, ImportError, AssertionError) as error:
