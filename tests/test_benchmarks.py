@@ -22,7 +22,8 @@ def run(monkeypatch: pytest.MonkeyPatch):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("names", [QUICK, pytest.param(["stream"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [QUICK, ["stream"]])
 def test_toy_numbers_become_json_a_table_and_a_picture(run, names, tmp_path: Path) -> None:
     results = tmp_path / "results"
     assert run([*names, "--toy", "--results", str(results)]) == 0

@@ -179,6 +179,7 @@ for name in ("few", "many"):
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_images(own: Competition) -> None:
     picture = own.root / "picture.jpg"
     cv2.imwrite(str(picture), cv2.resize(draw_pair(np.random.default_rng(5))[0], (512, 512)))

@@ -46,6 +46,7 @@ def expected(made: Competition, competition: Path, folder: Path) -> bytes:
 # ---------------------------------------------------------------- from push to submission
 
 
+@pytest.mark.slow
 def test_what_was_pushed_predicts_what_ensemble_does(
     kernel_made: Competition, hidden: Path, stub: Stub, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def child_of(process: int) -> int:
     return 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_net")
 def test_two_ranks_equal_one_process_whichever_starts_them_and_a_lost_rank_resumes(
     competition: Competition, tmp_path: Path
@@ -141,6 +142,7 @@ def test_what_needs_a_gpu_is_told_in_one_line(
 # ---------------------------------------------------------------- folds side by side
 
 
+@pytest.mark.slow
 def test_folds_side_by_side_are_those_of_one_after_the_other(competition: Competition) -> None:
     flags = competition.flags("--epochs", "3", "--lr", "0.03")
     script = str(TESTS / "tiny_net.py")

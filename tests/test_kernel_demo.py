@@ -1,4 +1,4 @@
-"""Kernels from training to submission, after `make demo`: pytest -m slow tests/demo_kernel.py."""
+"""Kernels from training to submission, after `make demo`: pytest -m slow tests/test_kernel_demo.py."""
 
 import json
 import os
