@@ -1,4 +1,4 @@
-"""Kernels from training to submission, after `make demo`: pytest -m slow tests/test_kernel_demo.py."""
+"""Kernels from training to submission, after `make demo`; all of them are slow."""
 
 import json
 import os
