@@ -78,8 +78,9 @@ RLE_RELATIVE: bool | None = None
 # height; a recipe's own, of the image's row in META_CSV. auto = pixels, or the image's own map.
 OUTLINE_UNITS: str = "auto"
 # Images without a row in a table of run lengths, or without a mask file: skip (an error where files
-# are asked for), or empty masks, as where positives only are listed.
-ABSENT: Literal["skip", "empty"] = "skip"
+# are asked for), drop (left out, as frames between labelled ones), or empty masks, as where
+# positives only are listed.
+ABSENT: Literal["skip", "drop", "empty"] = "skip"
 
 # ======== The answer ========
 # A row of SUBMISSIONS, how masks are spelled: rle, lists, counts, packed, wkt, coco, files...; auto

@@ -270,6 +270,28 @@ def test_what_ensemble_would_refuse_is_told_before_an_image_is_read(
     assert not tree.output.exists()
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_images_that_nobody_labelled_are_left_out(tree: Tree, listed: bool, capsys) -> None:
+    ids = carvana(tree)
+    for img in ids[1::2]:
+        (tree.input / f"train_masks/{img}_mask.gif").unlink()
+    if not listed:
+        (tree.input / "train_masks.csv").unlink()
+    assert tree.run() == 2
+    assert "car00_02" in capsys.readouterr().err
+    assert tree.run("--absent", "drop") == 0
+    assert tree.table()["img"].tolist() == sorted(ids[::2])
+    assert f"{len(ids[1::2])} images have no mask: left out" in capsys.readouterr().out
+
+
+def test_the_samples_ids_may_have_a_column_of_their_own(tree: Tree) -> None:
+    carvana(tree)
+    tree.csv((tree.input / "train_masks.csv").read_text().replace("img,", "file_path,"))
+    tree.csv("image_id,rle_mask\ncar00_01,\n", "sample_submission.csv")
+    assert tree.run("--id-column", "file_path") == 0
+    assert tree.run("--id-column", "file_pth") == 2
+
+
 def test_no_sample_is_a_note(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     carvana(tree)
     assert tree.run() == 0

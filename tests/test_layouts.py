@@ -11,7 +11,7 @@ from competition.polygon_files import load_document
 from competition.training_images import collect_images
 from core.flags import load_config
 from imaging.images import read_image
-from layouts import COUNT, LAYOUTS, SIZE, ids, planes, union
+from layouts import COUNT, LAYOUTS, SIZE, ids, image, planes, save, union
 from looking import outline_lines
 from looking.layout import find_layout
 from looking.lines import words_of
@@ -69,3 +69,20 @@ def test_a_file_of_all_outlines_is_parsed_once(
         LAYOUTS["VIA"][0](tmp_path, at)
     assert look_lines(tmp_path).MASK_FORMAT == "polygons"
     assert asked == [tmp_path / "train" / "via.json"]
+
+
+def test_suffixes_that_look_like_flags_and_values_below_0(tmp_path: Path) -> None:
+    """MoNuSeg's A-DX1.tif; Sen1Floods11's -1 where nobody knows."""
+    for at in range(COUNT):
+        save(tmp_path / f"images/{at:02d}x-DX1.png", image(at))
+        mask = (union(at) > 0).astype(np.int16)
+        mask[:, :5] = -1
+        save(tmp_path / f"labels/{at:02d}x-DX1_label.tif", mask)
+    config = look_lines(tmp_path)
+    assert (config.TASK, config.IGNORE_INDEX) == ("binary", -1)
+    competition = competition_of(config)
+    (row, *_) = collect_images(competition).table.to_dict("records")
+    assert row["img"] in ("00x", "00x-DX1")
+    mask = build_masks(competition).read(row, SIZE)
+    np.testing.assert_array_equal(mask[:, 5:], union(0)[:, 5:] > 0)
+    assert (mask[:, :5] == 255).all()

@@ -47,7 +47,7 @@ class Competition:
     rle_order: Literal["auto", "row", "column"]
     rle_base: int | None
     rle_relative: bool | None
-    absent: Literal["skip", "empty"]
+    absent: Literal["skip", "drop", "empty"]
     rle_empty: str
     submission: str
     submission_rows: Literal["auto", "image", "class", "instance"]

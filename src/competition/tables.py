@@ -216,8 +216,18 @@ def read_sample_table(competition: "Competition") -> "pd.DataFrame":
         UserError: as `read_table`.
     """
     # A submission's id is one column, as it stands.
-    column = AUTO if "{" in competition.id_column else competition.id_column
+    joined = "{" in competition.id_column
+    column = AUTO if joined or _is_of_training(competition) else competition.id_column
     return read_table(competition.test_csv, column, header_alone=True)
+
+
+def _is_of_training(competition: "Competition") -> bool:
+    """Whether ID_COLUMN is a column of TRAIN_CSV that the sample's header has no word of."""
+    column, sample = competition.id_column, competition.test_csv
+    if column == AUTO or not (competition.train_csv.is_file() and sample.is_file()):
+        return False
+    with sample.open(errors="replace") as stream:
+        return column not in stream.readline() and column in read_table(competition.train_csv)
 
 
 def class_ids(cells: "pd.Series", competition: "Competition") -> "pd.Series":

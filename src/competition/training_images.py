@@ -64,6 +64,9 @@ def collect_images(competition: Competition) -> TrainingImages:
     if rows != "image" and not masks.several_rows:
         _refuse_duplicates(ids, competition.train_csv.name, mask_format(competition))
     table = one_row_an_image(raw, ids, columns, keep_class=rows == "image")
+    table, dropped = _drop_absent(table, competition, masks)
+    if dropped:
+        raw, ids = raw[ids.isin(table["img"])], ids[ids.isin(table["img"])]
     named = raw[columns.id].groupby(ids, sort=False).first()
     absent = _absent_images(table, competition) if masks.several_rows else []
     if absent:
@@ -72,6 +75,7 @@ def collect_images(competition: Competition) -> TrainingImages:
     notes = _attach(table, competition, masks, raw_ids=named)
     if absent:
         notes.append(f"{len(absent)} images are in no row: their masks are empty (ABSENT)")
+    notes += dropped
     areas = None
     if columns.rle and not (holds_outlines(raw[columns.rle]) or holds_files(raw[columns.rle])):
         texts = raw[columns.rle]
@@ -86,7 +90,7 @@ def collect_images(competition: Competition) -> TrainingImages:
 
 def _absent_images(table: pd.DataFrame, competition: Competition) -> list[str]:
     """Images of TRAIN_PATH that no row names, sorted, when ABSENT says that they are empty."""
-    if competition.absent == "skip":
+    if competition.absent != "empty":
         return []
     return sorted(find_train_names(competition).keys() - set(table["img"]))
 
@@ -107,7 +111,8 @@ def _from_folder(competition: Competition) -> TrainingImages:
     masks = build_masks(competition)
     table = pd.DataFrame({"img": sorted(find_train_names(competition))})
     check_ids(table["img"], "ids of training images: call the files otherwise:")
-    notes = [f"no table {competition.train_csv}: took the images of {folder}"]
+    table, dropped = _drop_absent(table, competition, masks)
+    notes = [f"no table {competition.train_csv}: took the images of {folder}", *dropped]
     notes += _attach(table, competition, masks)
     return TrainingImages(_join(table, competition), None, None, notes)
 
@@ -238,6 +243,27 @@ def _mask_files(
     spelled = {same_name(name): name for name in names_in(competition.mask_path)}
     pairs = zip(ids, map(same_name, wanted), strict=True)
     return {img: spelled[name] for img, name in pairs if name in spelled}
+
+
+def _drop_absent(
+    table: pd.DataFrame, competition: Competition, masks: MaskSource
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table without images that have no mask, and a note, when ABSENT says so."""
+    if competition.absent != "drop":
+        return table, []
+    has_mask = table["img"].map(masks.lists)
+    wanted = [masks.expected(img) for img in table["img"]]
+    if "mask" in table and masks.named:
+        has_mask &= table["mask"].str.strip() != ""
+    elif any(wanted):
+        has_mask &= table["img"].isin(
+            _mask_files(competition, table["img"], wanted, named=masks.named)
+        )
+    if not has_mask.any():
+        return table, []  # which is told
+    lost = int((~has_mask).sum())
+    notes = [f"{lost} images have no mask: left out (ABSENT)"] if lost else []
+    return table[has_mask].reset_index(drop=True), notes
 
 
 def _hint(lacking: Sequence[str], table: pd.DataFrame, competition: Competition) -> str:

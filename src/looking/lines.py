@@ -23,8 +23,9 @@ class Line(NamedTuple):
 
     @property
     def words(self) -> list[str]:
-        """The flag and its value."""
-        return ["--" + self.knob.lower().replace("_", "-"), self.value]
+        """The flag and its value; one word where the value would look like a flag: -DX1.tif."""
+        flag = "--" + self.knob.lower().replace("_", "-")
+        return [f"{flag}={self.value}"] if self.value.startswith("-") else [flag, self.value]
 
     def text(self) -> str:
         """The line of the recipe, with its reason above it."""

@@ -102,6 +102,9 @@ def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
         yield from _colour_lines(values, seen)
     elif census.pairs >= MOST * census.read and not _is_trimap(values, census):
         yield Line("TASK", "binary", f"{census.pairs} of {census.read} mask files hold two values")
+    elif {*values} in ({-1, 0, 1}, {-1, 0, VOID}):
+        yield Line("TASK", "binary", f"{seen}; what is below 0 is no class: ignored")
+        yield Line("IGNORE_INDEX", "-1", "")
     elif _is_trimap(values, census):
         yield Line("TASK", "binary", f"{seen}; {VOID} beside 0 and 1 is no class: ignored")
         yield Line("IGNORE_INDEX", str(VOID), "")
@@ -139,8 +142,8 @@ def _colour_lines(values: Sequence[Any], seen: str) -> Iterator[Line]:
 
 
 def _class_lines(values: Sequence[int], asked: set[int], seen: str) -> Iterator[Line]:
-    """Class ids; what the sample does not ask for, and 255, is ignored."""
-    ignored = [v for v in values if v == VOID] if max(values) == VOID else []
+    """Class ids; what the sample does not ask for, 255, and what is below 0 is ignored."""
+    ignored = [v for v in values if v < 0 or v == VOID == max(values)]
     if asked and not ignored and asked < set(values) and max(values) > max(asked):
         ignored = [max(values)]
         seen += f"; the sample asks for {min(asked)} to {max(asked)}, so {ignored[0]} is void"
