@@ -4,6 +4,7 @@ import base64
 import json
 import zipfile
 import zlib
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,17 @@ def test_coco_results_are_what_pycocotools_loads(tmp_path: Path) -> None:
     named = sample(tmp_path / "named", "coco", ("1", "b"))
     path = write(read_answer(named, images_of(named)), tmp_path, {**masks, "b": MASKS["c"]})
     assert {one["image_id"] for one in json.loads(path.read_text())} == {"1"}
+    images = [{"id": 40 + at, "file_name": f"{img}.png"} for at, img in enumerate(("b", "1"))]
+    (tmp_path / "named/test.json").write_text(json.dumps({"images": images}))
+    listed = replace(named, test_csv=tmp_path / "named/test.json", sample_chosen=True)
+    answer = read_answer(listed, images_of(listed))
+    path = write(answer, tmp_path, {"1": MASKS["a"], "b": MASKS["a"]})
+    entries = json.loads(path.read_text())
+    assert [one["image_id"] for one in entries] == [40] * 3 + [41] * 3
+    assert lint(answer, path) == {}
+    for wrong, rule in (("b.png", "id form"), (99, "unknown"), ("40", "unknown"), ([4], "unknown")):
+        path.write_text(json.dumps([*entries[:-1], {**entries[-1], "image_id": wrong}]))
+        assert rule in lint(answer, path), wrong
 
 
 def test_a_list_of_images_is_a_sample_of_files(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What the sample submission asks for: its columns, rows, images and classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Plan:
         listed: whether the answer has these rows; else an image has as many as objects.
         counter: the column that numbers an image's objects, where rows are not listed.
         empty: the cell of an empty mask.
+        numbers: what an image is called by COCO results, by its id in `rows`; none: as in `rows`.
     """
 
     kind: Rows
@@ -57,6 +58,7 @@ class Plan:
     listed: bool = True
     counter: Counter | None = None
     empty: str = ""
+    numbers: Mapping[str, int | str] = field(default_factory=dict)
 
     @cached_property
     def numbered(self) -> bool:
@@ -125,6 +127,7 @@ def build_plan(
         extras=extras,
         ids=ids,
         listed=kind != "instance",
+        numbers=sample.numbers,
         counter=sample.counter if kind == "instance" else None,
     )
 

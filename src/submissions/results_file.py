@@ -52,20 +52,20 @@ class ResultsFile(AnswerFile):
             raise UserError(f"{path}: no JSON ({error}): need a list of results") from None
         if not isinstance(values, list):
             raise UserError(f"{path}: a {type(values).__name__}, need a list of results")
+        names = {number: text for text, number in plan.numbers.items()}
         for n, entry in enumerate(values, 1):
             where = f"entry {n}"
             if not isinstance(entry, dict) or not set(FIELDS) <= entry.keys():
                 found.error("cells", f"{where}: need {', '.join(FIELDS)}")
                 continue
             img = entry["image_id"]
-            if type(img) is not type(image_number(plan, str(img))):
-                found.error(
-                    "id form",
-                    f"{where}: image_id is {img!r}, need {image_number(plan, str(img))!r}",
-                )
+            text = names.get(img, str(img)) if isinstance(img, int | str) else str(img)
+            need = image_number(plan, text)
+            if type(img) is not type(need) and (text in plan.numbers or not names):
+                found.error("id form", f"{where}: image_id is {img!r}, need {need!r}")
             yield Entry(
                 where,
-                str(img),
+                text,
                 str(entry["category_id"]),
                 json.dumps(entry["segmentation"]),
                 str(entry["score"]),
@@ -84,7 +84,9 @@ def _entry(plan: Plan, img: str, row: Row) -> dict[str, Any]:
 
 
 def image_number(plan: Plan, text: str) -> int | str:
-    """An image's id as COCO results hold it: a number where all of them are."""
+    """An image's id as COCO results hold it: the sample's, else a number where all of them are."""
+    if text in plan.numbers:
+        return plan.numbers[text]
     return int(text) if plan.numbered and is_whole_number(text) else text
 
 

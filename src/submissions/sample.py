@@ -60,6 +60,7 @@ class Sample:
         confidence: name of the column of confidences, if there is one.
         counter: the column that numbers an image's objects, if there is one.
         extras: cells of the columns that are neither id, class, mask nor confidence.
+        numbers: of a COCO file that lists the test images the id of each, by its file's name.
         has_classes: whether rows tell classes apart.
         shipped: whether there is such a file.
     """
@@ -72,6 +73,7 @@ class Sample:
     confidence: str | None = None
     counter: Counter | None = None
     extras: dict[str, list[str]] = field(default_factory=dict)
+    numbers: dict[str, int | str] = field(default_factory=dict)
     has_classes: bool = False
     shipped: bool = True
 
@@ -172,6 +174,7 @@ def _read_json_sample(path: Path) -> Sample:
         found = values["images"] if isinstance(values, dict) else values
         key = "file_name" if isinstance(values, dict) else "image_id"
         ids = [str(one[key]) for one in found]
+        numbers = {str(one[key]): one["id"] for one in found if "id" in one and key != "image_id"}
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: set TEST_CSV") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -181,7 +184,8 @@ def _read_json_sample(path: Path) -> Sample:
         ) from None
     rows = [(text, "") for text in dict.fromkeys(ids)]
     columns = SampleColumns("image_id", "segmentation", None)
-    return Sample(columns, ["image_id", "segmentation"], rows, cells=[""] * len(rows))
+    header = ["image_id", "segmentation"]
+    return Sample(columns, header, rows, cells=[""] * len(rows), numbers=numbers)
 
 
 def trained_columns(competition: Competition) -> Columns | None:
