@@ -292,6 +292,27 @@ def test_the_samples_ids_may_have_a_column_of_their_own(tree: Tree) -> None:
     assert tree.run("--id-column", "file_pth") == 2
 
 
+def test_a_table_of_paths(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    """Images and masks wherever the table says; files of one name in two folders are told."""
+    rows = ["image_path,mask_path,split"]
+    for at in range(6):
+        tree.images([f"fr{at}.jpg"], f"data/seq{at % 2}/images")
+        tree.images([f"fr{at}_mask.png"], f"data/seq{at % 2}/masks")
+        where = f"data/seq{at % 2}"
+        rows.append(f"{where}/images/fr{at}.jpg,{where}/masks/fr{at}_mask.png,{at % 2}")
+    tree.csv("\n".join(rows))
+    words = ["--rle-column", "mask_path", "--split", "column"]
+    assert tree.run(*words) == 0
+    assert tree.table()["image"].tolist()[:2] == [
+        "data/seq0/images/fr0.jpg",
+        "data/seq1/images/fr1.jpg",
+    ]
+    tree.csv("\n".join([*rows, rows[1].replace("seq0", "seq1")]))
+    assert tree.run(*words) == 2
+    told = "fr0: data/seq0/images/fr0.jpg, data/seq1/images/fr0.jpg"
+    assert told in capsys.readouterr().err
+
+
 def test_no_sample_is_a_note(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     carvana(tree)
     assert tree.run() == 0

@@ -57,8 +57,9 @@ def collect_images(competition: Competition) -> TrainingImages:
     if not (competition.train_csv.exists() or competition.table_chosen):
         return _from_folder(competition)
     raw, columns = train_table(competition)
-    masks = build_masks(competition)
     ids = raw[columns.id].map(image_id)
+    _check_folders(raw[columns.id], ids, competition.train_csv.name)
+    masks = build_masks(competition)
     classes = raw[columns.cls] if columns.cls else None
     rows = table_rows(ids, classes)
     if rows != "image" and not masks.several_rows:
@@ -193,6 +194,10 @@ def _find_images(
     if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
         image = place_files(table["image"], (root, folder), root)
         return image, _missing(table["image"], image, "image", folder), []
+    if raw_ids is not None and not competition.image_pattern and _are_paths(raw_ids, table):
+        image = place_files(raw_ids, (root, folder), root)
+        if all(image):
+            return image, [], []
     images = find_train_images(competition)
     prefix = prefix_of(folder, root)
     image = [prefix + images[img].path if img in images else "" for img in table["img"]]
@@ -277,6 +282,29 @@ def _hint(lacking: Sequence[str], table: pd.DataFrame, competition: Competition)
 def _same(one: pd.Series, other: pd.Series) -> bool:
     """Whether the column `image` is the id column and holds bare names, not paths."""
     return list(one) == list(other) and not one.str.contains("/").any()
+
+
+def _are_paths(raw_ids: pd.Series, table: pd.DataFrame) -> bool:
+    """Whether the ids of all images are written as paths, with their folders."""
+    return len(raw_ids) == len(table) and bool(raw_ids.str.contains("/").all())
+
+
+def _check_folders(raw: pd.Series, ids: pd.Series, name: str) -> None:
+    """Makes sure that paths in a column of ids that differ in their folder are no one image.
+
+    Raises:
+        UserError: lists those that are.
+    """
+    folders = raw.str.replace("\\", "/").str.strip().str.rpartition("/")[0]
+    counts = folders.groupby(ids, sort=False).nunique()
+    problems = [
+        f"{img}: {', '.join(raw[ids == img].unique()[:2])}" for img in counts[counts > 1].index
+    ]
+    raise_all(
+        problems,
+        f"{name}: files of several folders have one id. Join what tells them apart in ID_COLUMN, "
+        "{folder}_{file}, or call the files otherwise:",
+    )
 
 
 def _missing(wanted: Iterable[str], found: Sequence[str], what: str, folder: Path) -> list[str]:
