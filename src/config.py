@@ -167,8 +167,9 @@ VALID_SUFFIX: str = ""
 MASK_FORMAT: str = "auto"
 # AXES of mask files: label:H,W where a file holds image and label.
 MASK_AXES: str = ""
-# Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1}; of each label of polygons,
-# {"car": 1, "unsure": 255}; none = 0/1, 0/255 or ids, and CLASS_NAMES.
+# Class of each value in mask files, {0: 0, 128: 1} or {(255, 0, 0): 1, None: 0}, None for all
+# others; of each label of polygons, {"car": 1, "unsure": 255}; none = 0/1, 0/255 or ids, and
+# CLASS_NAMES.
 MASK_VALUES: dict | None = None
 # Grey level from which a mask pixel is foreground; none = 128 for JPEG, exact values elsewhere.
 MASK_THRESHOLD: int | None = None

@@ -11,28 +11,27 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.errors import UserError, script
 from core.flags import load_config
 from core.locks import Claim
-from core.recipes import recipe_digest, recipe_file
+from core.recipes import recipe_file
 from imaging.sources import stored_files
-from runs.experiment import competition_of, run_of
+from runs.experiment import run_of
 from runs.owners import owning, scored
-from runs.reports import checkpoints_of, made_of, read_blend, read_report
-from runs.shares import parse_share
+from runs.reports import made_of
+from runs.shares import Share, parse_share
 from runs.sources import beside_answer, write_sources
 from streaming.copies import SharedFile
-from streaming.files import digest_of, state_of
+from streaming.files import state_of
 from streaming.shards import bring_tables
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
-    from competition.spec import Competition
-    from data.specs import DataSpec
     from runs.reports import Report
     from submissions.answer import Answer
+    from submissions.work import Work
 
 
 def part_path(folder: Path, index: int, count: int) -> Path:
@@ -116,152 +115,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_answer(
-    competition: "Competition", spec: "DataSpec", unlisted: Path | None
-) -> "tuple[Answer, dict[str, Path]]":
-    """What is asked for, and the images by id.
-
-    Raises:
-        UserError: the sample submission is broken, or lists other images than there are.
-    """
-    from competition.listings import find_test_images
-    from submissions.answer import read_answer
-    from submissions.plan import match_images
-
-    # A sample that is a header alone may come without test images.
-    there = unlisted or competition.test_path.is_dir()
-    found = find_test_images(competition, unlisted) if there else {}
-    answer = read_answer(
-        competition, found, task=spec.task, classes=spec.classes, listed=not unlisted
-    )
-    if not found and not answer.plan.images and competition.test_csv.is_file():
-        print(f"note: {competition.test_csv.name} is a header alone, and there are no test images")
-        return answer, {}
-    found = found or find_test_images(competition)
-    folder = unlisted or competition.test_path
-    match_images(answer.plan, found, folder, shared=folder == competition.train_path)
-    return answer, found
-
-
-def predict_runs(
-    config: Any,
-    runs: Sequence[str],
-    index: int,
-    count: int,
-    *,
-    unlisted: Path | None = None,
-    dry: bool = False,
+def predict_share(
+    work: "Work", share: Share, images: Mapping[str, tuple[int, int]], key: str
 ) -> None:
-    """Predicts the images of a shard, and writes the submission where it is the last.
+    """Predicts the images of a share that are not done, and brings what the others have."""
+    from submissions.part_file import PartFile
+    from submissions.predicting import predict_images
 
-    Args:
-        config: the configuration.
-        runs: to average.
-        index, count: of the shard.
-        unlisted: folder of the images; None: TEST_PATH, as the sample submission lists them.
-        dry: say how long it takes, and write nothing.
-    """
-    reports = [read_report(config.OUTPUT, run) for run in runs]
-
-    from postprocessing.rules import describe
-    from submissions.check import check_file
-    from submissions.part_file import PartFile, fingerprint
-    from submissions.predicting import How, predict_images
-
-    oof = folder = config.OUTPUT / "+".join(runs)
-    blended = read_blend(folder, reports)
-    blend = blended.blend if blended else None
-    wanted = config.TRAIN_FOLDS
-    checkpoints = [checkpoints_of(report, config.LOGS, wanted) for report in reports]
-    if unlisted:
-        folder /= f"predicted_{unlisted.resolve().name}"
-    competition = competition_of(config)
-    answer, found = open_answer(competition, reports[0].spec, unlisted)
-    first = reports[0]
-    tuned = bool((blended or first).rules)
-    plain = {} if tuned else {"THRESHOLD": first.threshold, "MIN_AREA": first.min_area}
-    for name, then in {**plain, "TTA": tuple(first.tta)}.items():
-        now = getattr(config, name)
-        if then != now:
-            print(
-                f"note: {name} is {then} as when {runs[0]} was scored, not {now}: score it "
-                "again to change it"
-            )
-    how = How(
-        rules=(blended or first).decision,
-        views=[report.tta for report in reports],
-        weights=blend.weights if blend else None,
-        kind=blend.kind if blend else "probs",
-        skip=config.UNREADABLE == "empty",
-        save_masks=config.SAVE_MASKS,
-        save_probs=config.SAVE_PROBS,
-    )
-    # What is asked for after an image is predicted predicts it again.
-    windows = [config.WINDOW, config.OVERLAP, config.BLEND]
-    asked = [how.save_masks, how.save_probs, how.skip, recipe_digest(), windows, config.PRECISION]
-    # By content: of machines that share a submission each has its own copies.
-    states = [digest_of(path) for run in checkpoints for path in run]
-    images = {img: _image_state(found[img]) for img in answer.plan.images}
-    decided = [report.to_dict() for report in (*reports, *([blended] if blended else []))]
-    sample = [config.TEST_CSV] if config.TEST_CSV.is_file() else []
-    recipe = recipe_file()
-    where = {"output": config.OUTPUT, "logs": config.LOGS, "folds": wanted}
-    sources = [*made_of(runs, **where), *sample, *([recipe] if recipe else [])]
-    key = fingerprint(decided, answer.key(), states, asked, *sample)
-    mine = answer.plan.images[index::count]
-    path = folder / answer.name
-    for report in reports:
-        print(f"run {report.run}: {networks_line(report, config.TRAIN_FOLDS)}")
-    if dry:
-        from runs.forecast import forecast_line
-
-        todo = [(img, found[img]) for img in mine]
-        predictor = run_of(config).predictor(checkpoints, views=how.views, weights=how.weights)
-        print(forecast_line(predictor, todo, stored=how.save_probs))
-        return
+    run, answer, folder = work.run, work.answer, work.folder
     shared = [
-        SharedFile(part, part.relative_to(config.OUTPUT).as_posix())
-        for part in (part_path(folder, at, count) for at in range(count))
+        SharedFile(part, part.relative_to(run.output).as_posix())
+        for part in (part_path(folder, at, share.count) for at in range(share.count))
     ]
-    shared[index].take()
-    with PartFile(shared[index].path, key, images, shared=shared[index]) as part:
-        todo = [(img, found[img]) for img in mine if img not in part.done]
+    mine = shared.pop(share.index)
+    mine.take()
+    with PartFile(mine.path, key, images, shared=mine) as part:
+        todo = work.todo(share, part.done)
         drop_pictures(folder, images.keys() - dict(todo).keys())
         if todo:
-            set_aside(path)
-            print(
-                f"{len(todo)} images, {sum(map(len, checkpoints))} networks of {', '.join(runs)}, "
-                f"{describe(how.rules, answer.task)}; {len(mine) - len(todo)} images were done "
-                "before"
-            )
+            set_aside(work.path)
+            done = len(work.todo(share)) - len(todo)
+            print(f"{len(todo)} images, {work.words()}; {done} images were done before")
             predict_images(
-                run_of(config), todo, checkpoints, part=part, answer=answer, how=how, folder=folder
+                run, todo, work.checkpoints, part=part, answer=answer, how=work.how, folder=folder
             )
-    shared[index].send(now=True)
-    for other in [one for one in shared if one is not shared[index]]:
+    mine.send(now=True)
+    for other in shared:
         other.look()
-    # The name is for what was checked to its end.
-    unchecked = beside(path, "refused" if count == 1 else f"refused_{index}of{count}")
-    rows = write_submission(unchecked, answer, images, key=key, count=count)
-    if rows is None:
-        print(f"shard {index} of {count}: {len(mine)} images done, the others are not yet")
-        return
+
+
+def publish(work: "Work", unchecked: Path) -> None:
+    """Gives an answer its name, which is for what was checked to its end.
+
+    Raises:
+        UserError: it does not hold; an earlier one is set aside, too.
+    """
+    from submissions.check import check_file
+
+    run = work.run
     try:
         check_file(
-            competition,
+            run.competition,
             unchecked,
-            run_output=oof if blended else config.OUTPUT / runs[0],
-            folds_csv=config.FOLDS_CSV,
-            images=found,
-            answer=answer,
+            run_output=work.out_of_fold,
+            folds_csv=run.folds_csv,
+            images=work.found,
+            answer=work.answer,
         )
     except UserError:
-        set_aside(path)
+        set_aside(work.path)
         raise
-    beside_answer(path).unlink(missing_ok=True)  # of the answer before
-    move(unchecked, path)
-    write_sources(beside_answer(path), [path, *sources])
-    print(f"wrote {rows} rows for {len(images)} images, checked: {path}")
+    beside_answer(work.path).unlink(missing_ok=True)  # of the answer before
+    move(unchecked, work.path)
+    recipe = recipe_file()
+    made = made_of(work.runs, output=run.output, logs=run.logs, folds=run.train_folds)
+    sources = [*made, *work.samples(), *([recipe] if recipe else [])]
+    write_sources(beside_answer(work.path), [work.path, *sources])
+
+
+def predict(work: "Work", share: Share) -> None:
+    """Predicts the images of a share, and writes the answer where it is the last."""
+    images = {img: _image_state(work.found[img]) for img in work.answer.plan.images}
+    key = work.key()
+    predict_share(work, share, images, key)
+    unchecked = beside(work.path, "refused" if share.count == 1 else f"refused_{share}")
+    rows = write_submission(unchecked, work.answer, images, key=key, count=share.count)
+    if rows is None:
+        done = len(work.todo(share))
+        print(f"shard {share.index} of {share.count}: {done} images done, the others are not yet")
+        return
+    publish(work, unchecked)
+    print(f"wrote {rows} rows for {len(images)} images, checked: {work.path}")
+
+
+def forecast(work: "Work", share: Share) -> str:
+    """How long the images of a share take, from some of them."""
+    from runs.forecast import forecast_line
+
+    how = work.how
+    predictor = work.run.predictor(work.checkpoints, views=how.views, weights=how.weights)
+    return forecast_line(predictor, work.todo(share), stored=how.save_probs)
 
 
 @script
@@ -270,14 +203,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     bring_tables(config.OUTPUT)
     runs = [name for name in args.runs.split(",") if name] or [config.RUN]
     share = parse_share(args.shard)
-    index, count = share.index, share.count
-    if args.dry_run:
-        predict_runs(config, runs, index, count, unlisted=args.predict, dry=True)
-        return 0
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
-    mine = Claim(config.OUTPUT, "+".join(runs), f"shard {index} of {count}")
-    with owning("ensemble", [*chain(*read), mine]):
-        predict_runs(config, runs, index, count, unlisted=args.predict)
+    mine = Claim(config.OUTPUT, "+".join(runs), f"shard {share.index} of {share.count}")
+    with owning("ensemble", [] if args.dry_run else [*chain(*read), mine]):
+        from submissions.work import read_work
+
+        kept = {"save_masks": config.SAVE_MASKS, "save_probs": config.SAVE_PROBS}
+        skip = config.UNREADABLE == "empty"
+        work = read_work(run_of(config), runs, args.predict, skip=skip, **kept)
+        for report in work.reports:
+            print(f"run {report.run}: {networks_line(report, config.TRAIN_FOLDS)}")
+        if args.dry_run:
+            print(forecast(work, share))
+        else:
+            predict(work, share)
     return 0
 
 

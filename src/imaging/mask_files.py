@@ -262,8 +262,8 @@ def _look_up(
             values = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1)
         raise UserError(
             f"{name}: the mask has values {_shown(values)}, need {need}: set CLASSES, "
-            "IGNORE_INDEX or MASK_VALUES; values between the classes come of a lossy file or of a "
-            "resize: export the masks anew"
+            "IGNORE_INDEX or MASK_VALUES (None: 0 in it is for all others); values between the "
+            "classes come of a lossy file or of a resize: export the masks anew"
         )
     return out
 

@@ -1,0 +1,155 @@
+"""What a call of ensemble.py has to do: images, networks, and how masks become rows."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from competition.listings import find_test_images
+from core.recipes import recipe_digest
+from data.specs import DataSpec
+from postprocessing.rules import describe
+from runs.reports import Report, checkpoints_of, read_blend, read_report
+from runs.run import Run
+from runs.shares import Share
+from streaming.files import digest_of
+from submissions.answer import Answer, read_answer
+from submissions.part_file import fingerprint
+from submissions.plan import match_images
+from submissions.predicting import How
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is predicted, and by which networks.
+
+    Attributes:
+        run: of this call: files, machine.
+        runs: names of those to average.
+        reports: theirs.
+        blend: of tune.py, where it made one for these runs.
+        checkpoints: networks of each run.
+        answer: what is asked for.
+        found: images by id.
+        folder: that receives the answer.
+        how: images become rows.
+    """
+
+    run: Run
+    runs: Sequence[str]
+    reports: Sequence[Report]
+    blend: Report | None
+    checkpoints: list[list[Path]]
+    answer: Answer
+    found: Mapping[str, Path]
+    folder: Path
+    how: How
+
+    @property
+    def path(self) -> Path:
+        """The answer."""
+        return self.folder / self.answer.name
+
+    @property
+    def out_of_fold(self) -> Path:
+        """Folder of the predictions that the answer should look like."""
+        return self.run.output / ("+".join(self.runs) if self.blend else self.runs[0])
+
+    def todo(self, share: Share, done: Collection[str] = ()) -> list[tuple[str, Path]]:
+        """Id and file of the images of a share that are not done."""
+        mine = self.answer.plan.images[share.index :: share.count]
+        return [(img, self.found[img]) for img in mine if img not in done]
+
+    def words(self) -> str:
+        """Networks and decision."""
+        count = sum(map(len, self.checkpoints))
+        decision = describe(self.how.rules, self.answer.task)
+        return f"{count} networks of {', '.join(self.runs)}, {decision}"
+
+    def key(self) -> str:
+        """Of all that an image's rows are made of, but the image.
+
+        Networks count by content: of machines that share a submission each has its own copies.
+        """
+        run, how = self.run, self.how
+        windows = [run.window, run.overlap, run.blend]
+        # What is asked for after an image is predicted predicts it again.
+        asked = [how.save_masks, how.save_probs, how.skip, recipe_digest(), windows, run.precision]
+        states = [digest_of(path) for networks in self.checkpoints for path in networks]
+        reports = [*self.reports, *([self.blend] if self.blend else [])]
+        decided = [report.to_dict() for report in reports]
+        return fingerprint(decided, self.answer.key(), states, asked, *self.samples())
+
+    def samples(self) -> list[Path]:
+        """The sample submission, if there is one."""
+        path = self.run.competition.test_csv
+        return [path] if path.is_file() else []
+
+
+def read_work(run: Run, runs: Sequence[str], unlisted: Path | None, **kept: bool) -> Work:
+    """What is to be predicted, with a note where a knob is not as the runs were scored.
+
+    Args:
+        run: of this call.
+        runs: names of those to average.
+        unlisted: folder of the images; None: TEST_PATH, as the sample submission lists them.
+        kept: skip, save_masks and save_probs, as of `How`.
+
+    Raises:
+        UserError: no report, other networks than it has, or images that the sample does not list.
+    """
+    reports = [read_report(run.output, name) for name in runs]
+    folder = run.output / "+".join(runs)
+    blend = read_blend(folder, reports)
+    checkpoints = [checkpoints_of(report, run.logs, run.train_folds) for report in reports]
+    if unlisted:
+        folder /= f"predicted_{unlisted.resolve().name}"
+    answer, found = open_answer(run, reports[0].spec, unlisted)
+    how = choose_how(run, reports, blend, **kept)
+    return Work(run, runs, reports, blend, checkpoints, answer, found, folder, how)
+
+
+def open_answer(
+    run: Run, spec: DataSpec, unlisted: Path | None
+) -> tuple[Answer, Mapping[str, Path]]:
+    """What is asked for, and the images by id.
+
+    Raises:
+        UserError: the sample submission is broken, or lists other images than there are.
+    """
+    competition = run.competition
+    # A sample that is a header alone may come without test images.
+    there = unlisted or competition.test_path.is_dir()
+    found = find_test_images(competition, unlisted) if there else {}
+    answer = read_answer(
+        competition, found, task=spec.task, classes=spec.classes, listed=not unlisted
+    )
+    if not found and not answer.plan.images and competition.test_csv.is_file():
+        print(f"note: {competition.test_csv.name} is a header alone, and there are no test images")
+        return answer, {}
+    found = found or find_test_images(competition)
+    folder = unlisted or competition.test_path
+    match_images(answer.plan, found, folder, shared=folder == competition.train_path)
+    return answer, found
+
+
+def choose_how(run: Run, reports: Sequence[Report], blended: Report | None, **kept: bool) -> How:
+    """How images become rows: as the runs were scored, whatever the knobs are now."""
+    first, blend = reports[0], blended.blend if blended else None
+    plain = not (blended or first).rules
+    for name, then, now in (
+        ("THRESHOLD", first.threshold, run.threshold if plain else first.threshold),
+        ("MIN_AREA", first.min_area, run.min_area if plain else first.min_area),
+        ("TTA", tuple(first.tta), run.tta),
+    ):
+        if then != now:
+            print(
+                f"note: {name} is {then} as when {first.run} was scored, not {now}: score it "
+                "again to change it"
+            )
+    return How(
+        rules=(blended or first).decision,
+        views=[report.tta for report in reports],
+        weights=blend.weights if blend else None,
+        kind=blend.kind if blend else "probs",
+        **kept,
+    )
