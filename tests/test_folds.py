@@ -1,5 +1,6 @@
 """Folds: every image once, no group in two folds, and clear words for messy data."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -311,6 +312,20 @@ def test_a_table_of_paths(tree: Tree, capsys: pytest.CaptureFixture[str]) -> Non
     assert tree.run(*words) == 2
     told = "fr0: data/seq0/images/fr0.jpg, data/seq1/images/fr0.jpg"
     assert told in capsys.readouterr().err
+
+
+def test_which_column_holds_masks_is_asked(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    carvana(tree)
+    shutil.rmtree(tree.input / "train_masks")
+    (tree.input / "masks.gpkg").write_bytes(b"SQLite format 3\0")
+    tree.csv("img,cat_rle,dog_rle\ncar00_01,1 4,9 3\ncar00_02,1 4,9 3\n")
+    assert tree.run() == 2
+    assert "the columns cat_rle, dog_rle hold masks: set RLE_COLUMN" in capsys.readouterr().err
+    words = ["--rle-column", "cat_rle", "--split", "kfold", "--n-folds", "2"]
+    assert tree.run(*words) == 0
+    tree.csv("img\ncar00_01\ncar00_02\n")
+    assert tree.run("--mask-path", "masks.gpkg", *words[2:]) == 2
+    assert "masks.gpkg is no file of annotations (.json" in capsys.readouterr().err
 
 
 def test_no_sample_is_a_note(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:

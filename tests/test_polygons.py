@@ -426,6 +426,10 @@ def test_round_and_turned_shapes(tmp_path: Path) -> None:
         ("<annotations><size/></annotations>", "need the XML of CVAT for images, Aperio"),
         ([OUTER], "polygons of no image that it names: set MASK_PATH to the folder"),
         ({**LABELME, "imageWidth": 31}, "image is"),
+        (
+            [{"id": "a", "annotations": [{"type": "x", "coordinates": [[1, 9], [20, 4]]}]}],
+            r"m\.json: none of 1 outlines has three corners: .*MASK_FORMAT=rle",
+        ),
     ],
 )
 def test_what_is_no_polygon_is_told(tmp_path: Path, document: Any, told: str) -> None:

@@ -83,6 +83,12 @@ def mask_format(competition: Competition) -> str:
             )
         if columns.rle:
             return "polygons" if holds_outlines(table[columns.rle]) else "rle"
+    if competition.mask_path.is_file():
+        raise UserError(
+            f"MASK_PATH: {competition.mask_path} is no file of annotations "
+            f"({', '.join(ANNOTATION_SUFFIXES)}): convert it, a shapefile, KML or GeoPackage by "
+            "geopandas.read_file(path).to_file('masks.geojson'); or set MASK_FORMAT"
+        )
     raise UserError(
         f"no masks: no folder {competition.mask_path} and no column of run lengths in TRAIN_CSV: "
         "set MASK_PATH, or RLE_COLUMN"

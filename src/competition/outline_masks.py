@@ -60,6 +60,9 @@ class OutlineMasks(MaskSource):
         by_area: smaller objects lie on larger ones, as with COCO.
         tells_objects: an annotation is an object, not all of a class.
         name: of the file, for messages; "" = MASK_PATH's.
+
+    Raises:
+        UserError: no outline has three corners.
     """
 
     several_rows = True
@@ -75,6 +78,7 @@ class OutlineMasks(MaskSource):
     ):
         self.entries, self.by_area = dict(entries), by_area
         self.root, self.name = competition.input, name or competition.mask_path.name
+        self._check_corners()
         self.task, self.classes = competition.task, competition.classes
         self.units = competition.outline_units
         self.absent_is_empty = competition.absent == "empty"
@@ -82,6 +86,16 @@ class OutlineMasks(MaskSource):
         self.ignores = any(
             one.cls == IGNORE for them in entries.values() for e in them for one in e.annotations
         )
+
+    def _check_corners(self) -> None:
+        annotations = (one for them in self.entries.values() for e in them for one in e.annotations)
+        drawn = (one.outline for one in annotations if isinstance(one.outline, Polygons))
+        corners = [len(ring) for outline in drawn for part in outline.parts for ring in part]
+        if corners and max(corners) < 3:
+            raise UserError(
+                f"{self.name}: none of {len(corners)} outlines has three corners: need polygons; "
+                "runs of pixels are MASK_FORMAT=rle, 'start length start length'"
+            )
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """The mask of an image's annotations.

@@ -91,7 +91,7 @@ def table_columns(
     class is in a column named like class or label.
 
     Raises:
-        UserError: a named column is missing.
+        UserError: a named column is missing, or several are called like run lengths and hold them.
     """
     first = named_column(table, id_column, "ID_COLUMN", name) or str(table.columns[0])
     others = [str(c) for c in table.columns if c != first]
@@ -99,7 +99,13 @@ def table_columns(
     if rle is None:
         named = [c for c in others if RLE_NAME.search(c) and not _is_other(table[c])]
         filled = [c for c in others if _looks_like_rle(table[c]) or holds_outlines(table[c])]
-        rle = next(reversed([c for c in filled if c in named] or named or filled), None)
+        both = [c for c in filled if c in named]
+        if len(both) > 1:
+            raise UserError(
+                f"{name}: the columns {', '.join(both)} hold masks: set RLE_COLUMN to one of them; "
+                "columns of a class each become rows of an image and class by pandas.melt"
+            )
+        rle = next(reversed(both or named or filled), None)
     cls = named_column(table, class_column, "CLASS_COLUMN", name)
     if cls is None:
         cls = next((c for c in others if c != rle and CLASS_NAME.search(c)), None)

@@ -78,8 +78,8 @@ def measure_range(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         values = np.concatenate(list(pool.map(sample, paths)))
+    values[:, np.isnan(values).all(0)] = 0  # a channel without any data
     ends = np.nanpercentile(values, percentiles, axis=0).T
-    ends = np.where(np.isnan(ends), 0, ends)
     ends[:, 1] = np.where(ends[:, 1] > ends[:, 0], ends[:, 1], ends[:, 0] + 1)
     return tuple(float(f"{end:.6g}") for end in ends.reshape(-1))
 

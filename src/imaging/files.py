@@ -22,12 +22,28 @@ FOREIGN = {
         b"<!doctype html",
         b"<html",
     ): "a web page, as one gets without logging in: download it logged in",
-    (b"PK\x03\x04", b"7z\xbc\xaf", b"BZh"): "compressed: unpack it",
+    (
+        *(b"PK\x03\x04", b"7z\xbc\xaf", b"BZh", b"Rar!", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"),
+        b"ustar",
+    ): "compressed or packed: unpack it",
     (b"\x1f\x8b",): "compressed: unpack it; or a NIfTI volume that is cut off",
     (b"\x89HDF", b"MATLAB 5.0", b"MATLAB 7.3"): "a cut-off file of HDF5 or MATLAB",
+    (b"ftyphei", b"ftypmif1", b"ftypavi", b"\xff\x0a", b"v/1\x01"): (
+        "HEIC, AVIF, JPEG XL or OpenEXR: convert it to PNG or TIFF"
+    ),
+    (b"ftyp", b"AVI ", b"\x1aE\xdf\xa3"): "a video: write its frames as pictures",
+    (b"%PDF", b"8BPS", b"<svg"): "a PDF, Photoshop file or drawing: export it as PNG",
+    (b"ZISRAWFILE",): "a microscope's file (CZI): export it as TIFF",
+    (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"): (
+        "a pickle of Python: write its arrays with np.save"
+    ),
+    (b"PAR1", b"SQLite format 3", b"\xd0\xcf\x11\xe0"): "a table: TRAIN_CSV takes CSV",
     (b"NRRD", b"ObjectType"): "a volume: write its slices with SimpleITK and np.save",
     (b"{", b"[", b"<?xml"): "JSON or XML: annotations belong to MASK_PATH",
 }
+
+# Where else such marks stand than at the beginning: boxes of MP4 and HEIC, RIFF, tar.
+INNER = ((4, b"ftyp"), (8, b"AVI "), (257, b"ustar"))
 
 # OpenCV's own lines on stderr say nothing that our error does not.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -103,7 +119,8 @@ def decoding(name: str, data: bytes = b"") -> Iterator[None]:
 
 def unreadable(name: str, reason: object = "", data: bytes = b"") -> UserError:
     """The error for a file that no decoder takes; of its bytes, what else it is."""
-    told = f" ({reason})" if str(reason) else ""
+    words = str(reason).partition("<_io")[0].strip()  # PIL names the object in memory
+    told = f" ({words})" if words else ""
     if other := _foreign(data):
         return UserError(f"{name}: cannot be decoded: it is {other}")
     return UserError(
@@ -114,7 +131,8 @@ def unreadable(name: str, reason: object = "", data: bytes = b"") -> UserError:
 
 def _foreign(data: bytes) -> str:
     """What a file is that is no picture; "" where nothing tells."""
-    head = data[:256].lstrip(b"\xef\xbb\xbf\r\n\t ").lower()
+    start = next((at for at, mark in INNER if data.startswith(mark, at)), 0)
+    head = data[start : start + 256].lstrip(b"\xef\xbb\xbf\r\n\t ").lower()
     for marks, what in FOREIGN.items():
         if head.startswith(tuple(mark.lower() for mark in marks)):
             return what
