@@ -2,8 +2,8 @@
 
 Images stream through: nothing but the rows is kept. A killed run goes on where it was.
 --runs a,b averages several runs; --shard 0/2 and --shard 1/2 share the images between two
-processes, and the one that ends last writes the submission. --predict FOLDER predicts the images
-of any folder, and needs no sample submission.
+processes, and the one that ends last writes the submission. --predict PATH predicts one image, or
+those of any folder, and needs no sample submission.
 """
 
 import argparse
@@ -110,8 +110,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predict",
         type=Path,
-        metavar="FOLDER",
-        help="images to predict instead of TEST_PATH: output/<RUN>/predicted_<FOLDER>/",
+        metavar="PATH",
+        help="an image, or a folder of them, instead of TEST_PATH: output/<RUN>/predicted_<NAME>/",
     )
 
 

@@ -2,8 +2,10 @@
 
 python src/folds.py                                    groups of GROUP_PATTERN (cars) stay whole
 python src/folds.py --split stratified --n-folds 10
+python src/folds.py --join                             known images keep their folds, new ones join
 """
 
+import argparse
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from competition.splits import ALWAYS_TRAINED
 from core.errors import UserError, raise_all, script
 from core.files import clear_parts, file_digest, writing
 from core.flags import load_config
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
     from competition.training_images import TrainingImages
     from looking.fold_audit import FoldAudit
 
-ALWAYS_TRAINED = -1
 WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "true"), 0),
     **dict.fromkeys(("train", "trn", "training", "false"), ALWAYS_TRAINED),
@@ -77,6 +79,15 @@ class Split:
     group_column: str
     group_pattern: str
     tile: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--join",
+        action="store_true",
+        help="images of train_folds.csv keep their folds, new ones join; none of a new group does "
+        "HOLDOUT",
+    )
 
 
 def make_folds(
@@ -262,7 +273,7 @@ def write_folds(table: "pd.DataFrame", path: Path, logs: Path, notes: list[str])
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes config.FOLDS_CSV."""
-    config, _ = load_config(argv, description=__doc__)
+    config, args = load_config(argv, add_arguments, description=__doc__)
     import pandas as pd
 
     from competition.groups import column_of, find_groups
@@ -271,12 +282,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.run_layout import recognise_layout
     from competition.series import series_notes
     from competition.spec import SHIPPED_WEIGHTS
+    from competition.splits import join_folds
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
     from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, run_of
-    from runs.fold_table import choose_folds
+    from runs.fold_table import choose_folds, places_before
     from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
     from submissions.outlook import sample_notes
@@ -296,9 +308,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, how.group_column, how.group_pattern, notes)
     codes = pd.factorize(groups)[0]
-    folds = make_folds(data, codes, competition, how=how, notes=notes)
+    if args.join and ("kfold" in table or how.split == "column"):
+        raise UserError("--join: the folds are those of a column of the table: leave --join out")
+    if args.join:
+        whole = codes if how.split in GROUPED else np.arange(len(table))
+        before = places_before(config.FOLDS_CSV, table["img"].tolist())
+        folds = join_folds(before, whole, closed=config.HOLDOUT)
+    else:
+        folds = make_folds(data, codes, competition, how=how, notes=notes)
     if "kfold" in table or how.split == "column" or how.split in GROUPED:
-        ours = "kfold" not in table and how.split in GROUPED
+        ours = "kfold" not in table and how.split in GROUPED and not args.join
         check_leaks(folds, codes, ours=ours, notes=notes)
     table = table.drop(columns=["group", "kfold"], errors="ignore")
     table.insert(3, "group", groups)

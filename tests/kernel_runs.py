@@ -25,9 +25,11 @@ FOLDS = 5
 RULE = Rule(threshold=0.51, high=0.55, gate_area=20, min_area=12)
 
 
-def write_run(competition: Competition, run: str, *, folds: int = FOLDS) -> None:
+def write_run(
+    competition: Competition, run: str, *, folds: int = FOLDS, mode: str = "stretch"
+) -> None:
     """Checkpoints and report.json of a run whose networks are noise: every bit of them counts."""
-    spec = DataSpec(size=(64, 64) if run == "first" else (96, 64))
+    spec = DataSpec(size=(64, 64) if run == "first" else (96, 64), resize_mode=mode)
     records = []
     for fold in range(folds):
         torch.manual_seed(fold)

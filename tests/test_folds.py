@@ -721,3 +721,27 @@ def test_camvid_by_its_own_split(tmp_path: Path) -> None:
     assert len(table) == 468
     assert (table["kfold"] == 0).sum() == (table["split"] == "val").sum() > 0
     assert set(table["kfold"]) == {0, -1}
+
+
+def test_new_images_join_and_old_ones_stay(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    """Views of a known car go to its fold, new cars to the smallest folds but the hold-out."""
+    ids = carvana(tree)
+    assert tree.run("--join") == 2
+    assert "no folds in" in capsys.readouterr().err
+    assert tree.run() == 0
+    before = tree.table().set_index("img")["kfold"]
+    new = ["car03_05", *(f"car{car}_{view:02d}" for car in (20, 21, 22, 23) for view in (1, 2))]
+    tree.images([f"{img}.jpg" for img in new])
+    tree.masks(new)
+    kept = [img for img in ids if img != "car00_01"]
+    tree.csv("img,rle_mask\n" + "".join(f"{img}.jpg,1 4\n" for img in [*new, *kept]))
+    assert tree.run("--join", "--holdout", "2") == 0
+    after = tree.table().set_index("img")["kfold"]
+    assert after[kept].tolist() == before[kept].tolist()
+    assert after["car03_05"] == before["car03_01"]
+    assert 2 not in set(after[new[1:]])
+    assert tree.table().groupby("group")["kfold"].nunique().max() == 1
+    assert sorted(after[new[1:]].value_counts()) == [2, 2, 2, 2]
+    tree.csv("img,rle_mask,kfold\n" + "".join(f"{img}.jpg,1 4,0\n" for img in kept))
+    assert tree.run("--join") == 2
+    assert "leave --join out" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import Competition
+from conftest import Competition, write_competition
 from core.errors import UserError
 from imaging.images import read_image
 from kaggle_stub import Stub
@@ -18,8 +18,9 @@ from kernel_build import push as kernel_push
 from kernel_build.hidden import write_hidden
 from kernel_build.rehearsal import Rehearsal, play, reference
 from kernel_build.runner import namespaces, run_notebook
-from kernel_runs import flags, folder_of, kernel, rebuilt
+from kernel_runs import NETWORKS, flags, folder_of, kernel, rebuilt, write_run
 from runs.experiment import competition_of
+from stages import call
 
 CPU = {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 HIDDEN = 24
@@ -73,17 +74,24 @@ def test_what_was_pushed_predicts_what_ensemble_does(
 
 
 @pytest.mark.slow
-def test_the_public_sample_without_namespaces(kernel_made: Competition, tmp_path: Path) -> None:
+def test_the_public_sample_without_namespaces_through_windows(tmp_path: Path) -> None:
+    made = write_competition(tmp_path / "crops")
+    for run in NETWORKS:
+        write_run(made, run, folds=1, mode="crop")
+    assert kernel("infer", *flags(made, "--window", "48", "--overlap", "0.5")) == 0
     working = play(
-        folder_of(kernel_made),
-        kernel_made.input,
+        folder_of(made),
+        made.input,
         Rehearsal(),
         tmp_path / "root",
         variables=CPU,
         isolate=False,
     )
-    ours = (working / "submission.csv").read_bytes()
-    assert ours == expected(kernel_made, kernel_made.input, tmp_path / "reference")
+    answers = []
+    for window in ("48", "off"):
+        assert call("ensemble", flags(made, "--window", window, "--overlap", "0.5")) == 0
+        answers.append((made.output / "first+second" / "submission.csv").read_bytes())
+    assert (working / "submission.csv").read_bytes() == answers[0] != answers[1]
     assert sorted(path.name for path in working.iterdir()) == [
         *("__notebook__.ipynb", "costs.json", "submission.csv")
     ]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch.nn import BatchNorm2d, Dropout
 
 from conftest import Competition
 from core.errors import UserError
+from core.files import file_digest
 from Lightning_datamodule import EpochSampler, row_weights
 from Lightning_trainer import main
 from model_dispatcher import MODELS, build_model, encoder_of
@@ -238,8 +240,14 @@ def test_a_run_starts_from_anothers_fold(
     leak = ["--run", "leak", "--fold", "1", "--init-ckpt", str(best)]
     assert main(competition.flags(*leak)) == 2
     assert "was trained on validation images of fold 1" in told(capsys)
+    path = competition.output / "train_folds.csv"
+    shutil.copyfile(path, path.with_stem(f"{path.stem}.{file_digest(path)[:8]}"))
+    # As folds.py --join leaves it: an image more, the others where they were.
+    more = competition.table.iloc[[0]].assign(img="joined")
+    pd.concat([competition.table, more]).to_csv(path, index=False)
+    assert main(competition.flags(*ONE, "--run", "joined", *words)) == 0
     competition.table["kfold"] = 1 - competition.table["kfold"]
-    competition.table.to_csv(competition.output / "train_folds.csv", index=False)
+    competition.table.to_csv(path, index=False)
     assert main(competition.flags(*ONE, "--run", "other", *words)) == 2
     assert "other folds" in told(capsys)
 

@@ -284,8 +284,13 @@ def test_a_part_of_any_file_is_that_part_of_the_whole(tmp_path: Path, name: str)
         read_image(with_window(tmp_path / name, Box(40, 0, 30, 20)))
 
 
-def test_a_submission_by_strips_is_that_of_whole_images(tmp_path: Path) -> None:
-    """Of a network that looks at each pixel alone; the kept mask has the image's place."""
+def test_a_submission_by_strips_is_that_of_whole_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a network that looks at each pixel alone; the kept mask has the image's place.
+
+    A call that is stopped within the image goes on there.
+    """
     competition = write_competition(tmp_path)
     folder = competition.input / "test_hq"
     shutil.rmtree(folder)
@@ -311,3 +316,26 @@ def test_a_submission_by_strips_is_that_of_whole_images(tmp_path: Path) -> None:
         kept.unlink()
     assert texts[0] == texts[1]
     assert len(texts[0]) > 1000
+    seen: list[int] = []
+    add_row = Predictor._add_row
+
+    def add(made: Predictor, *words: Any) -> None:
+        seen.append(words[3].start)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        add_row(made, *words)
+
+    monkeypatch.setattr(Predictor, "_add_row", add)
+    more = ("--window", "64", "--save-masks", "true")
+    (output / "submission.0of1.part.jsonl").unlink()
+    assert call("ensemble", competition.flags(*flags, *more)) != 0
+    assert call("ensemble", competition.flags(*flags, *more)) == 0
+    assert seen == [0, 48, 85, 48, 85], "one row of windows again, that the next ones lie on"
+    assert (output / "submission.csv").read_text() == texts[1]
+    assert np.array_equal(tifffile.imread(kept), found)
+    assert not list(output.glob("*.strips"))
+    scene = shutil.copy(folder / "scene.tif", tmp_path / "elsewhere.tif")
+    assert call("ensemble", competition.flags(*flags, *more, "--predict", str(scene))) == 0
+    alone = output / "predicted_elsewhere" / "masks" / "elsewhere.tif"
+    assert np.array_equal(tifffile.imread(alone), found)
+    assert read_georeference(alone) == ((1000.0, 5000.0), (2.0, -2.0))

@@ -5,6 +5,7 @@ from pathlib import Path
 from competition.patterns import FilePattern, Found
 from competition.spec import Competition
 from competition.table_files import AUTO
+from competition.tables import image_id
 from core.errors import UserError
 from core.gates import check_ids
 from imaging.images import list_images
@@ -30,12 +31,14 @@ def find_train_names(competition: Competition) -> dict[str, str]:
 
 
 def find_test_images(competition: Competition, folder: Path | None = None) -> dict[str, Path]:
-    """The test images by id, in TEST_PATH or another folder of its layout.
+    """The test images by id, in TEST_PATH or another folder of its layout; or one file alone.
 
     Raises:
         UserError: as `find_train_images`.
     """
     folder = folder or competition.test_path
+    if folder.is_file():
+        return {image_id(folder.name): folder}
     pattern, knob = competition.test_pattern, "TEST_PATTERN"
     if not pattern:
         pattern, knob = competition.image_pattern, "IMAGE_PATTERN"

@@ -1,6 +1,7 @@
 """Fold numbers for images, by scikit-learn: balanced over strata, never a group in two folds."""
 
 import warnings
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from core.errors import UserError
 
 BINS = 5
 # What helps beside fewer folds.
+# Fold of images that are never validated.
+ALWAYS_TRAINED = -1
 REMEDIES = {
     "image": "add images",
     "group": "mend GROUP_COLUMN or GROUP_PATTERN, or pass --split kfold",
@@ -98,6 +101,33 @@ def need_enough(count: int, n_folds: int, what: str) -> None:
     raise UserError(
         f"{count} {what}{'s' * (count != 1)} cannot fill {n_folds} folds: {fewer}{REMEDIES[what]}"
     )
+
+
+def join_folds(before: np.ndarray, groups: np.ndarray, *, closed: int | None = None) -> np.ndarray:
+    """Fold of each image, int64 (N,), where some have one: those keep it.
+
+    Others go where their group is, and new groups, the largest first, to the fold of fewest images.
+
+    Args:
+        before: float64 (N,), nan for images without a fold.
+        groups: codes (N,).
+        closed: fold that takes no new group.
+    """
+    folds = np.where(np.isnan(before), ALWAYS_TRAINED, before).astype(np.int64)
+    known, waiting = np.flatnonzero(~np.isnan(before)), []
+    sizes = Counter(folds[known][folds[known] >= 0].tolist())
+    for group in np.unique(groups[np.isnan(before)]):
+        new = np.flatnonzero((groups == group) & np.isnan(before))
+        there = Counter(folds[known][groups[known] == group].tolist())
+        if there:
+            folds[new] = there.most_common(1)[0][0]
+        else:
+            waiting.append(new)
+    for new in sorted(waiting, key=len, reverse=True):
+        fold = min((size, fold) for fold, size in sizes.items() if fold != closed)[1]
+        folds[new] = fold
+        sizes[fold] += len(new)
+    return folds
 
 
 def count_leaks(folds: np.ndarray, groups: np.ndarray) -> int:

@@ -249,15 +249,19 @@ class Predictor:
         weights = [team.weight * len(team.modules) for team in self.teams]
         return mean_probs(shares, weights, self.kind)
 
-    def strips(self, path: Path) -> Iterator[torch.Tensor]:
+    def strips(self, path: Path, begin: int = 0) -> Iterator[torch.Tensor]:
         """Mean probabilities (K, h, W) of an image that is cut, rows from top to bottom.
 
         Memory is bound by a row of windows, where the file can be read in parts: TIFF.
 
+        Args:
+            path: of the image.
+            begin: first row that is wanted, where an earlier strip ended.
+
         Raises:
             UserError: the image cannot be read.
         """
-        return map(self._blend, self._strips(path))
+        return map(self._blend, self._strips(path, begin))
 
     def views(
         self,
@@ -340,7 +344,7 @@ class Predictor:
                 gates[:] = gates.amax((1, 2), keepdim=True)
         return Batch([img], [size], [], [probs[None] for probs in means])
 
-    def _strips(self, path: Path) -> Iterator[list[torch.Tensor]]:
+    def _strips(self, path: Path, begin: int = 0) -> Iterator[list[torch.Tensor]]:
         """Each team's probabilities (K, h, W), see `strips`."""
         height, width = self._size(path)
         window = self.windows.size((height, width)) or (height, width)
@@ -349,6 +353,8 @@ class Predictor:
         )
         sums = [Strip(self._channels, width, self.device) for _ in self.teams]
         for down, rows in finished(downs, height):
+            if down.start + window[0] <= begin:
+                continue
             part = with_window(path, Box(down.start, 0, window[0], width))
             read = {
                 pixels_kind(team.spec): read_image(part, **team.spec.pixels) for team in self.teams
@@ -356,7 +362,9 @@ class Predictor:
             for strip, team in zip(sums, self.teams, strict=True):
                 strip.grow(window[0])
                 self._add_row(strip, team, read[pixels_kind(team.spec)], down, rights)
-            yield [strip.take(rows) for strip in sums]
+            done = [strip.take(rows) for strip in sums]
+            if down.start >= begin:
+                yield done
 
     def _add_row(
         self, strip: Strip, team: Team, image: np.ndarray, down: Piece, rights: Sequence[Piece]

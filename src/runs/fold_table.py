@@ -6,6 +6,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from core.advice import command
 from core.errors import UserError, nearest, raise_all
 from core.gates import id_problem
@@ -63,6 +65,18 @@ def choose_sources(table: "pd.DataFrame", sources: Sequence[str]) -> "pd.DataFra
         near = nearest(unknown[0], known)
         raise UserError(f"SOURCES: no source {', '.join(unknown)}.{near} Need known ones: {told}")
     return table[table["source"].isin(list(sources))].reset_index(drop=True)
+
+
+def places_before(path: Path, names: Sequence[str]) -> np.ndarray:
+    """Fold of each image in an earlier table, float64 (N,); nan where it is new.
+
+    Raises:
+        UserError: there is none, or it is of other images.
+    """
+    known = read_fold_table(path).set_index("img")["kfold"].reindex(list(names))
+    if known.isna().all():
+        raise UserError(f"{path} has none of these images: make folds for them without --join")
+    return known.to_numpy(np.float64)
 
 
 def folds_digest(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from core.errors import UserError
 from core.knobs import ROOT
 from runs.fit import Fit
+from runs.fold_table import read_fold_table
 from runs.folder import RunFolder
 from runs.run import Run
 
@@ -145,12 +146,23 @@ def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
 
 
 def _same_folds(run: Run, begun: Path) -> bool:
-    """Whether a run.json is of a run on this one's train_folds.csv and hold-out."""
+    """Whether a run.json is of a run on this one's folds and hold-out, new images aside."""
     other = RunFolder(begun.parents[1], begun.parent.name).read_begun()
     if not begun.is_file() or other is None:
         return False
-    same = other.folds == run.folds_digest
-    return same and other.knobs.get("HOLDOUT") == run.holdout
+    if other.knobs.get("HOLDOUT") != run.holdout:
+        return False
+    return other.folds == run.folds_digest or _keep_places(run, other.folds)
+
+
+def _keep_places(run: Run, digest: str | None) -> bool:
+    """Whether the images of an earlier fold table, which folds.py kept, lie in the same folds."""
+    path = run.output / f"train_folds.{str(digest)[:8]}.csv"
+    earlier = read_fold_table(path) if path.is_file() else None
+    if earlier is None or earlier.attrs["digest"] != digest:
+        return False
+    before, now = (table.set_index("img")["kfold"] for table in (earlier, run.table))
+    return bool((now.reindex(before.index).fillna(before) == before).all())
 
 
 def find_setting(fit: Fit, run: Run, name: str, fold: int, *, cache: Any = None) -> Any:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from imaging.levels import write_mask, write_probs
 from inference.predictor import Predictor
 from postprocessing.rules import Rule, decide_by, is_pointwise, label_by
 from runs.run import Run
+from streaming.files import state_of
 from submissions.answer import Answer, Prediction
 from submissions.answer_files import Row
 from submissions.answer_format import Frame
 from submissions.part_file import PartFile
 from submissions.rasters import is_placed, write_raster
+from submissions.strip_file import StripFile
 from submissions.strips import StripRows
 
 # Share of images that may be lost before a submission is no longer worth writing.
@@ -74,8 +77,10 @@ def predict_images(
     cut = {img: path for img, path in images if by_strips(predictor, path, answer, how)}
     with tqdm(total=len(images), desc="predicting", unit="image", disable=None) as bar:
         for img, path in cut.items():
-            part.write(img, predict_strips(predictor, img, path, answer, how, folder))
+            kept = StripFile(part.path.with_suffix(".strips"), f"{part.key} {img} {state_of(path)}")
+            part.write(img, predict_strips(predictor, img, path, answer, how, folder, kept))
             part.sync()
+            kept.drop()
             bar.update()
         images = [pair for pair in images if pair[0] not in cut]
         for batch in predictor.batches(images, skip=how.skip):
@@ -114,15 +119,26 @@ def by_strips(predictor: Predictor, path: Path, answer: Answer, how: How) -> boo
 
 
 def predict_strips(
-    predictor: Predictor, img: str, path: Path, answer: Answer, how: How, folder: Path
+    predictor: Predictor,
+    img: str,
+    path: Path,
+    answer: Answer,
+    how: How,
+    folder: Path,
+    kept: StripFile,
 ) -> list[Row]:
-    """The rows of a large image; its mask is kept as a TIFF if asked to."""
+    """The rows of a large image, from the strips on that are kept; its mask as a TIFF if asked."""
     size: Any = predictor.cut_size(path)
     rows = StripRows(answer, Frame(size, path))
 
-    def masks() -> Iterator[np.ndarray]:
-        for probs in predictor.strips(path):
+    def decide() -> Iterator[np.ndarray]:
+        for probs in predictor.strips(path, kept.rows):
             mask = decide_by(how.rules, probs, task=answer.task)
+            kept.write(mask)
+            yield mask
+
+    def masks() -> Iterator[np.ndarray]:
+        for mask in chain(kept.read(), decide()):
             rows.add(mask)
             yield mask if mask.ndim == 2 else mask[0]
 

@@ -91,7 +91,7 @@ def read_work(run: Run, runs: Sequence[str], unlisted: Path | None, **kept: bool
     Args:
         run: of this call.
         runs: names of those to average.
-        unlisted: folder of the images; None: TEST_PATH, as the sample submission lists them.
+        unlisted: folder of the images, or the one; None: TEST_PATH, as the sample lists them.
         kept: skip, save_masks and save_probs, as of `How`.
 
     Raises:
@@ -102,7 +102,8 @@ def read_work(run: Run, runs: Sequence[str], unlisted: Path | None, **kept: bool
     blend = read_blend(folder, reports)
     checkpoints = [checkpoints_of(report, run.logs, run.train_folds) for report in reports]
     if unlisted:
-        folder /= f"predicted_{unlisted.resolve().name}"
+        place = unlisted.resolve()
+        folder /= f"predicted_{place.stem if place.is_file() else place.name}"
     answer, found = open_answer(run, reports[0].spec, unlisted)
     how = choose_how(run, reports, blend, **kept)
     return Work(run, runs, reports, blend, checkpoints, answer, found, folder, how)
