@@ -175,8 +175,11 @@ def paint(image: np.ndarray, raster: Any) -> np.ndarray:
 
 
 def write_tile(path: Path, pixels: np.ndarray, grid: "Grid", box: Box, colours: Any = None) -> None:
-    """Writes (h, w, C) as a deflated TIFF in its place on the map."""
-    from rasterio import open as create
+    """Writes (h, w, C) as a deflated TIFF in its place on the map.
+
+    It comes to be in memory: on a full disk GDAL cuts a file off and says nothing.
+    """
+    from rasterio.io import MemoryFile
 
     place = grid.transform * grid.transform.translation(box.left, box.top)
     height, width, count = pixels.shape
@@ -184,10 +187,13 @@ def write_tile(path: Path, pixels: np.ndarray, grid: "Grid", box: Box, colours: 
     profile |= {"height": height, "width": width, "count": count}
     profile |= {"crs": grid.crs, "transform": place} if grid.crs else {}
     profile |= {"photometric": "rgb"} if count in (3, 4) and not colours else {}
-    with writing(path, flush=False) as part, create(part, "w", **profile) as file:
-        file.write(np.moveaxis(pixels, -1, 0))
-        if colours:
-            file.write_colormap(1, colours)
+    with MemoryFile() as memory:
+        with memory.open(**profile) as file:
+            file.write(np.moveaxis(pixels, -1, 0))
+            if colours:
+                file.write_colormap(1, colours)
+        with writing(path, flush=False) as part:
+            part.write_bytes(memory.getbuffer())
 
 
 def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str, str]]":

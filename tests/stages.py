@@ -1,12 +1,15 @@
 """Runs of the scripts in this process, and competitions of other kinds than Carvana's."""
 
+import contextlib
 import importlib
 import json
 import os
 import platform
+import resource
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,6 +97,17 @@ def errors_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
     assert text.count("error: ") == 1
     assert "Traceback" not in text
     return text[text.index("error: ") :].splitlines()
+
+
+@contextlib.contextmanager
+def files_end_at(count: int) -> Iterator[None]:
+    """No file of this process grows beyond so many bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (count, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def lock_of(

@@ -21,7 +21,7 @@ from inference.portable import Export, channel_names
 from Lightning_module import load_module
 from model_dispatcher import MODELS
 from networks.padding import PaddedModel
-from stages import NETWORKS, call
+from stages import NETWORKS, call, files_end_at
 from tiny_net import TinyNet
 from toys import module_of
 from trained import fold_of, told
@@ -184,6 +184,13 @@ def test_the_script_from_the_run_to_another_program(
     made_of.unlink()
     assert call("export", ["check", *flags]) == 2
     assert f"{folder} is not of {best}" in told(capsys)
+
+
+@pytest.mark.parametrize("name", ["torchscript", "safetensors"])
+def test_a_full_disk_is_told_as_one(tmp_path: Path, name: str) -> None:
+    export = export_of(spec_of("binary", 1))
+    with files_end_at(500), pytest.raises(OSError, match="too large"):
+        write_file(export, name, tmp_path)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """The one atomic writer."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,14 @@ def test_an_error_names_the_file_that_was_to_be(tmp_path: Path, at: str) -> None
         part.write_text("x")
     assert str(tmp_path / at) in (str(error.value.filename), str(error.value.filename2))
     assert ".part" not in system_error_line(error.value)
+
+
+@pytest.mark.parametrize("write", [writing, writing_folder])
+def test_a_full_disk_names_the_file_that_was_to_be(tmp_path: Path, write: Callable) -> None:
+    """The system names none."""
+    with pytest.raises(OSError, match="No space") as error, write(tmp_path / "x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert system_error_line(error.value).startswith(f"{tmp_path / 'x'}: No space left on device: ")
 
 
 KILLED = """

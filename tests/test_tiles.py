@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 import tiles
-from stages import call, errors_of, lock_of
+from stages import call, errors_of, files_end_at, lock_of
 
 rasterio = pytest.importorskip("rasterio")
 RNG = np.random.default_rng(3)
@@ -276,3 +276,14 @@ def test_a_raster_that_another_process_cuts_is_refused(
     assert not (place.input / "train_masks.csv").exists()
     place.write("other.tif", place.image)
     place.cut(image="other.tif")
+
+
+def test_a_tile_that_a_full_disk_would_cut_off_is_none(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(place.root / name) for name in ("big.tif", "mask.tif")]
+    with files_end_at(1000):
+        assert call("tiles", [*names, *place.flags(), "--patch-size", "64"]) == 2
+    (told,) = errors_of(capsys)
+    assert f"{place.input / 'train_hq' / 'big_tile_0_0.tif'}: File too large" in told
+    assert not [path for path in place.input.rglob("*") if path.is_file() and path.suffix]

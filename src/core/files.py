@@ -39,7 +39,7 @@ def writing(path: Path, *, flush: bool = True) -> Iterator[Path]:
             _flush(part)
         part.replace(path)
     except OSError as error:
-        if str(error.filename) == str(part):  # a name that nobody knows
+        if error.filename in (None, str(part)):  # no name, as of a full disk, or one nobody knows
             error.filename = str(path)
         raise
     finally:
@@ -60,6 +60,9 @@ def writing_folder(path: Path) -> Iterator[Path]:
                 _flush(file)
         shutil.rmtree(path, ignore_errors=True)
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,9 @@ def write_torchscript(export: Export, path: Path) -> None:
     """A traced module; torch.jit.load, in C++ too, needs nothing of this house."""
     with _quiet():
         traced = torch.jit.trace(export.network, export.example, check_trace=False)
-        torch.jit.save(traced, path, _extra_files={ABOUT: export.about})
+        packed = BytesIO()  # torch's own writer of files aborts the process where a disk is full
+        torch.jit.save(traced, packed, _extra_files={ABOUT: export.about})
+    path.write_bytes(packed.getbuffer())
 
 
 def read_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
@@ -78,8 +81,10 @@ def read_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
 
 def write_program(export: Export, path: Path) -> None:
     """A program of torch.export; AOTInductor and ExecuTorch start from it."""
-    with _quiet(), path.open("wb") as stream:
-        torch.export.save(export.program, stream, extra_files={ABOUT: export.about})
+    packed = BytesIO()
+    with _quiet():
+        torch.export.save(export.program, packed, extra_files={ABOUT: export.about})
+    path.write_bytes(packed.getbuffer())
 
 
 def read_program(path: Path) -> Callable[[Tensor], Tensor]:
@@ -110,10 +115,10 @@ def find_format(name: str) -> Format:
     Raises:
         UserError: an unknown name, or packages that are not installed.
     """
-    row = pick(FORMATS, name, "format of --formats")
+    row = pick(FORMATS, name, "format of --format")
     missing = [package for package in row.needs if importlib.util.find_spec(package) is None]
     if missing:
-        raise UserError(f"--formats {name}: not installed here: pip install {' '.join(missing)}")
+        raise UserError(f"--format {name}: not installed here: pip install {' '.join(missing)}")
     return row
 
 
@@ -131,13 +136,13 @@ def write_file(export: Export, name: str, folder: Path) -> tuple[Path, float]:
     try:
         row.write(export, path)
         gap = export.gap(row.read(path))
-    except UserError:
+    except (UserError, OSError, MemoryError):
         raise
     except Exception as error:  # exporters raise what their passes meet
-        raise UserError(f"--formats {name}: {reason_of(error)}. Choose others") from error
+        raise UserError(f"--format {name}: {reason_of(error)}. Choose others") from error
     if not gap <= TOLERANCE:
         raise UserError(
-            f"--formats {name}: its probabilities differ by {gap:.2g} from the network's, "
+            f"--format {name}: its probabilities differ by {gap:.2g} from the network's, "
             f"{TOLERANCE:g} at most are rounding. Choose others"
         )
     return path, gap

@@ -17,7 +17,7 @@ def write_weights(module: SegmentationModule, path: Path, *, half: bool = False)
     Args:
         half: floats become fp16, half the size; probabilities move in their third digit.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {}
     for key, value in module.state_dict().items():
@@ -28,6 +28,6 @@ def write_weights(module: SegmentationModule, path: Path, *, half: bool = False)
     # The full configuration holds paths of this machine.
     values["notes"] = {key: notes[key] for key in TRAVELLING_NOTES if key in notes}
     with writing(path) as part:
-        save_file(state, part)
+        part.write_bytes(save(state))  # save_file has an error of its own for a full disk
     described = {"module": values, "torch": torch.__version__.partition("+")[0]}
     write_json(path.with_suffix(".json"), described)
