@@ -14,7 +14,7 @@ import pytest
 
 from conftest import SRC
 from core.errors import system_error_line
-from core.files import PART, clear_parts, write_json, writing, writing_folder
+from core.files import PART, clear_parts, naming, write_json, writing, writing_folder
 
 
 def names(folder: Path) -> list[str]:
@@ -60,7 +60,7 @@ def test_an_error_names_the_file_that_was_to_be(tmp_path: Path, at: str) -> None
     assert ".part" not in system_error_line(error.value)
 
 
-@pytest.mark.parametrize("write", [writing, writing_folder])
+@pytest.mark.parametrize("write", [naming, writing, writing_folder])
 def test_a_full_disk_names_the_file_that_was_to_be(tmp_path: Path, write: Callable) -> None:
     """The system names none."""
     with pytest.raises(OSError, match="No space") as error, write(tmp_path / "x"):

@@ -1,6 +1,7 @@
 """The one way a file comes to be: written under another name, flushed to disk, renamed last."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -17,6 +18,19 @@ from core.processes import birth_of, host_key
 PART = ".part"
 # What another host has not touched for so many seconds nobody writes any more.
 ABANDONED = 3600.0
+# What a disk answers to a write.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Gives errors of a full or failing disk, for which the system names no file, this name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in DISK:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -34,12 +48,13 @@ def writing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _part_of(path)
     try:
-        yield part
-        if flush:
-            _flush(part)
-        part.replace(path)
+        with naming(path):
+            yield part
+            if flush:
+                _flush(part)
+            part.replace(path)
     except OSError as error:
-        if error.filename in (None, str(part)):  # no name, as of a full disk, or one nobody knows
+        if str(error.filename) == str(part):  # a name that nobody knows
             error.filename = str(path)
         raise
     finally:
@@ -54,15 +69,13 @@ def writing_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        yield part
-        for file in part.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        shutil.rmtree(path, ignore_errors=True)
-        part.replace(path)
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
+        with naming(path):
+            yield part
+            for file in part.rglob("*"):
+                if file.is_file():
+                    _flush(file)
+            shutil.rmtree(path, ignore_errors=True)
+            part.replace(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

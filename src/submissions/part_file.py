@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.files import naming
 from streaming.copies import SharedFile
 from submissions.answer_files import Row
 
@@ -67,8 +68,9 @@ class PartFile:
         self._stream.close()
 
     def _append(self, values: dict[str, Any]) -> int:
-        at = self._stream.tell()
-        self._stream.write(json.dumps(values).encode() + b"\n")
+        at: int = self._stream.tell()
+        with naming(self.path):
+            self._stream.write(json.dumps(values).encode() + b"\n")
         return at
 
     def write(self, img: str, rows: Sequence[Row]) -> None:
@@ -78,8 +80,9 @@ class PartFile:
 
     def sync(self) -> None:
         """What was written is on the disk when this returns."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        with naming(self.path):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
         if self.shared:
             self.shared.send()
 
