@@ -23,7 +23,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,6 +98,8 @@ def start(competition: Any, script: str, flags: list[str], prepare: Callable[[],
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1)
+        if script == "kernel":
+            importlib.import_module("kernel_build.check").load_problems = load_here
         prepare()
         os._exit(call(script, flags))
     except SystemExit as end:
@@ -295,19 +297,18 @@ def moments(known: Known, kind: str, kills: int, dice: random.Random) -> list[An
     return [*((place, None) for place in places), *((-1, delay) for delay in delays)]
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="trials a stage and kind")
     parser.add_argument("--stages", default="", help="those whose names match")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     sys.path[:0] = [str(Path(__file__).parent), str(SRC)]
     os.environ["KAGGLE_ROOT"] = "/nowhere"
     for name in LOADED:
         importlib.import_module(name)
     importlib.import_module("torch").set_num_threads(1)
-    importlib.import_module("kernel_build.check").load_problems = load_here
     dice, bad = random.Random(args.seed), 0
     print("| stage | stopped by | trials | equal | left behind |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:

@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -102,6 +101,8 @@ def errors_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @contextlib.contextmanager
 def files_end_at(count: int) -> Iterator[None]:
     """No file of this process grows beyond so many bytes, as on a full disk."""
+    import resource
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (count, before[1]))
     try:

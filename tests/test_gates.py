@@ -7,19 +7,23 @@ import sys
 import time
 from collections import namedtuple
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from conftest import SRC, Competition, run_python
+from conftest import SRC, Competition
 from core.errors import UserError, script
 from core.flags import load_config
 from core.gates import id_problem, is_whole_number
+from imaging.files import decoding
 from imaging.rle import rle_areas, rle_decode
 from Lightning_datamodule import LoaderSpec, build_loader
 from runs.fold_table import read_fold_table
+from runs.training import check_resumable
+from stages import files_end_at
 from training.checkpoints import write_checkpoint
 
 
@@ -146,6 +150,8 @@ def test_a_variable_of_nonsense(text: str, monkeypatch: pytest.MonkeyPatch) -> N
         (IsADirectoryError(errno.EISDIR, "Is a directory", ".x.part", None, "x"), "error: x: Is a"),
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
         (MemoryError(), "out of memory"),
+        (cv2.error("alloc.cpp:73: error: (-4:Insufficient memory) Failed to"), "out of memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory"),
     ],
 )
 def test_an_error_of_the_system_is_one_line(
@@ -225,6 +231,7 @@ def test_a_closed_stdout_is_one_line() -> None:
 NOWHERE = """
 import sys
 from pathlib import Path
+from unittest.mock import patch
 from core.errors import script
 @script
 def main(argv=None):
@@ -246,27 +253,27 @@ def test_without_a_stdout_the_work_is_done(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_text() == "True"
 
 
-FULL = """
-import resource, sys
-from pathlib import Path
-import torch
-from training.checkpoints import write_checkpoint
-resource.setrlimit(resource.RLIMIT_FSIZE, (100000, 100000))
-try:
-    write_checkpoint(Path(sys.argv[1]), {"a": torch.zeros(100000)})
-except OSError as error:
-    print(error.strerror)
-"""
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of file sizes")
 def test_a_checkpoint_on_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
     path = tmp_path / "best.ckpt"
     write_checkpoint(path, {"a": torch.ones(3)})
-    done = run_python("-c", FULL, str(path), PYTHONPATH=str(SRC))
-    assert done.stdout.strip() == os.strerror(errno.EFBIG), done.stderr
+    with files_end_at(100000), pytest.raises(OSError, match="too large") as error:
+        write_checkpoint(path, {"a": torch.zeros(100000)})
+    assert error.value.errno == errno.EFBIG
     assert [entry.name for entry in tmp_path.iterdir()] == ["best.ckpt"]
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.ones(3))
+
+
+def test_want_of_memory_is_no_fault_of_a_file(tmp_path: Path) -> None:
+    """Nothing says that it is broken, none of its masks is left empty."""
+
+    def too_much(*args: object, **more: object) -> None:
+        torch.empty(2**50)
+
+    with pytest.raises(MemoryError), decoding("x.png"):
+        too_much()
+    with patch("torch.load", too_much), pytest.raises(MemoryError):
+        check_resumable(tmp_path / "last.ckpt", None)
 
 
 class Killed(torch.utils.data.Dataset):

@@ -60,16 +60,30 @@ def told_problems(error: UserError) -> list[str]:
     return [problem.strip() for problem in problems] or [headline]
 
 
+def is_out_of_memory(error: object) -> bool:
+    """Whether an error is for want of memory: torch, OpenCV and mmap tell so by words alone."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, Exception) and any(words in str(error) for words in NO_MEMORY)
+    )
+
+
 def reason_of(error: BaseException) -> str:
     """A library's error in one short line.
 
     torch's advice to read a pickle that may run code is not handed on.
+
+    Raises:
+        MemoryError: it is for want of memory: nothing is wrong with what was read.
     """
+    if is_out_of_memory(error):
+        raise MemoryError from error
     if isinstance(error, pickle.UnpicklingError):
         return "it holds more than plain tensors and values, which could run code: it is not read"
     return " ".join(str(error).split())[:300]
 
 
+# Of errors for want of memory that have no class of their own.
+NO_MEMORY = ("an't allocate memory", "annot allocate memory", "nsufficient memory", "ut of memory")
 # What helps against errors of the system, by errno.
 REMEDIES = {
     errno.ENOSPC: "free some space there",
@@ -166,12 +180,14 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
             line = "stdout was closed before the end: nothing of the work is lost"
         except OSError as error:
             line = system_error_line(error)
-        except MemoryError:
-            line = "out of memory: a smaller batch, crop or --num-workers 0 takes less"
         except KeyboardInterrupt as stop:
             told = stop if isinstance(stop, Stopped) else Stopped()
             print(f"{told}: the same command goes on", file=sys.stderr)
             return told.code
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            line = "out of memory: a smaller batch, crop or --num-workers 0 takes less"
         print(f"error: {line}", file=sys.stderr)
         return 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from core.errors import UserError
+from core.errors import UserError, is_out_of_memory
 from core.memory import largest_picture
 from imaging.tiff import is_tiff, tiff_page, tiff_size
 from streaming.files import read_file
@@ -118,7 +118,13 @@ def decoding(name: str, data: bytes = b"") -> Iterator[None]:
 
 
 def unreadable(name: str, reason: object = "", data: bytes = b"") -> UserError:
-    """The error for a file that no decoder takes; of its bytes, what else it is."""
+    """The error for a file that no decoder takes; of its bytes, what else it is.
+
+    Raises:
+        MemoryError: the reason is want of memory: the file may be whole.
+    """
+    if is_out_of_memory(reason):
+        raise MemoryError(name)
     words = str(reason).partition("<_io")[0].strip()  # PIL names the object in memory
     told = f" ({words})" if words else ""
     if other := _foreign(data):
