@@ -72,7 +72,8 @@ def _small_pictures_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEG_MAX_PIXELS", "1000000")
         largest_picture.cache_clear()
-        yield
+        assert largest_picture() == 1_000_000  # and stays it
+    yield
     largest_picture.cache_clear()
 
 
