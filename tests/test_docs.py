@@ -148,7 +148,9 @@ def test_pairs_that_are_split_become_one_table(monkeypatch, tmp_path):
 
 def test_every_recipe_has_a_row():
     rows = set(re.findall(r"^\| \[(\w+)\]\(", read(ROOT / "docs" / "competitions.md"), re.M))
-    listed = subprocess.run(["git", "ls-files", "recipes"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "recipes"], cwd=ROOT, capture_output=True, text=True
+    )
     ours = {path.stem for path in map(Path, listed.stdout.split()) if path.suffix == ".args"}
     assert rows == ours, "recipes that look.py writes are the user's"
 
