@@ -114,10 +114,10 @@ def check_draws(rows: Sequence[Row], loader: LoaderSpec) -> None:
     """
     column = loader.weight_column
     known = sorted({str(name) for row in rows for name in row})
-    if column not in ("", LoaderSpec.weight_column, *known):
+    if column not in ("", SHIPPED_WEIGHTS, *known):
         raise UserError(
-            f"WEIGHT_COLUMN: train_folds.csv has no column {column!r}.{nearest(column, known)} "
-            f"It has {', '.join(known)}"
+            f"WEIGHT_COLUMN: no column {column!r}.{nearest(column, known)} There are: "
+            f"{', '.join(known)}"
         )
     row_weights(rows, column)
     if loader.balance == "source":

@@ -276,18 +276,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     import pandas as pd
 
-    from competition.groups import column_of, find_groups
+    from competition.groups import find_groups
     from competition.masks import build_masks
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
     from competition.series import series_notes
-    from competition.spec import SHIPPED_WEIGHTS
     from competition.splits import join_folds
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
+    from Lightning_datamodule import check_draws, rows_in
     from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
-    from runs.experiment import competition_of, data_spec, run_of
+    from runs.experiment import competition_of, data_spec, loader_spec, run_of
     from runs.fold_table import choose_folds, places_before
     from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
@@ -324,8 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table.insert(4, "kfold", folds)
     # What training will ask of this table is told now.
     choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
-    if config.WEIGHT_COLUMN not in ("", SHIPPED_WEIGHTS):
-        column_of(table, config.WEIGHT_COLUMN, "WEIGHT_COLUMN")
+    check_draws(rows_in(table), loader_spec(config))
     volumes = find_volumes(table, config.VOLUME_COLUMN, config.VOLUME_PATTERN)
     if volumes is not None:
         table["volume"] = volumes

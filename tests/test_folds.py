@@ -236,6 +236,8 @@ SAMPLES = [
         ("HOLDOUT", "7"),
         ("TRAIN_FOLDS", "0,7"),
         ("WEIGHT_COLUMN", "word"),
+        ("WEIGHT_COLUMN", "img"),
+        ("BALANCE", "source"),
         ("OUTLINE_UNITS", "word"),
         ("CLASS_PATTERN", "["),
         ("GROUP_PATTERN", "word"),
