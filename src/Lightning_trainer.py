@@ -34,7 +34,7 @@ from runs.prepared import prepare_data
 from runs.records import Finished
 from runs.run import Run
 from runs.sharing import share_folds, words_of
-from runs.starts import check_starts, find_setting
+from runs.starts import check_resumed, check_starts, find_setting
 from runs.trial import check_machine, check_network
 
 STAGE = "Lightning_trainer"
@@ -319,7 +319,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     build_freeze(model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers)
     if find_resumed(folds, args.resume) == run.folder.last(folds[0]).absolute():
         args.resume = "last"
-    if find_resumed(folds, args.resume) is None:
+    if resumed := find_resumed(folds, args.resume):
+        check_resumed(resumed, run, folds[0], epochs=fit.epochs)
+    else:
         begun = [f for f in folds if run.folder.last(f).is_file() or run.folder.is_finished(f)]
         check_starts(fit, run, [f for f in folds if args.overwrite or f not in begun])
     known = () if config.CLASS_WEIGHTS == "auto" else config.CLASS_WEIGHTS

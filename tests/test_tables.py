@@ -223,6 +223,8 @@ def test_any_optimiser_by_its_name_and_arguments(name: str, kind: Any) -> None:
         ("--optimizer", "lbfgs", "optimiser 'lbfgs'"),
         ("--optimizer", "adahessian", "needs more than gradients"),
         ("--scheduler", "cosine:flor=0.1", "Did you mean floor"),
+        ("--scheduler", "onecycle:stat=3", "Did you mean start"),
+        ("--scheduler", "plateau:steps=3", "no argument 'steps'"),
         ("--scheduler", "plateau:patience", "need name:key=number"),
         ("--scheduler", "plateau:factor=2", "scheduler 'plateau:factor=2'"),
     ],

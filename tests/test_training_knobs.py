@@ -173,7 +173,7 @@ def test_a_share_of_the_batches_is_one_at_least(
     # What Lightning finds out only when it sees the data is a line, too.
     late = "{'overfit_batches': 0.01}"
     assert main(competition.flags(*ONE, "--run", "late", "--trainer-kwargs", late)) == 2
-    assert "fold 0: Lightning refuses TRAINER_KWARGS: You requested" in told(capsys)
+    assert "fold 0: Lightning refuses to train: You requested" in told(capsys)
 
 
 @pytest.mark.parametrize(
@@ -220,8 +220,16 @@ def test_more_epochs_go_on_where_the_run_ended(
     words = ["--run", "on", "--epochs", "5", "--resume", path]
     assert main([*flags, *words]) == 0
     assert (finished(competition, "on")["epochs"], finished(competition, "on")["steps"]) == (5, 15)
-    assert main([*flags, "--run", "two", "--resume", "none.ckpt"]) == 2
-    assert "no file" in told(capsys)
+    best = str(fold_of(competition) / "checkpoints" / "best.ckpt")
+    for words, need in (
+        (("--resume", "none.ckpt"), "no file"),
+        (("--resume", best), "need a last.ckpt"),
+        (("--resume", path, "--epochs", "4"), "has 4 epochs behind it, EPOCHS is 4"),
+        (("--resume", path, "--epochs", "5", "--fold", "1"), "validation images of fold 1"),
+    ):
+        assert main([*flags, "--run", "two", *words]) == 2
+        assert need in told(capsys)
+    assert not (competition.logs / "two").exists()
 
 
 def test_a_run_starts_from_anothers_fold(

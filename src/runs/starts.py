@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, reason_of
 from core.knobs import ROOT
 from runs.fit import Fit
 from runs.fold_table import read_fold_table
@@ -143,6 +143,35 @@ def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
             read_pseudo_rows(run, fit.pseudo, fold, limit=1)
     if folds and not fit.init_ckpt and fit.encoder_weights not in (None, "imagenet"):
         read_weights(Path(fit.encoder_weights))
+
+
+def check_resumed(path: Path, run: Run, fold: int, *, epochs: int) -> None:
+    """Makes sure that the training of another run's last.ckpt goes on in a fold of this one.
+
+    Raises:
+        UserError: it cannot be read, is of another of these folds, or has all its epochs.
+    """
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        notes = checkpoint["hyper_parameters"].get("notes") or {}
+        done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    except Exception as error:
+        raise UserError(
+            f"--resume: {path} does not say where a training stood ({reason_of(error)}): need a "
+            "last.ckpt"
+        ) from error
+    same = (notes.get("identity") or {}).get("folds") == run.folds_digest
+    if same and notes.get("fold") not in (None, fold):
+        raise UserError(
+            f"--resume: {path} is of fold {notes['fold']}, it was trained on validation images of "
+            f"fold {fold}"
+        )
+    if done >= epochs:
+        raise UserError(
+            f"--resume: {path} has {done} epochs behind it, EPOCHS is {epochs}: need more"
+        )
 
 
 def _same_folds(run: Run, begun: Path) -> bool:

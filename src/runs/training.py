@@ -143,7 +143,7 @@ def run_trainer(trainer: Any, module: Any, data: Any, last: Path | None, name: s
     except (ValueError, MisconfigurationException) as error:
         if isinstance(error, UserError) or not raised_in(error, "pytorch_lightning"):
             raise
-        raise UserError(f"{name}: Lightning refuses TRAINER_KWARGS: {reason_of(error)}") from error
+        raise UserError(f"{name}: Lightning refuses to train: {reason_of(error)}") from error
 
 
 def raised_in(error: BaseException, package: str) -> bool:

@@ -15,7 +15,6 @@ from core.arguments import (
     Range,
     Share,
     check_arguments,
-    check_ranges,
     parameters_of,
     read_name,
 )
@@ -157,6 +156,8 @@ def plateau(
     )
 
 
+# Arguments that come from elsewhere.
+GIVEN = ("optimizer", "steps", "warmup", "mode")
 # Each row is called with (optimizer, steps=, warmup=, mode=) and the arguments in its name; mode is
 # max or min, whichever is better of METRIC. It is stepped after each step of the optimiser; a
 # ReduceLROnPlateau with METRIC after each validation.
@@ -207,7 +208,8 @@ def build_scheduler(
     """
     short, arguments = read_name(name, "scheduler")
     row = pick(SCHEDULERS, short, "scheduler")
-    check_ranges(row, arguments, name, "scheduler")
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters_of(row, name, "scheduler").values()):
+        check_arguments(row, arguments, name, "scheduler", taken=GIVEN)
     if short not in SCHEDULERS:
         _check_row(row, name)
     try:
