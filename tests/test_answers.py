@@ -416,6 +416,15 @@ def test_a_column_that_numbers_objects_counts_in_each_image(tmp_path: Path) -> N
     assert "number" in lint(answer, path)
     numbered = text.replace("a,-1", "a,0").replace("b,-1", "b,1")
     assert answer_to(tmp_path, numbered).plan.counter == ("BuildingId", 0, "-1")
+    bare = "ImageId,ObjectNumber,EncodedPixels\na,1,1 3\na,2,9 3\nb,1,1 3\n"
+    assert answer_to(tmp_path, bare).plan.counter == ("ObjectNumber", 1, "-1")
+
+
+def test_a_column_of_classes_may_come_first(tmp_path: Path) -> None:
+    text = "class,id,rle\n1,a,\n2,a,\n1,b,\n2,b,\n"
+    knobs = {"task": "multilabel", "classes": 2, "class_base": 1}
+    plan = answer_to(tmp_path, text, **knobs).plan
+    assert (plan.kind, plan.columns, plan.images) == ("class", ("id", "rle", "class"), ["a", "b"])
 
 
 @pytest.mark.parametrize("rows", ["a.jpg,1 409600,0\nb.jpg,1 409600,0\n", ""])

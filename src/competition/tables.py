@@ -22,6 +22,12 @@ Rows = Literal["image", "class", "instance"]
 # Not overlength.
 RLE_NAME = re.compile(r"rle(?![a-z])|(?<![a-z])rle|encoded|pixels", re.IGNORECASE)
 CLASS_NAME = re.compile(r"class|label", re.IGNORECASE)
+# Of a column of nothing but classes, that are no ids.
+CLASS_ALONE = re.compile(r"(class|label|category)(_?(id|name))?", re.IGNORECASE)
+# Of a column that numbers an image's objects.
+COUNTER_NAME = re.compile(
+    r"(building|object|instance|polygon|nucleus|cell)_?(id|no|number|index)", re.IGNORECASE
+)
 RLE_TEXT = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
 # A cell of a large mask may hold 100 KB; its beginning tells as much.
 PEEK = 60
@@ -86,14 +92,14 @@ def table_columns(
 ) -> Columns:
     """Which column is which in a training table.
 
-    auto: the id is the first; run lengths are in the last column named like rle, encoded or pixels
-    whose filled cells read like run lengths, else in the last whose cells do, or are outlines; the
-    class is in a column named like class or label.
+    auto: the id is the first that is not called class; run lengths are in the last column named
+    like rle, encoded or pixels whose filled cells read like run lengths, else in the last whose
+    cells do, or are outlines; the class is in a column named like class or label.
 
     Raises:
         UserError: a named column is missing, or several are called like run lengths and hold them.
     """
-    first = named_column(table, id_column, "ID_COLUMN", name) or str(table.columns[0])
+    first = named_column(table, id_column, "ID_COLUMN", name) or _first_id(table)
     others = [str(c) for c in table.columns if c != first]
     rle = named_column(table, rle_column, "RLE_COLUMN", name)
     if rle is None:
@@ -110,6 +116,11 @@ def table_columns(
     if cls is None:
         cls = next((c for c in others if c != rle and CLASS_NAME.search(c)), None)
     return Columns(first, rle, cls)
+
+
+def _first_id(table: "pd.DataFrame") -> str:
+    names = [str(name) for name in table.columns]
+    return next((name for name in names if not CLASS_ALONE.fullmatch(name)), names[0])
 
 
 def sample_columns(
@@ -137,7 +148,7 @@ def sample_columns(
     rle = found.rle or next((c for c in reversed(others) if c != found.cls), others[-1])
     cls = None if found.cls == rle else found.cls
     if cls is None and len(others) == 2 and table[found.id].duplicated().any():
-        cls = next(c for c in others if c != rle)
+        cls = next((c for c in others if c != rle and not COUNTER_NAME.fullmatch(c)), None)
     return SampleColumns(found.id, rle, cls)
 
 

@@ -11,6 +11,7 @@ from competition.masks import mask_format
 from competition.spec import Competition
 from competition.table_files import AUTO, read_table
 from competition.tables import (
+    COUNTER_NAME,
     Columns,
     SampleColumns,
     image_id,
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE_NAME = re.compile(r"confidence|score|conf", re.IGNORECASE)
-COUNTER_NAME = re.compile(
-    r"(building|object|instance|polygon|nucleus|cell)_?(id|no|number|index)", re.IGNORECASE
-)
 
 
 class Counter(NamedTuple):
