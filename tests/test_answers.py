@@ -420,6 +420,27 @@ def test_a_column_that_numbers_objects_counts_in_each_image(tmp_path: Path) -> N
     assert answer_to(tmp_path, bare).plan.counter == ("ObjectNumber", 1, "-1")
 
 
+@pytest.mark.parametrize(
+    ("header", "masks"),
+    [
+        ("ImageId,BuildingId,PolygonWKT_Pix,Confidence", "PolygonWKT_Pix"),
+        ("id,mask,score", "mask"),
+        ("id,prediction_string,height,width", "prediction_string"),
+        ("id,predicted", "predicted"),
+        ("id,answer,conf", "answer"),
+        ("id,mask_score,rle", "rle"),
+        ("id,confidence", "confidence"),
+    ],
+)
+@pytest.mark.parametrize("rows", ["", "a"])
+def test_the_column_of_masks_by_its_name(
+    tmp_path: Path, header: str, masks: str, rows: str
+) -> None:
+    line = rows and rows + "," * header.count(",") + "\n"
+    answer = answer_to(tmp_path, f"{header}\n{line}", submission="rle")
+    assert answer.plan.columns.rle == masks
+
+
 def test_a_column_of_classes_may_come_first(tmp_path: Path) -> None:
     text = "class,id,rle\n1,a,\n2,a,\n1,b,\n2,b,\n"
     knobs = {"task": "multilabel", "classes": 2, "class_base": 1}

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from competition.groups import compile_bracket
@@ -24,6 +24,11 @@ RLE_NAME = re.compile(r"rle(?![a-z])|(?<![a-z])rle|encoded|pixels", re.IGNORECAS
 CLASS_NAME = re.compile(r"class|label", re.IGNORECASE)
 # Of a column of nothing but classes, that are no ids.
 CLASS_ALONE = re.compile(r"(class|label|category)(_?(id|name))?", re.IGNORECASE)
+# Of columns of a sample that hold masks, whatever they are spelled as, and how sure they are.
+MASK_NAME = re.compile(
+    r"mask|segment|polygon|outline|wkt|geometry|predict|annotation", re.IGNORECASE
+)
+CONFIDENCE_NAME = re.compile(r"confidence|score|conf", re.IGNORECASE)
 # Of a column that numbers an image's objects.
 COUNTER_NAME = re.compile(
     r"(building|object|instance|polygon|nucleus|cell)_?(id|no|number|index)", re.IGNORECASE
@@ -131,7 +136,9 @@ def sample_columns(
     class_column: str = AUTO,
     name: str = "sample_submission.csv",
 ) -> SampleColumns:
-    """Which column is which in a sample submission: its last holds masks unless a name says else.
+    """Which column is which in a sample submission.
+
+    Its last holds masks unless a name says else: of masks, or of classes, numbers and confidences.
 
     Raises:
         UserError: a named column is missing, or there is one column only.
@@ -145,11 +152,19 @@ def sample_columns(
             f"{name}: has one column, {found.id!r}, need ids and masks: set TEST_CSV to the sample "
             "submission"
         )
-    rle = found.rle or next((c for c in reversed(others) if c != found.cls), others[-1])
+    rle = found.rle or _last_mask([c for c in others if c != found.cls] or others)
     cls = None if found.cls == rle else found.cls
     if cls is None and len(others) == 2 and table[found.id].duplicated().any():
         cls = next((c for c in others if c != rle and not COUNTER_NAME.fullmatch(c)), None)
     return SampleColumns(found.id, rle, cls)
+
+
+def _last_mask(names: Sequence[str]) -> str:
+    """The last that is called like masks, else the last that is not called like anything else."""
+    called = [name for name in names if MASK_NAME.search(name) and not CONFIDENCE_NAME.search(name)]
+    other = (COUNTER_NAME.fullmatch, CONFIDENCE_NAME.search)
+    rest = [name for name in names if not any(rule(name) for rule in other)]
+    return (called or rest or names)[-1]
 
 
 def train_table(competition: "Competition") -> "tuple[pd.DataFrame, Columns]":

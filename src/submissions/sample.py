@@ -1,7 +1,6 @@
 """The sample submission as it lies there, and what the training table adds where it is silent."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from competition.masks import mask_format
 from competition.spec import Competition
 from competition.table_files import AUTO, read_table
 from competition.tables import (
+    CONFIDENCE_NAME,
     COUNTER_NAME,
     Columns,
     SampleColumns,
@@ -26,8 +26,6 @@ from core.gates import is_whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CONFIDENCE_NAME = re.compile(r"confidence|score|conf", re.IGNORECASE)
 
 
 class Counter(NamedTuple):
