@@ -316,6 +316,20 @@ def test_a_table_of_paths(tree: Tree, capsys: pytest.CaptureFixture[str]) -> Non
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("row", "file"), [("7", "007"), ("007", "7"), ("0", "00")])
+def test_zeros_before_numbers_are_told(tree: Tree, row: str, file: str, capsys) -> None:
+    tree.images([f"{file}.jpg", "12345.jpg"])
+    tree.csv(f"img,rle_mask\n{row},1 4\n12345,1 4\n")
+    words = ["--split", "kfold", "--n-folds", "2"]
+    assert tree.run(*words) == 2
+    told = capsys.readouterr().err
+    assert f"{row} ({file}.jpg is there: set " in told
+    advised = told.partition(" set ")[2].partition(")")[0].split()
+    flags = [f"--{word.lower().replace('_', '-', 1)}" for word in advised]
+    assert tree.run(*words, *flags) == 0
+    assert row in tree.table()["img"].tolist()
+
+
 def test_which_column_holds_masks_is_asked(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     carvana(tree)
     shutil.rmtree(tree.input / "train_masks")

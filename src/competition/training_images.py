@@ -24,7 +24,7 @@ from competition.tables import (
 )
 from core.advice import command
 from core.errors import UserError, raise_all
-from core.gates import check_ids
+from core.gates import check_ids, is_whole_number
 from imaging.rle import is_empty_rle, rle_areas
 
 # Files and folders of INPUT that an error lists.
@@ -204,7 +204,27 @@ def _find_images(
     _add_parts(table, images)
     spare = len(images.keys() - set(table["img"]))
     notes = [f"{spare} images of {folder.name} are in no row: left out"] if spare else []
-    return image, _missing(table["img"], image, "image", folder), notes
+    digits = {len(name) for name in images if is_whole_number(name)}
+    wanted = [img + _same_number(img, images, digits) for img in table["img"]]
+    return image, _missing(wanted, image, "image", folder), notes
+
+
+def _same_number(img: str, images: Mapping[str, Found], digits: Iterable[int]) -> str:
+    """A word on the file of the same number with more or fewer zeros, where there is one.
+
+    Args:
+        img: an id.
+        images: there are.
+        digits: numbers of digits of their ids.
+    """
+    if img in images or not is_whole_number(img):
+        return ""
+    other = next((name for n in digits if (name := img.lstrip("0").zfill(n)) in images), None)
+    if other is None:
+        return ""
+    path = images[other].path
+    template = "{id:d}" if len(other) > len(img) else f"{{id:0{len(img)}}}"
+    return f" ({path} is there: set IMAGE_PATTERN={{id}}{Path(path).suffix} ID_TEMPLATE={template})"
 
 
 def _add_parts(table: pd.DataFrame, images: Mapping[str, Found]) -> None:
