@@ -23,7 +23,7 @@ from competition.mask_source import MaskSource
 from competition.spec import SHIPPED_WEIGHTS
 from core.errors import UserError, nearest, raise_all
 from core.gates import decimal_number
-from core.processes import end_with_parent
+from core.processes import end_with_parent, hush_lost_connections
 from core.quantities import size_words
 from data.draws import balance_sources, build_draws
 from data.samplers import EpochSampler, EvenBatches, SizeBatches
@@ -339,6 +339,7 @@ def choose_workers(workers: int) -> int:
 
 def _start_worker(worker: int) -> None:
     end_with_parent()
+    hush_lost_connections()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     # A terminal's Ctrl-C and a kill reach the whole group: the process that asks for batches tells.

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all, script, told_problems
-from core.files import writing
+from core.files import naming, writing
 from core.flags import load_config, number
 from core.knobs import PREFIX, ROOT
 from core.locks import Claim
@@ -37,6 +37,7 @@ from runs.reports import Report
 from runs.run import Run
 
 STAGE = "search"
+JOURNAL = "search.journal"
 # Trials that fail one after the other before the search gives up.
 FAILURES = 3
 # Of a command: where it works, not what is trained.
@@ -82,7 +83,7 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder.mkdir(parents=True, exist_ok=True)
-        backend = JournalFileBackend(str(self.folder / "search.journal"))
+        backend = JournalFileBackend(str(self.folder / JOURNAL))
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
             study_name=self.name,
@@ -304,7 +305,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = (args.target or ROOT / "recipes" / f"{config.RUN}_best.args").absolute()
     config.OUTPUT.mkdir(parents=True, exist_ok=True)
     run = run_of(config)
-    with owning(STAGE, [Claim(config.OUTPUT, config.RUN, STAGE)]):
+    journal = naming(config.RUN_OUTPUT / JOURNAL)
+    with owning(STAGE, [Claim(config.OUTPUT, config.RUN, STAGE)]), journal:
         study = search.open_study(replace(identity, knobs=knobs), config.SEED, run)
         check_target(target, study)
         try:

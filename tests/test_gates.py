@@ -18,6 +18,7 @@ from conftest import SRC, Competition
 from core.errors import UserError, script
 from core.flags import load_config
 from core.gates import id_problem, is_whole_number
+from core.processes import hush_lost_connections
 from imaging.files import decoding
 from imaging.rle import rle_areas, rle_decode
 from Lightning_datamodule import LoaderSpec, build_loader
@@ -285,6 +286,16 @@ class Killed(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> np.ndarray:
         os.kill(os.getpid(), 9)
         return np.zeros(1)
+
+
+def test_a_worker_says_nothing_of_a_process_that_was_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    hush_lost_connections()
+    for error in (ConnectionResetError(errno.ECONNRESET, "reset by peer"), EOFError(), KeyError(7)):
+        sys.excepthook(type(error), error, None)
+    assert capsys.readouterr().err == "KeyError: 7\n"
 
 
 def test_a_worker_that_the_system_ended_is_one_line() -> None:

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import TracebackType
 
 # Of Linux' prctl.h.
 PR_SET_PDEATHSIG = 1
@@ -70,6 +71,20 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent and not parent.is_alive():  # it died before it could be watched
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hush_lost_connections() -> None:
+    """Says nothing of connections that the process which started this one gave up.
+
+    It was stopped while a tensor was handed over, and tells so itself; the thread that hands them
+    over would print its traceback.
+    """
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, ConnectionError | EOFError):
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = tell
 
 
 def as_child() -> dict[str, str]:
