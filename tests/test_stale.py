@@ -158,6 +158,9 @@ def test_a_submission_knows_what_it_was_made_of(
         assert [line.split()[2] for line in told] == ([str(path)] if path else [])
         if path:
             path.write_bytes(before)
+    next(own.input.glob("test_hq/new1_01*")).touch()
+    assert call("submission", ["check", *own.flags()]) == 0
+    assert "stale: test image new1_01: newer than the answer" in capsys.readouterr().out
 
 
 def test_an_unchecked_submission_never_has_the_name(

@@ -11,8 +11,10 @@ from competition.spec import Competition
 from core.advice import command
 from core.errors import UserError
 from imaging.images import image_size
+from imaging.sources import stored_files
 from runs.reports import Report
 from runs.sources import beside_answer, changed_sources
+from streaming.files import state_of
 from submissions.answer import Answer, read_answer
 from submissions.linter import Linter
 from submissions.plan import match_images
@@ -78,6 +80,22 @@ def _sampled_oof(competition: Competition, run_output: Path, folds_csv: Path) ->
     return images, report
 
 
+def stale_lines(path: Path, images: Mapping[str, Path]) -> list[str]:
+    """What has changed since ensemble.py wrote an answer; nothing of one that another has made."""
+    made_of = beside_answer(path)
+    if not made_of.is_file():
+        return []
+    wrote = made_of.stat().st_mtime_ns
+    newer = [
+        img
+        for img, image in images.items()
+        if any((state_of(file) or (0, 0))[1] > wrote for file in stored_files(image))
+    ]
+    told = f"{newer[0]} and {len(newer) - 1} more" if len(newer) > 1 else "".join(newer)
+    lines = [f"test image {told}: newer than the answer"] if newer else []
+    return changed_sources(made_of) + lines
+
+
 def check_file(
     competition: Competition,
     path: Path | None,
@@ -111,7 +129,7 @@ def check_file(
     path = path or run_output / answer.name
     linter = Linter(answer, size_reader(images, competition.axes))
     findings = linter.check(path)
-    for line in changed_sources(beside_answer(path)):
+    for line in stale_lines(path, images):
         findings.warn("stale", f"{line}: run {command('ensemble')} again")
     if not findings.errors:
         lines = drift_from_oof(competition, linter, run_output=run_output, folds_csv=folds_csv)
