@@ -13,6 +13,8 @@ import folds
 from competition.masks import build_masks, mask_format
 from competitions import competition_in
 from core.errors import UserError
+from core.flags import load_config
+from runs.experiment import competition_of
 
 SIZE = (20, 30)
 
@@ -62,6 +64,26 @@ def test_a_file_a_class(tmp_path: Path, task: str, classes: int, want_a: Any, wa
     assert not source.has_objects
     assert len(source.files({"img": "a"})) == 2
     assert not source.lists("c")
+
+
+def test_parts_of_faces_whose_numbers_have_zeros(tmp_path: Path, capsys) -> None:
+    """CelebAMask-HQ: 7.jpg has 00007_skin.png, masks of half the sides, a file a part there is."""
+    for at in (3, 27):
+        write(tmp_path / f"img/{at}.png", np.kron(FIRST, np.ones((2, 2), np.uint8)))
+        write(tmp_path / f"anno/{at // 9}/{at:05d}_skin.png", FIRST)
+    write(tmp_path / "anno/0/00003_nose.png", SECOND)
+    words = ["--input", str(tmp_path), "--output", str(tmp_path / "out"), "--train-path", "img"]
+    words += ["--mask-path", "anno", "--mask-pattern", "*/{id}_{class}.png", "--split", "kfold"]
+    words += ["--task", "multilabel", "--classes", "2", "--class-names", "skin,nose"]
+    assert folds.main([*words, "--n-folds", "2"]) == 2
+    assert "27: not in anno; 00027 is: set ID_TEMPLATE={id:d}" in capsys.readouterr().err
+    words += ["--image-pattern", "{id}.png", "--id-template", "{id:d}", "--n-folds", "2"]
+    assert folds.main(words) == 0
+    source = build_masks(competition_of(load_config(words)[0]))
+    large = (2 * SIZE[0], 2 * SIZE[1])
+    masks = source.read({"img": "3", "image": "img/3.png"}, large)
+    np.testing.assert_array_equal(masks[:, ::2, ::2], [FIRST, SECOND])
+    assert not source.read({"img": "27", "image": "img/27.png"}, large)[1].any()
 
 
 def test_class_ids_of_files_and_a_class_without_any(tmp_path: Path) -> None:

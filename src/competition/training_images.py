@@ -1,6 +1,6 @@
 """The training images of a competition, one row each: where image and mask lie, what is known."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ from imaging.rle import is_empty_rle, rle_areas
 
 # Files and folders of INPUT that an error lists.
 NAMED = 8
+# Digits of a number in an id that are tried.
+MOST_DIGITS = 13
 
 
 class TrainingImages(NamedTuple):
@@ -204,27 +206,33 @@ def _find_images(
     _add_parts(table, images)
     spare = len(images.keys() - set(table["img"]))
     notes = [f"{spare} images of {folder.name} are in no row: left out"] if spare else []
-    digits = {len(name) for name in images if is_whole_number(name)}
-    wanted = [img + _same_number(img, images, digits) for img in table["img"]]
+    wanted = [_with_zeros(img, images) for img in table["img"]]
     return image, _missing(wanted, image, "image", folder), notes
 
 
-def _same_number(img: str, images: Mapping[str, Found], digits: Iterable[int]) -> str:
-    """A word on the file of the same number with more or fewer zeros, where there is one.
+def _same_number(img: str, known: Callable[[str], bool]) -> tuple[str, str]:
+    """The id of the same number with more or fewer zeros that is known, and what mends it; "".
 
     Args:
-        img: an id.
-        images: there are.
-        digits: numbers of digits of their ids.
+        img: an id that is not.
+        known: whether an id is.
     """
-    if img in images or not is_whole_number(img):
-        return ""
-    other = next((name for n in digits if (name := img.lstrip("0").zfill(n)) in images), None)
-    if other is None:
-        return ""
-    path = images[other].path
+    if not is_whole_number(img):
+        return "", ""
+    others = (img.lstrip("0").zfill(digits) for digits in range(1, MOST_DIGITS))
+    other = next(filter(known, others), "")
     template = "{id:d}" if len(other) > len(img) else f"{{id:0{len(img)}}}"
-    return f" ({path} is there: set IMAGE_PATTERN={{id}}{Path(path).suffix} ID_TEMPLATE={template})"
+    return other, f"ID_TEMPLATE={template}"
+
+
+def _with_zeros(img: str, images: Mapping[str, Found]) -> str:
+    """An id, with a word on the file of the same number where it has none."""
+    other, template = ("", "") if img in images else _same_number(img, images.__contains__)
+    if not other:
+        return img
+    path = images[other].path
+    pattern = f"IMAGE_PATTERN={{id}}{Path(path).suffix}"
+    return f"{img} ({path} is there: set {pattern} {template})"
 
 
 def _add_parts(table: pd.DataFrame, images: Mapping[str, Found]) -> None:
@@ -242,8 +250,7 @@ def _find_masks(
     root, folder = competition.input, competition.mask_path
     unlisted = [img for img in table["img"] if not masks.lists(img)]
     if unlisted:
-        told = f"not in {folder.name}; set ABSENT=empty if its mask is empty"
-        return [""] * len(table), [f"{img}: {told}" for img in unlisted]
+        return [""] * len(table), [_unlisted_word(img, folder, masks) for img in unlisted]
     if "mask" in table and masks.named:
         mask = place_files(table["mask"], (root, folder), root)
         return mask, _missing(table["mask"], mask, "mask", folder)
@@ -257,6 +264,14 @@ def _find_masks(
         return found, []
     asked = table["img"] if competition.mask_pattern and masks.named else wanted
     return found if masks.named else nothing, _missing(asked, found, "mask", folder)
+
+
+def _unlisted_word(img: str, folder: Path, masks: MaskSource) -> str:
+    other, template = _same_number(img, masks.lists)
+    mend = "set ABSENT=empty if its mask is empty"
+    if other:
+        mend = f"{other} is: set {template}, and IMAGE_PATTERN, for instance {{id}}.jpg"
+    return f"{img}: not in {folder.name}; {mend}"
 
 
 def _mask_files(
