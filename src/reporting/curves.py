@@ -273,7 +273,8 @@ def _fifths(share: np.ndarray, scores: np.ndarray) -> tuple[list[list[Cell]], Po
     rows, steps = [], []
     empty = share == 0
     if empty.any():
-        told = number(np.nanmean(scores[empty]))
+        scored = scores[empty & ~np.isnan(scores)]
+        told = number(scored.mean() if len(scored) else None)
         rows.append([Cell("empty"), Cell(str(empty.sum())), Cell("0"), Cell(told)])
     order = np.argsort(share, kind="stable")[int(empty.sum()) :]
     words = ("smallest", "small", "middle", "large", "largest")
