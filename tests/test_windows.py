@@ -23,7 +23,8 @@ from imaging.rle import mask_runs
 from imaging.run_strips import RunStrips
 from imaging.sources import Box, with_window
 from inference import predictor
-from inference.predictor import Predictor, Team
+from inference.predictor import Predictor
+from inference.teams import Team
 from inference.views import add_views
 from inference.windows import Windows
 from Lightning_datamodule import LoaderSpec

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,65 +19,13 @@ from data.specs import DataSpec
 from imaging.geometry import Size, restore_probs
 from imaging.images import image_size, read_image
 from imaging.sources import Box, with_window
-from inference.layout import lay_out
 from inference.stream import BLANK, build_stream, pixels_kind
-from inference.views import TestTimeModel, add_views
+from inference.teams import Team, load_teams
+from inference.views import TestTimeModel
 from inference.windows import Piece, Strip, Windows, finished
 from Lightning_datamodule import LoaderSpec
-from Lightning_module import SegmentationModule, load_module
 from postprocessing.means import mean_probs
 from training.precision import precision_here, uses_cuda
-
-
-@dataclass(frozen=True)
-class Team:
-    """Networks that see the same input: the folds of a run.
-
-    Attributes:
-        spec: of their input.
-        modules: the networks.
-        weight: of each of them in a mean.
-    """
-
-    spec: DataSpec
-    modules: list[SegmentationModule]
-    weight: float = 1.0
-
-
-def load_teams(
-    runs: Sequence[Sequence[Path]],
-    device: torch.device,
-    *,
-    views: Sequence[Sequence[str]] | None = None,
-    weights: Sequence[float] | None = None,
-) -> list[Team]:
-    """The networks of each run's checkpoints, on the device, ready to predict.
-
-    Args:
-        runs: checkpoints of each run.
-        device: where they predict.
-        views: of test-time augmentation, of each run; None: the image as it is.
-        weights: of each run, shared by its networks; None: every network weighs the same.
-
-    Raises:
-        UserError: a checkpoint that does not load, or runs of different tasks or classes.
-    """
-    teams = []
-    shares = weights or [float(len(paths)) for paths in runs]
-    for paths, names, share in zip(runs, views or [()] * len(runs), shares, strict=True):
-        modules = [load_module(path) for path in paths]
-        for module in modules:
-            lay_out(module, device)
-            add_views(module, names, task=module.spec.task)
-        specs = dict.fromkeys(module.spec for module in modules)
-        weight = share / len(paths)
-        teams += [Team(spec, [m for m in modules if m.spec == spec], weight) for spec in specs]
-    tasks = {(team.spec.task, team.spec.classes, team.spec.instances) for team in teams}
-    if len(tasks) > 1:
-        raise UserError(
-            f"the runs are of different TASK, CLASSES or INSTANCES, {sorted(tasks)}: need one"
-        )
-    return teams
 
 
 def choose_device(accelerator: str) -> torch.device:
