@@ -32,6 +32,7 @@ WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "true"), 0),
     **dict.fromkeys(("train", "trn", "training", "false"), ALWAYS_TRAINED),
 }
+TEST_WORDS = ("test", "testing", "tst")
 FLAGS = {"0": ALWAYS_TRAINED, "1": 0}
 # As train_folds.csv may hold them; tables that pandas wrote have 1.0 for 1.
 FOLD = re.compile(r"(-1|[0-9]{1,6})(\.0+)?")
@@ -210,13 +211,18 @@ def keep_sources(data: "TrainingImages", sources: Sequence[str]) -> "TrainingIma
     if len(table) == len(data.table):
         return data
     kept = data.table["img"].isin(table["img"]).to_numpy()
-    classes = data.classes
-    return data._replace(
-        table=table,
-        areas=None if data.areas is None else data.areas[kept],
-        classes=None if classes is None else classes[classes["img"].isin(table["img"])],
-        notes=[*data.notes, f"{kept.sum()} of {len(kept)} images are of SOURCES"],
-    )
+    return data.keep(kept, f"{kept.sum()} of {len(kept)} images are of SOURCES")
+
+
+def leave_out_tests(data: "TrainingImages", how: Split) -> "TrainingImages":
+    """The images that are for training, where SPLIT_COLUMN says which are for tests."""
+    if how.split != "column" or how.split_column not in data.table:
+        return data
+    kept = ~data.table[how.split_column].str.strip().str.lower().isin(TEST_WORDS).to_numpy()
+    if kept.all() or not kept.any():
+        return data
+    told = f"{(~kept).sum()} images are for tests by {how.split_column}: left out"
+    return data.keep(kept, told)
 
 
 def cut_images(
@@ -297,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     competition, how = competition_of(config), fill(Split, config)
     outlook = sample_notes(competition)
     cuts: list[str] = []
-    data = keep_sources(collect_images(competition), config.SOURCES)
+    data = leave_out_tests(keep_sources(collect_images(competition), config.SOURCES), how)
     data = cut_images(data, competition, how, cuts)
     table, notes = data.table, [*data.notes, *cuts, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")

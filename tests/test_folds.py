@@ -295,6 +295,19 @@ def test_the_samples_ids_may_have_a_column_of_their_own(tree: Tree) -> None:
     assert tree.run("--id-column", "file_pth") == 2
 
 
+def test_images_for_tests_are_left_out(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = cars(3)
+    tree.images([f"{img}.jpg" for img in ids])
+    words = ["train", "val", "Test"]
+    rows = "".join(f"{img},1 {at + 1},{words[at % 3]}\n" for at, img in enumerate(ids))
+    tree.csv("img,rle_mask,subset\n" + rows)
+    assert tree.run("--split", "column", "--split-column", "subset") == 0
+    assert "4 images are for tests by subset: left out" in capsys.readouterr().out
+    table = tree.table()
+    assert table["img"].tolist() == [img for at, img in enumerate(ids) if at % 3 < 2]
+    assert table["kfold"].tolist() == [-1, 0] * 4
+
+
 def test_a_table_of_paths(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
     """Images and masks wherever the table says; files of one name in two folders are told."""
     rows = ["image_path,mask_path,split"]

@@ -49,6 +49,16 @@ class TrainingImages(NamedTuple):
     classes: pd.DataFrame | None
     notes: list[str]
 
+    def keep(self, kept: np.ndarray, note: str) -> "TrainingImages":
+        """Some of the images, bool (N,), and a note on it."""
+        table, classes = self.table[kept].reset_index(drop=True), self.classes
+        return TrainingImages(
+            table,
+            areas=None if self.areas is None else self.areas[kept],
+            classes=None if classes is None else classes[classes["img"].isin(table["img"])],
+            notes=[*self.notes, note],
+        )
+
 
 def collect_images(competition: Competition) -> TrainingImages:
     """Images of TRAIN_CSV, or of the folder TRAIN_PATH when nobody named a table and none is there.
