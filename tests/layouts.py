@@ -174,6 +174,17 @@ def listed(root: Path, at: int) -> None:
     write(root, "ImageSets/Main/train.txt", "\n".join(everything))
 
 
+def object_table(root: Path, at: int) -> None:
+    """Open Images: a table with a mask file an object."""
+    save(root / f"train/{at:02d}x.png", image(at))
+    path = root / "objects.csv"
+    rows = [path.read_text() if path.exists() else "MaskPath,ImageID,LabelName\n"]
+    for name, plane in zip(("car", "road"), planes(at), strict=True):
+        save(root / f"train_masks/{at:02d}x_{name}_{at * 7 + 100}.png", plane * np.uint8(255))
+        rows.append(f"{at:02d}x_{name}_{at * 7 + 100}.png,{at:02d}x,{name}\n")
+    write(root, "objects.csv", "".join(rows))
+
+
 def times(root: Path, at: int) -> None:
     save(root / f"images/{at:02d}x.npy", np.stack([image(at)] * 5))
     save(root / f"masks/{at:02d}x.npy", union(at) // 255)
@@ -209,6 +220,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "a folder a class": (class_folders, 3, "multilabel"),
     "a file a class": (class_ends, 3, "multilabel"),
     "a file an object": (object_folders, 3, "binary"),
+    "a table with a file an object": (object_table, 3, "multilabel"),
     "GeoJSON": (geojson, 3, "binary"),
     "LabelMe": (labelme, 3, "multiclass"),
     "LabelMe, a number and what is none": (partial(labelme, labels="3²"), 3, "multiclass"),

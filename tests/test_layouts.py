@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from competition.listings import find_test_images
 from competition.masks import build_masks
 from competition.polygon_files import load_document
 from competition.training_images import collect_images
@@ -13,7 +14,9 @@ from core.flags import load_config
 from imaging.images import read_image
 from layouts import COUNT, LAYOUTS, SIZE, ids, image, planes, save, union
 from looking import outline_lines
+from looking.groups import find_grouping
 from looking.layout import find_layout
+from looking.likeness import join_looks
 from looking.lines import words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
@@ -69,6 +72,27 @@ def test_a_file_of_all_outlines_is_parsed_once(
         LAYOUTS["VIA"][0](tmp_path, at)
     assert look_lines(tmp_path).MASK_FORMAT == "polygons"
     assert asked == [tmp_path / "train" / "via.json"]
+
+
+def test_pictures_before_and_after_are_one_group(tmp_path: Path) -> None:
+    """Forgeries: two pictures of one name, and a mask of what was changed."""
+    for at in range(COUNT):
+        for kind in ("authentic", "forged"):
+            save(tmp_path / f"images/{kind}/{at:02d}x.png", image(at))
+        save(tmp_path / f"masks/{at:02d}x.png", union(at))
+        save(tmp_path / f"test_images/{at + 50:02d}x.png", image(at + 50))
+    layout = find_layout(survey(tmp_path))
+    config = look_lines(tmp_path)
+    competition = competition_of(config)
+    rows = collect_images(competition).table.set_index("img", drop=False)
+    masks, places = build_masks(competition), find_test_images(competition)
+    np.testing.assert_array_equal(masks.read(rows.loc["forged_03x"], SIZE), union(3) // 255)
+    assert not masks.read(rows.loc["authentic_03x"], SIZE).any()
+    assert sorted(places) == [f"{at + 50:02d}x" for at in range(COUNT)]
+    grouping = find_grouping(list(rows["img"]), join_looks([None] * len(rows)), layout)
+    assert grouping is not None
+    assert (grouping.knob, grouping.value) == ("GROUP_COLUMN", "id")
+    assert list(grouping.groups) == list(rows["id"])
 
 
 def test_suffixes_that_look_like_flags_and_values_below_0(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from core.errors import UserError
 from imaging.files import read_complete
 from imaging.mask_pixels import decode_mask, is_lossy
 from imaging.palettes import read_palette
+from imaging.sources import own_file, page_of
 
 # Mask files looked at, evenly picked.
 LOOKED_AT = 200
@@ -87,8 +88,8 @@ def take_census(paths: Sequence[Path]) -> Census:
 def read_mask_values(path: Path) -> tuple[np.ndarray, bool] | None:
     """(a mask file's values, colours of a palette; whether it is lossy); None where unreadable."""
     try:
-        data = read_complete(path)
-        return decode_mask(data, path.name, read_palette), is_lossy(data)
+        data, name = read_complete(own_file(path)), own_file(path).name
+        return decode_mask(data, name, read_palette, page=page_of(path)), is_lossy(data)
     except UserError:
         return None
 

@@ -1,6 +1,7 @@
 """Which images belong together: groups that names, folders and tables tell, held against looks."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +61,9 @@ def find_grouping(names: Sequence[str], looks: Looks, layout: Layout) -> Groupin
     What AUTO finds stands where it can be dealt to the folds, too: to keep groups whole costs
     little, to tear them a score that is too good.
     """
+    if layout.twins:
+        stems = np.array([Path(layout.train.paths[name]).stem for name in names], object)
+        return Grouping("GROUP_COLUMN", "id", "pictures before and after", stems, 0.0, 0.0)
     columns = _table_columns(names, layout)
     named = guess_groupings(columns)
     found = []

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 from core.errors import UserError
 from looking.kinds import band_schemes, class_schemes
-from looking.listing import HALF, Listed, rank_training, read_tables
+from looking.listing import HALF, Listed, name_objects, rank_training, read_tables
 from looking.outline_lines import find_drawn
 from looking.schemes import Scheme, schemes_of
 from looking.stacks import page_by_page, paged
 from looking.survey import MASK, SLIPS, TEST, TRAIN, VAL, FileSet, Survey, words_in
+from looking.twins import part_twins
 
 # Words of mask files of single objects, or single annotators, where others show all of an image.
 SINGLE = {"instance", "instances", "individual"}
@@ -31,9 +32,11 @@ class Layout:
         sampled: the same, read; None where it cannot be (a header alone).
         coco: the annotation file of the training images.
         instances: the folder of folders of one an image, whose masks/ has a file an object.
+        object_files: the folder of mask files, an object each, that `listed` names.
         drawn: other annotation files, one an image.
         drawing: one annotation file of all images that is not COCO's; "" where there is none.
         broken: tables that cannot be read, and why.
+        twins: whether images of one file name are one picture, before and after.
     """
 
     survey: Survey
@@ -47,9 +50,11 @@ class Layout:
     sampled: Listed | None
     coco: str
     instances: str
+    object_files: str
     drawn: Scheme | None
     drawing: str
     broken: dict[str, str]
+    twins: bool = False
 
 
 def find_layout(survey: Survey) -> Layout:
@@ -81,12 +86,17 @@ def find_layout(survey: Survey) -> Layout:
         ranked = [chosen]
         wanted = chosen.ids[chosen.columns.id]
         train = replace(train, paths={i: p for i, p in train.paths.items() if i in wanted})
+    if twins := part_twins(train, masks):
+        train, masks = twins
     if pages := page_by_page(train, masks, survey.root):
         train, masks = pages
         ranked = []  # tables name stacks, not pages
         test = test and paged(test, survey.root)
     drawn, drawing = (None, "") if masks or coco else find_drawn(survey, train)
     instances = "" if masks else _choose_instances(survey.sets, train)
+    object_files = ""
+    if not (masks or coco or instances) and (named := _choose_object_files(survey, ranked, train)):
+        object_files, ranked = named
     return Layout(
         survey=survey,
         train=train,
@@ -99,9 +109,11 @@ def find_layout(survey: Survey) -> Layout:
         sampled=sampled,
         coco=coco,
         instances=instances,
+        object_files=object_files,
         drawn=drawn,
         drawing=drawing,
         broken=broken,
+        twins=bool(twins),
     )
 
 
@@ -240,6 +252,18 @@ def _choose_instances(sets: Sequence[FileSet], train: Scheme) -> str:
             if len(named & train.paths.keys()) >= HALF * len(train.paths):
                 return files.root or "."
     return ""
+
+
+def _choose_object_files(
+    survey: Survey, tables: Sequence[Listed], train: Scheme
+) -> tuple[str, list[Listed]] | None:
+    """The folder of mask files that a table names, an object each, and the table."""
+    for files in survey.sets:
+        if files is not train.files and files.words & MASK:
+            names = {path.rpartition("/")[2] for path in files.files.values()}
+            if named := name_objects(tables, train.paths, names):
+                return files.root or ".", named
+    return None
 
 
 def _choose_coco(names: Sequence[str], train: Scheme) -> str:

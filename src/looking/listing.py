@@ -1,7 +1,7 @@
 """Which table is which: of the training images, the sample submission, a second table."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +85,27 @@ def rank_training(tables: Collection[Listed], images: Collection[str]) -> list[L
         return (one.columns.rle is None, not first, not words & TRAIN, len(one.name))
 
     return sorted(known, key=rank)
+
+
+def name_objects(
+    tables: Sequence[Listed], images: Collection[str], files: Collection[str]
+) -> list[Listed]:
+    """The tables that name a mask file an object, its column told as that of run lengths.
+
+    Args:
+        tables: of the training images.
+        images: their ids.
+        files: names of mask files.
+    """
+    found = []
+    for one in tables:
+        column, _ = one.best_column(images)
+        for name in one.table:
+            cells = one.table[name].str.rpartition("/")[2]
+            if str(name) != column and cells.isin(files).mean() > HALF:
+                columns = one.columns._replace(rle=str(name))
+                found.append(replace(one, columns=columns))
+    return found
 
 
 def constant_columns(listed: Listed, images: Collection[str]) -> "pd.DataFrame":

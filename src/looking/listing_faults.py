@@ -13,10 +13,11 @@ def clashes(seen: Seen) -> Found:
 
 def no_mask(seen: Seen) -> Found:
     masks, listed = seen.layout.masks, seen.layout.listed
-    for pair in seen.train:
-        if masks is not None and pair.mask is not None and not pair.mask.path:
+    bare = [p.picture for p in seen.train if p.mask is not None and not p.mask.path]
+    if masks is not None and len(bare) <= RARE * len(seen.train):
+        for picture in bare:
             yield (
-                pair.picture.path,
+                picture.path,
                 "has no mask file: add it, or drop the image (ABSENT=empty: its mask is empty)",
             )
     if masks is None and listed is not None and listed.columns.rle:

@@ -32,6 +32,8 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
             return
         paths = [layout.survey.root / path for path in layout.masks.paths.values()]
         yield from file_lines(take_census(paths), _asked_classes(layout.sampled))
+    elif layout.object_files:
+        yield from _object_file_lines(layout)
     elif layout.coco:
         yield Line("MASK_PATH", layout.coco, "polygons or run lengths of a COCO file")
         yield from coco_lines(layout.survey.root / layout.coco)
@@ -44,6 +46,21 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
     elif layout.drawn or layout.drawing:
         root, train = layout.survey.root, layout.train
         yield from outline_lines(root, train, layout.drawn, layout.drawing)
+
+
+def _object_file_lines(layout: Layout) -> Iterator[Line]:
+    """Knobs of a table with a mask file an object."""
+    assert layout.listed is not None
+    columns, table = layout.listed.columns, layout.listed.table
+    told = f"{len(table)} mask files, an object each, are named in column {columns.rle!r}"
+    yield Line("MASK_PATH", layout.object_files, told)
+    yield Line("RLE_COLUMN", str(columns.rle), "")
+    named = layout.listed.best_column(layout.train.paths)[1]
+    yield from absent_line(len(layout.train.paths), named)
+    if columns.cls is None:
+        yield Line("TASK", "binary", "no column of classes")
+    else:
+        yield from _table_class_lines(sorted(set(table[columns.cls])), columns.cls)
 
 
 def _class_file_lines(names: Sequence[str]) -> Iterator[Line]:
@@ -91,6 +108,8 @@ def _asked_classes(sampled: Listed | None) -> set[int]:
 
 def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
     """Knobs of mask files of these values; `asked` are the classes of the sample."""
+    if not census.read:
+        return  # the scan tells why
     values = census.usual()
     shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
     seen = f"values of {census.read} mask files: {shown}"

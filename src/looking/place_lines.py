@@ -1,6 +1,7 @@
 """Where the files are and how images are read, as knobs."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from imaging.images import PixelRules, read_values
 from looking.layout import Layout
 from looking.lines import Line
 from looking.listing import Listed
-from looking.schemes import Scheme
+from looking.schemes import Scheme, join_parts
 from looking.stacks import axes_line
 
 # Images whose values are looked at, evenly picked.
@@ -57,7 +58,8 @@ def _name_lines(train: Scheme, test: Scheme | None, layout: Layout) -> Iterator[
         if all(end.startswith(".") for end in ends):
             return  # every picture format counts
     # Without a template an id is made of all parts.
-    template = "" if train.template == "{id}" and "{folder" not in train.pattern else train.template
+    usual = join_parts(re.findall(r"\{(\w+)\}", train.pattern))
+    template = "" if train.template == usual else train.template
     yield Line("IMAGE_PATTERN", train.pattern, "the part in braces is the id")
     if test is not None and test.pattern != train.pattern:
         yield Line("TEST_PATTERN", test.pattern, "")
