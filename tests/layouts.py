@@ -174,6 +174,13 @@ def listed(root: Path, at: int) -> None:
     write(root, "ImageSets/Main/train.txt", "\n".join(everything))
 
 
+def places(root: Path, at: int) -> None:
+    """Tiles of slides by their places, several of which are the same."""
+    name = f"s{at // 4}_x{at % 4 * 48:03d}_y{at % 2 * 40}"
+    save(root / f"img/{name}.png", image(at))
+    save(root / f"lbl/{name}-seg.png", union(at))
+
+
 def object_table(root: Path, at: int) -> None:
     """Open Images: a table with a mask file an object."""
     save(root / f"train/{at:02d}x.png", image(at))
@@ -220,6 +227,7 @@ LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "a folder a class": (class_folders, 3, "multilabel"),
     "a file a class": (class_ends, 3, "multilabel"),
     "a file an object": (object_folders, 3, "binary"),
+    "tiles by their places": (places, 3, "binary"),
     "a table with a file an object": (object_table, 3, "multilabel"),
     "GeoJSON": (geojson, 3, "binary"),
     "LabelMe": (labelme, 3, "multiclass"),

@@ -23,7 +23,6 @@ from looking.listing import constant_columns
 # Regular expressions whose bracket may be a group, the plainest first.
 PATTERNS = {
     AUTO: "what stands before a numbered part, a place or a date, else before the last number",
-    r"(.+)_\d+$": "what stands before the last number",
     r"(.+?)[_-][a-z]+[_-]?\d+(?:[_.-].*)?$": "what stands before a word and a number",
     r"([^_-]+)[_-]": "what stands before the first _",
     r"([A-Za-z]+)\d+$": "the letters before a number",

@@ -20,8 +20,10 @@ VAL = {"val", "valid", "validation", "dev"}
 MASK = {
     *("mask", "masks", "label", "labels", "gt", "truth", "groundtruth", "annotation", "anno"),
     *("annotations", "annos", "seg", "segmentation", "segmentations", "manual", "target"),
-    *("targets", "instances"),
+    *("targets", "instances", "lbl", "lbls"),
 }
+# A tile's place, which ends many names without telling what they are.
+PLACE = re.compile(r"[_\-](?:x\d+[_\-]y|r(?:ow)?\d+[_\-]c(?:ol)?)\d+", re.IGNORECASE)
 # Words of masks that other words end with.
 ENDS = ("mask", "masks", "label", "labels", "truth")
 IMAGE = {"image", "images", "img", "imgs", "input", "inputs", "picture", "pictures", "photo", "rgb"}
@@ -311,4 +313,4 @@ def _tail(
 def _last_word(stem: str) -> str:
     """The words that end a name, from their separator on: _training_mask of 21_training_mask."""
     match = re.search(r"(?:[_\-][A-Za-z][A-Za-z0-9]*)+$", stem)
-    return match[0] if match and match.start() > 0 else ""
+    return PLACE.split(match[0])[-1] if match and match.start() > 0 else ""
