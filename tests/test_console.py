@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from conftest import TESTS, Competition
-from training.console import EpochLines
+from training.console import EpochLines, on_terminal
 from training.pulse import Pulse
 
 TRAINED = re.compile(r"fold (\d), epoch (\d) of 3: train_loss \d\.\d{4}, (.*)\d+\.\d s")
@@ -74,6 +74,17 @@ def test_a_terminal_has_one_display_that_says_how_it_goes(competition: Competiti
     assert max(len(line) for line in drawn if "images/s" in line or "epoch 3" in line) <= 80
     assert not TRAINED.search(text)
     assert not re.search("Tip:|litlogger|GPU available|treespec|Warning", text), text
+
+
+@pytest.mark.parametrize(("size", "watched"), [((24, 80), True), ((0, 0), False)])
+def test_a_terminal_without_a_width_is_told_plain_lines(
+    size: tuple[int, int], watched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, size)
+    with open(ours, "rb"), open(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert on_terminal() == watched
 
 
 def read(terminal: int) -> bytes:

@@ -1,6 +1,7 @@
 """What a training says: a display that renews itself on a terminal, plain lines elsewhere."""
 
 import logging
+import os
 import shutil
 import sys
 import time
@@ -38,8 +39,8 @@ def quiet_lightning() -> None:
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches stdout."""
-    return sys.stdout.isatty()
+    """Whether somebody watches stdout; terminals of some containers have no width to draw in."""
+    return sys.stdout.isatty() and os.get_terminal_size(sys.stdout.fileno()).columns > 0
 
 
 class Shown(Callback):
