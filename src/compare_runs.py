@@ -72,13 +72,18 @@ def filter_runs(table: Any, query: str) -> Any:
     Raises:
         UserError: it cannot be understood, or keeps none.
     """
+    import pandas as pd
+
     if not query:
         return table
+    columns = ", ".join(map(str, table))
     try:
-        kept = table.query(query)
+        keep = table.eval(query)
     except Exception as error:  # pandas raises whatever its parser meets
-        columns = ", ".join(map(str, table))
         raise UserError(f"--where {query!r}: {error}. Columns: {columns}") from error
+    if not (isinstance(keep, pd.Series) and keep.dtype.kind == "b"):
+        raise UserError(f"--where {query!r}: need a comparison of columns, of {columns}")
+    kept = table[keep]
     if kept.empty:
         raise UserError(f"--where {query!r} keeps none of {len(table)} runs")
     return kept

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.errors import script
+from core.errors import UserError, script
 from core.files import write_json
 from core.flags import load_config, number
+from core.gates import id_problem
 from core.knobs import ROOT
 
 
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes look.json, look.html and the recipe."""
     config, args = load_config(argv, add_arguments, description=__doc__)
+    if args.name and (problem := id_problem(args.name)):
+        raise UserError(f"--name {problem}")
     from collections import Counter
 
     from looking.findings import find_all

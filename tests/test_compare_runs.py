@@ -95,8 +95,9 @@ def test_a_run_is_picked_by_any_column(ledger: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "a\n"
     assert compare_runs.main(flags(ledger, "--pick", "scor")) == 2
     assert "Did you mean score" in capsys.readouterr().err
-    assert compare_runs.main(flags(ledger, "--where", "LR >")) == 2
-    assert "--where" in capsys.readouterr().err
+    for query in ("LR >", "0", "1 == 1", "LR", "run"):
+        assert compare_runs.main(flags(ledger, "--where", query)) == 2
+        assert f"--where {query!r}: " in capsys.readouterr().err
 
 
 def test_of_a_distance_the_smallest_is_best(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

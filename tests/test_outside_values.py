@@ -33,6 +33,7 @@ from losses import build_loss
 from metrics import build_metric
 from runs.shares import parse_share
 from runs.trial import launched
+from stages import call, errors_of
 from submissions.sample import class_numbers
 
 # No whole number, as files have it.
@@ -281,3 +282,25 @@ def test_files_with_such_names_are_told_before_training(
     (competition.input / "train_masks.csv").unlink(missing_ok=True)
     assert call("folds", competition.flags(*flags)) == 2
     assert "ids of training images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("look", "--name", "../escaped"),
+        ("look", "--name", "/tmp/escaped"),
+        ("look", "--hours", "nan"),
+        ("watch", "--every", "1e30"),
+        ("watch", "--every", "0"),
+        ("pseudo_label", "--confident", "1_0"),
+    ],
+    ids=" ".join,
+)
+def test_a_scripts_own_flags_are_read_by_the_same_gates(
+    competition: Competition, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    script, flag, _ = words
+    before = sorted(competition.root.rglob("*"))
+    assert call(script, [*words[1:], *competition.flags()]) == 2
+    assert flag in errors_of(capsys)[0]
+    assert sorted(competition.root.rglob("*")) == before
