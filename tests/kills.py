@@ -20,9 +20,11 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,6 +52,8 @@ REFUSED = {"open": errno.ENOSPC, "os.mkdir": errno.ENOSPC, "os.rename": errno.ER
 REFUSED |= {"os.remove": errno.EACCES, "os.rmdir": errno.EACCES, "os.truncate": errno.ENOSPC}
 TIMES = {"seconds", "state", "date", "time", "created"}
 PATIENCE = 1200
+# What writes down the words of each child.
+SCRIBES: dict[int, subprocess.Popen] = {}
 
 
 class Known(NamedTuple):
@@ -88,27 +92,33 @@ def start(competition: Any, script: str, flags: list[str], prepare: Callable[[],
     from stages import call
 
     sys.stdout.flush()
+    # What it says goes through another process, which no limit of file sizes holds.
+    reader, writer = os.pipe()
+    with log_of(competition).open("wb") as log:
+        scribe = subprocess.Popen(["cat"], stdin=reader, stdout=log)
+    os.close(reader)
     child = os.fork()
     if child:
+        os.close(writer)
+        SCRIBES[child] = scribe
         return child
+    code = 99
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        log = os.open(log_of(competition), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        sys.stdout = sys.stderr = os.fdopen(log, "w", buffering=1)
+        os.dup2(writer, 1)
+        os.dup2(writer, 2)
+        sys.stdout = sys.stderr = os.fdopen(writer, "w", buffering=1)
         if script == "kernel":
             importlib.import_module("kernel_build.check").load_problems = load_here
         prepare()
-        os._exit(call(script, flags))
+        code = call(script, flags)
     except SystemExit as end:
-        os._exit(int(end.code or 0))
+        code = int(end.code or 0)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
-        os._exit(99)
+    finally:  # nothing of this copy goes on above
+        os._exit(code)
 
 
 def log_of(competition: Any) -> Path:
@@ -122,6 +132,8 @@ def wait(child: int) -> int:
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # processes left behind write, too
+                SCRIBES.pop(child).wait(20)
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.005)
     os.killpg(child, signal.SIGKILL)

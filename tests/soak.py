@@ -111,6 +111,7 @@ def main() -> int:
         _, status = os.waitpid(child, 0)
         ended.set()
         looking.join()
+        kills.SCRIBES.pop(child).wait()
         print(kills.log_of(competition).read_text().strip().splitlines()[-1])
     code = os.waitstatus_to_exitcode(status)
     print(f"{args.images:,} images in {time.monotonic() - began:.0f} s, exit code {code}")
