@@ -208,10 +208,10 @@ def build_scheduler(
     """
     short, arguments = read_name(name, "scheduler")
     row = pick(SCHEDULERS, short, "scheduler")
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters_of(row, name, "scheduler").values()):
-        check_arguments(row, arguments, name, "scheduler", taken=GIVEN)
     if short not in SCHEDULERS:
         _check_row(row, name)
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters_of(row, name, "scheduler").values()):
+        check_arguments(row, arguments, name, "scheduler", taken=GIVEN)
     try:
         schedule = row(optimizer, steps=steps, warmup=warmup, mode=mode, **arguments)
     except UserError:
