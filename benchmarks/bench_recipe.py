@@ -1,7 +1,8 @@
 """Does look.py's recipe beat config.py's plain defaults? The score of fold 0 at native size.
 
-Both arms have the same files, masks, folds, metric, flags and pixels to train on: EPOCHS is set so
-that BENCH_PIXELS millions go through the network. BENCH_FLAGS are of both and of look.py:
+Both arms have the same files, masks, folds, metric, flags and, to whole epochs, pixels to train on:
+EPOCHS is set so that some BENCH_PIXELS millions go through the network. BENCH_FLAGS are of both and
+of look.py:
 
 BENCH_DATA="../data/one ../data/two" BENCH_FLAGS="--model-name smp_unet_resnet18" BENCH_PIXELS=20 \\
     BENCH_SEEDS=2 python benchmarks/run.py recipe
@@ -11,6 +12,7 @@ import json
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -25,6 +27,8 @@ from harness import Line, Target, gate
 
 # Headings of a recipe that say what the data are, not how to train on them.
 DATA = ("Files", "Masks", "Images", "Folds")
+# How many times the pixels of the other arm one may have, as epochs are whole.
+UNEVEN = 1.5
 # Plain defaults are for one class of foreground.
 SEVERAL = ("--loss", "ce+dice")
 PIXELS, SEEDS = "20", "2"
@@ -49,18 +53,22 @@ def compare(place: Path, *, toy: bool) -> Line:
     arms = {"reference": plain_flags(root / "data.args"), "ours": [f"@{root / 'data.args'}"]}
     folds.main([*arms["ours"], *common])
     scores: dict[str, list[float]] = {name: [] for name in arms}
+    plans = {name: plan(load_config([*arms[name], *common])[0], toy=toy) for name in arms}
+    spent = [pixels for _, pixels in plans.values()]
+    told = gate(max(spent) <= UNEVEN * min(spent), "same folds, network, weights, metric, pixels")
     for seed in range(1 if toy else int(os.environ.get("BENCH_SEEDS", SEEDS))):
         for name in list(arms)[:: -1 if seed % 2 else 1]:
             flags = [*arms[name], *common, "--run", f"{name}{seed}", "--seed", str(seed)]
-            scores[name].append(score_of(flags, toy=toy))
+            scores[name].append(score_of(flags, plans[name][0]))
             print(f"recipe, {place.name}, seed {seed}, {name}: {scores[name][-1]:.4f}", flush=True)
     gains = [a - b for a, b in zip(scores["ours"], scores["reference"], strict=True)]
+    shown = ", ".join(f"{gain:+.4f}" for gain in gains)
     line = Line(
         f"{place.name}: {load_config([*arms['ours'], *common])[0].METRIC} of fold 0",
         "score",
         scores,
-        gate(len(gains) == len(scores["ours"]), "same folds, network, weights, metric, pixels"),
-        notes=f"Differences, a seed each: {', '.join(f'{gain:+.4f}' for gain in gains)}.",
+        told,
+        notes=f"Pixels: {spent[0]:.3g}, ours {spent[1]:.3g}. Differences, a seed each: {shown}.",
         rate=True,
     )
     line.targets = [Target("score more", sum(gains) / len(gains), 0.0)]
@@ -79,13 +87,19 @@ def plain_flags(recipe: Path) -> list[str]:
     return [*flags, *(SEVERAL if "multiclass" in flags else ())]
 
 
-def score_of(flags: list[str], *, toy: bool) -> float:
-    """Trains fold 0 for BENCH_PIXELS, and scores it."""
-    config, _ = load_config(flags)
+def plan(config: Any, *, toy: bool) -> tuple[int, int]:
+    """(EPOCHS for BENCH_PIXELS in fold 0, the pixels that these are)."""
     table = pd.read_csv(config.FOLDS_CSV)
     images = int((table["kfold"] != 0).sum()) * config.CROPS_PER_IMAGE
+    epoch = images * config.SIZE[0] * config.SIZE[1]
     millions = 0.01 if toy else float(os.environ.get("BENCH_PIXELS", PIXELS))
-    epochs = max(1, round(millions * 1e6 / (images * config.SIZE[0] * config.SIZE[1])))
+    epochs = max(1, round(millions * 1e6 / epoch))
+    return epochs, epochs * epoch
+
+
+def score_of(flags: list[str], epochs: int) -> float:
+    """Trains fold 0 and scores it."""
+    config, _ = load_config(flags)
     flags = [*flags, "--folds", "0", "--epochs", str(epochs), "--loggers", "csv"]
     flags += ["--val-every", str(epochs), "--num-workers", "0"]
     Lightning_trainer.main(flags)
