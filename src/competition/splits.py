@@ -9,9 +9,9 @@ import numpy as np
 from core.errors import UserError
 
 BINS = 5
-# What helps beside fewer folds.
 # Fold of images that are never validated.
 ALWAYS_TRAINED = -1
+# What helps beside fewer folds.
 REMEDIES = {
     "image": "add images",
     "group": "mend GROUP_COLUMN or GROUP_PATTERN, or pass --split kfold",
