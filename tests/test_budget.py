@@ -58,8 +58,8 @@ def epochs_of(competition: Competition, folds: tuple[int, ...] = (0, 1)) -> list
     return [finished(competition, fold=fold)["epochs"] for fold in folds]
 
 
-# An epoch of a fold: three batches of training, two of validation.
-EPOCH = 3 * 60 + 2 * 10
+# An epoch of a fold: three batches of training, two of validation, three for batch statistics.
+EPOCH = 3 * 60 + 2 * 10 + 3 * 10
 
 
 def test_the_epochs_fill_the_budget(
@@ -75,7 +75,7 @@ def test_the_epochs_fill_the_budget(
     assert abs(one - two) <= 2
     out = told(capsys)
     assert out.index("plan: 2 folds, ") < out.index("fold 0: 6 training")
-    plan = re.search(r"fold 0: (\d+) epochs of 3 min, ends \w+ [\d:]+\n", out)
+    plan = re.search(r"fold 0: (\d+) epochs of 4 min, ends \w+ [\d:]+\n", out)
     assert plan
     assert int(plan[1]) == one
     for words in ("images/s", "GB of memory", "free in"):
@@ -202,7 +202,7 @@ def test_the_next_session_keeps_the_plan_of_the_first(
     out = told(capsys)
     assert "fold 0: finished before, kept" in out
     assert "plan" not in out
-    assert epochs_of(competition, (1,)) == [first]
+    assert abs(epochs_of(competition, (1,))[0] - first) <= 1
 
 
 def test_resume_and_budget_say_two_things(

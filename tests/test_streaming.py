@@ -83,8 +83,9 @@ def test_a_machine_with_nothing_trains_scores_and_predicts_the_same(
     plain, reads = Bucket.read, iter(range(99))
 
     def stumble(store: Bucket, key: str, *part: int) -> bytes:
-        # A request a batch, three of training and two of validation an epoch: in the second epoch.
-        if key.endswith(".tar") and next(reads) > 3 + 2:
+        # A request a batch, three of training, three for batch statistics and two of validation an
+        # epoch: in the second epoch.
+        if key.endswith(".tar") and next(reads) > 3 + 3 + 2:
             raise UserError(f"{BUCKET}: gone")
         return plain(store, key, *part)
 

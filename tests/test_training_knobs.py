@@ -365,11 +365,15 @@ class Still(torch.nn.Module):
         return self.head(self.free(self.encoder(image).relu()))
 
 
-def test_swa_takes_batch_statistics_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("ema", "swa"), [(0, 0.25), (0.99, 0), (0, 0)])
+def test_batch_statistics_are_those_of_the_weights_that_are_validated(
+    ema: float, swa: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An average of weights has none of its own; those of the first steps are the start's."""
     monkeypatch.setitem(MODELS, "tiny", Still)
     module = module_of(lr=0.1)
     freeze = build_freeze(module.model, encoder_epochs=True, layers=())
-    trainer = trainer_of(tmp_path, epochs=2, callbacks=[*freeze, *build_averaging(0, 0.25)])
+    trainer = trainer_of(tmp_path, epochs=2, callbacks=[*freeze, *build_averaging(ema, swa)])
     train = loader(samples("binary", 8), 2)
     trainer.fit(module, train, loader(samples("binary", 2, seed=1), 2))
     still, norm = module.model.encoder[1], module.model.free[1]

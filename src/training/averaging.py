@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from training.batch_norm import moving_norms, refresh_statistics
+from training.batch_norm import FreshStatistics
 
 # Share of the steps after which SWA=true begins.
 LAST_QUARTER = 0.75
@@ -28,9 +28,8 @@ def build_average(decay: float) -> Any:
 class EvenAverage(WeightAveraging):
     """The mean of the weights after each step from a share of the training on; before, the last.
 
-    Before each validation BatchNorm's running statistics are taken anew, with the mean's weights
-    over training batches. A rate that falls to 0 leaves nothing to average:
-    SCHEDULER=cosine:floor=0.1 keeps the weights on the move.
+    A rate that falls to 0 leaves nothing to average: SCHEDULER=cosine:floor=0.1 keeps the weights
+    on the move.
 
     Source: Izmailov et al. 2018.
 
@@ -42,31 +41,22 @@ class EvenAverage(WeightAveraging):
     def __init__(self, start: float, *, half: bool = False):
         super().__init__(**_way(self._average, half))
         self.start, self.first = start, 0
-        self.norms: list[Any] = []
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         """Only now the number of steps is known."""
         self.first = round(self.start * trainer.estimated_stepping_batches)
 
-    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        """Frozen layers have been told to stand still: their statistics stay as they are."""
-        self.norms = moving_norms(module)
-
-    def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
-        """Swaps the mean in, with statistics of its own."""
-        super().on_validation_epoch_start(trainer, module)
-        # The first mean is of one network, whose statistics fit.
-        if self.norms and trainer.global_step > self.first + 1:
-            context = trainer.precision_plugin.forward_context()
-            refresh_statistics(module, self.norms, trainer.train_dataloader, context)
+    def averages(self, step: int) -> bool:
+        """Whether the mean is of several networks after a step, whose statistics fit none."""
+        return step > self.first + 1
 
     def _average(self, averaged: Any, current: Any, count: Any) -> None:
         seen = max(0, int(count) - self.first)
         get_ema_multi_avg_fn(seen / (seen + 1))(averaged, current, count)
 
 
-def build_averaging(ema_decay: float, swa: float, *, half: bool = False) -> list[WeightAveraging]:
-    """The callback that averages weights, if any.
+def build_averaging(ema_decay: float, swa: float, *, half: bool = False) -> list[Callback]:
+    """The callback that averages weights, if any, and the one of BatchNorm's statistics.
 
     Args:
         ema_decay: share kept by the moving average at each step; 0 = none.
@@ -74,8 +64,10 @@ def build_averaging(ema_decay: float, swa: float, *, half: bool = False) -> list
         half: whether the weights are of half precision; a hundredth of them would be rounded off.
     """
     if swa:
-        return [EvenAverage(LAST_QUARTER if swa is True else swa, half=half)]
-    return [WeightAveraging(**_way(build_average(ema_decay), half))] if ema_decay else []
+        even = EvenAverage(LAST_QUARTER if swa is True else swa, half=half)
+        return [even, FreshStatistics(even.averages)]
+    moving = [WeightAveraging(**_way(build_average(ema_decay), half))] if ema_decay else []
+    return [*moving, FreshStatistics()]
 
 
 def _way(average: Any, half: bool) -> dict[str, Any]:

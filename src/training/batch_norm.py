@@ -1,16 +1,44 @@
-"""Running statistics of BatchNorm, taken anew: those of an average of weights are no average."""
+"""Running statistics of BatchNorm, taken anew where they are not those of the weights."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 # More batches than these hardly change a mean over them.
 BATCHES = 100
+# Until this step running statistics remember the start, and weights that have long changed.
+YOUNG = 100
+
+
+class FreshStatistics(Callback):
+    """Takes BatchNorm's statistics anew before a validation where they do not fit the weights.
+
+    So it is in the first steps, and with weights that are an average. Comes after the callback that
+    puts the average in the weights' place.
+
+    Args:
+        averaged: whether weights after a step are an average that no running statistics fit.
+    """
+
+    def __init__(self, averaged: Callable[[int], bool] = lambda step: False):
+        self.averaged = averaged
+        self.norms: list[_BatchNorm] = []
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        """Frozen layers have been told to stand still: their statistics stay as they are."""
+        self.norms = moving_norms(module)
+
+    def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
+        step = trainer.global_step
+        if self.norms and (step <= YOUNG or self.averaged(step)):
+            context = trainer.precision_plugin.forward_context()
+            refresh_statistics(module, self.norms, trainer.train_dataloader, context)
 
 
 def moving_norms(module: nn.Module) -> list[_BatchNorm]:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 # Fewer steps than this in all train hardly any network: they are told.
 FEW = 200
-# Until then averaged weights and batch statistics remember the start.
-YOUNG = 50
 
 
 def limited(batches: int, limit: int | float) -> int:
@@ -75,11 +73,5 @@ class Steps:
             notes.append(
                 f"{self.total} optimiser steps in all are few, a network needs some hundreds: "
                 f"--crops-per-image {crops}, more --epochs, or a smaller --train-batch-size"
-            )
-        if self.epoch < YOUNG:
-            epochs = min(self.epochs, -(-YOUNG // self.epoch))
-            notes.append(
-                f"scores of the first {epochs} epochs say little: averages and batch statistics "
-                f"are young until step {YOUNG}"
             )
         return notes
