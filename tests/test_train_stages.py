@@ -87,7 +87,10 @@ def test_what_is_wrong_in_any_stage_is_told_before_all(
 def test_three_stages_from_pretraining_to_pseudo_labels(
     competition: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = ["small: --crop-size 32 --lr 0.02", "large: --epochs 1 --lr 1e-12 --ema-decay 0"]
+    lines = [
+        "small: --crop-size 32 --lr 0.1 --epochs 12",
+        "large: --epochs 1 --lr 1e-12 --ema-decay 0",
+    ]
     path = write(competition.root, "\n".join([*lines, "last: --pseudo large --epochs 1"]))
     flags = competition.flags("--fold", "0", "--run", "r")
     calls: list[tuple[str, str]] = []
