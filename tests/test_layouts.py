@@ -21,6 +21,7 @@ from looking.lines import words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
 from runs.experiment import competition_of, data_spec
+from submissions.outlook import sample_notes
 
 
 def look_lines(root: Path) -> Any:
@@ -46,6 +47,18 @@ def test_files_of_a_layout_are_read_as_they_were_drawn(name: str, tmp_path: Path
         wanted = planes(at) if task == "multilabel" else truth[task]
         np.testing.assert_array_equal(masks.read(row, SIZE), wanted)
         assert read_image(tmp_path / row["image"], **pixels).shape == (*SIZE, channels)
+
+
+def test_without_a_sample_the_answer_is_mask_files(tmp_path: Path) -> None:
+    """What folds.py then says of the answer, and that it has a row a test image."""
+    for at in range(COUNT):
+        save(tmp_path / "images" / f"{at:03}.png", image(at))
+        save(tmp_path / "masks" / f"{at:03}.png", union(at))
+        save(tmp_path / "test" / f"{at + COUNT:03}.png", image(at))
+    config = look_lines(tmp_path)
+    assert config.SUBMISSION == "files"
+    (note,) = sample_notes(competition_of(config))
+    assert "submission.zip has a row an image" in note
 
 
 def test_folders_whose_names_hold_a_comma_are_no_bands(tmp_path: Path) -> None:
