@@ -1,6 +1,5 @@
 """What an import path names, such as mypackage.nets.Net: it may stand where a row's name does."""
 
-import importlib.metadata
 import pkgutil
 from typing import Any
 
@@ -43,6 +42,8 @@ def load_object(path: str, what: str) -> Any:
 
 def loaded_distributions() -> set[str]:
     """Distributions of the packages that import paths have named in this process."""
+    from importlib.metadata import packages_distributions
+
     packages = {path.partition(".")[0] for path in LOADED}
-    known = importlib.metadata.packages_distributions() if packages else {}
+    known = packages_distributions() if packages else {}
     return {known.get(package, [package])[0] for package in packages}

@@ -6,14 +6,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from core.advice import command
 from core.errors import UserError, nearest, raise_all
 from core.gates import id_problem
 
 # --help and wrong flags answer at once: pandas comes in where a table is read.
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -67,7 +66,7 @@ def choose_sources(table: "pd.DataFrame", sources: Sequence[str]) -> "pd.DataFra
     return table[table["source"].isin(list(sources))].reset_index(drop=True)
 
 
-def places_before(path: Path, names: Sequence[str]) -> np.ndarray:
+def places_before(path: Path, names: Sequence[str]) -> "np.ndarray":
     """Fold of each image in an earlier table, float64 (N,); nan where it is new.
 
     Raises:
@@ -76,7 +75,7 @@ def places_before(path: Path, names: Sequence[str]) -> np.ndarray:
     known = read_fold_table(path).set_index("img")["kfold"].reindex(list(names))
     if known.isna().all():
         raise UserError(f"{path} has none of these images: make folds for them without --join")
-    return known.to_numpy(np.float64)
+    return known.to_numpy("float64")
 
 
 def folds_digest(path: Path) -> str:
