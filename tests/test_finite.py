@@ -50,12 +50,15 @@ def test_the_images_of_the_batch_are_named() -> None:
         watch.on_train_batch_end(trainer_of(), CPU, {"loss": torch.tensor(torch.nan)}, batch, 1)
 
 
-def test_a_file_with_pixels_that_are_no_numbers_is_named() -> None:
+@pytest.mark.parametrize(("named", "told"), [(True, "x1"), (False, "1")])
+def test_a_file_with_pixels_that_are_no_numbers_is_named(named: bool, told: str) -> None:
+    """By its place in the batch, where a loader of one's own names none."""
     pixels = torch.zeros(3, 1, 4, 4)
     pixels[1, 0, 2, 2] = torch.nan
-    with pytest.raises(UserError, match="pixels of x1 are nan or infinite"):
+    batch = batch_of(pixels) if named else {"image": pixels}
+    with pytest.raises(UserError, match=f"pixels of {told} are nan or infinite"):
         Finite("fold 0").on_train_batch_end(
-            trainer_of(), CPU, {"loss": torch.tensor(torch.nan)}, batch_of(pixels), 0
+            trainer_of(), CPU, {"loss": torch.tensor(torch.nan)}, batch, 0
         )
 
 

@@ -53,7 +53,8 @@ class Finite(Callback):
         self, trainer: Any, module: Any, outputs: Any, batch: Mapping[str, Any], index: int
     ) -> None:
         """Remembers the loss, and which images made it."""
-        images = [str(img) for img in batch["img"]]
+        # A loader of your own may name none: their places in the batch stand for them.
+        images = list(map(str, batch.get("img", range(len(batch["image"])))))
         self.seen.append((outputs["loss"].detach(), images, _broken_images(batch, images)))
         if module.device.type == "cpu" or len(self.seen) >= GPU_STEPS:
             self._look(trainer)
