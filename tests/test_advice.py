@@ -48,6 +48,8 @@ def test_another_run_takes_the_place_of_the_run() -> None:
 def test_a_run_does_not_start_from_itself() -> None:
     load_config(["--run", "student", "--pseudo", "teacher", "--init-ckpt", "teacher"])
     assert command("pseudo_label", run="teacher") == "python src/pseudo_label.py --run teacher"
+    load_config(["--recipe", "demo", "--run", "demo"])
+    assert command("tune", run="demo") == "python src/tune.py --recipe demo --run demo"
 
 
 def test_a_message_says_it_with_the_flags(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Iterable
 
 _in_force: dict[str, str] = {}
+# Flags that name a run to begin from, or to learn from.
+ELDERS = {"--init-ckpt", "--pseudo"}
 
 
 def remember(files: Iterable[str], flags: Iterable[tuple[str, str]]) -> None:
@@ -22,8 +24,9 @@ def command(script: str, *, run: str = "", verb: str = "") -> str:
         run: where it is of another run than the present command may be.
     """
     flags = dict(_in_force)
-    if run:  # what starts from that run, or learns from it, does not say how it is made
-        flags = {flag: text for flag, text in flags.items() if text != run} | {"--run": run}
+    if run:
+        flags = {flag: text for flag, text in flags.items() if flag not in ELDERS or text != run}
+        flags["--run"] = run
     words = [word for flag, text in flags.items() for word in _spell(flag, text)]
     return shlex.join(["python", f"src/{script}.py", *([verb] if verb else []), *words])
 
