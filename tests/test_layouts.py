@@ -1,5 +1,6 @@
 """look.py says of many layouts what images and masks are: they are read as they were drawn."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,22 @@ from competition.polygon_files import load_document
 from competition.training_images import collect_images
 from core.flags import load_config
 from imaging.images import read_image
-from layouts import COUNT, LAYOUTS, SIZE, ids, image, planes, save, union
+from imaging.rle import rle_encode
+from layouts import (
+    COUNT,
+    LAYOUTS,
+    SIZE,
+    class_folders,
+    ids,
+    image,
+    object_table,
+    planes,
+    rings,
+    save,
+    union,
+    wkt,
+    write,
+)
 from looking import outline_lines
 from looking.groups import find_grouping
 from looking.layout import find_layout
@@ -21,7 +37,7 @@ from looking.lines import words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
 from runs.experiment import competition_of, data_spec
-from submissions.outlook import sample_notes
+from submissions.answer import read_answer
 
 
 def look_lines(root: Path) -> Any:
@@ -49,16 +65,57 @@ def test_files_of_a_layout_are_read_as_they_were_drawn(name: str, tmp_path: Path
         assert read_image(tmp_path / row["image"], **pixels).shape == (*SIZE, channels)
 
 
-def test_without_a_sample_the_answer_is_mask_files(tmp_path: Path) -> None:
-    """What folds.py then says of the answer, and that it has a row a test image."""
+def plain(root: Path, at: int) -> None:
+    save(root / f"images/{at:02d}x.png", image(at))
+    save(root / f"masks/{at:02d}x.png", union(at))
+
+
+def coco(root: Path, at: int) -> None:
+    save(root / f"train/{at:02d}x.png", image(at))
+    path = root / "train.json"
+    known = json.loads(path.read_text()) if at else {"images": [], "annotations": []}
+    known["images"].append({"id": at, "file_name": f"{at:02d}x.png", "height": 40, "width": 48})
+    outlines = [[value for corner in ring for value in corner] for ring in rings(at)]
+    known["annotations"].append({"image_id": at, "category_id": 1, "segmentation": outlines})
+    write(root, "train.json", known | {"categories": [{"id": 1, "name": "thing"}]})
+
+
+AGES = "id,age\n" + "".join(f"{at:02d}x,{at + 20}\n" for at in range(COUNT))
+RUNS = "id,rle\n" + "".join(f"{at:02d}x,{rle_encode(union(at))}\n" for at in range(COUNT))
+# name -> (what writes an image and its mask, a table beside them, SUBMISSION).
+ANSWERS: dict[str, tuple[Any, str, str]] = {
+    "mask files": (plain, "", "files"),
+    "mask files, and a table of their run lengths": (plain, RUNS, "auto"),
+    "COCO, and a table of other things": (coco, AGES, "files"),
+    "a folder a class": (class_folders, "", "rle"),
+    "a folder a class, and a table of other things": (class_folders, AGES, "rle"),
+    "a table with a file an object": (object_table, "", "rle"),
+    "WKT in a table": (wkt, "", "auto"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_without_a_sample_any_masks_have_an_answer(name: str, tmp_path: Path) -> None:
+    """A row an image, and class where classes may share pixels."""
+    draw, table, wanted = ANSWERS[name]
     for at in range(COUNT):
-        save(tmp_path / "images" / f"{at:03}.png", image(at))
-        save(tmp_path / "masks" / f"{at:03}.png", union(at))
-        save(tmp_path / "test" / f"{at + COUNT:03}.png", image(at))
+        draw(tmp_path, at)
+        save(tmp_path / f"test/{at + 50}x.png", image(at))
+    if table:
+        write(tmp_path, "train.csv", table)
     config = look_lines(tmp_path)
-    assert config.SUBMISSION == "files"
-    (note,) = sample_notes(competition_of(config))
-    assert "submission.zip has a row an image" in note
+    competition = competition_of(config)
+    plan = read_answer(competition, find_test_images(competition)).plan
+    rows = COUNT * (config.CLASSES if config.TASK == "multilabel" else 1)
+    assert (config.SUBMISSION, len(plan.rows)) == (wanted, rows)
+
+
+def test_layers_of_objects_are_told_as_such(tmp_path: Path) -> None:
+    for at in range(COUNT):
+        save(tmp_path / f"images/{at:02d}x.png", image(at))
+        save(tmp_path / f"masks/{at:02d}x.npy", planes(at))
+    lines = flat(first_lines(find_layout(survey(tmp_path)), {}))
+    assert lines["TASK"].why == f"{COUNT} of {COUNT} mask files hold several layers: each an object"
 
 
 def test_folders_whose_names_hold_a_comma_are_no_bands(tmp_path: Path) -> None:

@@ -114,8 +114,9 @@ def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
     shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
     seen = f"values of {census.read} mask files: {shown}"
     if census.layers or _number_objects(census, values):
-        each = "a layer" if census.layers else "a value, one connected part,"
-        yield Line("TASK", "binary", f"{seen}; {each} an object")
+        layers = f"{census.layers} of {census.read} mask files hold several layers: each an object"
+        parts = f"{seen}; a value, one connected part, an object"
+        yield Line("TASK", "binary", layers if census.layers else parts)
         yield Line("MASK_FORMAT", "labels", "")
     elif census.coloured:
         yield from _colour_lines(values, seen)

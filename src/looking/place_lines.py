@@ -37,10 +37,6 @@ def place_lines(layout: Layout) -> Iterator[Line]:
         )
     elif layout.sample:
         yield Line("TEST_PATH", "test", "no test images: they come with the rerun, it is said")
-    in_table = layout.masks is None and layout.listed is not None and not layout.object_files
-    if test is not None and not (layout.sample or in_table):
-        told = "no sample submission: a mask file an image; or as the competition's page has it"
-        yield Line("SUBMISSION", "files", told)
     yield from _table_lines(layout)
 
 

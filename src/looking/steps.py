@@ -15,14 +15,18 @@ from looking.seen import Seen
 
 
 def first_lines(layout: Any, told: dict[str, Line]) -> dict[str, dict[str, Line]]:
-    """Lines on files, masks and images, by heading; what the user told stands."""
+    """Lines on files, masks, images and the answer, by heading; what the user told stands."""
+    from looking.answer_lines import answer_lines
     from looking.mask_lines import mask_lines
     from looking.place_lines import image_lines, place_lines
 
+    masks = as_lines(mask_lines(layout), told)
+    task = masks["TASK"].value if "TASK" in masks else ""
     return {
         "Files": as_lines(place_lines(layout), told),
-        "Masks": as_lines(mask_lines(layout), told),
+        "Masks": masks,
         "Images": as_lines(image_lines(layout.survey.root, layout.train), told),
+        "Answer": as_lines(answer_lines(layout, task), told),
     }
 
 
