@@ -232,7 +232,6 @@ def test_a_closed_stdout_is_one_line() -> None:
 NOWHERE = """
 import sys
 from pathlib import Path
-from unittest.mock import patch
 from core.errors import script
 @script
 def main(argv=None):

@@ -67,7 +67,7 @@ def outlier(seen: Seen) -> Found:
 
 
 def shredded(seen: Seen) -> Found:
-    filled = [pair for pair in seen.masked if pair.mask.share]
+    filled = [pair for pair in seen.masked if pair.mask.ragged]  # a full mask has no outline
     ragged = np.array([pair.mask.ragged for pair in filled])
     if not len(ragged):
         return
