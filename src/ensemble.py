@@ -17,14 +17,12 @@ from core.errors import UserError, script
 from core.flags import load_config
 from core.locks import Claim
 from core.recipes import recipe_file
-from imaging.sources import stored_files
 from runs.experiment import run_of
 from runs.owners import owning, scored
 from runs.reports import made_of
 from runs.shares import Share, parse_share
 from runs.sources import beside_answer, write_sources
 from streaming.copies import SharedFile
-from streaming.files import state_of
 from streaming.shards import bring_tables
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
@@ -95,12 +93,6 @@ def networks_line(report: "Report", wanted: Sequence[int] | None) -> str:
             word = "no score" if score is None else f"{score:.4f}"
             told.append(f"fold {fold.fold} {Path(fold.checkpoint).name} {word}")
     return f"{', '.join(told)} ({report.metric} out of fold, report.json)"
-
-
-def _image_state(path: Path) -> tuple[int, int]:
-    """Bytes of an image's files, and the time of the newest; of one that is not there 0, 0."""
-    states = [state_of(file) or (0, 0) for file in stored_files(path)]
-    return sum(size for size, _ in states), max((time for _, time in states), default=0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,8 +167,7 @@ def publish(work: "Work", unchecked: Path) -> None:
 
 def predict(work: "Work", share: Share) -> None:
     """Predicts the images of a share, and writes the answer where it is the last."""
-    images = {img: _image_state(work.found[img]) for img in work.answer.plan.images}
-    key = work.key()
+    images, key = work.states(), work.key()
     predict_share(work, share, images, key)
     unchecked = beside(work.path, "refused" if share.count == 1 else f"refused_{share}")
     rows = write_submission(unchecked, work.answer, images, key=key, count=share.count)

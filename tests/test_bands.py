@@ -1,6 +1,7 @@
 """Images of several files: bands, slices before and after, pairs; against NumPy."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ from competitions import competition_in
 from core.errors import UserError
 from imaging.images import image_size, read_image
 from imaging.sources import image_files, own_file, stored_files
+from inference.stream import files_of
 
 RNG = np.random.default_rng(8)
 
@@ -136,6 +138,8 @@ def test_slices_of_bands(tmp_path: Path) -> None:
     path = found(tmp_path, image_pattern="{band}/{id}_{slice}.png", bands=("a", "b"))["v_1"]
     read = read_image(path, channels=6, bands=("a", "b"), stack=(-1, 0, 1))
     assert read[0, 0].tolist() == [0, 1, 10, 11, 20, 21]
+    spec: Any = SimpleNamespace(bands=("b",), stack=(-1, 0))
+    assert files_of(path, [spec]) == {tmp_path / f"train/b/v_{at}.png" for at in (0, 1)}
 
 
 def test_the_table_has_a_row_an_image_and_the_parts(tmp_path: Path) -> None:

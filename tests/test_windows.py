@@ -30,7 +30,8 @@ from inference.windows import Windows
 from Lightning_datamodule import LoaderSpec
 from Lightning_module import Recipe, build_module
 from model_dispatcher import MODELS
-from stages import call, paint_rows, train_and_score
+from stages import call, files_end_at, paint_rows, train_and_score
+from submissions.strip_file import StripFile
 
 SIZE = (149, 203)
 RNG = np.random.default_rng(5)
@@ -285,6 +286,21 @@ def test_a_part_of_any_file_is_that_part_of_the_whole(tmp_path: Path, name: str)
         read_image(with_window(tmp_path / name, Box(40, 0, 30, 20)))
 
 
+def stop_in_the_third_row(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Interrupts the first call there; returns the first lines of the rows of windows to come."""
+    seen: list[int] = []
+    add_row = Predictor._add_row
+
+    def add(made: Predictor, *words: Any) -> None:
+        seen.append(words[3].start)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        add_row(made, *words)
+
+    monkeypatch.setattr(Predictor, "_add_row", add)
+    return seen
+
+
 def test_a_submission_by_strips_is_that_of_whole_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,16 +333,7 @@ def test_a_submission_by_strips_is_that_of_whole_images(
         kept.unlink()
     assert texts[0] == texts[1]
     assert len(texts[0]) > 1000
-    seen: list[int] = []
-    add_row = Predictor._add_row
-
-    def add(made: Predictor, *words: Any) -> None:
-        seen.append(words[3].start)
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        add_row(made, *words)
-
-    monkeypatch.setattr(Predictor, "_add_row", add)
+    seen = stop_in_the_third_row(monkeypatch)
     more = ("--window", "64", "--save-masks", "true")
     (output / "submission.0of1.part.jsonl").unlink()
     assert call("ensemble", competition.flags(*flags, *more)) != 0
@@ -340,3 +347,43 @@ def test_a_submission_by_strips_is_that_of_whole_images(
     alone = output / "predicted_elsewhere" / "masks" / "elsewhere.tif"
     assert np.array_equal(tifffile.imread(alone), found)
     assert read_georeference(alone) == ((1000.0, 5000.0), (2.0, -2.0))
+
+
+def test_a_large_image_of_which_a_band_has_changed_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    competition = write_competition(tmp_path)
+    folder = competition.input / "test_hq"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    bands = {name: RNG.integers(0, 256, SIZE, np.uint8) for name in "123"}
+    for name, pixels in bands.items():
+        tifffile.imwrite(folder / f"scene_{name}.tif", pixels)
+    (competition.input / "sample_submission.csv").write_text("img,rle_mask\nscene,\n")
+    flags = ("--model-name", "pointwise", "--resize-mode", "crop", "--train-folds", "0")
+    flags += ("--bands", "1,2,3", "--test-pattern", "{id}_{band}.tif", "--window", "64")
+    flags += ("--epochs", "1")
+    train_and_score(competition, *flags)
+    seen = stop_in_the_third_row(monkeypatch)
+    assert call("ensemble", competition.flags(*flags)) == 130
+    tifffile.imwrite(folder / "scene_2.tif", 255 - bands["2"])
+    assert call("ensemble", competition.flags(*flags)) == 0
+    assert seen == [0, 48, 85, 0, 48, 85]
+
+
+def test_strips_that_are_broken_or_of_another_image_do_not_count(tmp_path: Path) -> None:
+    path, strips = tmp_path / "part.strips", [RNG.integers(0, 3, (5, 7), np.uint8)] * 3
+    kept = StripFile(path, "one")
+    for strip in strips:
+        kept.write(strip)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for last in (b"", lines[2][:-9], lines[2][:40] + b"\n", b'{"shape": [5, 7]}\n', b"[1]\n"):
+        path.write_bytes(b"".join([*lines[:2], last, lines[3]][: 4 if last else 3]))
+        again = StripFile(path, "one")
+        assert np.array_equal(list(again.read()), strips[:1])
+        again.write(strips[1])
+        assert again.rows == 10
+        assert path.read_bytes() == b"".join(lines[:3])
+    assert not list(StripFile(path, "another").read())
+    with files_end_at(300), pytest.raises(OSError, match=path.name):
+        again.write(RNG.integers(0, 256, (40, 70), np.uint8))

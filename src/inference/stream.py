@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -62,21 +62,26 @@ class ImageStream(Dataset[Any]):
             sample[f"image_{at}"] = torch.from_numpy(image).permute(2, 0, 1)
         return sample
 
-    def _files(self, index: int) -> set[Path]:
-        """The files that an image is read of; without those that are missing, which it tells."""
-        found: set[Path] = set()
-        for spec in self.specs:
-            with contextlib.suppress(UserError):
-                found.update(image_files(self.images[index][1], spec.bands, spec.stack))
-        return found
-
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """A whole batch; without worker processes the cores share its files."""
-        fetch_ahead(file for index in indices for file in self._files(index))
+        paths = [self.images[index][1] for index in indices]
+        fetch_ahead(file for path in paths for file in files_of(path, self.specs))
         if get_worker_info() is not None:
             return [self[index] for index in indices]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return list(pool.map(self.__getitem__, indices))
+
+
+def files_of(path: Path, specs: Iterable[DataSpec]) -> set[Path]:
+    """The files that networks read an image of: its bands, its neighbours in a series.
+
+    Of networks for which some are missing none: reading the image tells it.
+    """
+    found: set[Path] = set()
+    for spec in specs:
+        with contextlib.suppress(UserError):
+            found.update(image_files(path, spec.bands, spec.stack))
+    return found
 
 
 def pixels_kind(spec: DataSpec) -> tuple[Any, ...]:

@@ -14,7 +14,6 @@ from imaging.levels import write_mask, write_probs
 from inference.predictor import Predictor
 from postprocessing.rules import Rule, decide_by, is_pointwise, label_by
 from runs.run import Run
-from streaming.files import state_of
 from submissions.answer import Answer, Prediction
 from submissions.answer_files import Row
 from submissions.answer_format import Frame
@@ -77,7 +76,8 @@ def predict_images(
     cut = {img: path for img, path in images if by_strips(predictor, path, answer, how)}
     with tqdm(total=len(images), desc="predicting", unit="image", disable=None) as bar:
         for img, path in cut.items():
-            kept = StripFile(part.path.with_suffix(".strips"), f"{part.key} {img} {state_of(path)}")
+            key = f"{part.key} {img} {part.states[img]}"
+            kept = StripFile(part.path.with_suffix(".strips"), key)
             part.write(img, predict_strips(predictor, img, path, answer, how, folder, kept))
             part.sync()
             kept.drop()

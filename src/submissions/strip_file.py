@@ -6,15 +6,16 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+
+from core.files import naming
 
 
 class StripFile:
     """Strips of the mask of one image from top to bottom, a line each after a line with the key.
 
-    What is of another key, or cut off by a kill, does not count.
+    What is of another key, cut off by a kill, or broken, does not count, nor does what follows it.
 
     Args:
         path: of the file.
@@ -22,7 +23,8 @@ class StripFile:
     """
 
     def __init__(self, path: Path, key: str):
-        self.path, self.key, self.rows = path, key, 0
+        self.path, self.rows = path, 0
+        self._head = json.dumps({"key": key}).encode() + b"\n"
         self._end = 0
 
     def read(self) -> Iterator[np.ndarray]:
@@ -31,26 +33,26 @@ class StripFile:
         if not self.path.is_file():
             return
         with self.path.open("rb") as stream:
-            for at, line in enumerate(stream):
-                values = _whole_line(line)
-                if values is None or (at == 0 and values != {"key": self.key}):
+            if stream.readline() != self._head:
+                return
+            self._end = len(self._head)
+            for line in stream:
+                strip = _unpack(line)
+                if strip is None:
                     return
                 self._end += len(line)
-                if at:
-                    strip = _unpack(values)
-                    self.rows += strip.shape[-2]
-                    yield strip
+                self.rows += strip.shape[-2]
+                yield strip
 
     def write(self, strip: np.ndarray) -> None:
         """Appends a strip: it is on the disk when this returns. `read` comes before."""
         packed = base64.b64encode(zlib.compress(strip.astype(np.uint8).tobytes(), 1)).decode()
+        line = json.dumps({"shape": strip.shape, "mask": packed}).encode() + b"\n"
         self.path.touch()
-        with self.path.open("r+b") as stream:
+        with naming(self.path), self.path.open("r+b") as stream:
             stream.truncate(self._end)
             stream.seek(self._end)
-            if not self._end:
-                stream.write(json.dumps({"key": self.key}).encode() + b"\n")
-            stream.write(json.dumps({"shape": strip.shape, "mask": packed}).encode() + b"\n")
+            stream.write(line if self._end else self._head + line)
             self._end = stream.tell()
             stream.flush()
             os.fsync(stream.fileno())
@@ -61,17 +63,13 @@ class StripFile:
         self.path.unlink(missing_ok=True)
 
 
-def _whole_line(line: bytes) -> dict[str, Any] | None:
-    """The values of a line; None if it is cut off or of another shape."""
+def _unpack(line: bytes) -> np.ndarray | None:
+    """The strip of a line; None if it is cut off or broken."""
+    if not line.endswith(b"\n"):
+        return None
     try:
-        values = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+        values = json.loads(line)
+        data = zlib.decompress(base64.b64decode(values["mask"]))
+        return np.frombuffer(data, np.uint8).reshape(values["shape"])
+    except (ValueError, KeyError, TypeError, RecursionError, zlib.error):
         return None
-    if not isinstance(values, dict) or values.keys() not in ({"key"}, {"shape", "mask"}):
-        return None
-    return values
-
-
-def _unpack(values: dict[str, Any]) -> np.ndarray:
-    data = zlib.decompress(base64.b64decode(values["mask"]))
-    return np.frombuffer(data, np.uint8).reshape(values["shape"])
