@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from conftest import Competition
+from runs.sources import beside_answer, changed_sources, write_sources
 from stages import LEARN, call, checkpoint, errors_of, report_of
+from submissions.check import stale_lines
 from training.checkpoints import write_checkpoint
 
 
@@ -161,6 +163,53 @@ def test_a_submission_knows_what_it_was_made_of(
     next(own.input.glob("test_hq/new1_01*")).touch()
     assert call("submission", ["check", *own.flags()]) == 0
     assert "stale: test image new1_01: newer than the answer" in capsys.readouterr().out
+
+
+def test_sources_are_found_where_the_output_is_a_link_to_another_disk(tmp_path: Path) -> None:
+    (tmp_path / "far" / "disk").mkdir(parents=True)
+    (tmp_path / "output").symlink_to(tmp_path / "far" / "disk")
+    network, made_of = tmp_path / "best.ckpt", tmp_path / "output" / "made_of.json"
+    network.write_text("one")
+    write_sources(made_of, [network])
+    assert changed_sources(made_of) == []
+    network.write_text("two")
+    assert changed_sources(made_of) == [f"{network} has changed since"]
+
+
+def test_a_folder_of_masks_is_compared_by_its_files(tmp_path: Path) -> None:
+    mask, made_of = tmp_path / "masks" / "a" / "1.png", tmp_path / "masks.made_of.json"
+    mask.parent.mkdir(parents=True)
+    mask.write_bytes(b"one")
+    write_sources(made_of, [tmp_path / "masks"])
+    assert changed_sources(made_of) == []
+    told = [f"{tmp_path / 'masks'} has changed since"]
+    mask.write_bytes(b"two")
+    assert changed_sources(made_of) == told
+    mask.write_bytes(b"one")
+    mask.rename(mask.with_name("2.png"))
+    assert changed_sources(made_of) == told
+
+
+@pytest.mark.parametrize(
+    ("folder", "reports", "words"),
+    [
+        ("a", ["a"], " --run a"),
+        ("a+b", ["a", "b", "a+b"], " --runs a,b"),
+        ("a/predicted_x", ["a"], "predict again"),
+        ("a+b/predicted_x", ["a", "b", "a+b"], "predict again"),
+    ],
+)
+def test_a_stale_answer_names_the_command_of_its_own_runs(
+    tmp_path: Path, folder: str, reports: list[str], words: str
+) -> None:
+    files = [tmp_path / run / "report.json" for run in reports]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text("{}")
+    answer = tmp_path / folder / "submission.csv"
+    write_sources(beside_answer(answer), files)
+    files[0].write_text("[]")
+    assert [line.endswith(words) for line in stale_lines(answer, {})] == [True]
 
 
 def test_an_unchecked_submission_never_has_the_name(

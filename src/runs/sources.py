@@ -1,5 +1,6 @@
 """What a result was made of: digests kept beside it, compared by whoever reads it."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ def beside_answer(path: Path) -> Path:
 
 
 def write_sources(path: Path, files: Iterable[Path]) -> None:
-    """Writes SHA-256 of each file, "" of one that is not there, by its path.
+    """Writes SHA-256 of each file or folder, "" of one that is not there, by its path.
 
     Paths start from the folder of `path`, so that a project that moves takes them along.
 
@@ -33,23 +34,24 @@ def changed_sources(path: Path) -> list[str]:
     One that is gone says nothing: networks may be cleared away, the result has them. Nor does a
     `path` that is not there; one that is broken is a line.
     """
-    told = _read(path)
+    told = read_sources(path)
     if told is None:
         return [f"{path} is broken"]
-    now = {name: _digest(path.parent / name) for name in told}
+    # As it was written: `..` leaves a folder by its name, not the place that a link leads to.
+    files = {os.path.abspath(path.parent / name): digest for name, digest in told.items()}
     return [
-        f"{(path.parent / name).resolve()} has changed since"
-        for name, digest in told.items()
-        if now[name] not in ("", digest)
+        f"{file} has changed since"
+        for file, digest in files.items()
+        if _digest(Path(file)) not in ("", digest)
     ]
 
 
 def is_made_of(path: Path, file: Path) -> bool:
     """Whether a file of that content, wherever it was, is among what `path` tells."""
-    return _digest(file) in (_read(path) or {}).values()
+    return _digest(file) in (read_sources(path) or {}).values()
 
 
-def _read(path: Path) -> dict[str, str] | None:
+def read_sources(path: Path) -> dict[str, str] | None:
     """Digests by path; none where nothing is told, None where it cannot be read."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
@@ -62,4 +64,9 @@ def _read(path: Path) -> dict[str, str] | None:
 
 
 def _digest(path: Path) -> str:
+    """Of a file's content, or of the names and contents of all files in a folder."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = [f"{file_digest(file)} {file.relative_to(path).as_posix()}\n" for file in files]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     return file_digest(path) if path.is_file() else ""

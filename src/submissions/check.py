@@ -1,5 +1,6 @@
 """All checks of one submission file, as the configuration wants it."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from core.errors import UserError
 from imaging.images import image_size
 from imaging.sources import stored_files
 from runs.reports import Report
-from runs.sources import beside_answer, changed_sources
+from runs.sources import beside_answer, changed_sources, read_sources
 from streaming.files import state_of
 from submissions.answer import Answer, read_answer
 from submissions.linter import Linter
 from submissions.plan import match_images
 
 SAMPLED = 500
+# Reports among what an answer was made of, by their paths from its folder: its own, a run's.
+REPORT, OTHER_REPORT = "report.json", re.compile(r"\.\./([^/.][^/]*)/report\.json")
 
 
 def size_reader(images: Mapping[str, Path], axes: str) -> Callable[[str], tuple[int, int] | None]:
@@ -81,7 +84,10 @@ def _sampled_oof(competition: Competition, run_output: Path, folds_csv: Path) ->
 
 
 def stale_lines(path: Path, images: Mapping[str, Path]) -> list[str]:
-    """What has changed since ensemble.py wrote an answer; nothing of one that another has made."""
+    """What has changed since ensemble.py wrote an answer, and what to do, a line each.
+
+    Nothing of an answer that something else has made.
+    """
     made_of = beside_answer(path)
     if not made_of.is_file():
         return []
@@ -93,7 +99,18 @@ def stale_lines(path: Path, images: Mapping[str, Path]) -> list[str]:
     ]
     told = f"{newer[0]} and {len(newer) - 1} more" if len(newer) > 1 else "".join(newer)
     lines = [f"test image {told}: newer than the answer"] if newer else []
-    return changed_sources(made_of) + lines
+    return [f"{line}: {_again(made_of)}" for line in changed_sources(made_of) + lines]
+
+
+def _again(made_of: Path) -> str:
+    """What writes an answer anew; its command where the reports tell whose it is."""
+    reports = read_sources(made_of) or {}
+    blended = [run[1] for name in reports if (run := OTHER_REPORT.fullmatch(name))]
+    if blended:
+        return f"predict again: {command('ensemble')} --runs {','.join(blended)}"
+    if REPORT in reports:
+        return f"predict again: {command('ensemble', run=made_of.absolute().parent.name)}"
+    return "predict again"
 
 
 def check_file(
@@ -130,7 +147,7 @@ def check_file(
     linter = Linter(answer, size_reader(images, competition.axes))
     findings = linter.check(path)
     for line in stale_lines(path, images):
-        findings.warn("stale", f"{line}: run {command('ensemble')} again")
+        findings.warn("stale", line)
     if not findings.errors:
         lines = drift_from_oof(competition, linter, run_output=run_output, folds_csv=folds_csv)
         for line in lines:
