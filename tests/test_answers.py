@@ -255,6 +255,12 @@ def test_coco_results_are_what_pycocotools_loads(tmp_path: Path) -> None:
     for wrong, rule in (("b.png", "id form"), (99, "unknown"), ("40", "unknown"), ([4], "unknown")):
         path.write_text(json.dumps([*entries[:-1], {**entries[-1], "image_id": wrong}]))
         assert rule in lint(answer, path), wrong
+    for ids, told in (([1, 1], "id 1: of more"), ([[4], None], r"\[4\]: need"), ([1], "1 of 2")):
+        told_of = [{"file_name": name} for name in ("b.png", "1.png")]
+        told_of[: len(ids)] = [{**one, "id": n} for one, n in zip(told_of, ids, strict=False)]
+        listed.test_csv.write_text(json.dumps({"images": told_of}))
+        with pytest.raises(UserError, match=told):
+            read_answer(listed, images_of(listed))
 
 
 def test_a_list_of_images_is_a_sample_of_files(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """The sample submission as it lies there, and what the training table adds where it is silent."""
 
 import json
+from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from competition.masks import mask_format
 from competition.spec import Competition
@@ -21,7 +22,7 @@ from competition.tables import (
     table_rows,
     train_table,
 )
-from core.errors import UserError
+from core.errors import UserError, raise_all
 from core.gates import is_whole_number
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _read_json_sample(path: Path) -> Sample:
         found = values["images"] if isinstance(values, dict) else values
         key = "file_name" if isinstance(values, dict) else "image_id"
         ids = [str(one[key]) for one in found]
-        numbers = {str(one[key]): one["id"] for one in found if "id" in one and key != "image_id"}
+        given = [one["id"] for one in found if "id" in one and key == "file_name"]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: set TEST_CSV") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -178,10 +179,27 @@ def _read_json_sample(path: Path) -> Sample:
             f"{path}: no COCO results ({type(error).__name__}: {error}): need a list of image_id, "
             "category_id, segmentation, score, or a file with images"
         ) from None
+    _check_numbers(path, given, len(ids))
     rows = [(text, "") for text in dict.fromkeys(ids)]
     columns = SampleColumns("image_id", "segmentation", None)
+    numbers = dict(zip(ids, given, strict=True)) if given else {}
     header = ["image_id", "segmentation"]
     return Sample(columns, header, rows, cells=[""] * len(rows), numbers=numbers)
+
+
+def _check_numbers(path: Path, given: Sequence[Any], count: int) -> None:
+    """Makes sure that the ids of the images of a COCO file tell these apart.
+
+    Raises:
+        UserError: some images have an id and others not, or it is no number or text, or another's.
+    """
+    other = [number for number in given if type(number) not in (int, str)]
+    twice = [] if other else [number for number, times in Counts(given).items() if times > 1]
+    problems = [f"id {number!r}: need a whole number or a text" for number in other]
+    problems += [f"id {number!r}: of more than one image" for number in twice]
+    if given and len(given) < count:
+        problems.append(f"{count - len(given)} of {count} images have no id")
+    raise_all(problems, f"{path}: answers call images by their id, need one for each:")
 
 
 def trained_columns(competition: Competition) -> Columns | None:
