@@ -480,8 +480,30 @@ knobs.check(
         ("WKT_TOLERANCE", 0 <= WKT_TOLERANCE <= 100, "0 to 100 pixels"),
         (
             "SUBMISSION_FILE",
-            bool(SUBMISSION_FILE) and "/" not in SUBMISSION_FILE,
+            bool(SUBMISSION_FILE) and "/" not in SUBMISSION_FILE and SUBMISSION_FILE[0] != ".",
             "a file's name without folders, or auto",
+        ),
+        (
+            "SUBMISSION_FILE",
+            SUBMISSION_FILE.partition(".")[0]
+            not in {
+                "oof",
+                "report",
+                "classes",
+                "cases",
+                "views",
+                "export",
+                "kernel",
+                "train_kernel",
+                "pseudo",
+            },
+            "another name than a run's own files have",
+        ),
+        (
+            "SUBMISSION_FILE",
+            (SUBMISSION_FILE != "masks" or not SAVE_MASKS)
+            and (SUBMISSION_FILE != "probs" or not SAVE_PROBS),
+            "another name than the folder of SAVE_MASKS or SAVE_PROBS",
         ),
         ("TILE", TILE == 0 or TILE >= 32, "32 pixels or more, or 0"),
         ("N_FOLDS", N_FOLDS >= 2, "2 or more"),

@@ -56,10 +56,13 @@ def move(path: Path, target: Path) -> None:
     path.replace(target)
 
 
-def drop_pictures(folder: Path, keep: Collection[str]) -> None:
-    """Deletes masks and probabilities of images that are not to keep: not asked for, or to come."""
-    for name in ("masks", "probs"):
-        for path in (folder / name).glob("[!.]*"):
+def drop_pictures(answer: Path, keep: Collection[str]) -> None:
+    """Deletes masks and probabilities of images that are not to keep: not asked for, or to come.
+
+    They lie beside the answer, which may be a folder of that name itself.
+    """
+    for folder in {answer.with_name("masks"), answer.with_name("probs")} - {answer}:
+        for path in folder.glob("[!.]*"):
             if path.stem not in keep:
                 path.unlink(missing_ok=True)  # another shard may be first
 
@@ -123,7 +126,7 @@ def predict_share(
     mine.take()
     with PartFile(mine.path, key, images, shared=mine) as part:
         todo = work.todo(share, part.done)
-        drop_pictures(folder, images.keys() - dict(todo).keys())
+        drop_pictures(work.path, images.keys() - dict(todo).keys())
         if todo:
             set_aside(work.path)
             done = len(work.todo(share)) - len(todo)

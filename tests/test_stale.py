@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from conftest import Competition
+from ensemble import drop_pictures
 from runs.sources import beside_answer, changed_sources, write_sources
 from stages import LEARN, call, checkpoint, errors_of, report_of
 from submissions.check import stale_lines
@@ -245,6 +246,16 @@ def test_pictures_of_images_that_nobody_asks_for_go(own: Competition) -> None:
     assert {path.stem for path in masks.iterdir()} == {row.split(".")[0] for row in rows[1:-1]}
     assert call("ensemble", own.flags()) == 0  # of other calls than those that keep them
     assert not list(masks.iterdir())
+
+
+def test_an_answer_that_is_a_folder_of_masks_is_no_picture_beside_it(tmp_path: Path) -> None:
+    for name in ("masks/a_segmentation.png", "probs/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    drop_pictures(tmp_path / "masks", {"b"})
+    assert [path.name for path in tmp_path.glob("*/*")] == ["a_segmentation.png"]
+    drop_pictures(tmp_path / "submission.csv", {"b"})
+    assert not list(tmp_path.glob("*/*"))
 
 
 def test_a_replaced_network_of_a_finished_fold_is_noticed(
