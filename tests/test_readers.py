@@ -263,6 +263,14 @@ def test_sizes_come_of_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         read_values(paths[0], PixelRules(axes="large:H,W"))
 
 
+def test_a_page_is_read_of_a_volume_that_is_larger_than_memory(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        volume = file.create_dataset("scan", (1 << 40, 20, 24), np.uint8, chunks=(1, 20, 24))
+        volume[5] = CUBE[..., 0]
+    values = read_values(tmp_path / "x.h5{page:5}", PixelRules())
+    np.testing.assert_array_equal(values, CUBE[..., 0])
+
+
 def test_pages_of_a_mask_by_their_axes(tmp_path: Path) -> None:
     ids = STACK % 3
     tifffile.imwrite(tmp_path / "m.tif", ids, photometric="minisblack")

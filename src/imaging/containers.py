@@ -37,7 +37,8 @@ def read_hdf5(stream: BinaryIO, name: str, part: str = "", page: int | None = No
         Exception: any of h5py's, of a broken file.
     """
     with _dataset(stream, name, part) as (node, turned):
-        check_shape(node.shape, name)
+        shape = node.shape[::-1] if turned else node.shape
+        check_shape(shape if page is None else shape[1:], name)
         if turned:
             return np.asarray(node[...] if page is None else node[..., page]).T
         return np.asarray(node[...] if page is None else node[page])
