@@ -1,5 +1,6 @@
 """Lists of images as competitions write them: without a header, with ids of several columns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,19 @@ def test_ids_of_several_columns(tmp_path: Path) -> None:
     assert list(read_sample_table(competition).columns) == ["id", "rle"]
     with pytest.raises(UserError, match="no column 'dey'"):
         read_table(tmp_path / "t.csv", "c{case}_{dey}")
+
+
+def test_a_column_of_ids_that_the_sample_calls_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,id,rle\n1,a,1 2\n")
+    competition = competition_in(
+        tmp_path, train_csv=tmp_path / "t.csv", test_csv=tmp_path / "s.csv", id_column="id"
+    )
+    (tmp_path / "s.csv").write_text("img_id,rle\na,\n")
+    assert read_sample_table(competition)["img_id"].tolist() == ["a"]
+    (tmp_path / "s.csv").write_text("x,id,rle\n,a,\n", encoding="utf-16")
+    assert read_sample_table(competition)["id"].tolist() == ["a"]
+    with pytest.raises(UserError, match="no column 'idd'"):
+        read_sample_table(replace(competition, id_column="idd"))
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,29 @@ def file_stamp(path: Path) -> tuple[int, int] | None:
 # A competition's table may hold 100 MB, and every fold of every stage asks for it.
 @functools.lru_cache(maxsize=4)
 def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
+    table = _join_ids(_read_cells(path), id_column)
+    unnamed = table.columns[0].startswith("Unnamed:") and len(table.columns) > 1
+    if unnamed and table.iloc[:, 0].str.fullmatch(r"\s*\d+\s*").all():
+        table = table.iloc[:, 1:]
+    name = named_column(table, id_column, "ID_COLUMN", path.name) or str(table.columns[0])
+    empty = (table[name].str.strip() == "").to_numpy().nonzero()[0]
+    if len(empty):
+        places = ", ".join(str(at + 2) for at in empty[:10])
+        raise UserError(f"{path}: {len(empty)} rows have no {name} (lines {places}): drop them")
+    return table
+
+
+def column_names(path: Path) -> list[str]:
+    """Names of a CSV's columns, without its rows.
+
+    Raises:
+        UserError: no such file, or no table.
+    """
+    return [str(name) for name in _read_cells(path, rows=0).columns]
+
+
+def _read_cells(path: Path, *, rows: int | None = None) -> "pd.DataFrame":
+    """The cells of a CSV as text, of all rows or of some."""
     import pandas as pd
 
     try:
@@ -82,7 +105,7 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
         with warnings.catch_warnings():
             # Cells beyond the header would be lost with a warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
+            return pd.read_csv(
                 path,
                 sep=separator,
                 names=names,
@@ -90,6 +113,7 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
                 keep_default_na=False,
                 encoding=encoding,
                 index_col=False,
+                nrows=rows,
             )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(_no_table(path)) from None
@@ -103,16 +127,6 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
             f"{path}: not a CSV table ({error}): need a header, and rows of as many cells, with "
             "commas, semicolons or tabs between them"
         ) from None
-    table = _join_ids(table, id_column)
-    unnamed = table.columns[0].startswith("Unnamed:") and len(table.columns) > 1
-    if unnamed and table.iloc[:, 0].str.fullmatch(r"\s*\d+\s*").all():
-        table = table.iloc[:, 1:]
-    name = named_column(table, id_column, "ID_COLUMN", path.name) or str(table.columns[0])
-    empty = (table[name].str.strip() == "").to_numpy().nonzero()[0]
-    if len(empty):
-        places = ", ".join(str(at + 2) for at in empty[:10])
-        raise UserError(f"{path}: {len(empty)} rows have no {name} (lines {places}): drop them")
-    return table
 
 
 def _layout(lines: Sequence[str]) -> tuple[str, list[str] | None]:

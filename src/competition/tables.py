@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from competition.groups import compile_bracket
 from competition.patterns import same_name
-from competition.table_files import AUTO, file_stamp, named_column, read_table
+from competition.table_files import AUTO, column_names, file_stamp, named_column, read_table
 from core.errors import UserError, raise_all
 from imaging.polygons import is_wkt
 from imaging.readers import image_suffixes, is_image
@@ -254,12 +254,11 @@ def read_sample_table(competition: "Competition") -> "pd.DataFrame":
 
 
 def _is_of_training(competition: "Competition") -> bool:
-    """Whether ID_COLUMN is a column of TRAIN_CSV that the sample's header has no word of."""
-    column, sample = competition.id_column, competition.test_csv
-    if column == AUTO or not (competition.train_csv.is_file() and sample.is_file()):
+    """Whether ID_COLUMN is a column of TRAIN_CSV, and none of the sample."""
+    column, train = competition.id_column, competition.train_csv
+    if column == AUTO or not train.is_file():
         return False
-    with sample.open(errors="replace") as stream:
-        return column not in stream.readline() and column in read_table(competition.train_csv)
+    return column not in column_names(competition.test_csv) and column in column_names(train)
 
 
 def class_ids(cells: "pd.Series", competition: "Competition") -> "pd.Series":
