@@ -6,7 +6,6 @@ python src/folds.py --join                             known images keep their f
 """
 
 import argparse
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from competition.splits import ALWAYS_TRAINED
-from core.errors import UserError, raise_all, script
+from core.errors import UserError, script
 from core.files import clear_parts, file_digest, writing
 from core.flags import load_config
 from core.knobs import fill, knob_values
@@ -28,44 +27,8 @@ if TYPE_CHECKING:
     from competition.training_images import TrainingImages
     from looking.fold_audit import FoldAudit
 
-WORDS = {
-    **dict.fromkeys(("val", "valid", "validation", "true"), 0),
-    **dict.fromkeys(("train", "trn", "training", "false"), ALWAYS_TRAINED),
-}
-TEST_WORDS = ("test", "testing", "tst")
-FLAGS = {"0": ALWAYS_TRAINED, "1": 0}
-# As train_folds.csv may hold them; tables that pandas wrote have 1.0 for 1.
-FOLD = re.compile(r"(-1|[0-9]{1,6})(\.0+)?")
 GROUPED = ("group", "stratified_group")
 SHOWN_CLASSES = 12
-
-
-def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
-    """Fold numbers written in a column, int64 (N,); -1 is always trained, never validated.
-
-    With `words`, val (valid, validation, true) is fold 0 and train (trn, training, false) is -1;
-    a column of nothing but 0 and 1 says "is validation": 1 is fold 0, 0 is -1.
-
-    Raises:
-        UserError: other words, numbers below -1, or no image to validate.
-    """
-    cells = values.str.strip().str.lower()
-    known: dict[str, int] = {}
-    bad: list[str] = []
-    flags = words and set(cells) == set(FLAGS)
-    for cell in dict.fromkeys(cells):
-        if words and (cell in WORDS or flags):
-            known[cell] = FLAGS[cell] if flags else WORDS[cell]
-        elif FOLD.fullmatch(cell):
-            known[cell] = int(cell.partition(".")[0])
-        else:
-            bad.append(f"{cell!r} in {int((cells == cell).sum())} rows")
-    wanted = "train, val or fold numbers" if words else "whole numbers, 0 and up or -1"
-    raise_all(bad, f"column {name} must hold {wanted}; drop rows that are not for training:")
-    folds = cells.map(known).to_numpy(np.int64)
-    if folds.max() < 0:
-        raise UserError(f"column {name} leaves no image to validate: mark some as val or fold 0")
-    return folds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +68,7 @@ def make_folds(
         UserError: a column is missing or wrong, or there is too little for N_FOLDS.
     """
     from competition import splits as splitters
+    from competition.fold_column import read_folds
     from competition.groups import column_of
     from competition.sequences import split_blocks
     from competition.strata import find_strata
@@ -216,9 +180,11 @@ def keep_sources(data: "TrainingImages", sources: Sequence[str]) -> "TrainingIma
 
 def leave_out_tests(data: "TrainingImages", how: Split) -> "TrainingImages":
     """The images that are for training, where SPLIT_COLUMN says which are for tests."""
+    from competition.fold_column import is_for_tests
+
     if how.split != "column" or how.split_column not in data.table:
         return data
-    kept = ~data.table[how.split_column].str.strip().str.lower().isin(TEST_WORDS).to_numpy()
+    kept = ~is_for_tests(data.table[how.split_column])
     if kept.all() or not kept.any():
         return data
     told = f"{(~kept).sum()} images are for tests by {how.split_column}: left out"

@@ -129,6 +129,22 @@ def test_folds_find_the_file_by_its_name(tmp_path: Path, capsys) -> None:
     assert folds.main([*flags, "--absent", "empty"]) == 0
 
 
+def test_files_whose_numbers_lack_the_zeros_of_coco(tmp_path: Path, capsys) -> None:
+    (tmp_path / "train").mkdir()
+    for name in ("7", "12"):
+        Image.new("L", SIZE[::-1]).save(tmp_path / f"train/{name}.jpg")
+    write(tmp_path, (0, 1, polygon(2, 3, 9, 12)), files=("007.jpg", "012.jpg"))
+    flags = ["--input", str(tmp_path), "--output", str(tmp_path / "out"), "--train-path", "train"]
+    flags += ["--mask-path", "coco.json", "--split", "kfold", "--n-folds", "2"]
+    assert folds.main(flags) == 2
+    told = "7: not in coco.json; 007 is: set ID_TEMPLATE={id:03}, and IMAGE_PATTERN"
+    assert told in capsys.readouterr().err
+    assert folds.main([*flags, "--id-template", "{id:03}", "--image-pattern", "{id}.jpg"]) == 0
+    (tmp_path / "train_masks.csv").write_text("img\n7\n12\n")
+    assert folds.main(flags) == 2
+    assert "7: not in coco.json; 007 is: call it so in train_masks.csv" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

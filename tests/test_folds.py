@@ -11,6 +11,7 @@ from PIL import Image
 
 import folds
 from competition import splits as splitters
+from competition.fold_column import read_folds
 from competition.mask_source import MaskSource, Row
 from competition.masks import MASKS, build_masks
 from competition.spec import SHIPPED_TABLE
@@ -329,14 +330,21 @@ def test_a_table_of_paths(tree: Tree, capsys: pytest.CaptureFixture[str]) -> Non
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("row", "file"), [("7", "007"), ("007", "7"), ("0", "00")])
-def test_zeros_before_numbers_are_told(tree: Tree, row: str, file: str, capsys) -> None:
-    tree.images([f"{file}.jpg", "12345.jpg"])
-    tree.csv(f"img,rle_mask\n{row},1 4\n12345,1 4\n")
-    words = ["--split", "kfold", "--n-folds", "2"]
+ZEROS = [("7", "007"), ("007", "7"), ("0", "00"), ("007", "00007"), ("0000000007", "07")]
+
+
+@pytest.mark.parametrize("suffix", ["", "_sat.jpg"])
+@pytest.mark.parametrize(("row", "file"), ZEROS)
+def test_zeros_before_numbers_are_told(
+    tree: Tree, row: str, file: str, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end, other = suffix or ".jpg", "12345".zfill(len(row))
+    tree.images([f"{file}{end}", f"{other}{end}"])
+    tree.csv(f"img,rle_mask\n{row},1 4\n{other},1 4\n")
+    words = ["--split", "kfold", "--n-folds", "2", "--image-suffix", suffix or "auto"]
     assert tree.run(*words) == 2
     told = capsys.readouterr().err
-    assert f"{row} ({file}.jpg is there: set " in told
+    assert f"{row} ({file}{end} is there: set " in told
     advised = told.partition(" set ")[2].partition(")")[0].split()
     flags = [f"--{word.lower().replace('_', '-', 1)}" for word in advised]
     assert tree.run(*words, *flags) == 0
@@ -491,13 +499,13 @@ def test_existing_kfold_is_honoured(tree: Tree, capsys: pytest.CaptureFixture[st
     ],
 )
 def test_split_column(cells: list[str], wanted: list[int]) -> None:
-    assert folds.read_folds(pd.Series(cells), "split", words=True).tolist() == wanted
+    assert read_folds(pd.Series(cells), "split", words=True).tolist() == wanted
 
 
 @pytest.mark.parametrize("cells", [["train", "test"], ["train", "train"], ["", "val"]])
 def test_split_column_refuses(cells: list[str]) -> None:
     with pytest.raises(UserError, match="column split"):
-        folds.read_folds(pd.Series(cells), "split", words=True)
+        read_folds(pd.Series(cells), "split", words=True)
 
 
 def test_given_paths_are_honoured(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
@@ -774,3 +782,23 @@ def test_new_images_join_and_old_ones_stay(tree: Tree, capsys: pytest.CaptureFix
     tree.csv("img,rle_mask,kfold\n" + "".join(f"{img}.jpg,1 4,0\n" for img in kept))
     assert tree.run("--join") == 2
     assert "leave --join out" in capsys.readouterr().err
+
+
+def test_join_keeps_folds_and_groups_and_fills_the_smallest() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.unique(rng.integers(0, 60, 300), return_inverse=True)[1]
+    home = rng.integers(-1, 4, 60)
+    known = rng.random(300) < 0.6
+    known[groups > 30] = False
+    folds = splitters.join_folds(np.where(known, home[groups], np.nan), groups, closed=3)
+    taken = np.isin(groups, groups[known])
+    np.testing.assert_array_equal(folds[taken], home[groups[taken]])
+    assert not np.isin(folds[~taken], (-1, 3)).any()
+    counts = np.bincount(folds[taken & (folds >= 0)], minlength=3)
+    sizes = np.bincount(groups[~taken])
+    for group in sorted(np.unique(groups[~taken]), key=lambda one: -sizes[one]):
+        chosen = folds[groups == group]
+        assert set(chosen) == {counts[:3].argmin()}
+        counts[chosen[0]] += len(chosen)
+    with pytest.raises(UserError, match=r"no fold of train_folds.csv is open"):
+        splitters.join_folds(np.array([0, -1, np.nan]), np.arange(3), closed=0)

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from competition.drawn import size_of
+from competition.fold_column import read_folds
 from competition.listings import find_test_images
 from competition.outline_masks import decode_coco
 from competition.outline_units import UNITS, pixels_a_unit
@@ -24,7 +25,6 @@ from core.arguments import read_name
 from core.errors import UserError
 from core.gates import check_ids, decimal_number, id_problem, is_whole_number, whole_number
 from core.ranges import percentiles_of
-from folds import read_folds
 from imaging.coco_counts import plain_counts, read_counts, write_counts
 from imaging.images import _numbers as band_numbers
 from imaging.sources import page_of, window_of

@@ -17,7 +17,7 @@ EXCLUDE = " !"
 PAGES = f"/{{{PAGE}}}"
 SPECIAL = re.compile(r"[*{]")
 # Of a template: {id}, and its number with zeros before it or without: {id:05}, {id:d}.
-FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::(?:0[1-9]|d))?\}")
+FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::(?:0[1-9]\d?|d))?\}")
 PART = re.compile(r"\{([A-Za-z_]\w*)(=[^{}/]*)?\}")
 
 

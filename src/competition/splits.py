@@ -1,7 +1,7 @@
 """Fold numbers for images, by scikit-learn: balanced over strata, never a group in two folds."""
 
+import heapq
 import warnings
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -110,24 +110,34 @@ def join_folds(before: np.ndarray, groups: np.ndarray, *, closed: int | None = N
 
     Args:
         before: float64 (N,), nan for images without a fold.
-        groups: codes (N,).
+        groups: codes from 0, (N,).
         closed: fold that takes no new group.
+
+    Raises:
+        UserError: there are new groups, and no fold takes any.
     """
-    folds = np.where(np.isnan(before), ALWAYS_TRAINED, before).astype(np.int64)
-    known, waiting = np.flatnonzero(~np.isnan(before)), []
-    sizes = Counter(folds[known][folds[known] >= 0].tolist())
-    for group in np.unique(groups[np.isnan(before)]):
-        new = np.flatnonzero((groups == group) & np.isnan(before))
-        there = Counter(folds[known][groups[known] == group].tolist())
-        if there:
-            folds[new] = there.most_common(1)[0][0]
-        else:
-            waiting.append(new)
-    for new in sorted(waiting, key=len, reverse=True):
-        fold = min((size, fold) for fold, size in sizes.items() if fold != closed)[1]
-        folds[new] = fold
-        sizes[fold] += len(new)
-    return folds
+    known = ~np.isnan(before)
+    numbers, places = np.unique(before[known].astype(np.int64), return_inverse=True)
+    counts = np.zeros((groups.max() + 1, len(numbers)), np.int64)
+    np.add.at(counts, (groups[known], places), 1)
+    homes, sizes = numbers[counts.argmax(1)], np.bincount(groups)
+    folds = np.where(known, before, homes[groups]).astype(np.int64)
+    is_new = ~counts.any(1)
+    held = folds[~is_new[groups]]
+    takers = [fold for fold in numbers.tolist() if fold not in (ALWAYS_TRAINED, closed)]
+    if is_new.any() and not takers:
+        raise UserError(
+            f"--join: {is_new.sum()} new groups, and no fold of train_folds.csv is open to them: "
+            f"the folds are {numbers.tolist()}, HOLDOUT is {closed}. Leave --join out"
+        )
+    filling = [(int((held == fold).sum()), fold) for fold in takers]
+    heapq.heapify(filling)
+    waiting = np.flatnonzero(is_new)
+    for group in waiting[np.argsort(-sizes[waiting], kind="stable")]:
+        size, fold = filling[0]
+        homes[group] = fold
+        heapq.heapreplace(filling, (size + int(sizes[group]), fold))
+    return np.where(is_new[groups], homes[groups], folds)
 
 
 def count_leaks(folds: np.ndarray, groups: np.ndarray) -> int:

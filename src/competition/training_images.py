@@ -1,17 +1,15 @@
 """The training images of a competition, one row each: where image and mask lie, what is known."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from competition.listings import find_mask_names, find_train_images, find_train_names
-from competition.mask_source import MaskSource
+from competition.listings import find_train_names
 from competition.masks import build_masks, mask_format
-from competition.patterns import Found, same_name
-from competition.places import names_in, place_files, prefix_of
+from competition.row_files import attach_files, drop_absent
 from competition.second_table import join_second, one_row_an_image
 from competition.spec import Competition
 from competition.tables import (
@@ -24,13 +22,11 @@ from competition.tables import (
 )
 from core.advice import command
 from core.errors import UserError, raise_all
-from core.gates import check_ids, is_whole_number
+from core.gates import check_ids
 from imaging.rle import is_empty_rle, rle_areas
 
 # Files and folders of INPUT that an error lists.
 NAMED = 8
-# Digits of a number in an id that are tried.
-MOST_DIGITS = 13
 
 
 class TrainingImages(NamedTuple):
@@ -77,7 +73,7 @@ def collect_images(competition: Competition) -> TrainingImages:
     if rows != "image" and not masks.several_rows:
         _refuse_duplicates(ids, competition.train_csv.name, mask_format(competition))
     table = one_row_an_image(raw, ids, columns, keep_class=rows == "image")
-    table, dropped = _drop_absent(table, competition, masks)
+    table, dropped = drop_absent(table, competition, masks)
     if dropped:
         raw, ids = raw[ids.isin(table["img"])], ids[ids.isin(table["img"])]
     named = raw[columns.id].groupby(ids, sort=False).first()
@@ -85,7 +81,7 @@ def collect_images(competition: Competition) -> TrainingImages:
     if absent:
         added = pd.DataFrame({"img": absent}).reindex(columns=table.columns, fill_value="")
         table = pd.concat([table, added], ignore_index=True)
-    notes = _attach(table, competition, masks, raw_ids=named)
+    notes = attach_files(table, competition, masks, raw_ids=named)
     if absent:
         notes.append(f"{len(absent)} images are in no row: their masks are empty (ABSENT)")
     notes += dropped
@@ -124,9 +120,9 @@ def _from_folder(competition: Competition) -> TrainingImages:
     masks = build_masks(competition)
     table = pd.DataFrame({"img": sorted(find_train_names(competition))})
     check_ids(table["img"], "ids of training images: call the files otherwise:")
-    table, dropped = _drop_absent(table, competition, masks)
+    table, dropped = drop_absent(table, competition, masks)
     notes = [f"no table {competition.train_csv}: took the images of {folder}", *dropped]
-    notes += _attach(table, competition, masks)
+    notes += attach_files(table, competition, masks)
     return TrainingImages(_join(table, competition), None, None, notes)
 
 
@@ -143,6 +139,23 @@ def _what_there_is(root: Path) -> str:
     return (
         f"{root} holds {named}: {command('look')} writes the flags for it into recipes/, or set "
         "TRAIN_PATH, MASK_PATH and TRAIN_CSV"
+    )
+
+
+def _check_folders(raw: pd.Series, ids: pd.Series, name: str) -> None:
+    """Makes sure that paths in a column of ids that differ in their folder are no one image.
+
+    Raises:
+        UserError: lists those that are.
+    """
+    folders = raw.str.replace("\\", "/").str.strip().str.rpartition("/")[0]
+    counts = folders.groupby(ids, sort=False).nunique()
+    paths = raw.groupby(ids, sort=False).unique()[counts > 1]
+    problems = [f"{img}: {', '.join(several[:2])}" for img, several in paths.items()]
+    raise_all(
+        problems,
+        f"{name}: files of several folders have one id. Join what tells them apart in ID_COLUMN, "
+        "{folder}_{file}, or call the files otherwise:",
     )
 
 
@@ -171,187 +184,3 @@ def sum_areas(ids: pd.Series, texts: Iterable[str]) -> np.ndarray:
     areas = np.zeros(len(names), np.int64)
     np.add.at(areas, codes, rle_areas(list(texts), list(ids)))
     return areas
-
-
-def _attach(
-    table: pd.DataFrame,
-    competition: Competition,
-    masks: MaskSource,
-    *,
-    raw_ids: pd.Series | None = None,
-) -> list[str]:
-    """Fills the columns image and mask in place; returns notes, raises for all that is missing."""
-    image, problems, notes = _find_images(table, competition, raw_ids)
-    mask, lacking = _find_masks(table, competition, masks)
-    asks = competition.train_path if raw_ids is None else competition.train_csv
-    problems += lacking
-    raise_all(
-        problems,
-        f"{len(problems)} files that {asks.name} needs are missing: add them, drop their rows, or "
-        "mend TRAIN_PATH, MASK_PATH, IMAGE_SUFFIX, MASK_SUFFIX or the patterns:"
-        f"{_hint(lacking, table, competition)}",
-    )
-    for at, (column, paths) in enumerate((("image", image), ("mask", mask)), start=1):
-        if column in table:
-            table.pop(column)
-        table.insert(at, column, paths)
-    return notes
-
-
-def _find_images(
-    table: pd.DataFrame, competition: Competition, raw_ids: pd.Series | None
-) -> tuple[list[str], list[str], list[str]]:
-    """The column image, what is missing of it, and notes."""
-    root, folder = competition.input, competition.train_path
-    if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
-        image = place_files(table["image"], (root, folder), root)
-        return image, _missing(table["image"], image, "image", folder), []
-    if raw_ids is not None and not competition.image_pattern and _are_paths(raw_ids, table):
-        image = place_files(raw_ids, (root, folder), root)
-        if all(image):
-            return image, [], []
-    images = find_train_images(competition)
-    prefix = prefix_of(folder, root)
-    image = [prefix + images[img].path if img in images else "" for img in table["img"]]
-    _add_parts(table, images)
-    spare = len(images.keys() - set(table["img"]))
-    notes = [f"{spare} images of {folder.name} are in no row: left out"] if spare else []
-    wanted = [_with_zeros(img, images) for img in table["img"]]
-    return image, _missing(wanted, image, "image", folder), notes
-
-
-def _same_number(img: str, known: Callable[[str], bool]) -> tuple[str, str]:
-    """The id of the same number with more or fewer zeros that is known, and what mends it; "".
-
-    Args:
-        img: an id that is not.
-        known: whether an id is.
-    """
-    if not is_whole_number(img):
-        return "", ""
-    others = (img.lstrip("0").zfill(digits) for digits in range(1, MOST_DIGITS))
-    other = next(filter(known, others), "")
-    template = "{id:d}" if len(other) > len(img) else f"{{id:0{len(img)}}}"
-    return other, f"ID_TEMPLATE={template}"
-
-
-def _with_zeros(img: str, images: Mapping[str, Found]) -> str:
-    """An id, with a word on the file of the same number where it has none."""
-    other, template = ("", "") if img in images else _same_number(img, images.__contains__)
-    if not other:
-        return img
-    path = images[other].path
-    pattern = f"IMAGE_PATTERN={{id}}{Path(path).suffix}"
-    return f"{img} ({path} is there: set {pattern} {template})"
-
-
-def _add_parts(table: pd.DataFrame, images: Mapping[str, Found]) -> None:
-    """Adds the parts of IMAGE_PATTERN as columns, where it has several and the table none so."""
-    names = next(iter(images.values())).parts
-    for name in names if len(names) > 1 else ():
-        if name not in table:
-            table[name] = [images[i].parts[name] if i in images else "" for i in table["img"]]
-
-
-def _find_masks(
-    table: pd.DataFrame, competition: Competition, masks: MaskSource
-) -> tuple[list[str], list[str]]:
-    """The column mask, and what is missing of it."""
-    root, folder = competition.input, competition.mask_path
-    unlisted = [img for img in table["img"] if not masks.lists(img)]
-    if unlisted:
-        return [""] * len(table), [_unlisted_word(img, folder, masks) for img in unlisted]
-    if "mask" in table and masks.named:
-        mask = place_files(table["mask"], (root, folder), root)
-        return mask, _missing(table["mask"], mask, "mask", folder)
-    nothing, wanted = [""] * len(table), [masks.expected(img) for img in table["img"]]
-    if not any(wanted):
-        return nothing, []
-    there = _mask_files(competition, table["img"], wanted, named=masks.named)
-    prefix = prefix_of(folder, root)
-    found = [prefix + there[img] if img in there else "" for img in table["img"]]
-    if competition.absent == "empty" and masks.named and any(found):
-        return found, []
-    asked = table["img"] if competition.mask_pattern and masks.named else wanted
-    return found if masks.named else nothing, _missing(asked, found, "mask", folder)
-
-
-def _unlisted_word(img: str, folder: Path, masks: MaskSource) -> str:
-    other, template = _same_number(img, masks.lists)
-    mend = "set ABSENT=empty if its mask is empty"
-    if other:
-        mend = f"{other} is: set {template}, and IMAGE_PATTERN, for instance {{id}}.jpg"
-    return f"{img}: not in {folder.name}; {mend}"
-
-
-def _mask_files(
-    competition: Competition, ids: Iterable[str], wanted: Sequence[str], *, named: bool
-) -> dict[str, str]:
-    """Paths of the masks there are from MASK_PATH, by id."""
-    if competition.mask_pattern and named:
-        return find_mask_names(competition)
-    spelled = {same_name(name): name for name in names_in(competition.mask_path)}
-    pairs = zip(ids, map(same_name, wanted), strict=True)
-    return {img: spelled[name] for img, name in pairs if name in spelled}
-
-
-def _drop_absent(
-    table: pd.DataFrame, competition: Competition, masks: MaskSource
-) -> tuple[pd.DataFrame, list[str]]:
-    """The table without images that have no mask, and a note, when ABSENT says so."""
-    if competition.absent != "drop":
-        return table, []
-    has_mask = table["img"].map(masks.lists)
-    wanted = [masks.expected(img) for img in table["img"]]
-    if "mask" in table and masks.named:
-        has_mask &= table["mask"].str.strip() != ""
-    elif any(wanted):
-        has_mask &= table["img"].isin(
-            _mask_files(competition, table["img"], wanted, named=masks.named)
-        )
-    if not has_mask.any():
-        return table, []  # which is told
-    lost = int((~has_mask).sum())
-    notes = [f"{lost} images have no mask: left out (ABSENT)"] if lost else []
-    return table[has_mask].reset_index(drop=True), notes
-
-
-def _hint(lacking: Sequence[str], table: pd.DataFrame, competition: Competition) -> str:
-    """A word on MASK_SUFFIX when no mask at all was found."""
-    folder, suffix = competition.mask_path, competition.mask_suffix
-    if len(lacking) < len(table) or not folder.is_dir() or competition.mask_pattern:
-        return ""
-    return f" (no mask ends in {suffix!r}; {folder.name} holds {sorted(names_in(folder))[:3]})"
-
-
-def _same(one: pd.Series, other: pd.Series) -> bool:
-    """Whether the column `image` is the id column and holds bare names, not paths."""
-    return list(one) == list(other) and not one.str.contains("/").any()
-
-
-def _are_paths(raw_ids: pd.Series, table: pd.DataFrame) -> bool:
-    """Whether the ids of all images are written as paths, with their folders."""
-    return len(raw_ids) == len(table) and bool(raw_ids.str.contains("/").all())
-
-
-def _check_folders(raw: pd.Series, ids: pd.Series, name: str) -> None:
-    """Makes sure that paths in a column of ids that differ in their folder are no one image.
-
-    Raises:
-        UserError: lists those that are.
-    """
-    folders = raw.str.replace("\\", "/").str.strip().str.rpartition("/")[0]
-    counts = folders.groupby(ids, sort=False).nunique()
-    problems = [
-        f"{img}: {', '.join(raw[ids == img].unique()[:2])}" for img in counts[counts > 1].index
-    ]
-    raise_all(
-        problems,
-        f"{name}: files of several folders have one id. Join what tells them apart in ID_COLUMN, "
-        "{folder}_{file}, or call the files otherwise:",
-    )
-
-
-def _missing(wanted: Iterable[str], found: Sequence[str], what: str, folder: Path) -> list[str]:
-    pairs = zip(wanted, found, strict=True)
-    return [f"{name or '(empty cell)'}: no {what} in {folder}" for name, path in pairs if not path]

@@ -1,0 +1,55 @@
+"""Columns that say which fold an image is of, or that it is for tests."""
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from competition.splits import ALWAYS_TRAINED
+from core.errors import UserError, raise_all
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WORDS = {
+    **dict.fromkeys(("val", "valid", "validation", "true"), 0),
+    **dict.fromkeys(("train", "trn", "training", "false"), ALWAYS_TRAINED),
+}
+TEST_WORDS = ("test", "testing", "tst")
+FLAGS = {"0": ALWAYS_TRAINED, "1": 0}
+# As train_folds.csv may hold them; tables that pandas wrote have 1.0 for 1.
+FOLD = re.compile(r"(-1|[0-9]{1,6})(\.0+)?")
+
+
+def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
+    """Fold numbers written in a column, int64 (N,); -1 is always trained, never validated.
+
+    With `words`, val (valid, validation, true) is fold 0 and train (trn, training, false) is -1;
+    a column of nothing but 0 and 1 says "is validation": 1 is fold 0, 0 is -1.
+
+    Raises:
+        UserError: other words, numbers below -1, or no image to validate.
+    """
+    cells = values.str.strip().str.lower()
+    known: dict[str, int] = {}
+    bad: list[str] = []
+    counts = cells.value_counts(sort=False)
+    flags = words and set(counts.index) == set(FLAGS)
+    for cell, count in counts.items():
+        if words and (cell in WORDS or flags):
+            known[cell] = FLAGS[cell] if flags else WORDS[cell]
+        elif FOLD.fullmatch(cell):
+            known[cell] = int(cell.partition(".")[0])
+        else:
+            bad.append(f"{cell!r} in {count} rows")
+    wanted = "train, val or fold numbers" if words else "whole numbers, 0 and up or -1"
+    raise_all(bad, f"column {name} must hold {wanted}; drop rows that are not for training:")
+    folds = cells.map(known).to_numpy(np.int64)
+    if folds.max() < 0:
+        raise UserError(f"column {name} leaves no image to validate: mark some as val or fold 0")
+    return folds
+
+
+def is_for_tests(values: "pd.Series") -> np.ndarray:
+    """Whether a column says that an image is for tests, bool (N,)."""
+    return values.str.strip().str.lower().isin(TEST_WORDS).to_numpy()

@@ -1,0 +1,190 @@
+"""The files of each row: where image and mask lie, and what is missing of them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from competition.listings import find_mask_names, find_train_images
+from competition.mask_source import MaskSource
+from competition.patterns import Found, same_name
+from competition.places import names_in, place_files, prefix_of
+from competition.spec import Competition
+from competition.table_files import AUTO
+from core.errors import raise_all
+from core.gates import is_whole_number
+
+# Digits of a number in an id that are tried.
+MOST_DIGITS = 13
+
+
+def attach_files(
+    table: pd.DataFrame,
+    competition: Competition,
+    masks: MaskSource,
+    *,
+    raw_ids: pd.Series | None = None,
+) -> list[str]:
+    """Fills the columns image and mask in place; returns notes, raises for all that is missing."""
+    image, problems, notes = _find_images(table, competition, raw_ids)
+    mask, lacking = _find_masks(table, competition, masks)
+    asks = competition.train_path if raw_ids is None else competition.train_csv
+    problems += lacking
+    raise_all(
+        problems,
+        f"{len(problems)} files that {asks.name} needs are missing: add them, drop their rows, or "
+        "mend TRAIN_PATH, MASK_PATH, IMAGE_SUFFIX, MASK_SUFFIX or the patterns:"
+        f"{_hint(lacking, table, competition)}",
+    )
+    for at, (column, paths) in enumerate((("image", image), ("mask", mask)), start=1):
+        if column in table:
+            table.pop(column)
+        table.insert(at, column, paths)
+    return notes
+
+
+def _find_images(
+    table: pd.DataFrame, competition: Competition, raw_ids: pd.Series | None
+) -> tuple[list[str], list[str], list[str]]:
+    """The column image, what is missing of it, and notes."""
+    root, folder = competition.input, competition.train_path
+    if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
+        image = place_files(table["image"], (root, folder), root)
+        return image, _missing(table["image"], image, "image", folder), []
+    if raw_ids is not None and not competition.image_pattern and _are_paths(raw_ids, table):
+        image = place_files(raw_ids, (root, folder), root)
+        if all(image):
+            return image, [], []
+    images = find_train_images(competition)
+    prefix = prefix_of(folder, root)
+    image = [prefix + images[img].path if img in images else "" for img in table["img"]]
+    _add_parts(table, images)
+    spare = len(images.keys() - set(table["img"]))
+    notes = [f"{spare} images of {folder.name} are in no row: left out"] if spare else []
+    wanted = [_with_zeros(img, images, competition.image_suffix) for img in table["img"]]
+    return image, _missing(wanted, image, "image", folder), notes
+
+
+def _same_number(img: str, known: Callable[[str], bool]) -> str:
+    """The id of the same number with more or fewer zeros that is known; "" where none is."""
+    if not is_whole_number(img):
+        return ""
+    others = (img.lstrip("0").zfill(digits) for digits in range(1, MOST_DIGITS))
+    return next(filter(known, others), "")
+
+
+def _template_of(img: str, part: str = "id") -> str:
+    """The knob that writes numbers with the zeros of an id."""
+    digits = f"0{len(img)}" if img.startswith("0") and len(img) > 1 else "d"
+    return f"ID_TEMPLATE={{{part}:{digits}}}"
+
+
+def _with_zeros(img: str, images: Mapping[str, Found], suffix: str) -> str:
+    """An id, with a word on the file of the same number where it has none."""
+    other = "" if img in images else _same_number(img, images.__contains__)
+    if not other:
+        return img
+    path, parts = images[other]
+    pattern = "" if parts else f"IMAGE_PATTERN={{id}}{path.removeprefix(other)} "
+    pattern += "" if suffix == AUTO else f"IMAGE_SUFFIX={AUTO} "
+    template = _template_of(img, next(iter(parts), "id"))
+    return f"{img} ({path} is there: set {pattern}{template})"
+
+
+def _add_parts(table: pd.DataFrame, images: Mapping[str, Found]) -> None:
+    """Adds the parts of IMAGE_PATTERN as columns, where it has several and the table none so."""
+    names = next(iter(images.values())).parts
+    for name in names if len(names) > 1 else ():
+        if name not in table:
+            table[name] = [images[i].parts[name] if i in images else "" for i in table["img"]]
+
+
+def _find_masks(
+    table: pd.DataFrame, competition: Competition, masks: MaskSource
+) -> tuple[list[str], list[str]]:
+    """The column mask, and what is missing of it."""
+    root, folder = competition.input, competition.mask_path
+    unlisted = [img for img in table["img"] if not masks.lists(img)]
+    if unlisted:
+        return [""] * len(table), [_unlisted_word(img, competition, masks) for img in unlisted]
+    if "mask" in table and masks.named:
+        mask = place_files(table["mask"], (root, folder), root)
+        return mask, _missing(table["mask"], mask, "mask", folder)
+    nothing, wanted = [""] * len(table), [masks.expected(img) for img in table["img"]]
+    if not any(wanted):
+        return nothing, []
+    there = _mask_files(competition, table["img"], wanted, named=masks.named)
+    prefix = prefix_of(folder, root)
+    found = [prefix + there[img] if img in there else "" for img in table["img"]]
+    if competition.absent == "empty" and masks.named and any(found):
+        return found, []
+    asked = table["img"] if competition.mask_pattern and masks.named else wanted
+    return found if masks.named else nothing, _missing(asked, found, "mask", folder)
+
+
+def _unlisted_word(img: str, competition: Competition, masks: MaskSource) -> str:
+    other, table = _same_number(img, masks.lists), competition.train_csv
+    mend = "set ABSENT=empty if its mask is empty"
+    if other and table.is_file() and not competition.mask_pattern:
+        mend = f"{other} is: call it so in {table.name}"
+    elif other:
+        # Ids of files that MASK_PATTERN finds are written by the template, too.
+        template = _template_of(img if competition.mask_pattern else other)
+        pattern = "" if competition.image_pattern else ", and IMAGE_PATTERN, for instance {id}.jpg"
+        mend = f"{other} is: set {template}{pattern}"
+    return f"{img}: not in {competition.mask_path.name}; {mend}"
+
+
+def _mask_files(
+    competition: Competition, ids: Iterable[str], wanted: Sequence[str], *, named: bool
+) -> dict[str, str]:
+    """Paths of the masks there are from MASK_PATH, by id."""
+    if competition.mask_pattern and named:
+        return find_mask_names(competition)
+    spelled = {same_name(name): name for name in names_in(competition.mask_path)}
+    pairs = zip(ids, map(same_name, wanted), strict=True)
+    return {img: spelled[name] for img, name in pairs if name in spelled}
+
+
+def drop_absent(
+    table: pd.DataFrame, competition: Competition, masks: MaskSource
+) -> tuple[pd.DataFrame, list[str]]:
+    """The table without images that have no mask, and a note, when ABSENT says so."""
+    if competition.absent != "drop":
+        return table, []
+    has_mask = table["img"].map(masks.lists)
+    wanted = [masks.expected(img) for img in table["img"]]
+    if "mask" in table and masks.named:
+        has_mask &= table["mask"].str.strip() != ""
+    elif any(wanted):
+        has_mask &= table["img"].isin(
+            _mask_files(competition, table["img"], wanted, named=masks.named)
+        )
+    if not has_mask.any():
+        return table, []  # which is told
+    lost = int((~has_mask).sum())
+    notes = [f"{lost} images have no mask: left out (ABSENT)"] if lost else []
+    return table[has_mask].reset_index(drop=True), notes
+
+
+def _hint(lacking: Sequence[str], table: pd.DataFrame, competition: Competition) -> str:
+    """A word on MASK_SUFFIX when no mask at all was found."""
+    folder, suffix = competition.mask_path, competition.mask_suffix
+    if len(lacking) < len(table) or not folder.is_dir() or competition.mask_pattern:
+        return ""
+    return f" (no mask ends in {suffix!r}; {folder.name} holds {sorted(names_in(folder))[:3]})"
+
+
+def _same(one: pd.Series, other: pd.Series) -> bool:
+    """Whether the column `image` is the id column and holds bare names, not paths."""
+    return list(one) == list(other) and not one.str.contains("/").any()
+
+
+def _are_paths(raw_ids: pd.Series, table: pd.DataFrame) -> bool:
+    """Whether the ids of all images are written as paths, with their folders."""
+    return len(raw_ids) == len(table) and bool(raw_ids.str.contains("/").all())
+
+
+def _missing(wanted: Iterable[str], found: Sequence[str], what: str, folder: Path) -> list[str]:
+    pairs = zip(wanted, found, strict=True)
+    return [f"{name or '(empty cell)'}: no {what} in {folder}" for name, path in pairs if not path]
