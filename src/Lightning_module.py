@@ -15,8 +15,9 @@ from core.errors import UserError, reason_of
 from criteria.base import StagedLoss
 from data.specs import DataSpec
 from losses import build_loss
+from measures.evidence import Evidence, slices_of
 from measures.pixels import leave_out_ignored
-from metrics import Evidence, build_metric, decide, slices_of
+from metrics import build_metric, decide
 from model_dispatcher import build_model, encoder_of
 from networks.inputs import normalise
 from networks.outputs import logits_of, probs_of

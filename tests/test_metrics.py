@@ -13,9 +13,10 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from core.errors import UserError
 from imaging.objects import class_objects
+from measures.evidence import Evidence
 from measures.matching import instance_map
 from measures.pixels import confusion
-from metrics import METRICS, Evidence, build_metric, decide
+from metrics import METRICS, build_metric, decide
 
 CLASSES = {"binary": 1, "multiclass": 4, "multilabel": 3}
 FORMULAS = {

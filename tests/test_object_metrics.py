@@ -10,8 +10,9 @@ from scipy.spatial.distance import cdist
 
 from core.errors import UserError
 from imaging.objects import class_objects
+from measures.evidence import Evidence
 from measures.overlaps import overlap_objects
-from metrics import Evidence, build_metric
+from metrics import build_metric
 from scoring.objective import WholeScore, build_objective
 
 

@@ -15,8 +15,9 @@ from competition.mask_source import MaskSource
 from conftest import Competition
 from core.errors import UserError
 from imaging.levels import write_probs
+from measures.evidence import Evidence
 from measures.volumes import surface_table
-from metrics import Evidence, build_metric
+from metrics import build_metric
 from postprocessing.rules import Rule
 from scoring.objective import WholeScore, build_objective
 from scoring.oof import OofImages

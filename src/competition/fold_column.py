@@ -1,6 +1,7 @@
 """Columns that say which fold an image is of, or that it is for tests."""
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +34,8 @@ def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
     cells = values.str.strip().str.lower()
     known: dict[str, int] = {}
     bad: list[str] = []
-    counts = cells.value_counts(sort=False)
-    flags = words and set(counts.index) == set(FLAGS)
+    counts = Counter(cells)
+    flags = words and set(counts) == set(FLAGS)
     for cell, count in counts.items():
         if words and (cell in WORDS or flags):
             known[cell] = FLAGS[cell] if flags else WORDS[cell]

@@ -122,7 +122,7 @@ def join_folds(before: np.ndarray, groups: np.ndarray, *, closed: int | None = N
     np.add.at(counts, (groups[known], places), 1)
     homes, sizes = numbers[counts.argmax(1)], np.bincount(groups)
     folds = np.where(known, before, homes[groups]).astype(np.int64)
-    is_new = ~counts.any(1)
+    is_new = counts.sum(1) == 0
     held = folds[~is_new[groups]]
     takers = [fold for fold in numbers.tolist() if fold not in (ALWAYS_TRAINED, closed)]
     if is_new.any() and not takers:

@@ -13,7 +13,8 @@ from core.errors import UserError, raise_all
 from imaging.geometry import fit_image, fit_mask
 from inference.views import VIEWS
 from losses import build_loss
-from metrics import Evidence, build_metric
+from measures.evidence import Evidence
+from metrics import build_metric
 from metrics import decide as decide_mask
 
 if TYPE_CHECKING:

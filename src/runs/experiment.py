@@ -92,7 +92,8 @@ def data_spec(config: Any, measured: "Statistics | None" = None) -> "DataSpec":
 def loader_spec(config: Any) -> "LoaderSpec":
     """LoaderSpec of the configuration."""
     from Lightning_datamodule import LoaderSpec
-    from metrics import build_metric, needs_of
+    from measures.evidence import needs_of
+    from metrics import build_metric
 
     metric = build_metric(config.METRIC, task=config.TASK, classes=config.CLASSES)
     return fill(LoaderSpec, config, instances=needs_of(metric) == "instances")

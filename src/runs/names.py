@@ -45,7 +45,8 @@ def _loss(asked: Criteria) -> None:
 
 
 def _metric(asked: Criteria) -> None:
-    from metrics import build_metric, needs_of
+    from measures.evidence import needs_of
+    from metrics import build_metric
 
     metric = build_metric(asked.metric, task=asked.task, classes=asked.classes)
     if needs_of(metric) == "volumes" and not (asked.volume_column or asked.volume_pattern):

@@ -14,8 +14,9 @@ from data.specs import DataSpec, Row
 from imaging.images import image_size
 from imaging.mask_files import IGNORE
 from imaging.objects import mask_objects
+from measures.evidence import Evidence
 from measures.pixels import leave_out_ignored
-from metrics import Evidence, build_metric
+from metrics import build_metric
 
 # Enough to know a constant's score to the second digit; scored at this side at most.
 IMAGES, SIDE = 100, 512

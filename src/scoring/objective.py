@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
+from measures.evidence import needs_of
 from measures.gathered import GatheredVolumes, group_slices
 from measures.objects import ObjectMetric, overlap_images
 from measures.pixels import ImageMetric
-from metrics import build_metric, needs_of, without
+from metrics import build_metric, without
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from imaging.mask_files import IGNORE
+from measures.evidence import needs_of
 from measures.pixels import confusion
-from metrics import build_metric, needs_of
+from metrics import build_metric
 from postprocessing.rules import Rule, decide_by, label_by
 from scoring.oof import OofImages
 from scoring.sweeps import THRESHOLDS, counts_above, level_counts

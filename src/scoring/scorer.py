@@ -13,8 +13,9 @@ from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from data.specs import DataSpec, Row
 from imaging.objects import mask_objects
+from measures.evidence import Evidence, needs_of
 from measures.pixels import leave_out_ignored
-from metrics import BESIDE, Evidence, build_metric, decide, needs_of
+from metrics import BESIDE, build_metric, decide
 from postprocessing.rules import Rule, label_by
 
 

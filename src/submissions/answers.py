@@ -13,9 +13,10 @@ from core.errors import UserError, raise_all
 from core.gates import decimal_number
 from imaging.mask_files import IGNORE
 from imaging.rle import Size
+from measures.evidence import needs_of
 from measures.overlaps import overlap_masks
 from measures.pixels import leave_out_ignored
-from metrics import build_metric, needs_of, without
+from metrics import build_metric, without
 from submissions.answer_files import Findings
 from submissions.answer_format import AnswerFormat, Item
 from submissions.linter import Linter
