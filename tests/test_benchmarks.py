@@ -72,3 +72,11 @@ def test_steps_that_make_no_epoch_are_refused(run, monkeypatch, capsys) -> None:
     monkeypatch.setenv("BENCH_STEPS", "8,6")
     assert run(["short", "--toy"]) == 2
     assert "BENCH_STEPS: got '6', need multiples of 4" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("run")
+def test_steps_of_lightning_are_those_of_the_bare_loop() -> None:
+    """The gate of the race: losses of all steps, within 0.01."""
+    line = importlib.import_module("bench_step").loop_line("small_unet", 64, 6, toy=True)
+    assert line.gate.startswith("losses of all 8 steps equal within ")

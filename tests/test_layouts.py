@@ -33,7 +33,7 @@ from looking import outline_lines
 from looking.groups import find_grouping
 from looking.layout import find_layout
 from looking.likeness import join_looks
-from looking.lines import words_of
+from looking.lines import Line, words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
 from runs.experiment import competition_of, data_spec
@@ -108,6 +108,8 @@ def test_without_a_sample_any_masks_have_an_answer(name: str, tmp_path: Path) ->
     plan = read_answer(competition, find_test_images(competition)).plan
     rows = COUNT * (config.CLASSES if config.TASK == "multilabel" else 1)
     assert (config.SUBMISSION, len(plan.rows)) == (wanted, rows)
+    told = {"SUBMISSION": Line("SUBMISSION", "coco", "")}
+    assert not first_lines(find_layout(survey(tmp_path)), told)["Answer"]
 
 
 def test_layers_of_objects_are_told_as_such(tmp_path: Path) -> None:

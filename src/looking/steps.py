@@ -21,12 +21,13 @@ def first_lines(layout: Any, told: dict[str, Line]) -> dict[str, dict[str, Line]
     from looking.place_lines import image_lines, place_lines
 
     masks = as_lines(mask_lines(layout), told)
-    task = masks["TASK"].value if "TASK" in masks else ""
+    task = {**masks, **told}.get("TASK")
+    answer = [] if "SUBMISSION" in told else answer_lines(layout, task.value if task else "")
     return {
         "Files": as_lines(place_lines(layout), told),
         "Masks": masks,
         "Images": as_lines(image_lines(layout.survey.root, layout.train), told),
-        "Answer": as_lines(answer_lines(layout, task), told),
+        "Answer": as_lines(answer, told),
     }
 
 
