@@ -25,11 +25,11 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fake]:
         yield fake_run(tmp_path_factory.mktemp("hints"), "binary", patch)
 
 
-def hints(fake: Fake, **changes: Any) -> dict[str, str]:
+def hints(fake: Fake, metric: str = "dice", **changes: Any) -> dict[str, str]:
     """What the section says of the run, its report with `changes`."""
     config, _ = load_config(fake.flags)
     run = ReportRun(run_of(config), knob_values(config))
-    run.report = replace(run.report, **changes)
+    run.report, run.metric = replace(run.report, **changes), metric
     return next_section(run).figures
 
 
@@ -67,6 +67,20 @@ def test_a_better_threshold_is_told_with_its_gain(fake: Fake) -> None:
     told = hints(fake, threshold=0.9)["tune the decision"]
     assert told == f"threshold {best:g} scores {gain:+.4f} over 0.9 here"
     assert "plateau" in hints(fake, threshold=best)["tune the decision"]
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_no_advice_to_tune_by_what_tune_refuses(
+    task: str, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fake if task == "binary" else fake_run(tmp_path, task, monkeypatch)
+    for metric, known in (
+        ("boundary_iou", {"tune the decision", "weigh views"}),
+        ("dice3d", {"tune the decision"}),
+        ("hausdorff", set()),
+    ):
+        told = hints(run, metric)
+        assert {"tune the decision", "weigh views"} & told.keys() == known, metric
 
 
 def test_few_steps_are_told(fake: Fake) -> None:

@@ -14,7 +14,7 @@ from reporting.run import ReportRun
 from reporting.suspects import suspects_of
 from runs.fold_table import choose_folds
 from scoring.class_scores import score_classes
-from scoring.objective import count_values
+from scoring.objective import WholeScore, count_values
 from scoring.sweeps import THRESHOLDS
 from training.steps import FEW
 
@@ -62,17 +62,23 @@ def hint_baseline(run: ReportRun) -> list[Hint]:
     return [Hint("look at data and network", told, command("test_model"))]
 
 
+def _is_followed(run: ReportRun, *, by_image: bool = False) -> bool:
+    """Whether tune.py can follow the metric; `tune.py tta` looks at images one by one."""
+    try:
+        WholeScore(run.metric, task=run.task, classes=run.classes, by_image=by_image)
+    except UserError:
+        return False
+    return True
+
+
 def hint_decision(run: ReportRun) -> list[Hint]:
     """Another threshold is better, and tune.py would say whether that is more than luck."""
-    if run.tuned or run.report.tuning:
+    if run.tuned or run.report.tuning or not _is_followed(run):
         return []
     if run.task == "multiclass":
         told = "weights of classes and smallest parts are not tried yet"
         return [Hint("tune the decision", told, command("tune"))]
-    try:
-        objective = pixel_objective(run)
-    except UserError:  # a distance: tune.py refuses it
-        return []
+    objective = pixel_objective(run)
     gains = []
     for k, name in enumerate(run.names):
         above, truth = (torch.from_numpy(one[:, k]) for one in (run.counts.above, run.counts.truth))
@@ -106,6 +112,8 @@ def hint_views(run: ReportRun) -> list[Hint]:
         )
         words = f"{command('Lightning_tester')} --tta {','.join(known.views)}"
         return [Hint("predict with views", told, words)]
+    if not _is_followed(run, by_image=True):
+        return []
     told = "scored without; often a gain for the price of more predictions"
     return [Hint("weigh views", told, command("tune", verb="tta"))]
 
