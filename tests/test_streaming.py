@@ -23,7 +23,7 @@ from stages import call, copy_of, errors_of
 from streaming.copies import SharedFile
 from streaming.files import file_names, matching_files, read_file, state_of, walk_files
 from streaming.packing import Sample, write_shards
-from streaming.shards import bring_tables, current_shards
+from streaming.shards import Ranges, bring_tables, current_shards
 from streaming.store import Bucket, Folder, _client
 from trained import checkpoint, fold_of, same_weights
 
@@ -286,12 +286,16 @@ def test_of_a_large_raster_only_what_a_window_asks_comes(
     path.unlink()
     monkeypatch.setenv("SEG_INPUT", str(root))
     monkeypatch.setenv("SEG_SHARDS", str(tmp_path / "shards"))
-    current_shards()
+    shards = current_shards()
+    assert shards is not None
     asked = asked_of_folders(monkeypatch)
     assert image_size(path) == (1536, 1536)
     part = read_image(with_window(path, Box(1000, 300, 200, 100)), channels=1)
     assert np.array_equal(part[..., 0], pixels[1000:1200, 300:400])
     assert sum(asked) < pixels.nbytes / 2
+    before, entry = len(asked), shards.entries["slide.tif"]
+    assert len(Ranges(shards.store, entry).read()) == entry.bytes
+    assert len(asked) == before + 1, "a whole file is one request"
 
 
 def test_a_packing_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:

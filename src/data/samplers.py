@@ -87,11 +87,10 @@ class EvenBatches(Sampler[list[Any]]):
         count = len(self)
         total = max(len(self.sampler), min(2, self.batch) * count)
         epoch, seen = self.start
+        self.start = (0, 0)  # who asks again, for batch statistics, is given the whole epoch
         first = seen if self.sampler.epoch == epoch else 0
         order = islice(cycle(self.sampler), total * first // count, None)
         for at in range(first, count):
-            if at == count - 1:  # who asks again, for batch statistics, is given the whole epoch
-                self.start = (0, 0)
             yield list(islice(order, total * (at + 1) // count - total * at // count))
 
 

@@ -178,6 +178,11 @@ class Ranges(io.RawIOBase):
         self.at = offset + (0, self.at, self.entry.bytes)[whence]
         return self.at
 
+    def readall(self) -> bytes:
+        """The rest in one request; Python's own would ask for it in pieces of some kilobytes."""
+        at, self.at = self.at, self.entry.bytes
+        return self.store.read(self.entry.shard, self.entry.start + at, max(0, self.at - at))
+
     def readinto(self, buffer: Any) -> int:
         length = max(0, min(len(buffer), self.entry.bytes - self.at))
         if length:

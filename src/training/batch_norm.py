@@ -38,7 +38,9 @@ class FreshStatistics(Callback):
         step = trainer.global_step
         if self.norms and (step <= YOUNG or self.averaged(step)):
             context = trainer.precision_plugin.forward_context()
-            refresh_statistics(module, self.norms, trainer.train_dataloader, context)
+            batches = min(BATCHES, trainer.num_training_batches)
+            loader = islice(trainer.train_dataloader, batches)
+            refresh_statistics(module, self.norms, loader, context)
 
 
 def moving_norms(module: nn.Module) -> list[_BatchNorm]:
@@ -57,18 +59,20 @@ def refresh_statistics(
     """Replaces running means and variances by those of its present weights over training batches.
 
     All else, dropout among it, is as in prediction; random numbers drawn here are not missed later.
+    Nothing is compiled for it: a compiler would meet each count of batches as another program.
 
     Args:
         module: SegmentationModule, on its device.
         norms: of it, see `moving_norms`.
-        batches: {"image": (B, C, H, W)...} of training; the first BATCHES are taken.
+        batches: {"image": (B, C, H, W)...} of training.
         context: of the forward pass, such as autocast.
 
     Source: torch.optim.swa_utils.update_bn.
     """
     devices = [module.device] if module.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _counting(module, norms), context:
-        for batch in islice(batches, BATCHES):
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.random.fork_rng(devices), _counting(module, norms), eager, context:
+        for batch in batches:
             module(batch["image"].to(module.device))
 
 
