@@ -24,9 +24,21 @@ def attach_files(
     masks: MaskSource,
     *,
     raw_ids: pd.Series | None = None,
+    dropped: Sequence[str] = (),
 ) -> list[str]:
-    """Fills the columns image and mask in place; returns notes, raises for all that is missing."""
-    image, problems, notes = _find_images(table, competition, raw_ids)
+    """Fills the columns image and mask in place; returns notes.
+
+    Args:
+        table: one row an image.
+        competition: where files lie.
+        masks: says which of them masks need.
+        raw_ids: ids as a table has them; None without a table.
+        dropped: ids of `drop_absent`.
+
+    Raises:
+        UserError: lists all that is missing.
+    """
+    image, problems, spare = _find_images(table, competition, raw_ids)
     mask, lacking = _find_masks(table, competition, masks)
     asks = competition.train_path if raw_ids is None else competition.train_csv
     problems += lacking
@@ -34,8 +46,12 @@ def attach_files(
         problems,
         f"{len(problems)} files that {asks.name} needs are missing: add them, drop their rows, or "
         "mend TRAIN_PATH, MASK_PATH, IMAGE_SUFFIX, MASK_SUFFIX or the patterns:"
-        f"{_hint(lacking, table, competition)}",
+        f"{_hint(lacking, table, competition, masks)}",
     )
+    spare -= set(dropped)
+    folder = competition.train_path.name
+    notes = [f"{len(spare)} images of {folder} are in no row: left out"] if spare else []
+    notes += [f"{len(dropped)} images have no mask: left out (ABSENT)"] if dropped else []
     for at, (column, paths) in enumerate((("image", image), ("mask", mask)), start=1):
         if column in table:
             table.pop(column)
@@ -45,24 +61,22 @@ def attach_files(
 
 def _find_images(
     table: pd.DataFrame, competition: Competition, raw_ids: pd.Series | None
-) -> tuple[list[str], list[str], list[str]]:
-    """The column image, what is missing of it, and notes."""
+) -> tuple[list[str], list[str], set[str]]:
+    """The column image, what is missing of it, and ids of images that no row names."""
     root, folder = competition.input, competition.train_path
     if "image" in table and (raw_ids is None or not _same(table["image"], raw_ids)):
         image = place_files(table["image"], (root, folder), root)
-        return image, _missing(table["image"], image, "image", folder), []
+        return image, _missing(table["image"], image, "image", folder), set()
     if raw_ids is not None and not competition.image_pattern and _are_paths(raw_ids, table):
         image = place_files(raw_ids, (root, folder), root)
         if all(image):
-            return image, [], []
+            return image, [], set()
     images = find_train_images(competition)
     prefix = prefix_of(folder, root)
     image = [prefix + images[img].path if img in images else "" for img in table["img"]]
     _add_parts(table, images)
-    spare = len(images.keys() - set(table["img"]))
-    notes = [f"{spare} images of {folder.name} are in no row: left out"] if spare else []
     wanted = [_with_zeros(img, images, competition.image_suffix) for img in table["img"]]
-    return image, _missing(wanted, image, "image", folder), notes
+    return image, _missing(wanted, image, "image", folder), images.keys() - set(table["img"])
 
 
 def _same_number(img: str, known: Callable[[str], bool]) -> str:
@@ -149,7 +163,7 @@ def _mask_files(
 def drop_absent(
     table: pd.DataFrame, competition: Competition, masks: MaskSource
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The table without images that have no mask, and a note, when ABSENT says so."""
+    """The table without images that have no mask, and their ids, when ABSENT says so."""
     if competition.absent != "drop":
         return table, []
     has_mask = table["img"].map(masks.lists)
@@ -162,14 +176,16 @@ def drop_absent(
         )
     if not has_mask.any():
         return table, []  # which is told
-    lost = int((~has_mask).sum())
-    notes = [f"{lost} images have no mask: left out (ABSENT)"] if lost else []
-    return table[has_mask].reset_index(drop=True), notes
+    return table[has_mask].reset_index(drop=True), table["img"][~has_mask].tolist()
 
 
-def _hint(lacking: Sequence[str], table: pd.DataFrame, competition: Competition) -> str:
-    """A word on MASK_SUFFIX when no mask at all was found."""
+def _hint(
+    lacking: Sequence[str], table: pd.DataFrame, competition: Competition, masks: MaskSource
+) -> str:
+    """A word on MASK_SUFFIX when no mask at all was found, on ABSENT when some were not."""
     folder, suffix = competition.mask_path, competition.mask_suffix
+    if 0 < len(lacking) < len(table) and not ("mask" in table and masks.named):
+        return " (ABSENT=drop leaves out images without a mask)"
     if len(lacking) < len(table) or not folder.is_dir() or competition.mask_pattern:
         return ""
     return f" (no mask ends in {suffix!r}; {folder.name} holds {sorted(names_in(folder))[:3]})"

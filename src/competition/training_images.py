@@ -81,10 +81,9 @@ def collect_images(competition: Competition) -> TrainingImages:
     if absent:
         added = pd.DataFrame({"img": absent}).reindex(columns=table.columns, fill_value="")
         table = pd.concat([table, added], ignore_index=True)
-    notes = attach_files(table, competition, masks, raw_ids=named)
+    notes = attach_files(table, competition, masks, raw_ids=named, dropped=dropped)
     if absent:
         notes.append(f"{len(absent)} images are in no row: their masks are empty (ABSENT)")
-    notes += dropped
     areas = None
     if columns.rle and not (holds_outlines(raw[columns.rle]) or holds_files(raw[columns.rle])):
         texts = raw[columns.rle]
@@ -121,8 +120,8 @@ def _from_folder(competition: Competition) -> TrainingImages:
     table = pd.DataFrame({"img": sorted(find_train_names(competition))})
     check_ids(table["img"], "ids of training images: call the files otherwise:")
     table, dropped = drop_absent(table, competition, masks)
-    notes = [f"no table {competition.train_csv}: took the images of {folder}", *dropped]
-    notes += attach_files(table, competition, masks)
+    notes = [f"no table {competition.train_csv}: took the images of {folder}"]
+    notes += attach_files(table, competition, masks, dropped=dropped)
     return TrainingImages(_join(table, competition), None, None, notes)
 
 
