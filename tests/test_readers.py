@@ -263,6 +263,24 @@ def test_sizes_come_of_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         read_values(paths[0], PixelRules(axes="large:H,W"))
 
 
+@pytest.mark.parametrize("name", ["x.npy", "x.h5", "x.nii", "x.nii.gz", "x.mat"])
+def test_a_stack_of_one_picture_is_that_picture(tmp_path: Path, name: str) -> None:
+    picture, path = STACK[0].astype(np.int16), tmp_path / name
+    if name == "x.npy":
+        np.save(path, picture)
+    elif name == "x.h5":
+        with h5py.File(path, "w") as file:
+            file["scan"] = picture
+    elif name == "x.mat":
+        savemat(path, {"scan": picture})
+    else:
+        nibabel.Nifti1Image(picture.T[..., None], np.eye(4)).to_filename(path)
+    assert page_count(path) == 1
+    paged = f"{path}{{page:0}}"
+    assert image_size(paged) == picture.shape
+    np.testing.assert_array_equal(read_values(paged, PixelRules()), picture)
+
+
 def test_a_page_is_read_of_a_volume_that_is_larger_than_memory(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         volume = file.create_dataset("scan", (1 << 40, 20, 24), np.uint8, chunks=(1, 20, 24))

@@ -59,6 +59,16 @@ def check_shape(shape: Sequence[int], name: str) -> None:
         raise UserError(f"{name}: claims {tuple(shape)}, more than this machine takes")
 
 
+def is_stack(shape: Sequence[int], axes: str = "") -> bool:
+    """Whether the first axis of an array counts pages; its file may say what axes it has."""
+    return axes.startswith("N") or (not axes and len(shape) > 2)
+
+
+def stack_page(page: int | None, shape: Sequence[int], axes: str = "") -> int | None:
+    """The index along the first axis that is a page; None: all of it, as page 0 of a picture is."""
+    return None if page == 0 and not is_stack(shape, axes) else page
+
+
 def array_shape(stream: BinaryIO, name: str, part: str = "") -> tuple[int, ...]:
     """The shape of `read_array`'s array, from its header.
 

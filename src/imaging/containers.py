@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from core.errors import UserError
-from imaging.arrays import check_shape, choose_array
+from imaging.arrays import check_shape, choose_array, stack_page
 
 HDF5, MATLAB, GZIP = b"\x89HDF\r\n\x1a\n", b"MATLAB 5.0", b"\x1f\x8b"
 # HDF5 behind 512 bytes of MATLAB's own, with the axes the other way round.
@@ -38,6 +38,7 @@ def read_hdf5(stream: BinaryIO, name: str, part: str = "", page: int | None = No
     """
     with _dataset(stream, name, part) as (node, turned):
         shape = node.shape[::-1] if turned else node.shape
+        page = stack_page(page, shape)
         check_shape(shape if page is None else shape[1:], name)
         if turned:
             return np.asarray(node[...] if page is None else node[..., page]).T
@@ -129,6 +130,7 @@ def read_nifti(data: bytes, name: str, page: int | None = None) -> tuple[np.ndar
     plain = _unpacked(data) if data.startswith(GZIP) else data
     nibabel = _package("nibabel", "NIfTI", name)
     stored = nibabel.Nifti1Image.from_bytes(plain).dataobj
+    page = stack_page(page, shape, axes)
     if page is None:
         return np.asanyarray(stored).T.reshape(shape), axes
     kept = [side > 1 or not axes for side in stored.shape]

@@ -12,6 +12,7 @@ import numpy as np
 
 from core.errors import UserError, raise_all
 from core.gates import is_whole_number
+from imaging.arrays import is_stack
 from imaging.axes import order_axes, parse_axes, resolve_axes, size_of
 from imaging.files import decoding, read_complete
 from imaging.readers import HEAD, Hints, is_image, read_part, reader_of
@@ -230,7 +231,7 @@ def page_count(path: str | Path, axes: str = "") -> int:
         UserError: no such file, or a header that cannot be read.
     """
     shape, own, _ = shape_of(path, axes)
-    return shape[0] if own.startswith("N") or (not own and len(shape) > 2) else 1
+    return shape[0] if is_stack(shape, own) else 1
 
 
 def shape_of(

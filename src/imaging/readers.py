@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 from tifffile import TiffPage
 
 from core.recipes import load_recipe
-from imaging.arrays import ARRAY, ARRAYS, array_shape, read_array
+from imaging.arrays import ARRAY, ARRAYS, array_shape, read_array, stack_page
 from imaging.containers import (
     GZIP,
     HDF5,
@@ -178,7 +178,8 @@ def _read_array(data: bytes, name: str, hints: Hints) -> Held:
 
 
 def _one_page(held: Held, hints: Hints) -> Held:
-    return held if hints.page is None else Held(held.array[hints.page], held.axes[1:])
+    page = stack_page(hints.page, held.array.shape, held.axes)
+    return held if page is None else Held(held.array[page], held.axes[1:])
 
 
 def _array_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, ...], str]:
@@ -186,7 +187,8 @@ def _array_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int, 
 
 
 def _page_shape(shape: tuple[int, ...], axes: str, hints: Hints) -> tuple[tuple[int, ...], str]:
-    return (shape, axes) if hints.page is None else (shape[1:], axes[1:])
+    page = stack_page(hints.page, shape, axes)
+    return (shape, axes) if page is None else (shape[1:], axes[1:])
 
 
 def _read_hdf5(data: bytes, name: str, hints: Hints) -> Held:
