@@ -370,6 +370,11 @@ def test_labels_are_classes_and_later_shapes_lie_on_top(tmp_path: Path) -> None:
     want = np.where(inside(TRIANGLE), 255, 1 + inside(OUTER))
     np.testing.assert_array_equal(source.read({"img": "a", "image": "a.png"}, SIZE), want)
     assert source.ignores
+    with pytest.raises(UserError, match=r"(?s)does not declare .*None: 255.*'unsure'"):
+        build_masks(competition_in(tmp_path, mask_values={"sky": 1, "car": 2}, **where))
+    values = {"sky": 1, "car": 2, None: 255}
+    source = build_masks(competition_in(tmp_path, mask_values=values, **where))
+    np.testing.assert_array_equal(source.read({"img": "a", "image": "a.png"}, SIZE), want)
 
 
 def test_a_named_class_is_the_foreground_of_a_binary_task(tmp_path: Path) -> None:

@@ -286,14 +286,18 @@ def classes_of(
 
 def _declared_classes(called: Mapping[Any, str], competition: Competition) -> dict[Any, int]:
     """Classes by MASK_VALUES; in binary 1 is the foreground, which is class 0 here."""
-    # A label that reads as a number has become one.
-    values = {str(label): cls for label, cls in (competition.mask_values or {}).items()}
+    declared = competition.mask_values or {}
+    # A label that reads as a number has become one; None is no label, but all others.
+    values = {str(label): cls for label, cls in declared.items() if label is not None}
+    unknown = [name for name in dict.fromkeys(called.values()) if str(name) not in values]
     raise_all(
-        [f"{name!r}" for name in dict.fromkeys(called.values()) if str(name) not in values],
-        "labels that MASK_VALUES does not declare (255 = counts for nothing):",
+        [f"{name!r}" for name in unknown if None not in declared],
+        "labels that MASK_VALUES does not declare (255 = counts for nothing, None: 255 is for all "
+        "others):",
     )
     ignored = (IGNORE, competition.ignore_index)
-    found = {category: values[str(name)] for category, name in called.items()}
+    known = {name: values.get(str(name), declared.get(None, IGNORE)) for name in called.values()}
+    found = {category: known[name] for category, name in called.items()}
     ids = {category: IGNORE if cls in ignored else cls for category, cls in found.items()}
     if competition.task != "binary":
         return ids
