@@ -87,6 +87,7 @@ from measures.shapes import (
     surface_dice,
 )
 from measures.sums import WeightedSum
+from measures.topology import betti_score, information_score, object_information
 from measures.volumes import VolumeMetric, hausdorff_score, surface_dice_3d, volume_dice
 
 
@@ -149,6 +150,10 @@ def _surface_dice_3d(
     return VolumeMetric(*args, measure=measure, **kwargs)
 
 
+def _information_3d(*args: Any, alpha: Positive = 0.3, **kwargs: Any) -> Metric:
+    return VolumeMetric(*args, measure=partial(information_score, alpha=alpha), **kwargs)
+
+
 # Each row is called with (task, classes, class_names) and the arguments in its name.
 METRICS: dict[str, Builder] = {
     "dice": partial(ImageMetric, score=dice),
@@ -193,6 +198,8 @@ METRICS: dict[str, Builder] = {
     "gland_hausdorff": partial(
         ObjectDistance, values=gland_distance_sums, score=gland_distance, size=4
     ),
+    # Neurons: bits that predicted and true objects do not tell of each other, less is better.
+    "voi": partial(mean_of_images, score=object_information, kind=ObjectDistance),
     # Outlines: a band inside them, their pixels or their length within a tolerance in pixels.
     "boundary_iou": _boundary_iou,
     "boundary_f": partial(_near, boundary_f),
@@ -206,8 +213,11 @@ METRICS: dict[str, Builder] = {
     "dice3d": partial(VolumeMetric, measure=volume_dice),
     # UW-Madison, whose score is 0.4*pair_dice+0.6*hd3d.
     "hd3d": partial(VolumeMetric, measure=hausdorff_score),
-    # Vesuvius surface, one part of its score; spacing=5/1/1 where slices lie five pixels apart.
+    # Vesuvius surface: 0.35*surface_dice3d+0.35*voi3d+0.3*topo3d, topo3d without the matching of
+    # TopoScore; spacing=5/1/1 where slices lie five pixels apart.
     "surface_dice3d": _surface_dice_3d,
+    "voi3d": _information_3d,
+    "topo3d": partial(VolumeMetric, measure=betti_score),
 }
 
 # Cheap ones that the tester reports beside METRIC.

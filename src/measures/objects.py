@@ -123,11 +123,14 @@ def label_classes(task: str, classes: int) -> int:
     return classes if task == "multiclass" else 1
 
 
-def mean_of_images(*args: Any, score: Callable[[Overlaps], float], **kwargs: Any) -> ObjectMetric:
+def mean_of_images(
+    *args: Any,
+    score: Callable[[Overlaps], float],
+    kind: type[ObjectMetric] = ObjectMetric,
+    **kwargs: Any,
+) -> ObjectMetric:
     """The metric that is the mean of images' scores."""
-    return ObjectMetric(
-        *args, values=partial(_score_and_one, score=score), score=_mean, size=2, **kwargs
-    )
+    return kind(*args, values=partial(_score_and_one, score=score), score=_mean, size=2, **kwargs)
 
 
 def f1_of_all(
@@ -173,7 +176,7 @@ class OneClassMetric(ObjectMetric):
 
 
 class ObjectDistance(OneClassMetric):
-    """As ObjectMetric, of distances in pixels: less is better."""
+    """As ObjectMetric, of distances: less is better."""
 
     higher_is_better = False
 
