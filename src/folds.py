@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from competition.splits import ALWAYS_TRAINED
-from core.errors import UserError, script
+from core.errors import script
 from core.files import clear_parts, file_digest, writing
 from core.flags import load_config
 from core.knobs import fill, knob_values
@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--join",
         action="store_true",
-        help="images of train_folds.csv keep their folds, new ones join; none of a new group does "
-        "HOLDOUT",
+        help="images of train_folds.csv, or with a fold in TRAIN_CSV, keep it, new ones join; none "
+        "of a new group does HOLDOUT",
     )
 
 
@@ -90,6 +90,35 @@ def make_folds(
     if split == "stratified":
         return splitters.split_strata(strata, how.n_folds, how.seed)
     return splitters.split_group_strata(groups, strata, how.n_folds, how.seed)
+
+
+def join_new(
+    table: "pd.DataFrame", groups: "pd.Series", how: Split, path: Path, *, closed: int | None
+) -> np.ndarray:
+    """Fold of each image, int64 (N,): known ones keep theirs, new ones join.
+
+    Known are images with a fold in the table's own column, or else in an earlier train_folds.csv.
+
+    Raises:
+        UserError: there are no such folds, or none that takes new groups.
+    """
+    import pandas as pd
+
+    from competition.fold_column import read_known
+    from competition.groups import column_of
+    from competition.splits import join_folds
+    from runs.fold_table import places_before
+
+    whole = groups.to_numpy() if how.split in GROUPED or how.tile else np.array([])
+    if "kfold" in table:
+        before = read_known(table["kfold"], "kfold", words=False)
+    elif how.split == "column":
+        values = column_of(table, how.split_column, "SPLIT_COLUMN")
+        before = read_known(values, how.split_column, words=True)
+    else:
+        before = places_before(path, table["img"].tolist(), whole)
+    codes = pd.factorize(whole)[0] if len(whole) else np.arange(len(table))
+    return join_folds(before, codes, closed=closed)
 
 
 def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: list[str]) -> None:
@@ -253,14 +282,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
     from competition.series import series_notes
-    from competition.splits import join_folds
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
     from Lightning_datamodule import check_draws, rows_in
     from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, loader_spec, run_of
-    from runs.fold_table import choose_folds, places_before
+    from runs.fold_table import choose_folds
     from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
     from submissions.outlook import sample_notes
@@ -280,12 +308,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, how.group_column, how.group_pattern, notes)
     codes = pd.factorize(groups)[0]
-    if args.join and ("kfold" in table or how.split == "column"):
-        raise UserError("--join: the folds are those of a column of the table: leave --join out")
     if args.join:
-        whole = codes if how.split in GROUPED else np.arange(len(table))
-        before = places_before(config.FOLDS_CSV, table["img"].tolist())
-        folds = join_folds(before, whole, closed=config.HOLDOUT)
+        folds = join_new(table, groups, how, config.FOLDS_CSV, closed=config.HOLDOUT)
     else:
         folds = make_folds(data, codes, competition, how=how, notes=notes)
     if "kfold" in table or how.split == "column" or how.split in GROUPED:

@@ -10,7 +10,7 @@ that every pixel is in one. Cutting a raster again replaces its rows.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,8 +18,8 @@ import numpy as np
 
 from core.errors import UserError, script
 from core.files import writing
-from core.flags import load_config
-from core.gates import decimal_number, id_problem, whole_number
+from core.flags import load_config, value_of
+from core.gates import decimal_number, id_problem, is_whole_number, whole_number
 from core.locks import Claim, guarded, locked
 from imaging.sources import Box, window_starts
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from competition.spec import Competition
+    from imaging.raster_masks import PartMask
     from imaging.rasters import Grid
 
 STAGE = "tiles"
@@ -63,6 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resolution", type=decimal_number, help="map units a pixel, instead of a scale"
     )
     parser.add_argument("--source", default="", help="name in the column source; default: the file")
+    parser.add_argument(
+        "--raster-bands",
+        type=value_of(tuple[int, ...]),
+        default=(),
+        help="channels of this raster that tiles hold, in their order, from 1: 4,3,2",
+    )
+    parser.add_argument(
+        "--raster-values",
+        type=value_of(dict),
+        help="classes of this mask's values or colours, which tiles hold then: "
+        "{(255,0,0): 1, None: 0}",
+    )
     parser.add_argument("--attribute", default="", help="column of polygons with the class")
     parser.add_argument("--where", default="", help="SQL condition on polygons: kind = 'roof'")
     parser.add_argument(
@@ -78,6 +91,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="true",
         help="leave out tiles that are black, white or without data",
     )
+
+
+def check_bands(raster: Any, bands: Sequence[int], wanted: Sequence[str]) -> None:
+    """Raises UserError where a raster, or its tiles, lack channels.
+
+    Args:
+        raster: the image.
+        bands: channels that tiles hold; all if empty.
+        wanted: BANDS.
+    """
+    from imaging.rasters import band_count
+
+    count, name = band_count(raster), Path(raster.name).name
+    if any(not 1 <= band <= count for band in bands):
+        shown = ",".join(map(str, bands))
+        raise UserError(f"--raster-bands: got {shown}, {name} has {count} bands: need 1 to {count}")
+    held = len(bands) or count
+    if any(is_whole_number(band) and int(band) > held for band in wanted):
+        shown = ",".join(wanted)
+        raise UserError(f"{name}: tiles have {held} bands, which BANDS={shown} counts from 1")
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -112,66 +145,36 @@ def is_empty(image: np.ndarray, nodata: float | None) -> bool:
     return any(bool((image == end).all()) for end in ends) or bool((image != image).all())
 
 
-def open_mask(
-    args: argparse.Namespace, raster: Any, grid: "Grid"
-) -> tuple[Callable[[Box], np.ndarray], Any]:
-    """What reads the mask (h, w, C) of a part of the grid, and its table of colours, if it has one.
-
-    Raises:
-        UserError: it cannot be read, or laid on the image.
-    """
-    from imaging.rasters import Shapes, align, open_raster, read_part
-
-    try:
-        stored = open_raster(args.mask)
-    except UserError as no_raster:  # polygons, then
-        try:
-            shapes = Shapes(args.mask, grid, attribute=args.attribute, where=args.where)
-        except UserError as error:
-            if not args.mask.is_file():
-                raise
-            raise UserError(f"{error}; {no_raster}") from None
-        return lambda box: shapes.burn(box)[..., None], None
-    if args.attribute or args.where:
-        raise UserError(f"{args.mask.name}: a raster, and --attribute and --where are of polygons")
-    mask, moved = align(stored, raster)
-    if moved:
-        print(
-            f"note: {args.mask.name} lies on another grid than {args.raster.name}: resampled to it "
-            "by the nearest pixel"
-        )
-    colours = stored.colormap(1) if has_colours(stored) else None
-    return lambda box: read_part(mask, grid, box, nearest=True), colours
-
-
 def read_tiles(
-    raster: Any, grid: "Grid", read_mask: Callable[[Box], np.ndarray], *, side: int, step: int
+    raster: Any, grid: "Grid", mask: "PartMask", bands: Sequence[int], *, side: int, step: int
 ) -> Iterator[Tile]:
     """The tiles of a raster and its mask, row by row; a small raster is padded by 0."""
-    from imaging.rasters import read_part
+    from imaging.rasters import read_image
 
     high, wide = (min(side, whole) for whole in grid.size)
     for top in window_starts(grid.size[0], high, step):
         for left in window_starts(grid.size[1], wide, step):
             box = Box(top, left, high, wide)
-            image = paint(read_part(raster, grid, box, nearest=has_colours(raster)), raster)
+            image = read_image(raster, grid, box, bands)
             edges = ((0, side - high), (0, side - wide), (0, 0))
-            yield Tile(box, np.pad(image, edges), np.pad(read_mask(box), edges))
+            yield Tile(box, np.pad(image, edges), np.pad(mask.read(box), edges))
 
 
-def has_colours(raster: Any) -> bool:
-    """Whether a raster's numbers stand for colours of a table."""
-    return raster.count == 1 and raster.colorinterp[0].name == "palette"
+def foreground(pixels: np.ndarray, mask: "PartMask", competition: "Competition") -> float:
+    """Share of a tile that is foreground: what is not 0, of classes where MASK_VALUES has them.
 
+    Raises:
+        UserError: values that MASK_VALUES does not declare.
+    """
+    from imaging.mask_files import IGNORE, MaskRules
+    from imaging.raster_masks import class_ids
 
-def paint(image: np.ndarray, raster: Any) -> np.ndarray:
-    """An image as it looks: RGB where its numbers stand for colours."""
-    if not has_colours(raster):
-        return image
-    table = np.zeros((256, 3), np.uint8)
-    for number, colour in raster.colormap(1).items():
-        table[number] = colour[:3]
-    return table[image[..., 0]]
+    if not competition.mask_values:
+        return float((pixels != 0).any(2).mean())
+    task, classes = competition.task, competition.classes
+    values, ignore = competition.mask_values, competition.ignore_index
+    ids = class_ids(mask, pixels, MaskRules(task, classes, values=values, ignore=ignore))
+    return float(((ids != 0) & (ids != IGNORE)).mean())
 
 
 def write_tile(path: Path, pixels: np.ndarray, grid: "Grid", box: Box, colours: Any = None) -> None:
@@ -200,28 +203,36 @@ def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str,
     """Writes the tiles that are worth it; returns their rows, and says how many are left out."""
     from tqdm import tqdm
 
+    from imaging.raster_masks import open_mask, with_ids
     from imaging.rasters import open_raster, scale_to, scaled_grid
 
     name, root = args.raster.stem, competition.input
     raster = open_raster(args.raster)
+    check_bands(raster, args.raster_bands, () if competition.image_pattern else competition.bands)
     scale = scale_to(raster, args.resolution) if args.resolution else args.patch_scale
     grid = scaled_grid(raster, scale)
-    read_mask, colours = open_mask(args, raster, grid)
+    mask = open_mask(args.mask, raster, grid, attribute=args.attribute, where=args.where)
+    if mask.note:
+        print(f"note: {mask.note}")
+    if args.raster_values:
+        mask = with_ids(mask, args.raster_values)
     side, step = args.patch_size, args.patch_stride or args.patch_size
-    tiles = read_tiles(raster, grid, read_mask, side=side, step=step)
+    tiles = read_tiles(raster, grid, mask, args.raster_bands, side=side, step=step)
     rows, empty, bare = [], 0, 0
     for tile in tqdm(tiles, "cutting", unit="tile", disable=None):
         if args.prune_empty == "true" and is_empty(tile.image, raster.nodata):
             empty += 1
             continue
-        if (tile.mask != 0).any(2).mean() < args.min_mask_fraction:
+        if foreground(tile.mask, mask, competition) < args.min_mask_fraction:
             bare += 1
             continue
         img = f"{name}_tile_{tile.box.top}_{tile.box.left}"
-        image, mask = competition.train_path / f"{img}.tif", competition.mask_path / f"{img}.tif"
+        image, target = (
+            folder / f"{img}.tif" for folder in (competition.train_path, competition.mask_path)
+        )
         write_tile(image, tile.image, grid, tile.box)
-        write_tile(mask, tile.mask, grid, tile.box, colours)
-        paths = [path.relative_to(root).as_posix() for path in (image, mask)]
+        write_tile(target, tile.mask, grid, tile.box, mask.colours)
+        paths = [path.relative_to(root).as_posix() for path in (image, target)]
         rows.append(dict(zip(COLUMNS, (img, *paths, args.source or name, name), strict=True)))
     print(
         f"{args.raster.name}: {len(rows) + empty + bare} tiles of {args.patch_size} px of "

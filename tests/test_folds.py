@@ -788,6 +788,65 @@ def test_new_images_join_and_old_ones_stay(tree: Tree, capsys: pytest.CaptureFix
     assert "leave --join out" in capsys.readouterr().err
 
 
+def test_join_knows_groups_of_images_that_are_gone_and_tiles_of_another_side(tree: Tree) -> None:
+    """A car that was pictured anew stays where it was seen; a hold-out takes no new car."""
+    ids = cars(6, views=2)
+    for folder in ("train_hq", "train_masks"):
+        tree.images([f"{img}.png" for img in ids], folder, size=64)
+    flags = ["--mask-suffix", ".png", "--n-folds", "3"]
+    assert tree.run(*flags) == 0
+    homes = tree.table().groupby("group")["kfold"].first()
+    for folder in ("train_hq", "train_masks"):
+        for path in (tree.input / folder).glob("car03_*"):
+            path.unlink()
+    new = ["car03_98", "car03_99", "car30_01", "car31_01", "car32_01"]
+    for folder in ("train_hq", "train_masks"):
+        tree.images([f"{img}.png" for img in new], folder, size=64)
+    for side in ("32", "48"):
+        assert tree.run(*flags, "--tile", side, "--join", "--holdout", "1") == 0
+        table = tree.table()
+        after = table.groupby("group")["kfold"].agg(["first", "nunique"])
+        assert after["nunique"].max() == 1
+        assert len(table) == 4 * 15
+        assert after["first"][homes.index].tolist() == homes.tolist()
+        assert 1 not in set(after["first"][["car30", "car31", "car32"]])
+
+
+@pytest.mark.parametrize(
+    ("column", "of", "flags", "joined"),
+    [
+        ("kfold", ["0", "1", "2.0"], ["--split", "group"], {0, 1, 2}),
+        ("kfold", ["0", "1", "2"], ["--split", "kfold", "--tile", "32"], {0, 1, 2}),
+        ("part", ["val", "train", "train"], ["--split", "column", "--split-column", "part"], {-1}),
+    ],
+)
+def test_images_with_an_empty_cell_join_the_folds_of_a_column(
+    tree: Tree,
+    capsys: pytest.CaptureFixture[str],
+    column: str,
+    of: list[str],
+    flags: list[str],
+    joined: set[int],
+) -> None:
+    ids = cars(9, views=2)
+    tree.images([f"{img}.png" for img in ids])
+    tree.masks(ids, suffix=".png")
+    cells = ["" if at >= 12 else of[at // 2 % 3] for at in range(18)]
+    rows = "".join(f"{img},{cell}\n" for img, cell in zip(ids, cells, strict=True))
+    tree.csv(f"img,{column}\n{rows}")
+    flags = ["--mask-suffix", ".png", *flags]
+    assert tree.run(*flags) == 2
+    assert f"column {column} must hold" in (told := capsys.readouterr().err)
+    assert "--join gives images with an empty cell a fold" in told
+    assert tree.run(*flags, "--join") == 0
+    table = tree.table().assign(car=lambda t: t["img"].str[:5])
+    words = {"val": 0, "train": -1}
+    known = {f"car{at // 2:02d}": words.get(of[at // 2 % 3], at // 2 % 3) for at in range(12)}
+    assert table[table["car"].isin(known)].set_index("car")["kfold"].to_dict() == known
+    assert set(table["kfold"][~table["car"].isin(known)]) == joined
+    assert table.groupby("group")["kfold"].nunique().max() == 1
+
+
 def test_join_keeps_folds_and_groups_and_fills_the_smallest() -> None:
     rng = np.random.default_rng(0)
     groups = np.unique(rng.integers(0, 60, 300), return_inverse=True)[1]

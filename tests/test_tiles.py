@@ -206,6 +206,49 @@ def test_colour_tables_make_images_rgb_and_stay_with_masks(place: Place) -> None
         assert file.colormap(1)[2] == colours[2]
 
 
+def test_tiles_hold_the_bands_and_classes_that_are_asked_for(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sources of other bands and colours end in one table."""
+    bands = RNG.integers(1, 255, (64, 64, 5), np.uint8)
+    ids = RNG.integers(0, 3, (64, 64))
+    colours = np.array([(255, 255, 255), (255, 0, 0), (0, 90, 0)], np.uint8)
+    place.write("sat.tif", bands)
+    place.write("sat_mask.tif", colours[ids])
+    names = {"image": "sat.tif", "mask": "sat_mask.tif"}
+    flags = ("--patch-size", "64", "--raster-bands", "4,2,1")
+    values = ("--raster-values", "{(255, 0, 0): 1, (0, 90, 0): 2, None: 0}")
+    (row,) = place.cut(*flags, *values, **names).to_dict("records")
+    assert np.array_equal(place.tile(row), bands[..., [3, 1, 0]])
+    assert np.array_equal(place.tile(row, "mask"), ids)
+    places = [str(place.root / name) for name in names.values()]
+    wrong = {
+        ("--raster-bands", "6,1,2"): "sat.tif has 5 bands: need 1 to 5",
+        ("--bands", "6,1,2"): "sat.tif: tiles have 5 bands, which BANDS=6,1,2 counts from 1",
+        ("--raster-values", "{(255, 0, 0): 1}"): "sat_mask.tif: the mask has values (0, 90, 0)",
+        ("--raster-values", "{'red': 1}"): "got 'red': 1, need a number, a colour",
+        ("--raster-values", "red"): "--raster-values: got 'red', need dict",
+        ("--raster-bands", "red"): "--raster-bands: got 'red', need",
+    }
+    capsys.readouterr()
+    for flag, said in wrong.items():
+        assert call("tiles", [*places, *place.flags(), "--patch-size", "64", *flag]) == 2
+        assert said in "\n".join(errors_of(capsys))
+
+
+def test_classes_by_mask_values_tell_how_much_mask_a_tile_has(place: Place) -> None:
+    """A white background is none."""
+    mask = np.full((64, 128, 3), 255, np.uint8)
+    mask[:, 64:96] = (255, 0, 0)
+    place.write("drawn.tif", RNG.integers(1, 255, (64, 128, 3), np.uint8))
+    place.write("drawn_mask.tif", mask)
+    flags = ("--patch-size", "64", "--min-mask-fraction", "0.1")
+    values = ("--mask-values", "{(255, 255, 255): 0, (255, 0, 0): 1}")
+    table = place.cut(*flags, *values, image="drawn.tif", mask="drawn_mask.tif")
+    assert table["img"].tolist() == ["drawn_tile_0_64"]
+    assert np.array_equal(place.tile(table.iloc[0], "mask"), mask[:, 64:])
+
+
 def test_folds_take_the_rows_and_old_fold_numbers_stay(place: Place) -> None:
     for name in ("second", "third"):
         place.write(f"{name}.tif", RNG.integers(1, 255, (128, 128, 3), np.uint8))

@@ -44,10 +44,27 @@ def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
         else:
             bad.append(f"{cell!r} in {count} rows")
     wanted = "train, val or fold numbers" if words else "whole numbers, 0 and up or -1"
-    raise_all(bad, f"column {name} must hold {wanted}; drop rows that are not for training:")
+    join = " (--join gives images with an empty cell a fold)" if "" in counts else ""
+    told = f"column {name} must hold {wanted}; drop rows that are not for training{join}:"
+    raise_all(bad, told)
     folds = cells.map(known).to_numpy(np.int64)
     if folds.max() < 0:
         raise UserError(f"column {name} leaves no image to validate: mark some as val or fold 0")
+    return folds
+
+
+def read_known(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
+    """Fold numbers written in a column, float64 (N,); nan in empty cells. See `read_folds`.
+
+    Raises:
+        UserError: as `read_folds`, or all cells are empty, or none is.
+    """
+    known = (values.str.strip() != "").to_numpy()
+    if known.all() or not known.any():
+        what = "every image has a fold" if known.all() else "no image has a fold"
+        raise UserError(f"--join: {what} in the column {name}: leave --join out")
+    folds = np.full(len(values), np.nan)
+    folds[known] = read_folds(values[known], name, words=words)
     return folds
 
 

@@ -107,6 +107,7 @@ def join_folds(before: np.ndarray, groups: np.ndarray, *, closed: int | None = N
     """Fold of each image, int64 (N,), where some have one: those keep it.
 
     Others go where their group is, and new groups, the largest first, to the fold of fewest images.
+    Where one fold is validated beside images that are always trained on, they are trained on, too.
 
     Args:
         before: float64 (N,), nan for images without a fold.
@@ -130,6 +131,8 @@ def join_folds(before: np.ndarray, groups: np.ndarray, *, closed: int | None = N
             f"--join: {is_new.sum()} new groups, and no fold of train_folds.csv is open to them: "
             f"the folds are {numbers.tolist()}, HOLDOUT is {closed}. Leave --join out"
         )
+    if len(takers) == 1 and ALWAYS_TRAINED in numbers:
+        takers = [ALWAYS_TRAINED]
     filling = [(int((held == fold).sum()), fold) for fold in takers]
     heapq.heapify(filling)
     waiting = np.flatnonzero(is_new)

@@ -18,7 +18,16 @@ from typing import Any
 from core.advice import remember
 from core.errors import UserError, nearest, raise_all
 from core.flag_files import expand_flag_files
-from core.knobs import HEADLINE, PREFIX, SRC, ConfigError, parse, read_knobs
+from core.knobs import (
+    BAD_TEXT,
+    HEADLINE,
+    PREFIX,
+    SRC,
+    ConfigError,
+    kind_name,
+    parse,
+    read_knobs,
+)
 from core.memory import keep_freed_memory
 from core.processes import follow_caller
 from core.recipes import load_recipe
@@ -41,6 +50,18 @@ def number(low: float, high: float = math.inf, kind: type = int) -> Callable[[st
         if not low <= value <= high or value == math.inf:
             raise argparse.ArgumentTypeError(f"got {text!r}, need {kind.__name__} {need}")
         return value
+
+    return read
+
+
+def value_of(kind: Any) -> Callable[[str], Any]:
+    """A `type` for a script's own flag: a value of this annotation, written as a knob's."""
+
+    def read(text: str) -> Any:
+        try:
+            return parse(text, kind)
+        except BAD_TEXT:
+            raise argparse.ArgumentTypeError(f"got {text!r}, need {kind_name(kind)}") from None
 
     return read
 

@@ -86,7 +86,7 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     page = page_of(path)
     part = read_part(file, Hints(alpha=True, page=page), box) if box else None
     if part is not None and not part.axes.startswith("N"):
-        return _mask_of(part.array, rules, file.name)
+        return mask_of_pixels(part.array, rules, file.name)
     data = read_complete(file)
     jpeg = is_lossy(data)
     if jpeg and rules.task == "multiclass":
@@ -97,11 +97,18 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     pixels = decode_mask(data, file.name, palette_reader(rules.values), page=page, axes=rules.axes)
     if is_stacked(data, file.name, rules.axes):
         pixels = _planes_last(pixels, rules, file.name)
-    mask = _mask_of(pixels, rules, file.name, jpeg=jpeg)
+    mask = mask_of_pixels(pixels, rules, file.name, jpeg=jpeg)
     return mask[(..., *box.slices)] if box else mask
 
 
-def _mask_of(pixels: np.ndarray, rules: MaskRules, name: str, *, jpeg: bool = False) -> np.ndarray:
+def mask_of_pixels(
+    pixels: np.ndarray, rules: MaskRules, name: str, *, jpeg: bool = False
+) -> np.ndarray:
+    """The mask of values or colours as they are stored, (H, W) or (H, W, C); see `read_mask_file`.
+
+    Raises:
+        UserError: values that no rule declares.
+    """
     if rules.task == "multilabel":
         return _read_channels(pixels, rules, name, jpeg=jpeg)
     grey = _to_grey(pixels, spread=JPEG_GREY_SPREAD if jpeg else 0)

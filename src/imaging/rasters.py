@@ -3,7 +3,7 @@
 import importlib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +84,41 @@ def scale_to(raster: Any, resolution: float) -> float:
     return 1.0 if abs(scale - 1) <= SAME_SCALE else scale
 
 
-def read_part(raster: Any, grid: Grid, box: Box, *, nearest: bool) -> np.ndarray:
+def has_colours(raster: Any) -> bool:
+    """Whether a raster's numbers stand for colours of a table."""
+    return raster.count == 1 and raster.colorinterp[0].name == "palette"
+
+
+def colour_table(colours: Mapping[int, Sequence[int]]) -> np.ndarray:
+    """uint8 (256, 3) of a table of colours, as rasterio has it."""
+    table = np.zeros((256, 3), np.uint8)
+    for number, colour in colours.items():
+        table[number] = colour[:3]
+    return table
+
+
+def band_count(raster: Any) -> int:
+    """Channels of a raster as it looks: three where its numbers stand for colours."""
+    return 3 if has_colours(raster) else raster.count
+
+
+def read_image(raster: Any, grid: Grid, box: Box, bands: Sequence[int] = ()) -> np.ndarray:
+    """(h, w, C) of a part of a scaled grid as it looks: RGB where numbers stand for colours.
+
+    Args:
+        raster, grid, box: as of `read_part`.
+        bands: channels in their order, from 1; all if empty.
+    """
+    if has_colours(raster):
+        numbers = read_part(raster, grid, box, nearest=True)[..., 0]
+        pixels = colour_table(raster.colormap(1))[numbers]
+        return pixels[..., [band - 1 for band in bands]] if bands else pixels
+    return read_part(raster, grid, box, bands=bands, nearest=False)
+
+
+def read_part(
+    raster: Any, grid: Grid, box: Box, *, bands: Sequence[int] = (), nearest: bool
+) -> np.ndarray:
     """(h, w, C) of a part of a scaled grid, in the raster's own type.
 
     Means of the pixels that become one, bilinear where they are spread; `nearest` for classes.
@@ -96,8 +130,9 @@ def read_part(raster: Any, grid: Grid, box: Box, *, nearest: bool) -> np.ndarray
     window = Window(box.left * right, box.top * down, box.width * right, box.height * down)
     smooth = Resampling.average if down > 1 else Resampling.bilinear
     pixels = raster.read(
+        list(bands) or None,
         window=window,
-        out_shape=(raster.count, box.height, box.width),
+        out_shape=(len(bands) or raster.count, box.height, box.width),
         resampling=Resampling.nearest if nearest else smooth,
     )
     return np.moveaxis(pixels, 0, -1)

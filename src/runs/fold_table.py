@@ -6,13 +6,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from core.advice import command
 from core.errors import UserError, nearest, raise_all
 from core.gates import id_problem
 
 # --help and wrong flags answer at once: pandas comes in where a table is read.
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 
@@ -66,16 +67,29 @@ def choose_sources(table: "pd.DataFrame", sources: Sequence[str]) -> "pd.DataFra
     return table[table["source"].isin(list(sources))].reset_index(drop=True)
 
 
-def places_before(path: Path, names: Sequence[str]) -> "np.ndarray":
+def places_before(path: Path, names: Sequence[str], groups: np.ndarray) -> np.ndarray:
     """Fold of each image in an earlier table, float64 (N,); nan where it is new.
+
+    An image of a group that the table has is not: networks may have seen its like.
+
+    Args:
+        path: of the table.
+        names: ids of the images.
+        groups: of each, as text (N,); empty where groups have no say.
 
     Raises:
         UserError: there is none, or it is of other images.
     """
-    known = read_fold_table(path).set_index("img")["kfold"].reindex(list(names))
-    if known.isna().all():
+    import pandas as pd
+
+    table = read_fold_table(path)
+    known = table.set_index("img")["kfold"].reindex(list(names)).to_numpy("float64")
+    if len(groups) and "group" in table:
+        homes = table.groupby("group")["kfold"].agg(lambda folds: folds.mode()[0])
+        known = np.where(np.isnan(known), pd.Series(groups).map(homes), known)
+    if np.isnan(known).all():
         raise UserError(f"{path} has none of these images: make folds for them without --join")
-    return known.to_numpy("float64")
+    return known
 
 
 def folds_digest(path: Path) -> str:
