@@ -8,6 +8,11 @@ row a class) and report.html, the page to look at.
 the report. --image PATH draws the prediction over one picture instead.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

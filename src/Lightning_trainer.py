@@ -6,6 +6,11 @@ TensorBoard events and finished.json.
 --dry-run says what would be done, how long it takes, how much memory and disk.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import gc
 import math

@@ -7,6 +7,11 @@
 --scalars DIR   TensorBoard scalars of lightning_logs/DIR as JSON lists
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import json
 from collections.abc import Collection, Sequence

@@ -4,6 +4,11 @@ python src/demo_data.py                     a few seconds, 480 x 320 frames
 python src/demo_data.py --scale carvana     frames of 1918 x 1280, 16 views a car
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import csv
 import hashlib

@@ -6,6 +6,11 @@ processes, and the one that ends last writes the submission. --predict PATH pred
 those of any folder, and needs no sample submission.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import shutil
 from collections.abc import Collection, Mapping, Sequence

@@ -10,6 +10,11 @@ Scaling, normalisation and activation are inside; each file is read back and com
 network before it is kept. The mask's threshold and sizes are yours: see docs/after.md.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

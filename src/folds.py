@@ -5,6 +5,11 @@ python src/folds.py --split stratified --n-folds 10
 python src/folds.py --join                             known images keep their folds, new ones join
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import shutil
 from collections.abc import Mapping, Sequence

@@ -6,6 +6,11 @@ python src/kernel.py check                                 every rule that can b
 python src/kernel.py run                                   the notebook, executed as Kaggle would
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 from collections.abc import Sequence
 from itertools import chain

@@ -5,6 +5,11 @@ python src/look.py --input ../data/mine    output/look.html, output/look.json, r
 Every flag of config.py may be given as well: what you say is not guessed.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import re
 from collections.abc import Sequence

@@ -8,6 +8,11 @@ teacher, from its own validation images. output/<RUN>/pseudo/ receives fold_<k>/
 with the images that the teacher is sure of: enough pixels outside 0.2 to 0.8.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import os
 import shutil

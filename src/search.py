@@ -9,6 +9,11 @@ its folds' own validation, with --oof that of Lightning_tester.py. output/RUN/ r
 recipes/RUN_best.args the flags of the best trial. Needs: pip install optuna.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import importlib.util
 import math

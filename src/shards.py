@@ -10,6 +10,11 @@ A killed call goes on where it was. Access keys and the endpoint are those of AW
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path

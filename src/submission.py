@@ -5,6 +5,11 @@ the out-of-fold predictions; its score where labels exist (--labels a file of th
 Nothing is mended: every finding says the line and the remedy.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

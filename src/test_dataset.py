@@ -5,6 +5,11 @@ python src/test_dataset.py    output/sample.png, of the images of output/train_f
 The whole data set is looked at by src/look.py.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 from collections.abc import Sequence
 
 from core.errors import script

@@ -6,6 +6,11 @@ python src/test_model.py --model-name mine        a row of your own
 Prints the parts of the network, its cost at CROP_SIZE, what each check found, and the machine.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import platform
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -9,6 +9,11 @@ one raster are never on both sides of a split. The last tile of a row or column 
 that every pixel is in one. Cutting a raster again replaces its rows.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path

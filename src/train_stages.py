@@ -14,6 +14,11 @@ earlier one has that one scored, and its test images labelled, before. The same 
 where it was stopped: whatever is finished is kept.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import re
 import shlex

@@ -12,6 +12,11 @@ output/<a+b>/ as if it were a run: tune it with --run a+b, predict with ensemble
 All but tta need Lightning_tester.py first.
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 from collections.abc import Mapping, Sequence
 from itertools import chain

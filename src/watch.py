@@ -6,6 +6,11 @@ and leave it open.
 --once       one look, and the end
 """
 
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
 import argparse
 import time
 from collections.abc import Sequence

@@ -200,6 +200,48 @@ def test_ctrl_c_in_a_finalizer_is_not_swallowed(capsys: pytest.CaptureFixture[st
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+LOADING = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+raise ImportError("the stop became another error")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_ctrl_c_while_a_script_loads_is_one_line(tmp_path: Path) -> None:
+    """It comes while difflib is imported, which core.errors does."""
+    import subprocess
+
+    (tmp_path / "difflib.py").write_text(LOADING)
+    ended = subprocess.run(
+        [sys.executable, SRC / "folds.py"],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "stopped: the same command goes on\n")
+
+
+def test_ctrl_c_that_became_another_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """As NumPy makes an ImportError of it."""
+
+    @script
+    def main(argv: object) -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy failed to import") from None
+        return 0
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main() == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 CLOSED = """
 import sys
 from core.errors import script

@@ -57,6 +57,21 @@ def test_a_room_says_in_a_line_what_it_is() -> None:
         assert re.fullmatch(r'"""[^\n]+"""\n', (room / "__init__.py").read_text()), room
 
 
+HEAD = """
+from core.loading import stop_while_loading
+
+if __name__ == "__main__":
+    stop_while_loading()
+
+"""
+
+
+@pytest.mark.parametrize("path", sorted(SRC.glob("*.py")), ids=lambda path: path.name)
+def test_a_script_hears_ctrl_c_before_it_imports_anything_else(path: Path) -> None:
+    _, _, code = path.read_text(encoding="utf-8").partition('"""\n')
+    assert code.startswith(HEAD) == ("raise SystemExit(main())" in code)
+
+
 UNIX = {"fcntl", "resource", "termios", "pty", "pwd", "grp"}
 
 

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from core.loading import GOES_ON
+
 SHOWN = 20
 # Seconds until a wish to stop that was dropped comes again.
 AGAIN = 0.05
@@ -120,16 +122,17 @@ def _send_again(number: int) -> None:
 def _wishes_to_stop() -> Iterator[None]:
     """SIGTERM stops as Ctrl-C does, and no wish to stop is lost.
 
-    One that comes where Python drops errors, in a finalizer or a hook of a fork, comes again. What
-    finalizers say of things that were stopped half-made is not told.
+    One that comes where Python drops errors, in a finalizer or a hook of a fork, comes again; one
+    that a library makes another error of, as imports do, is one still. What finalizers say of
+    things that were stopped half-made is not told.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stopping = threading.Event()
+    wishes: list[int] = []
 
     def stop(number: int, frame: Any) -> None:
-        stopping.set()
+        wishes.append(number)
         raise Stopped(by=number)
 
     def dropped(unraisable: Any) -> None:
@@ -137,15 +140,19 @@ def _wishes_to_stop() -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt):
             by = error.code - 128 if isinstance(error, Stopped) else signal.SIGINT
             _send_again(by)
-        elif not stopping.is_set():
+        elif not wishes:
             hook(unraisable)
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         before[signal.SIGINT] = signal.signal(signal.SIGINT, stop)
     hook, sys.unraisablehook = sys.unraisablehook, dropped
     try:
         yield
+    except Exception:
+        if not wishes:
+            raise
+        raise Stopped(by=wishes[-1]) from None
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():
@@ -182,7 +189,7 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
             line = system_error_line(error)
         except KeyboardInterrupt as stop:
             told = stop if isinstance(stop, Stopped) else Stopped()
-            print(f"{told}: the same command goes on", file=sys.stderr)
+            print(f"{told}: {GOES_ON}", file=sys.stderr)
             return told.code
         except Exception as error:
             if not is_out_of_memory(error):
