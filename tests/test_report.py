@@ -16,8 +16,9 @@ import pytest
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 
+from imaging.drawings import class_colour
 from report_runs import NASTY, TASKS, VOID, Fake, fake_run, write
-from reporting.cases import encode_pictures
+from reporting.cases import draw_layers, encode_pictures
 from reporting.curves import reliability
 from reporting.setup import default_of
 from stages import errors_of
@@ -52,6 +53,27 @@ def flat(fake: Fake) -> tuple[np.ndarray, np.ndarray]:
             truths.append(truth.reshape(len(levels), -1) > 0)
             masks.append(levels.reshape(len(levels), -1) > 127)
     return np.concatenate(truths, 1), np.concatenate(masks, 1)
+
+
+def test_classes_that_overlap_have_their_own_colours_in_pictures() -> None:
+    """And mistakes are where the sets of classes differ, but where the truth is unknown."""
+    truth, mask = np.zeros((2, 2, 60, 60), np.uint8)
+    truth[0, 10:40, 10:40], truth[1, 20:50, 20:50] = 1, 1
+    mask[0, 10:40, 10:40], mask[1, 20:50, 20:40] = 1, 1
+    truth[1, 45:, 45:] = VOID
+    drawn = draw_layers(np.zeros((60, 60, 3), np.uint8), truth, mask, task="multilabel")
+    zoom = len(drawn["image"]) // 60
+    middles = slice(zoom // 2, None, zoom)
+    image = {kind: layer[middles, middles] for kind, layer in drawn.items()}
+    left, right = (np.array(class_colour(number), float) for number in (0, 1))
+    for kind in ("truth", "prediction"):
+        assert image[kind][15, 15, :3].tolist() == left.tolist()
+        assert image[kind][30, 30, :3].tolist() == ((left + right) / 2).astype(int).tolist()
+        assert image[kind][5, 5, 3] == 0
+    assert image["truth"][44, 30, :3].tolist() == right.tolist()
+    wrong = (truth[1] == 1) & (mask[1] == 0)
+    assert ((image["mistakes"][..., 3] > 0) == wrong).all()
+    assert (image["mistakes"][wrong][:, :3] == right.astype(int)).all()
 
 
 # ---------------------------------------------------------------- numbers
@@ -265,7 +287,7 @@ def test_the_page_stands_on_its_own(fake: Fake) -> None:
     pictures = [values for values in drawn if "layer" not in str(values.get("class"))]
     assert len(pictures) == 10 + len(fake.shown().get("suspects", {}))
     assert all(values["alt"] and values["width"] and values["height"] for values in pictures)
-    layers = 3 if "multiclass" in fake.flags else 2
+    layers = 2 if "binary" in fake.flags else 3
     assert len(drawn) == (1 + layers) * len(pictures)
     charts = re.findall(r"<svg.*?</svg>", page, re.S)
     for chart in charts:

@@ -69,6 +69,28 @@ def draw_contours(
     return drawn
 
 
+def draw_planes(image: np.ndarray, planes: np.ndarray, *, width: int = 0) -> np.ndarray:
+    """A copy of an image with the outline of each class in its colour, also where classes overlap.
+
+    Args:
+        image: uint8 (H, W, 3), or (H, W, 4) with opacity.
+        planes: (K, H, W) of {0, 1}, 255 ignored.
+        width: of the lines in pixels; 0 = by the size of the image.
+    """
+    opaque = (255,) * (image.shape[2] - 3)
+    for number, plane in enumerate(planes == 1):
+        image = draw_contours(image, plane[None], (*class_colour(number), *opaque), width=width)
+    return image
+
+
+def layer_planes(planes: np.ndarray, strength: float = 0.4) -> np.ndarray:
+    """uint8 (H, W, 4): classes of bool (K, H, W) in their colours, the mean where they overlap."""
+    colours = np.array([class_colour(number) for number in range(len(planes))], np.float32)
+    count = planes.sum(0)
+    mixed = np.tensordot(planes, colours, (0, 0)) / np.maximum(count, 1)[..., None]
+    return np.dstack([mixed, 255 * strength * (count > 0)]).astype(np.uint8)
+
+
 def to_rgb(image: np.ndarray) -> np.ndarray:
     """Any image (H, W, C) as uint8 (H, W, 3): 16 bits scaled down, the first or only band shown."""
     image = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image

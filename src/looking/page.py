@@ -13,7 +13,7 @@ from competition.spec import Competition
 from core.errors import UserError
 from core.files import writing
 from data.specs import DataSpec
-from imaging.drawings import TRUTH, draw_contours, paint_classes, to_rgb
+from imaging.drawings import TRUTH, draw_contours, draw_planes, paint_classes, to_rgb
 from imaging.images import read_image
 from looking.findings import FINDINGS, Finding
 from looking.lines import Line
@@ -121,6 +121,8 @@ class Painter:
         fitted = [cv2.resize(p, size, interpolation=cv2.INTER_NEAREST_EXACT) for p in planes]
         if self.task == "multiclass":
             return paint_classes(small, fitted[0])
+        if self.task == "multilabel":
+            return draw_planes(small, np.stack(fitted))
         return draw_contours(small, np.stack(fitted), TRUTH)
 
     def samples(self, seen: Seen) -> list[tuple[np.ndarray, str, str]]:

@@ -55,17 +55,17 @@ def _caption(run: ReportRun, at: int, told: str) -> str:
 
 def case_views(run: ReportRun) -> list[str]:
     """What one may choose to see of a card, the first at once."""
-    if run.task == "multiclass":
+    if run.task != "binary":
         return ["prediction", "truth", "mistakes", "image"]
     return ["both", "truth", "prediction", "image"]
 
 
 def case_legend(run: ReportRun) -> list[tuple[str, str]]:
     """(CSS colour, name) of what is drawn into the pictures of cases."""
-    if run.task != "multiclass":
+    if run.task == "binary":
         return [(_css(TRUTH), "truth"), (_css(PREDICTION), "prediction")]
     named = [(_css(class_colour(k)), name) for k, name in enumerate(run.names)]
-    return [*named, (_css(GREY), "not scored")]
+    return [*named, (_css(GREY), "not scored")] if run.task == "multiclass" else named
 
 
 def _css(colour: Colour) -> str:

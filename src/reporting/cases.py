@@ -14,7 +14,9 @@ from imaging.drawings import (
     PREDICTION,
     TRUTH,
     draw_contours,
+    draw_planes,
     layer_classes,
+    layer_planes,
     tile,
     to_rgb,
     write_picture,
@@ -102,10 +104,10 @@ def draw_layers(
 
     Args:
         image: uint8 (H, W, 3).
-        truth: multiclass (H, W) ids, 255 ignored; int32 (H, W) objects; else (K, H, W) of {0, 1}.
+        truth: multiclass (H, W) ids; int32 (H, W) objects; else (K, H, W) of {0, 1}; 255 ignored.
         mask: likewise.
-        task: "multiclass" has classes in colours, and the prediction where it is wrong; the others
-            have outlines.
+        task: "multiclass" and "multilabel" have classes in colours, and what is wrong as a layer;
+            "binary" has outlines.
 
     Returns:
         uint8 (h, w, 3) of the image, and (h, w, 4) with opacity of the layers.
@@ -121,6 +123,11 @@ def draw_layers(
         return drawn | layers | {"mistakes": layers["prediction"] * ~right[..., None]}
     # In an image made much smaller its objects are small: a thick line would fill them.
     width = 2 if zoom > 0.75 else 1
+    if task == "multilabel":
+        truth, mask = (planes.reshape(-1, *planes.shape[-2:]) for planes in (truth, mask))
+        for kind, planes in (("truth", truth), ("prediction", mask)):
+            drawn[kind] = draw_planes(layer_planes(planes == 1), planes, width=width)
+        return drawn | {"mistakes": layer_planes((truth != mask) & (truth != IGNORE))}
     blank = np.zeros((*size[::-1], 4), np.uint8)
     for kind, planes, colour in (("truth", truth, TRUTH), ("prediction", mask, PREDICTION)):
         drawn[kind] = draw_contours(blank, planes, (*colour, 255), width=width)
