@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,43 @@ def check_draws(rows: Sequence[Row], loader: LoaderSpec) -> None:
     row_weights(rows, column)
     if loader.balance == "source":
         balance_sources(rows, np.empty((len(rows), 0)))
+
+
+def check_foreground(
+    rows: Sequence[Row], loader: LoaderSpec, holds: Callable[[Row], bool], *, name: str
+) -> None:
+    """Makes sure that images which are drawn by their foreground are of the kinds that it takes.
+
+    Args:
+        rows: of the training images.
+        loader: how they are drawn.
+        holds: whether an image holds foreground; asked until both kinds are found.
+        name: what the rows are, such as "fold 0".
+
+    Raises:
+        UserError: they are not.
+    """
+    weights = row_weights(rows, loader.weight_column) or [1.0] * len(rows)
+    drawn = [row for row, weight in zip(rows, weights, strict=True) if weight]
+    rates = f"POSITIVE_RATE={','.join(map(str, loader.positive_rate))}"
+    wanted = {
+        rates: bool(loader.positive_rate),
+        f"BALANCE={loader.balance}": loader.balance in ("class", "area"),
+        f"FOREGROUND_CROPS={loader.foreground_crops:g}": loader.foreground_crops > 0,
+        f"MIX={','.join(loader.mix)}": any(mix.partition(":")[0] == "paste" for mix in loader.mix),
+    }
+    told = [knob for knob, asked in wanted.items() if asked]
+    if told and not any(map(holds, drawn)):
+        raise UserError(
+            f"{name}: no training image that is drawn holds foreground, {' and '.join(told)} "
+            f"need{'s' if len(told) == 1 else ''} it: leave {'it' if len(told) == 1 else 'them'} "
+            "out, or see whether the masks are read as they should be (MASK_VALUES)"
+        )
+    if loader.positive_rate and all(map(holds, drawn)):
+        raise UserError(
+            f"{name}: all training images that are drawn hold foreground, {rates} needs some "
+            "without: leave it out"
+        )
 
 
 class SegmentationDataModule(pl.LightningDataModule):

@@ -289,6 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.series import series_notes
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
+    from data.draws import Foreground
     from Lightning_datamodule import check_draws, rows_in
     from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
@@ -296,6 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runs.fold_table import choose_folds
     from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
+    from runs.starts import check_sampling
     from submissions.outlook import sample_notes
 
     check_names(config, "METRIC")
@@ -309,7 +311,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = fill(Asked, config)
     measured = measure_files(asked, rows)
     pixels = data_spec(config, measured).pixels
-    notes += probe_pairs(rows, competition.input, masks=build_masks(competition), pixels=pixels)
+    masks = build_masks(competition)
+    notes += probe_pairs(rows, competition.input, masks=masks, pixels=pixels)
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, how.group_column, how.group_pattern, notes)
     codes = pd.factorize(groups)[0]
@@ -324,8 +327,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     table.insert(3, "group", groups)
     table.insert(4, "kfold", folds)
     # What training will ask of this table is told now.
-    choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
-    check_draws(rows_in(table), loader_spec(config))
+    chosen = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
+    loader, holds = loader_spec(config), Foreground(competition.input, masks, competition.axes)
+    check_draws(rows_in(table), loader)
+    check_sampling(table, chosen, loader, holds=holds, holdout=config.HOLDOUT, pseudo=config.PSEUDO)
     volumes = find_volumes(table, config.VOLUME_COLUMN, config.VOLUME_PATTERN)
     if volumes is not None:
         table["volume"] = volumes

@@ -1,5 +1,7 @@
 """How often images are drawn, and where crops are cut: measured on the draws themselves."""
 
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from conftest import Competition
 from core.errors import UserError
 from data.augment import Augment
 from data.specs import DataSpec
-from Lightning_datamodule import LoaderSpec, SegmentationDataModule
+from Lightning_datamodule import LoaderSpec, SegmentationDataModule, check_foreground
 from stages import call, errors_of
 
 SIDE = 32
@@ -98,6 +100,40 @@ def test_a_rate_needs_images_of_both_kinds(root: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("test_draws.AREAS", [5] * 24)
     with pytest.raises(UserError, match=r"POSITIVE_RATE=0\.5: no training image with no foregr"):
         drawn(root, positive_rate=(0.5,), epochs=1)
+
+
+WANTS = [
+    ({"positive_rate": (0.8, 0.4)}, "POSITIVE_RATE=0.8,0.4 needs it"),
+    ({"balance": "area"}, "BALANCE=area needs it"),
+    ({"foreground_crops": 0.5, "mix": ("paste:p=0.3",)}, "0.5 and MIX=paste:p=0.3 need it"),
+    ({"balance": "source", "mix": ("cutmix",)}, ""),
+]
+
+
+@pytest.mark.parametrize(("how", "told"), WANTS)
+def test_what_asks_for_foreground_needs_some_that_is_drawn(how: dict[str, Any], told: str) -> None:
+    """A weight of 0 is as good as no image."""
+    rows = [{"img": str(at), "weight": str(int(at < 3))} for at in range(6)]
+    for foreground in ("345", "", "12345"):
+        check = partial(check_foreground, rows, LoaderSpec(**how), name="fold 0")
+        if told and foreground != "12345":
+            with pytest.raises(UserError, match=f"fold 0: no training.*{re.escape(told)}"):
+                check(lambda row, known=foreground: row["img"] in known)
+        else:
+            check(lambda row, known=foreground: row["img"] in known)
+
+
+@pytest.mark.parametrize("stage", ["folds", "Lightning_trainer"])
+def test_a_rate_of_positive_images_without_others_is_told_before_anything_is_written(
+    competition: Competition, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (competition.output / "train_folds.csv").read_bytes()
+    assert call(stage, competition.flags("--positive-rate", "0.8,0.4")) == 2
+    (line,) = errors_of(capsys)
+    assert "fold 0: all training images that are drawn hold foreground" in line
+    assert (competition.output / "train_folds.csv").read_bytes() == before
+    assert [path.name for path in competition.output.iterdir()] == ["train_folds.csv"]
+    assert not competition.logs.exists()
 
 
 @pytest.mark.parametrize("form", ["ids", "planes"])

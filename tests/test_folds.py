@@ -239,6 +239,7 @@ SAMPLES = [
         ("WEIGHT_COLUMN", "word"),
         ("WEIGHT_COLUMN", "img"),
         ("BALANCE", "source"),
+        ("POSITIVE_RATE", "0.5"),
         ("OUTLINE_UNITS", "word"),
         ("CLASS_PATTERN", "["),
         ("GROUP_PATTERN", "word"),

@@ -44,6 +44,28 @@ def class_shares(
         return np.array(list(pool.map(shares, rows)))
 
 
+class Foreground:
+    """Whether images hold foreground, of any class: a mask is read when it is first asked for.
+
+    Args:
+        root: folder that the images' paths start from.
+        masks: what they hold.
+        axes: of images that are arrays.
+    """
+
+    def __init__(self, root: Path, masks: MaskSource, axes: str = ""):
+        self.root, self.masks, self.axes = root, masks, axes
+        self.known: dict[str, bool] = {}
+
+    def __call__(self, row: Row) -> bool:
+        """Raises UserError for a mask that cannot be read."""
+        img = row["img"]
+        if img not in self.known:
+            mask = self.masks.read(row, image_size(self.root / row["image"], self.axes))
+            self.known[img] = bool(((mask > 0) & (mask != IGNORE)).any())
+        return self.known[img]
+
+
 def balance_classes(rows: Sequence[Row], shares: np.ndarray) -> np.ndarray:
     """Every class comes as often as any other; images without any are one more."""
     inside = shares > 0
