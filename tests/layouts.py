@@ -12,6 +12,8 @@ from imaging.drawings import write_picture
 
 SIZE = (40, 48)
 COUNT = 12
+# Images from this one on are the validation part of a published split.
+VAL = 8
 
 
 def boxes(at: int) -> list[tuple[int, int, int, int]]:
@@ -90,6 +92,36 @@ def layers_and_field(root: Path, at: int) -> None:
     save(root / f"train/f{at:02d}/inklabels.png", union(at))
 
 
+def bands_by_head(root: Path, at: int, top: str = "train_{}/") -> None:
+    """38-Cloud: a folder a band, whose name begins the files', too."""
+    place = f"patch_{at:02d}_{at % 3}_by_1_LC08"
+    for band, pixels in zip(("red", "green", "nir"), np.moveaxis(image(at), 2, 0), strict=True):
+        save(root / f"{top.format(band)}{band}_{place}.tif", pixels)
+    save(root / f"{top.format('gt')}gt_{place}.tif", union(at))
+
+
+def masks_by_head(root: Path, at: int) -> None:
+    save(root / f"data/img_{at:02d}.png", image(at))
+    save(root / f"data/mask_{at:02d}.png", union(at))
+
+
+def masks_before_names(root: Path, at: int) -> None:
+    name = f"{'cat' if at < 6 else 'dog'}_{at:02d}"
+    save(root / f"data/{name}.png", image(at))
+    save(root / f"data/mask_{name}.png", union(at))
+
+
+def padded_numbers(root: Path, at: int) -> None:
+    """CelebAMask-HQ: 7.png, and a file a class in folders of some images each, 0/00007_hair.png."""
+    save(root / f"images/{at}.png", image(at))
+    for part, plane in zip(("hair", "l_brow"), planes(at), strict=True):
+        save(root / f"mask-anno/{at // 6}/{at:05d}_{part}.png", plane * np.uint8(255))
+    for row, part in enumerate(("mouth", "nose", "skin", "hat")[: 3 + (at == 9)]):
+        bar = np.zeros(SIZE, np.uint8)
+        bar[row * 3 : row * 3 + 2] = 255
+        save(root / f"mask-anno/{at // 6}/{at:05d}_{part}.png", bar)
+
+
 def folders(root: Path, at: int) -> None:
     save(root / f"train/case{at:02d}/image.png", image(at))
     save(root / f"train/case{at:02d}/mask.png", union(at))
@@ -118,6 +150,15 @@ def geojson(root: Path, at: int) -> None:
     shapes = [{"type": "Polygon", "coordinates": [ring]} for ring in rings(at)]
     features = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
     write(root, f"labels/{at:02d}x.geojson", {"type": "FeatureCollection", "features": features})
+
+
+def geojson_by_head(root: Path, at: int) -> None:
+    """SpaceNet: buildings_AOI_2_Vegas_img7.geojson of RGB_AOI_2_Vegas_img7.tif."""
+    save(root / f"RGB-PanSharpen/RGB-PanSharpen_AOI_2_Vegas_img{at + 95:03d}.tif", image(at))
+    shapes = [{"type": "Polygon", "coordinates": [ring]} for ring in rings(at)]
+    features = [{"type": "Feature", "properties": {}, "geometry": shape} for shape in shapes]
+    name = f"geojson/buildings/buildings_AOI_2_Vegas_img{at + 95:03d}.geojson"
+    write(root, name, {"type": "FeatureCollection", "features": features})
 
 
 def labelme(root: Path, at: int, labels: Sequence[str] = ("house", "tree")) -> None:
@@ -217,12 +258,45 @@ def four_bands(root: Path, at: int) -> None:
     save(root / f"masks/{at:02d}x.png", union(at))
 
 
+def published(root: Path, at: int) -> None:
+    """A folder a part of the published split; test images have masks of their own."""
+    for part, name in (("val" if at >= VAL else "train", at), ("test", at + 50)):
+        save(root / f"{part}/images/{name:02d}x.png", image(at))
+        save(root / f"{part}/masks/{name:02d}x.png", union(at))
+
+
+def published_within(root: Path, at: int) -> None:
+    part = "validation" if at >= VAL else "training"
+    save(root / f"images/{part}/{at:02d}x.png", image(at))
+    save(root / f"annotations/{part}/{at:02d}x.png", union(at))
+
+
+def published_names(root: Path, at: int) -> None:
+    """train_img and val_img, numbered anew in each."""
+    part, number = ("valid", at - VAL) if at >= VAL else ("train", at)
+    save(root / f"{part}_img/{number:02d}.png", image(at))
+    for name, plane in zip(("cup", "disc"), planes(at), strict=True):
+        save(root / f"{part}_masks/{number:02d}_{name}.png", plane * np.uint8(255))
+
+
+def published_annot(root: Path, at: int) -> None:
+    """CamVid as SegNet has it."""
+    part = "val" if at >= VAL else "train"
+    save(root / f"{part}/{at:02d}x.png", image(at))
+    save(root / f"{part}annot/{at:02d}x.png", ids(at))
+
+
 # name -> (what writes an image and its mask, channels of an image, TASK).
 LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "bands by the end of names": (bands_by_end, 4, "binary"),
     "a folder a band": (bands_by_folder, 2, "binary"),
     "bands in a folder an image": (bands_by_name, 2, "binary"),
     "numbered layers, and a field of view": (layers_and_field, 5, "binary"),
+    "bands by the head of names": (bands_by_head, 3, "binary"),
+    "bands by the head of names, in one folder": (partial(bands_by_head, top="all/"), 3, "binary"),
+    "masks by the head of names": (masks_by_head, 3, "binary"),
+    "masks by a word before names": (masks_before_names, 3, "binary"),
+    "GeoJSON by the head of names": (geojson_by_head, 3, "binary"),
     "a folder an image": (folders, 3, "binary"),
     "a folder a class": (class_folders, 3, "multilabel"),
     "a file a class": (class_ends, 3, "multilabel"),
@@ -234,6 +308,10 @@ LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "LabelMe, a number and what is none": (partial(labelme, labels="3²"), 3, "multiclass"),
     "VIA": (via, 3, "binary"),
     "WKT in a table": (wkt, 3, "binary"),
+    "folders of a published split": (published, 3, "binary"),
+    "a published split below images and masks": (published_within, 3, "binary"),
+    "a published split, numbered anew": (published_names, 3, "multilabel"),
+    "a published split of SegNet": (published_annot, 3, "multiclass"),
     "lists of Pascal VOC": (listed, 3, "multiclass"),
     "arrays of several times": (times, 3, "binary"),
     "pages that are images": (pages, 3, "binary"),

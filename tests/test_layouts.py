@@ -22,7 +22,10 @@ from layouts import (
     ids,
     image,
     object_table,
+    padded_numbers,
     planes,
+    published_names,
+    published_within,
     rings,
     save,
     union,
@@ -30,7 +33,7 @@ from layouts import (
     write,
 )
 from looking import outline_lines
-from looking.groups import find_grouping
+from looking.groups import find_grouping, split_lines
 from looking.layout import find_layout
 from looking.likeness import join_looks
 from looking.lines import Line, words_of
@@ -110,6 +113,59 @@ def test_without_a_sample_any_masks_have_an_answer(name: str, tmp_path: Path) ->
     assert (config.SUBMISSION, len(plan.rows)) == (wanted, rows)
     told = {"SUBMISSION": Line("SUBMISSION", "coco", "")}
     assert not first_lines(find_layout(survey(tmp_path)), told)["Answer"]
+
+
+def test_numbers_are_padded_and_kinds_of_few_files_are_classes(tmp_path: Path) -> None:
+    for at in range(COUNT):
+        padded_numbers(tmp_path, at)
+    config = look_lines(tmp_path)
+    assert config.CLASS_NAMES == ("hair", "hat", "l_brow", "mouth", "nose", "skin")
+    competition = competition_of(config)
+    rows = collect_images(competition).table.set_index("img", drop=False)
+    assert list(rows.index) == [f"{at:05d}" for at in range(COUNT)]
+    masks = build_masks(competition).read(rows.loc["00007"], SIZE)
+    np.testing.assert_array_equal(masks[[0, 2]], planes(7))
+
+
+@pytest.mark.parametrize("sample", [True, False])
+def test_a_published_split_is_a_column(sample: bool, tmp_path: Path) -> None:
+    """Ids that both folders have are told apart, but not where a sample asks for such ids."""
+    for at in range(COUNT):
+        published_names(tmp_path, at)
+        save(tmp_path / f"test_img/{at:02d}.png", image(at))
+    if sample:
+        write(
+            tmp_path,
+            "sample_submission.csv",
+            "id,rle\n" + "".join(f"{at:02d},\n" for at in range(COUNT)),
+        )
+    config = look_lines(tmp_path)
+    competition = competition_of(config)
+    rows = collect_images(competition).table
+    tests = find_test_images(competition)
+    if sample:
+        assert (len(rows), sorted(tests)) == (8, [f"{at:02d}" for at in range(COUNT)])
+        return
+    layout = find_layout(survey(tmp_path))
+    assert dict(rows["split"].value_counts()) == {"train": 8, "valid": 4}
+    assert sorted(tests) == [f"test_{at:02d}" for at in range(COUNT)]
+    names, looks = list(rows["img"]), join_looks([None] * COUNT)
+    shares = np.zeros(COUNT)
+    lines = {
+        line.knob: line for line in split_lines(names, None, layout, shares=shares, looks=looks)
+    }
+    assert {knob: line.value for knob, line in lines.items()} == {
+        "SPLIT": "column",
+        "SPLIT_COLUMN": "split",
+    }
+
+
+def test_tables_of_one_part_of_a_published_split_leave_the_other_in(tmp_path: Path) -> None:
+    for at in range(COUNT):
+        published_within(tmp_path, at)
+    write(tmp_path, "train.csv", "id,age\n" + "".join(f"{at:02d}x,1\n" for at in (0, 1, 3, 4, 6)))
+    table = collect_images(competition_of(look_lines(tmp_path))).table
+    assert dict(table["split"].value_counts()) == {"training": 8, "validation": 4}
 
 
 def test_layers_of_objects_are_told_as_such(tmp_path: Path) -> None:

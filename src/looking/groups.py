@@ -145,7 +145,11 @@ def split_lines(
     """
     columns = _table_columns(names, layout)
     published = next((name for name, cells in columns.items() if _is_split(cells)), None)
-    if published:
+    if layout.split:
+        told = "the data's own split: the names of folders, train and val, are a column"
+        yield Line("SPLIT", "column", told)
+        yield Line("SPLIT_COLUMN", layout.split, "")
+    elif published:
         told = f"the competition's own split is in column {published!r}"
         yield Line("SPLIT", "column", told)
         yield Line("SPLIT_COLUMN", published, "")
@@ -169,7 +173,8 @@ def split_lines(
         if len(names) < FOLDS:
             yield Line("N_FOLDS", str(max(2, len(names))), "")
     if grouping is not None:
-        yield Line(grouping.knob, grouping.value, "" if not published else grouping.told)
+        own = layout.split or published
+        yield Line(grouping.knob, grouping.value, grouping.told if own else "")
 
 
 def _is_film(names: Sequence[str], looks: Looks) -> bool:

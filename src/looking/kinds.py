@@ -1,7 +1,9 @@
 """Several files an image: a band each, or a class each, told apart by names or folders."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +13,7 @@ import numpy as np
 from core.errors import UserError
 from imaging.images import PixelRules, read_values
 from looking.census import read_mask_values
-from looking.schemes import Scheme, folder_names, join_parts, read_scheme
+from looking.schemes import Scheme, common_words, folder_names, join_parts, read_scheme
 from looking.survey import MASK, TEST, FileSet
 
 # Bands, or classes, that an image can have.
@@ -66,7 +68,8 @@ def band_schemes(files: FileSet, others: Sequence[FileSet], root: Path) -> Itera
         root: folder of the survey.
     """
     pictures = [one for one in others if not one.words & MASK]
-    for family in [*_by_tails(files, pictures), *_by_folders(files), *_by_names(files)]:
+    families = [*_by_tails(files, pictures), *_by_heads(files, pictures)]
+    for family in [*families, *_by_folders(files), *_by_names(files)]:
         sizes = [len(keys) for keys in family.kinds.values()]
         whole = {key for keys in family.kinds.values() for key in keys}
         complete = min(sizes) >= NEARLY_ALL * len(whole)
@@ -132,7 +135,53 @@ def _by_tails(files: FileSet, others: Sequence[FileSet]) -> Iterator[Family]:
     kinds = {one.tail.rpartition(".")[0][not one.fixed :]: dict(one.files) for one in tails}
     name = "{kind}" if files.fixed else f"{files.head}{{id}}{tails[0].tail[0]}{{kind}}"
     template = join_parts(varying if files.fixed else [*varying, "id"])
-    yield Family("/".join([*names, name + files.suffix]), template, kinds, files)
+    pattern = "/".join([*names, name + files.suffix])
+    yield Family(pattern, template, kinds, files)
+    if varying and not files.fixed:  # folders of so many files each, which say nothing
+        yield Family(pattern, "{id}", kinds, files)
+
+
+def _by_heads(files: FileSet, others: Sequence[FileSet]) -> Iterator[Family]:
+    """The family that a set is the first of, of kinds that begin names: red/red_1.tif, red_1.tif.
+
+    Folders may have the kind in their name, too: train_red/red_1.tif.
+    """
+    own = _named_by_kind(files)
+    if own is None:
+        return
+    kind, folders, mark = own
+    alike = {kind: files}
+    for one in others:
+        named = _named_by_kind(one)
+        if named and named[1:] == (folders, mark) and one.tail == files.tail:
+            alike[named[0]] = one
+    if not 2 <= len(alike) <= MOST or min(alike) != kind:
+        return
+    kinds = {
+        name: {(*key[:-1], _without(key[-1], one, name + mark)): path for key, path in rows}
+        for name, one in sorted(alike.items())
+        for rows in [one.files.items()]
+    }
+    fixed = tuple(None if "{kind}" in name else name for name in folders)
+    like = replace(files, folders=fixed, head="")
+    depth = len(like.root.split("/")) if like.root else 0
+    pattern = "/".join([*folders[depth:], f"{{kind}}{mark}{{id}}{files.tail}"])
+    yield Family(pattern, "{id}", kinds, like)
+
+
+def _named_by_kind(files: FileSet) -> tuple[str, tuple[str, ...], str] | None:
+    """(the word that all names begin with, folders with {kind} in its place, what follows it)."""
+    heads = [files.head] if files.head else common_words(files)
+    if files.nested or files.fixed or not heads or heads[0][-1] not in "_-":
+        return None
+    kind, mark = heads[0][:-1], heads[0][-1]
+    word = rf"(?<![A-Za-z0-9]){re.escape(kind)}(?![A-Za-z0-9])"
+    return kind, tuple(re.sub(word, "{kind}", str(name)) for name in files.folders), mark
+
+
+def _without(name: str, files: FileSet, head: str) -> str:
+    """A name without what it begins with, which a set with a head has lost already."""
+    return name if files.head else name.removeprefix(head)
 
 
 def _is_like(one: FileSet, files: FileSet) -> bool:

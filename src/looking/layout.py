@@ -7,7 +7,8 @@ from core.errors import UserError
 from looking.kinds import band_schemes, class_schemes
 from looking.listing import HALF, Listed, name_objects, rank_training, read_tables
 from looking.outline_lines import find_drawn
-from looking.schemes import Scheme, schemes_of
+from looking.published import SPLIT, join_parts_of_split, test_beside
+from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of
 from looking.stacks import page_by_page, paged
 from looking.survey import MASK, SLIPS, TEST, TRAIN, VAL, FileSet, Survey, words_in
 from looking.twins import part_twins
@@ -37,6 +38,7 @@ class Layout:
         drawing: one annotation file of all images that is not COCO's; "" where there is none.
         broken: tables that cannot be read, and why.
         twins: whether images of one file name are one picture, before and after.
+        split: the part of the images' pattern that says train or val; "" where none does.
     """
 
     survey: Survey
@@ -55,6 +57,7 @@ class Layout:
     drawing: str
     broken: dict[str, str]
     twins: bool = False
+    split: str = ""
 
 
 def find_layout(survey: Survey) -> Layout:
@@ -86,13 +89,24 @@ def find_layout(survey: Survey) -> Layout:
         ranked = [chosen]
         wanted = chosen.ids[chosen.columns.id]
         train = replace(train, paths={i: p for i, p in train.paths.items() if i in wanted})
+    parts = None
+    if valid is None and not coco:
+        asked = test is not None and any(one.names(test.paths) for one in samples)
+        parts = join_parts_of_split(train, masks, schemes, named=ranked, asked=asked)
+    if parts:
+        ranked = [one for one in ranked if one.names(parts[0].paths.keys() - train.paths.keys())]
+        if test and parts[0].template.startswith(f"{{{SPLIT}}}_"):
+            test = test_beside(test, parts[0].template)
+        train, masks = parts
     if twins := part_twins(train, masks):
         train, masks = twins
     if pages := page_by_page(train, masks, survey.root):
         train, masks = pages
         ranked = []  # tables name stacks, not pages
         test = test and paged(test, survey.root)
-    drawn, drawing = (None, "") if masks or coco else find_drawn(survey, train)
+    drawn, drawing = None, ""
+    if not (masks or coco):
+        train, drawn, drawing = find_drawn(survey, [train, *schemes.get(id(train.files), [])])
     instances = "" if masks else _choose_instances(survey.sets, train)
     object_files = ""
     if not (masks or coco or instances) and (named := _choose_object_files(survey, ranked, train)):
@@ -114,6 +128,7 @@ def find_layout(survey: Survey) -> Layout:
         drawing=drawing,
         broken=broken,
         twins=bool(twins),
+        split=SPLIT if parts else "",
     )
 
 
@@ -125,7 +140,9 @@ def _readings(files: FileSet, survey: Survey) -> list[Scheme]:
     plain = schemes_of(files, survey.sets)
     if files.words & MASK:
         return [*class_schemes(files, survey.sets, survey.root), *plain]
-    return [*band_schemes(files, survey.sets, survey.root), *plain]
+    bands = band_schemes(files, survey.sets, survey.root)
+    widths = widths_of(one for one in survey.sets if one.words & MASK)
+    return [*bands, *plain, *(way for one in plain for way in padded(one, widths))]
 
 
 def _choose_train(
@@ -166,9 +183,10 @@ def _masks_of(train: Scheme, sets: Sequence[FileSet], schemes: Schemes) -> list[
     for files in sets:
         if files is train.files or not files.words & MASK:
             continue
-        fitting = [one for one in schemes[id(files)] if one.template == train.template]
+        ways = schemes[id(files)]
+        fitting = [one for one in ways if same_template(one.template, train.template)]
         # In one folder a mask is named by the image's id and an end, whatever its own parts are.
-        fitting += [one for one in schemes[id(files)] if not files.nested and one not in fitting]
+        fitting += [one for one in ways if not files.nested and one not in fitting]
         for scheme in fitting:
             common = len(scheme.paths.keys() & train.paths.keys())
             if common >= HALF * min(len(train.paths), len(scheme.paths)) and common:

@@ -19,20 +19,17 @@ from looking.survey import SLIPS, Survey
 TRIED = 8
 
 
-def find_drawn(survey: Survey, train: Scheme) -> tuple[Scheme | None, str]:
-    """(the set of a file an image, the file of all images) that holds outlines of the images.
+def find_drawn(survey: Survey, ways: Sequence[Scheme]) -> tuple[Scheme, Scheme | None, str]:
+    """(the images, the set of a file an image, the file of all images) with outlines of the images.
 
     Args:
         survey: of the folder.
-        train: the training images.
+        ways: readings of the training images' names, the likeliest first.
     """
-    for files in survey.drawings:
-        for scheme in schemes_of(files, survey.drawings):
-            common = scheme.paths.keys() & train.paths.keys()
-            if len(common) >= HALF * min(len(train.paths), len(scheme.paths)) and _hold_outlines(
-                survey.root / scheme.paths[img] for img in sorted(common)[:TRIED]
-            ):
-                return scheme, ""
+    for train in ways:
+        if drawn := _find_files(survey, train):
+            return train, drawn, ""
+    train = ways[0]
     singles = [
         path
         for files in survey.drawings
@@ -42,8 +39,20 @@ def find_drawn(survey: Survey, train: Scheme) -> tuple[Scheme | None, str]:
     for path in sorted(singles):
         named = {image_id(one.image) for one in _drawn_of(survey.root / path)}
         if len(named & train.paths.keys()) >= HALF * min(len(train.paths), len(named) or 1):
-            return None, path
-    return None, ""
+            return train, None, path
+    return train, None, ""
+
+
+def _find_files(survey: Survey, train: Scheme) -> Scheme | None:
+    """The set of a file an image that holds outlines."""
+    for files in survey.drawings:
+        for scheme in schemes_of(files, survey.drawings):
+            common = scheme.paths.keys() & train.paths.keys()
+            if len(common) >= HALF * min(len(train.paths), len(scheme.paths)) and _hold_outlines(
+                survey.root / scheme.paths[img] for img in sorted(common)[:TRIED]
+            ):
+                return scheme
+    return None
 
 
 def _hold_outlines(paths: Iterable[Path]) -> bool:

@@ -1,13 +1,19 @@
 """How the names of a file set make ids: as patterns of IMAGE_PATTERN and ID_TEMPLATE."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from competition.patterns import FilePattern
 from core.errors import UserError
 from imaging.sources import BAND
 from looking.survey import FileSet
+
+# Words that all names begin with, which may be no part of the id.
+MOST_WORDS = 3
+# Numbers without zeros before them, and with.
+PLAIN, PADDED = re.compile(r"0|[1-9]\d*"), re.compile(r"0\d+")
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,9 @@ def schemes_of(files: FileSet, others: Sequence[FileSet]) -> list[Scheme]:
     full = f"{{id}}{files.tail[files.tail.rfind('.') :]}"
     ways = [(short, "{id}"), (full, "{id}")] if short != full and not files.head else [(short, "")]
     if files.head:
-        ways = [(short, f"{files.head}{{id}}")]
+        ways = [(short, f"{files.head}{{id}}"), (short, "{id}")]
+    else:
+        ways += [(f"{head}{{id}}{files.tail}", "{id}") for head in common_words(files)]
     ways = [(name, template or "{id}") for name, template in ways]
     if varying:
         ways += [(name, f"{join_parts(varying)}_{template}") for name, template in ways]
@@ -105,8 +113,40 @@ def _numbered(files: FileSet, varying: Sequence[str]) -> list[tuple[str, str]]:
     return [(f"{head[0]}{{id}}_*{suffix}", f"{{{last}}}_{head[0]}{{id}}")]
 
 
+def common_words(files: FileSet) -> list[str]:
+    """What all names of a set begin with, word by word: RGB-, RGB-PanSharpen_."""
+    names = [key[-1] for key in files.files]
+    ends = zip(min(names), max(names), strict=False)  # what these share, all in between do
+    common = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], ends))
+    cuts = [match.end() for match in re.finditer(r"(?<=[A-Za-z])[_-](?=.)", common + "0")]
+    heads = [common[:cut] for cut in cuts if cut <= len(common) and common[:cut] not in names]
+    return [head for head in heads[:MOST_WORDS] if re.fullmatch(r"[A-Za-z_-]+", head)]
+
+
+def padded(scheme: Scheme, widths: Iterable[int]) -> Iterator[Scheme]:
+    """A reading whose ids are numbers, 7, as other files may write them: 00007."""
+    if scheme.template != "{id}" or not all(PLAIN.fullmatch(img) for img in scheme.paths):
+        return
+    for width in sorted(widths):
+        template = f"{{id:0{width}}}"
+        if way := read_scheme(scheme.files, scheme.pattern, template):
+            yield way
+
+
+def widths_of(sets: Iterable[FileSet]) -> set[int]:
+    """Digits of the numbers that names begin with, where they have zeros before them."""
+    starts = (PADDED.match(key[-1]) for files in sets for key in files.files)
+    return {len(match[0]) for match in starts if match}
+
+
+def same_template(one: str, other: str) -> bool:
+    """Whether ids are made of the same parts, their digits apart."""
+    plain = [re.sub(r":[0-9d]+\}", "}", template) for template in (one, other)]
+    return plain[0] == plain[1]
+
+
 def _excludes(files: FileSet, others: Sequence[FileSet]) -> str:
-    """Ends of names in the same folders that are another set's: ` !*_anno.bmp`."""
+    """Names in the same folders that are another set's: ` !*_anno.bmp`, ` !mask_*`."""
     tails = {
         other.tail
         for other in others
@@ -115,7 +155,12 @@ def _excludes(files: FileSet, others: Sequence[FileSet]) -> str:
         and other.tail.lower().endswith(files.tail[files.tail.rfind(".") :].lower())
         and len(other.tail) > len(files.tail)
     }
-    return "".join(f" !*{tail}" for tail in sorted(tails))
+    heads = {
+        other.head
+        for other in others
+        if other.folders == files.folders and other.head and not files.head
+    }
+    return "".join([*(f" !*{tail}" for tail in sorted(tails)), *(f" !{h}*" for h in sorted(heads))])
 
 
 def _doubles(files: FileSet) -> list[tuple[tuple[str, ...], str]]:

@@ -19,13 +19,13 @@ TEST = {"test", "tst", "testing", "hidden"}
 VAL = {"val", "valid", "validation", "dev"}
 MASK = {
     *("mask", "masks", "label", "labels", "gt", "truth", "groundtruth", "annotation", "anno"),
-    *("annotations", "annos", "seg", "segmentation", "segmentations", "manual", "target"),
+    *("annotations", "annos", "annot", "seg", "segmentation", "segmentations", "manual", "target"),
     *("targets", "instances", "lbl", "lbls"),
 }
 # A tile's place, which ends many names without telling what they are.
 PLACE = re.compile(r"[_\-](?:x\d+[_\-]y|r(?:ow)?\d+[_\-]c(?:ol)?)\d+", re.IGNORECASE)
 # Words of masks that other words end with.
-ENDS = ("mask", "masks", "label", "labels", "truth")
+ENDS = ("mask", "masks", "label", "labels", "truth", "annot")
 IMAGE = {"image", "images", "img", "imgs", "input", "inputs", "picture", "pictures", "photo", "rgb"}
 ROLES = TRAIN | TEST | VAL | MASK | IMAGE
 # Names that every system leaves behind.
@@ -33,6 +33,8 @@ RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
 # A set of files is told from a stray one.
 FEW = 3
 DOZEN = 12
+# Kinds of files that an image may have, by the words that end their names: at least, at most.
+MANY, MOST = 6, 128
 # Names of one file a folder with a number in them, that are no places in a series: band_08, B8A.
 NUMBERED_KIND = re.compile(r"(?:.*[_-])?(?:b|band|ch|channel)[_-]?\d+[a-z]?", re.IGNORECASE)
 # The share of files that may have a like of another suffix by mistake.
@@ -249,18 +251,28 @@ def _split_tails(
     tails: Counter[str] = Counter()
     tail_of = {}
     ends = Counter(_last_word(stem) for _, stem in stems)
+    kinds = _are_kinds(stems, ends)
     for vary, name, path in files:
         stem, _, suffix = name.rpartition(".")
-        tail_of[path] = f"{_tail(vary, stem, stems, ends)}.{suffix}"
+        end = _last_word(stem) if kinds else _tail(vary, stem, stems, ends)
+        tail_of[path] = f"{end}.{suffix}"
         tails[tail_of[path].lower()] += 1
     found: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
     for vary, name, path in files:
         tail = tail_of[path]
-        if tails[tail.lower()] < min(FEW, len(files)):  # a stray file
+        if tails[tail.lower()] < min(FEW, len(files)) and not kinds:  # a stray file
             tail = "." + name.rpartition(".")[2]
         found[tail].setdefault((*vary, same_name(name[: -len(tail)])), path)
     sets = [FileSet(folders, tail, members) for tail, members in found.items()]
     return [part for one in _join_suffixes(sets) for part in _split_heads(one)]
+
+
+def _are_kinds(stems: set[tuple[tuple[str, ...], str]], ends: Counter[str]) -> bool:
+    """Whether all names end with a word, and most with several: 00000_hair, 00000_l_brow."""
+    if ends[""] or not MANY <= len(ends) <= min(MOST, len(stems) // FEW):
+        return False
+    own = {(vary, stem.removesuffix(_last_word(stem))) for vary, stem in stems}
+    return 2 * len(own) <= len(stems)
 
 
 def _join_suffixes(sets: Sequence[FileSet]) -> list[FileSet]:
@@ -285,7 +297,7 @@ def _join_suffixes(sets: Sequence[FileSet]) -> list[FileSet]:
 
 
 def _split_heads(whole: FileSet) -> list[FileSet]:
-    """Training and test images that lie in one folder are two sets: train_1, testA_1."""
+    """Files of one folder that begin with what they are: train_1 and testA_1, img_1 and mask_1."""
     heads: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
     for (*vary, name), path in whole.files.items():
         match = re.match(r"[A-Za-z]+[_\-]?", name)
@@ -293,9 +305,34 @@ def _split_heads(whole: FileSet) -> list[FileSet]:
         heads[head][(*vary, name[len(head) :])] = path
     said = [words_in(head) for head in heads]
     both = any(words & TRAIN for words in said) and any(words & TEST for words in said)
-    if not both or not all(words & ROLES for words in said):
+    if both and all(words & ROLES for words in said):
+        return [FileSet(whole.folders, whole.tail, named, head) for head, named in heads.items()]
+    return _split_masks(whole, heads)
+
+
+def _split_masks(
+    whole: FileSet, heads: Mapping[str, Mapping[tuple[str, ...], str]]
+) -> list[FileSet]:
+    """Masks beside images, told by how their names begin: mask_1 of img_1, or mask_img_1."""
+    masks = {head: named for head, named in heads.items() if words_in(head) & MASK}
+    named = {key for members in masks.values() for key in members}
+    rest = {key: path for key, path in whole.files.items() if path not in _paths(masks)}
+    if not masks or not rest:
         return [whole]
-    return [FileSet(whole.folders, whole.tail, named, head) for head, named in heads.items()]
+    sets = [FileSet(whole.folders, whole.tail, files, head) for head, files in masks.items()]
+    if 2 * len(named & rest.keys()) >= len(rest):
+        return [FileSet(whole.folders, whole.tail, rest), *sets]
+    others = {head: files for head, files in heads.items() if head not in masks}
+    if all(2 * len(named & files.keys()) >= len(files) for files in others.values()):
+        return [
+            *(FileSet(whole.folders, whole.tail, files, head) for head, files in others.items()),
+            *sets,
+        ]
+    return [whole]
+
+
+def _paths(members: Mapping[str, Mapping[tuple[str, ...], str]]) -> set[str]:
+    return {path for files in members.values() for path in files.values()}
 
 
 def _tail(
