@@ -162,7 +162,7 @@ def test_uneven_folds_are_told() -> None:
 def test_numbered_frames_that_look_alike_are_split_in_blocks(alike: bool, split: str) -> None:
     shown = film(0, 24, step=3) if alike else [texture(200 + at) for at in range(24)]
     looks = join_looks([look_of(frame) for frame in shown])
-    bare = cast(Layout, SimpleNamespace(meta=None, listed=None))
+    bare = cast(Layout, SimpleNamespace(meta=None, listed=None, split=""))
     names = [f"frame_{at:04d}" for at in range(24)]
     lines = split_lines(names, None, bare, shares=np.full(24, 0.3), looks=looks)
     assert next(iter(lines)).value == split

@@ -160,6 +160,23 @@ def test_a_published_split_is_a_column(sample: bool, tmp_path: Path) -> None:
     }
 
 
+def test_attributes_behind_a_class_are_left_out(tmp_path: Path) -> None:
+    """iMaterialist: 3_12_45 is class 3."""
+    rows = ["id,rle,ClassId"]
+    for at in range(COUNT):
+        save(tmp_path / f"train/{at:02d}x.png", image(at))
+        cells = ("0_14", "0_9_3", "1")[at % 3], "2"
+        pairs = zip(planes(at), cells, strict=True)
+        rows += [f"{at:02d}x,{rle_encode(plane)},{cell}" for plane, cell in pairs]
+    write(tmp_path, "train.csv", "\n".join(rows))
+    config = look_lines(tmp_path)
+    assert (config.CLASSES, config.CLASS_BASE, config.CLASS_PATTERN) == (3, 0, r"(\d+)")
+    competition = competition_of(config)
+    (row, *_) = collect_images(competition).table.to_dict("records")
+    mask = build_masks(competition).read(row, SIZE)
+    np.testing.assert_array_equal(mask[[0, 2]], planes(0))
+
+
 def test_tables_of_one_part_of_a_published_split_leave_the_other_in(tmp_path: Path) -> None:
     for at in range(COUNT):
         published_within(tmp_path, at)

@@ -1,6 +1,7 @@
 """How masks are written, as knobs: of mask files, of run lengths in a table, of a COCO file."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ VOID = 255
 MOST = 0.8
 # Of values above 0, the share that is one part where values number objects.
 ONE_PART = 0.9
+# A class by its number, alone or with those of its attributes behind it.
+NUMBERED = re.compile(r"\d+(_\d+)*")
 
 
 def mask_lines(layout: Layout) -> Iterator[Line]:
@@ -209,6 +212,9 @@ def _joined(listed: Listed) -> bool:
 def _table_class_lines(texts: Sequence[str], column: str) -> Iterator[Line]:
     shown = ", ".join(texts[:12]) + (", ..." if len(texts) > 12 else "")
     told = f"classes in {column!r}: {shown}"
+    if all(map(NUMBERED.fullmatch, texts)) and not all(map(is_whole_number, texts)):
+        yield Line("CLASS_PATTERN", r"(\d+)", "what follows a class's number, 3_12_45, is left out")
+        texts = sorted({text.partition("_")[0] for text in texts})
     numbers = all(map(is_whole_number, texts))
     count = int(max(texts, key=int)) - min(map(int, texts)) + 1 if numbers else len(texts)
     if count == 1 or count > MOST_CLASSES:

@@ -107,7 +107,7 @@ def _join(one: Scheme, other: Scheme, sets: Sequence[Scheme], *, clash: bool) ->
     }
     folders = tuple(None if at in around else name for at, name in enumerate(one.files.folders))
     files = replace(one.files, folders=folders, files=members)
-    paths = {}
+    paths: dict[str, str] = {}
     for part in (one, other):
         word = _word(str(part.files.folders[first]), around[first])
         paths |= {f"{word}_{i}" if clash else i: path for i, path in part.paths.items()}
