@@ -83,8 +83,8 @@ OUTLINE_UNITS: str = "auto"
 ABSENT: Literal["skip", "drop", "empty"] = "skip"
 
 # ======== The answer ========
-# A row of SUBMISSIONS, how masks are spelled: rle, lists, counts, packed, wkt, coco, files...; auto
-# = as the sample's cells are, or TRAIN_CSV's.
+# A row of SUBMISSIONS, how masks are spelled: rle, lists, pairs, counts, packed, wkt, files...;
+# auto = as the sample's cells are, or TRAIN_CSV's.
 SUBMISSION: Free[str] = "auto"
 # What a row stands for; auto = as the sample has it, instance where TRAIN_CSV has a row an object.
 SUBMISSION_ROWS: Free[Literal["auto", "image", "class", "instance"]] = "auto"

@@ -34,6 +34,9 @@ IDS = ("a", "b", "c")
 SAMPLES = {
     "rle": "id,rle\n{}.png,1 1\n",
     "lists": 'id,rle\n{}.png,"[1, 1]"\n',
+    "list": 'id,rle\n{}.png,"[1, 1]"\n',
+    "pairs": 'id,rle\n{}.png,"[[1, 1]]"\n',
+    "dictionary": 'id,rle\n{}.png,"{{""size"": [48, 80], ""counts"": [3840]}}"\n',
     "counts": "id,rle\n{}.png,\n",
     "packed": "id,rle\n{}.png,0 1.0 eNoLTDAyMPA3AAAJAgHb\n",
     "wkt": "id,rle\n{}.png,MULTIPOLYGON EMPTY\n",
@@ -42,6 +45,9 @@ SAMPLES = {
 BROKEN = {
     "rle": "1 2 x",
     "lists": "[1, 2",
+    "list": "[1, 2",
+    "pairs": "[[1, 2], [9]]",
+    "dictionary": json.dumps({"size": list(SIZE), "counts": [3839]}),
     "counts": "no counts~",
     "packed": "0 1.0 eNnonsense",
     "wkt": "POLYGON ((0 0, 4 4, 4 0, 0 4, 0 0))",
@@ -341,6 +347,8 @@ def answer_to(folder: Path, text: str, train: str = "", **knobs: Any) -> Answer:
     [
         ("1 1 5 1", "rle"),
         ('"[1, 2];[5, 1]"', "lists"),
+        ('"[[1, 2], [5, 1]]"', "pairs"),
+        ("\"{'size': [2, 3], 'counts': '132'}\"", "dictionary"),
         ("0 1.0 eNoLTDAyMPA3AAAJAgHb", "packed"),
         ("/m/0199g 0.5 eNoLTDAyMPA3AAAJAgHb", "packed"),
         ('"MULTIPOLYGON (((0 0, 0 1, 1 1, 0 0)))"', "wkt"),

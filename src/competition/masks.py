@@ -21,6 +21,7 @@ from competition.polygon_files import (
 )
 from competition.polygon_table import read_outline_cells
 from competition.rle_masks import RleMasks
+from competition.run_cells import SIZE_COLUMN
 from competition.run_layout import run_layout
 from competition.spec import Competition
 from competition.table_files import AUTO, file_stamp
@@ -167,6 +168,8 @@ def _group_run_lengths(competition: Competition, stamp: object) -> MaskSource:
     rows = {"img": table[columns.id].map(image_id), "rle": table[columns.rle]}
     if columns.cls and competition.task != "binary":
         rows["class"] = class_ids(table[columns.cls], competition)
+    if SIZE_COLUMN in table:
+        rows["size"] = table[SIZE_COLUMN]
     return RleMasks(
         pd.DataFrame(rows),
         task=competition.task,

@@ -1,7 +1,7 @@
 """Masks that come as run-length rows of a CSV."""
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,13 @@ from imaging.rle import Order, Size, is_empty_rle, paint_runs, rle_runs
 if TYPE_CHECKING:
     import pandas as pd
 
-# Class and run lengths of a row of the table.
-Runs = tuple[int, str]
+
+class Runs(NamedTuple):
+    """A row of the table: class, run lengths, and "height width" where they tell their size."""
+
+    cls: int
+    text: str
+    size: str = ""
 
 
 class RleMasks(MaskSource):
@@ -27,7 +32,8 @@ class RleMasks(MaskSource):
     - multilabel: each row goes to its class's mask; masks may overlap.
 
     Args:
-        table: columns `img`, `rle` and, for several classes, `class` (ids from 0).
+        table: columns `img`, `rle` and, for several classes, `class` (ids from 0); `size` where
+            run lengths tell the size of their mask, "height width".
         classes: K; 1 for binary.
         absent_is_empty: an image without any row is empty, as in competitions that list only
             positives. Otherwise it is an error, as a wrong id looks the same.
@@ -62,7 +68,7 @@ class RleMasks(MaskSource):
         self.rows = _group_rows(table, ids)
         first = (0 if 0 in ids else 1) if first_class is None else first_class
         self.unclaimed = IGNORE if task == "multiclass" and first == 0 else 0
-        keys: list[Hashable] = [(i, k) for i, rows in self.rows.items() for k, _ in rows]
+        keys: list[Hashable] = [(i, row.cls) for i, rows in self.rows.items() for row in rows]
         self.has_objects = task != "multilabel" and len(set(keys)) < len(keys)
 
     def read(self, row: Row, size: Size) -> np.ndarray:
@@ -75,12 +81,12 @@ class RleMasks(MaskSource):
         img, rows = row["img"], self._rows_of(row["img"])
         if self.task == "multilabel":
             mask = np.zeros((self.classes, *size), np.uint8)
-            for at, (class_id, _) in enumerate(rows):
-                mask[class_id] |= self._paint(img, rows[at : at + 1], [1], size, np.uint8)
+            for at, row_of_class in enumerate(rows):
+                mask[row_of_class.cls] |= self._paint(img, rows[at : at + 1], [1], size, np.uint8)
             return mask
         if self.task == "binary":
             return self._paint(img, rows, [1] * len(rows), size, np.uint8)
-        painted = self._paint(img, rows, [k + 1 for k, _ in rows], size, np.uint8, apart=True)
+        painted = self._paint(img, rows, [one.cls + 1 for one in rows], size, np.uint8, apart=True)
         # 0 is "no row" while painting; one step down wraps it to 255, which is IGNORE.
         if self.unclaimed == IGNORE:
             return painted - np.uint8(1)
@@ -120,15 +126,16 @@ class RleMasks(MaskSource):
         *,
         apart: bool = False,
     ) -> np.ndarray:
+        _check_sizes(img, rows, size)
         runs = [
             rle_runs(
-                text,
+                one.text,
                 size,
                 base=self.base,
                 relative=self.relative,
                 name=f"{img}, row {at + 1} of {len(rows)}",
             )
-            for at, (_, text) in enumerate(rows)
+            for at, one in enumerate(rows)
         ]
         none = np.empty(0, np.int64)
         starts = np.concatenate([none, *(r[0] for r in runs)])
@@ -166,13 +173,24 @@ def _class_column(table: "pd.DataFrame", task: str, classes: int, name: str) -> 
 
 def _group_rows(table: "pd.DataFrame", ids: np.ndarray) -> dict[str, list[Runs]]:
     rows: dict[str, list[Runs]] = {}
-    for img, text, class_id in zip(
-        table["img"].astype(str), table["rle"], ids.tolist(), strict=True
+    sizes = table["size"] if "size" in table else [""] * len(table)
+    for img, text, class_id, size in zip(
+        table["img"].astype(str), table["rle"], ids.tolist(), sizes, strict=True
     ):
         mine = rows.setdefault(img, [])
         if not is_empty_rle(text):
-            mine.append((class_id, text))
+            mine.append(Runs(class_id, text, size))
     return rows
+
+
+def _check_sizes(img: str, rows: Sequence[Runs], size: Size) -> None:
+    own = "{} {}".format(*size)
+    other = next((row.size for row in rows if row.size not in ("", own)), None)
+    if other is not None:
+        raise UserError(
+            f"{img}: its run lengths are of a mask of ({other.replace(' ', ', ')}), the image is "
+            f"{size}: put the images that were annotated into TRAIN_PATH, or encode them again"
+        )
 
 
 def _check_apart(

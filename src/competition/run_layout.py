@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from competition.listings import find_train_names
+from competition.run_cells import SIZE_COLUMN
 from competition.spec import Competition
 from competition.table_files import file_stamp
 from competition.tables import holds_files, holds_outlines, image_id, train_table
@@ -65,7 +66,7 @@ def recognise_layout(competition: Competition) -> Recognised:
     """The layout of the knobs RLE_ORDER, RLE_BASE and RLE_RELATIVE, or as TRAIN_CSV shows.
 
     Raises:
-        UserError: a broken table, or RLE_ORDER shreds the masks.
+        UserError: a broken table, or RLE_ORDER shreds the masks, or is not that of COCO's counts.
     """
     return _recognise(competition, file_stamp(competition.train_csv))
 
@@ -73,6 +74,8 @@ def recognise_layout(competition: Competition) -> Recognised:
 @functools.lru_cache(maxsize=8)
 def _recognise(competition: Competition, stamp: object) -> Recognised:
     cells = _filled_rows(competition) if stamp else []
+    if cells and SIZE_COLUMN in train_table(competition)[0]:
+        return _coco_layout(competition)
     sampled = _sample(cells, competition)
     relative, base = competition.rle_relative, competition.rle_base
     if relative is None:
@@ -89,6 +92,20 @@ def _recognise(competition: Competition, stamp: object) -> Recognised:
         _refuse_shredding(order, by, competition.train_csv.name)
     layout = Layout(order, base, relative)
     return Recognised(layout, [f"{_told(layout)}: {why}"] if cells else [])
+
+
+def _coco_layout(competition: Competition) -> Recognised:
+    """That of COCO's counts, which leave nothing open.
+
+    Raises:
+        UserError: RLE_ORDER says another.
+    """
+    if competition.rle_order == "row":
+        raise UserError(
+            f"RLE_ORDER=row, but {competition.train_csv.name} holds COCO's counts, which number "
+            "pixels by column: set RLE_ORDER=auto"
+        )
+    return Recognised(Layout("column", 1, False), ["run lengths are COCO's counts, by column"])
 
 
 def _told(layout: Layout) -> str:

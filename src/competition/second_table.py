@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from competition.run_cells import SIZE_COLUMN
 from competition.table_files import read_table
 from competition.tables import Columns, image_id
 from core.errors import raise_all
@@ -42,7 +43,9 @@ def one_row_an_image(
 
     Run lengths never survive; the class does when a row is an image.
     """
-    dropped = {columns.id, columns.rle, "img"} | (set() if keep_class else {columns.cls})
+    dropped = {columns.id, columns.rle, SIZE_COLUMN, "img"} | (
+        set() if keep_class else {columns.cls}
+    )
     codes, names = pd.factorize(ids)
     first = np.full(len(names), len(ids), np.int64)
     np.minimum.at(first, codes, np.arange(len(ids)))

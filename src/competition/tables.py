@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from competition.groups import compile_bracket
 from competition.patterns import same_name
+from competition.run_cells import holds_run_values, spell_plainly
 from competition.table_files import AUTO, column_names, file_stamp, named_column, read_table
 from core.errors import UserError, raise_all
 from imaging.polygons import is_wkt
@@ -192,6 +193,7 @@ def _train_table(competition: "Competition", stamp: object) -> "tuple[pd.DataFra
     if columns.rle:
         cells = table[columns.rle].str.strip()
         table[columns.rle] = cells.where(~cells.isin(empty_tokens(cells)), "")
+        table = _spell_runs(table, columns.rle, competition)
     classes = joined_classes(table[columns.id])
     if columns.cls is None and classes is not None:
         table[JOINED_CLASS] = classes
@@ -199,6 +201,16 @@ def _train_table(competition: "Competition", stamp: object) -> "tuple[pd.DataFra
     if columns.cls and competition.class_pattern:
         table[columns.cls] = _bracket_of(table[columns.cls], competition.class_pattern)
     return table, columns
+
+
+def _spell_runs(table: "pd.DataFrame", column: str, competition: "Competition") -> "pd.DataFrame":
+    """The table with run lengths as plain text, where they are values of JSON or Python."""
+    named = bool(RLE_NAME.search(column)) or competition.mask_format == "rle"
+    if competition.mask_format not in (AUTO, "rle"):
+        return table
+    if not holds_run_values(table[column], named=named):
+        return table
+    return spell_plainly(table, column, competition.train_csv.name)
 
 
 def _bracket_of(cells: "pd.Series", pattern: str) -> "list[str]":
@@ -281,6 +293,8 @@ def _is_other(cells: "pd.Series") -> bool:
 
 
 def _looks_like_rle(cells: "pd.Series") -> bool:
+    if holds_run_values(cells):
+        return True
     filled = cells[cells != ""].head(20)
     texts = [text if len(text) <= PEEK else text[:PEEK].rpartition(" ")[0] for text in filled]
     pairs = [t if len(t.split()) % 2 == 0 else t.rpartition(" ")[0] for t in texts]

@@ -58,3 +58,20 @@ def counted_runs(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lengths = counts[1::2]
     starts = np.cumsum(counts)[1::2] - lengths
     return starts[lengths > 0], lengths[lengths > 0]
+
+
+def count_pixels(starts: np.ndarray, lengths: np.ndarray, size: Sequence[int]) -> list[int]:
+    """Counts of runs, starts from 0, in a mask of (H, W)."""
+    ends = np.append(0, starts + lengths)
+    gaps = np.append(starts, size[0] * size[1]) - ends
+    counts = np.empty(2 * len(starts) + 1, np.int64)
+    counts[0::2], counts[1::2] = gaps, lengths
+    return counts[: len(counts) - (len(starts) > 0 and not gaps[-1])].tolist()
+
+
+def compress_counts(counts: Sequence[int], size: Sequence[int]) -> str:
+    """COCO's compressed text of counts."""
+    from pycocotools import mask as coco
+
+    plain = {"size": list(size), "counts": list(counts)}
+    return coco.frPyObjects(plain, *size)["counts"].decode("ascii")

@@ -17,7 +17,7 @@ Size = tuple[int, int]
 TOGETHER = 1000
 # Beyond the pixels of any image: sums of such numbers stay within int64.
 BEYOND = 1 << 40
-EMPTY_TEXTS = frozenset({"", "-1", "-", "nan", "none", "<na>"})
+EMPTY_TEXTS = frozenset({"", "-1", "-", "[]", "nan", "none", "<na>"})
 # One run of no pixels.
 NO_PIXELS = re.compile(r"\s*[0-9]{1,13}\s+0\s*")
 NUMBER = re.compile(r"[+-]?0*[0-9]{1,13}")
@@ -119,7 +119,7 @@ def rle_decode(
 ) -> np.ndarray:
     """The mask of a run-length text: uint8 (H, W) of {0, 1}.
 
-    `""`, `"-1"`, `"-"`, `"1 0"`, `"nan"`, None and a float nan are empty masks.
+    `""`, `"-1"`, `"-"`, `"[]"`, `"1 0"`, `"nan"`, None and a float nan are empty masks.
 
     Raises:
         RunError: tokens that are no numbers, an odd count, runs unsorted, overlapping or out of

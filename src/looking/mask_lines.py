@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.run_cells import holds_run_values
 from competition.tables import holds_outlines, joined_classes
 from core.gates import is_whole_number
 from looking.census import HARD, MANY, Census, take_census
@@ -185,12 +186,12 @@ def _class_lines(values: Sequence[int], asked: set[int], seen: str) -> Iterator[
 def table_lines(listed: Listed, layout: Layout) -> Iterator[Line]:
     """Knobs of run lengths in a table."""
     columns = listed.columns
-    outlines = holds_outlines(listed.table[columns.rle])
+    cells = listed.table[columns.rle].str.strip()
+    outlines = holds_outlines(cells) and not holds_run_values(cells)
     kind, what = ("polygons", "outlines") if outlines else ("rle", "run lengths")
     yield Line("MASK_FORMAT", kind, f"{what} in {listed.name}, column {columns.rle!r}")
     images = layout.train.paths.keys()
     named = listed.ids[columns.id] & images
-    cells = listed.table[columns.rle].str.strip()
     if len(images) - len(named) > max(3, SLIPS * len(images)) and not (cells == "").any():
         told = f"{len(images) - len(named)} images have no row, and no cell is empty: they are"
         yield Line("ABSENT", "empty", f"{told} images without foreground")

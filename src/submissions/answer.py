@@ -118,7 +118,7 @@ class Answer:
             return [
                 Row(self.form.write([known[k]], frame), k, known[k].confidence)
                 if k in known
-                else Row(self.form.empty, k, 0.0)
+                else Row(self.form.write_empty(frame), k, 0.0)
                 for k in self.plan.wanted
             ]
         rows = [Row(self.form.write([one], frame), one.cls, one.confidence) for one in items]
@@ -129,10 +129,10 @@ class Answer:
         if self.form.writes_empty:
             return [Row(self.form.write([], frame), confidence=0.0)]
         if self.plan.kind == "class":
-            return [Row(self.form.empty, k, 0.0) for k in self.plan.wanted]
+            return [Row(self.form.write_empty(frame), k, 0.0) for k in self.plan.wanted]
         if not self.form.file.tells_empty or self.plan.ids.counts:
             return []
-        return [Row(self.form.empty, confidence=0.0)]
+        return [Row(self.form.write_empty(frame), confidence=0.0)]
 
     def _items(self, prediction: Prediction, size: Size) -> list[Item]:
         items: list[Item] = []

@@ -162,6 +162,15 @@ class AnswerFormat(ABC):
     def write(self, items: Sequence[Item], frame: Frame) -> str:
         """The cell of one or more items; several only where `joins`."""
 
+    @classmethod
+    def spells_empty(cls, cells: Sequence[str]) -> bool:
+        """Whether cells show that an empty mask is spelled like any other, by its size."""
+        return False
+
+    def write_empty(self, frame: Frame) -> str:
+        """The cell of an image, or a class of it, without any foreground."""
+        return self.empty
+
     @abstractmethod
     def read(self, cell: str, size: Size) -> list[Item]:
         """The items of a cell that `is_empty` does not hold of.

@@ -16,12 +16,16 @@ from submissions.polygons import Wkt
 from submissions.results_file import CocoResults
 from submissions.row_ids import RowIds
 from submissions.run_lengths import RunLengths, RunLists
+from submissions.run_values import CountsDictionary, RunList, RunPairs
 from submissions.sample import Sample, trained_by_objects, trained_cells
 
 # The values of SUBMISSION beside auto.
 SUBMISSIONS: dict[str, type[AnswerFormat]] = {
     "rle": RunLengths,
     "lists": RunLists,
+    "list": RunList,
+    "pairs": RunPairs,
+    "dictionary": CountsDictionary,
     "counts": Counts,
     "packed": Packed,
     "wkt": Wkt,
@@ -52,6 +56,9 @@ def choose_format(competition: Competition, sample: Sample, size_of: SizeOf) -> 
     if competition.test_csv.suffix.lower() == ".json" and sample.shipped:
         return "coco"
     names = _names_that_fit(filled or _trained(competition))
+    if names == ["lists", "list"]:
+        # A list of one object looks like one mask: it is that where TRAIN_CSV's cells are.
+        names = ["list" if "list" in _names_that_fit(_trained(competition)) else "lists"]
     if not names and not filled:
         names = [name for name, form in SUBMISSIONS.items() if any(map(form.owns, sample.cells))]
     if not names and not filled and sample.shipped and RLE_NAME.search(sample.columns.rle):
@@ -161,6 +168,8 @@ def choose_empty(
         )
     if shown:
         return shown[0], ""
+    if form.spells_empty(sample.cells):
+        return form.usual_empty, ""
     if not form.writes_empty and form.file.tells_empty:
         return form.usual_empty, (
             f"neither {competition.test_csv.name} nor {competition.train_csv.name} shows an empty "
