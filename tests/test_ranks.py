@@ -125,12 +125,14 @@ def test_flags_that_torchrun_takes_for_its_own_are_those_that_the_page_names() -
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--strategy", "fsdp"], "requires a GPU"),
-        (["--strategy", "deepspeed"], "DeepSpeed"),
+        (["--strategy", "fsdp"], "STRATEGY=fsdp: it is for GPUs, got a CPU"),
+        (["--strategy", "deepspeed_stage_2"], "STRATEGY=deepspeed_stage_2: it is for GPUs"),
+        (["--strategy", "ddp_spawn"], "STRATEGY=ddp_spawn: copies of a process"),
+        (["--strategy", "fdsp"], "Did you mean fsdp?"),
         (["--sync-batchnorm"], "PyTorch has it for GPUs alone"),
     ],
 )
-def test_what_needs_a_gpu_is_told_in_one_line(
+def test_what_cannot_be_had_here_is_told_in_one_line(
     competition: Competition, flags: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(competition.flags(*flags, "--devices", "2")) == 2

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from core.errors import UserError
+from core.errors import UserError, nearest
 from core.gates import is_whole_number
 from training.precision import precision_here
 
 if TYPE_CHECKING:
     from data.specs import DataSpec
+
+# Of the names of Lightning's strategies that go on in copies of this process, for notebooks.
+COPYING = ("spawn", "fork", "notebook")
 
 
 def launched() -> tuple[int, int] | None:
@@ -82,6 +85,26 @@ class Machine:
         }
 
 
+def check_strategy(name: str, *, on_cpu: bool) -> None:
+    """Makes sure that a strategy of Lightning is one that the scripts can be started by.
+
+    Raises:
+        UserError: it is unknown, for GPUs alone, or copies a process instead of starting one.
+    """
+    from pytorch_lightning.strategies import StrategyRegistry
+
+    known = ["auto", *StrategyRegistry.available_strategies()]
+    if name not in known:
+        raise UserError(
+            f"STRATEGY: Lightning has no {name!r}.{nearest(name, known)} Need auto, ddp, fsdp or "
+            "deepspeed"
+        )
+    if any(way in name for way in COPYING):
+        raise UserError(f"STRATEGY={name}: copies of a process are none of a script: need ddp")
+    if on_cpu and name.startswith(("fsdp", "deepspeed")):
+        raise UserError(f"STRATEGY={name}: it is for GPUs, got a CPU: need auto or ddp")
+
+
 def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> None:
     """Makes sure that Lightning finds the devices and knows the strategy.
 
@@ -98,6 +121,7 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
     on_cpu = machine.accelerator == "cpu" or not torch.cuda.is_available()
     if machine.sync_batchnorm and on_cpu:
         raise UserError("SYNC_BATCHNORM: PyTorch has it for GPUs alone, got a CPU: need false")
+    check_strategy(machine.strategy, on_cpu=on_cpu)
     cores = max(2, os.cpu_count() or 1)
     if on_cpu and machine.devices > cores:
         raise UserError(
