@@ -173,6 +173,10 @@ MASK_AXES: str = ""
 MASK_VALUES: dict | None = None
 # Grey level from which a mask pixel is foreground; none = 128 for JPEG, exact values elsewhere.
 MASK_THRESHOLD: int | None = None
+# Whether networks learn how likely each pixel is foreground: the share of raters who marked it
+# (MASK_FORMAT=raters), or masks of floats 0...1 or grey 0...255. Scores are of what is above one
+# half, or from MASK_THRESHOLD of 255 on.
+SOFT_LABELS: bool = False
 # Mask value that is neither trained on nor scored (void, unlabelled); none = there is none.
 IGNORE_INDEX: int | None = None
 

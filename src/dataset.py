@@ -14,6 +14,7 @@ from data.pairs import PairReader
 from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_mask
 from imaging.mixes import build_mix
+from imaging.soft_labels import truth_of
 from postprocessing.objects import draw_borders
 from streaming.files import fetch_ahead
 
@@ -31,8 +32,9 @@ class SegmentationDataset(Dataset[Any]):
     image is uint8 (uint16 for 16-bit data) (C, H, W); mask (H, W) ids for multiclass with 255 =
     ignored, else (K, H, W) of {0, 1}; size the image's own (H, W). With `spec.border` there is also
     "border", uint8 (1, H, W) of {0, 1}, drawn from the objects as they came out of the
-    augmentation. A row's "volume" is handed on. Normalisation happens later, on the device. Without
-    `masks` samples have no mask.
+    augmentation; of soft labels "soft", uint8 levels of imaging/soft_labels.py, whose truth is the
+    mask. A row's "volume" is handed on. Normalisation happens later, on the device. Without `masks`
+    samples have no mask.
     An index may be (i, epoch): the draw of augmentation then depends on seed, epoch and i alone.
 
     Args:
@@ -108,6 +110,9 @@ class SegmentationDataset(Dataset[Any]):
             if self.spec.border:
                 sample["border"] = _to_tensor(draw_borders(mask[..., 0])[..., None])
                 mask = (mask > 0).view(np.uint8)
+            if self.reader.masks is not None and self.reader.masks.soft_cut is not None:
+                sample["soft"] = _to_tensor(mask)
+                mask = truth_of(mask, self.reader.masks.soft_cut)
             sample["mask"] = _to_tensor(mask)
             if self.instances:
                 sample["instances"] = self._read_instances(row, native)

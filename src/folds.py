@@ -300,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runs.starts import check_sampling
     from submissions.outlook import sample_notes
 
-    check_names(config, "METRIC")
+    check_names(config, "METRIC", *(["LOSS"] if config.SOFT_LABELS else []))
     competition, how = competition_of(config), fill(Split, config)
     outlook = sample_notes(competition)
     cuts: list[str] = []

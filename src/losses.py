@@ -77,6 +77,7 @@ def build_loss(
     classes: int,
     ignore_index: int | None = 255,
     class_weights: Sequence[float] | None = None,
+    soft: bool = False,
 ) -> nn.Module:
     """The loss that `text` names: `iou`, `bce+dice` or `0.5*bce+1.5*dice`.
 
@@ -87,6 +88,7 @@ def build_loss(
         classes: K, the channels of the logits.
         ignore_index: value of the pixels to leave out; None leaves out none.
         class_weights: K weights of the classes, or None; not for one class.
+        soft: targets are between 0 and 1.
 
     Raises:
         UserError: an unknown name, text that does not read, a loss, arguments or weights that do
@@ -97,6 +99,8 @@ def build_loss(
         terms = [_read_term(term, part) for term in part.split("+")]
         given = (task, classes, ignore_index, class_weights)
         losses = [_build_row(name, given) for _, name in terms]
+        if soft:
+            _check_soft([name for _, name in terms], losses)
         weights = [weight for weight, _ in terms]
         return losses[0] if weights == [1.0] else WeightedSum(losses, weights)
 
@@ -121,6 +125,21 @@ def _build_row(text: str, given: tuple[Any, ...]) -> nn.Module:
         return row(*given, **arguments)
     except TypeError as error:
         raise UserError(f"loss {text!r}: {error}") from error
+
+
+def _check_soft(names: Sequence[str], losses: Sequence[nn.Module]) -> None:
+    """Makes sure that losses learn what is between 0 and 1.
+
+    Raises:
+        UserError: lists those that do not.
+    """
+    pairs = zip(names, losses, strict=True)
+    hard = [name for name, loss in pairs if not getattr(loss, "takes_soft", False)]
+    if hard:
+        raise UserError(
+            f"loss {'+'.join(hard)} needs masks of 0 and 1, SOFT_LABELS=true has what is between: "
+            "use bce, ce, focal, topk, dice, iou, tversky or gdice, or set SOFT_LABELS=false"
+        )
 
 
 def _read_term(term: str, text: str) -> tuple[float, str]:

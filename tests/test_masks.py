@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
+from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks
 from competition.masks import build_masks
 from competition.rle_masks import RleMasks
+from competition.soft_masks import RaterMasks
 from competitions import competition_in
 from core.errors import UserError
 from imaging.mask_files import IGNORE, MaskRules, read_mask_file

@@ -24,7 +24,7 @@ class FieldOfView(MaskSource):
     def __init__(self, source: MaskSource, folder: Path, suffix: str):
         self.source, self.folder, self.suffix = source, folder, suffix
         self.has_objects, self.several_rows = source.has_objects, source.several_rows
-        self.named = source.named
+        self.named, self.soft_cut = source.named, source.soft_cut
         self.rules = MaskRules("binary")
 
     def read(self, row: Row, size: Size) -> np.ndarray:
@@ -35,6 +35,11 @@ class FieldOfView(MaskSource):
         """
         mask, inside = self.source.read(row, size), self._read_inside(row, size)
         return np.where(inside, mask, np.uint8(IGNORE))
+
+    def likelihood(self, row: Row, size: Size) -> np.ndarray:
+        """As `read`, of the source's likelihood."""
+        inside = self._read_inside(row, size)
+        return np.where(inside, self.source.likelihood(row, size), np.uint8(IGNORE))
 
     def objects(self, row: Row, size: Size) -> np.ndarray | None:
         """As the source's, without pixels outside of the field of view."""

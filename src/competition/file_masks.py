@@ -8,13 +8,9 @@ import numpy as np
 
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError
-from imaging.files import read_complete
-from imaging.images import image_size
 from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
-from imaging.mask_pixels import decode_mask
-from imaging.palettes import read_palette
 from imaging.rle import Size
-from imaging.sources import own_file, window_of, without_window
+from imaging.sources import own_file
 from streaming.files import matching_files
 
 
@@ -116,29 +112,6 @@ class LabelMasks(FileMasks):
         layers = read_label_file(self.root / row["mask"], self.rules.axes)
         self._check_size(row, layers.shape[-2:], size)
         return layers
-
-
-class RaterMasks(FileMasks):
-    """One .npy file an image with a mask of each rater, (H, W, R) or (R, H, W): their majority."""
-
-    def read(self, row: Row, size: Size) -> np.ndarray:
-        """uint8 (H, W) of {0, 1}: marked by more than half of the raters.
-
-        Raises:
-            UserError: as `FileMasks.read`, or axes that are not (H, W, R) or (R, H, W).
-        """
-        if not row.get("mask"):
-            return super().read(row, size)
-        path, box = own_file(self.root / row["mask"]), window_of(row["mask"])
-        axes = self.rules.axes
-        raters = decode_mask(read_complete(path), path.name, read_palette, axes=axes)
-        raters = raters.reshape([n for n in raters.shape if n > 1] or [1])
-        whole = image_size(self.root / without_window(row["image"])) if box else size
-        if raters.shape[:2] == whole:
-            raters = np.moveaxis(np.atleast_3d(raters), 2, 0)
-        raters = raters[(..., *box.slices)] if box else raters
-        self._check_size(row, raters.shape[-2:], size)
-        return ((raters != 0).mean(0) > 0.5).astype(np.uint8)
 
 
 class InstanceFolderMasks(MaskSource):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from competition.field_of_view import FieldOfView
-from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks, RaterMasks
+from competition.file_masks import FileMasks, InstanceFolderMasks, LabelMasks
 from competition.listings import find_object_names
 from competition.mask_file_lists import CLASS_PART, read_class_files, read_object_files
 from competition.mask_source import MaskSource
@@ -23,6 +23,13 @@ from competition.polygon_table import read_outline_cells
 from competition.rle_masks import RleMasks
 from competition.run_cells import SIZE_COLUMN
 from competition.run_layout import run_layout
+from competition.soft_masks import (
+    ProbabilityMasks,
+    RaterFiles,
+    RaterMasks,
+    RaterRows,
+    SharedMasks,
+)
 from competition.spec import Competition
 from competition.table_files import AUTO, file_stamp
 from competition.tables import (
@@ -35,6 +42,7 @@ from competition.tables import (
 from core.errors import UserError
 from core.rows import pick
 from imaging.mask_files import MaskRules
+from imaging.soft_labels import cut_of
 
 
 def build_masks(competition: Competition) -> MaskSource:
@@ -45,6 +53,8 @@ def build_masks(competition: Competition) -> MaskSource:
     """
     name = mask_format(competition)
     source = pick(MASKS, name, "MASK_FORMAT")(competition)
+    if competition.soft_labels:
+        source = _soften(source, competition)
     if competition.valid_suffix:
         source = FieldOfView(source, competition.valid_path, competition.valid_suffix)
     if competition.ignore_nodata:
@@ -112,6 +122,53 @@ def _holds_annotations(folder: Path) -> bool:
     return bool(first) and all(name.lower().endswith(ANNOTATION_SUFFIXES) for name in first)
 
 
+def _soften(source: MaskSource, competition: Competition) -> MaskSource:
+    """The source with its shares as what networks learn.
+
+    Raises:
+        UserError: it has none, or the task or other knobs have no room for them.
+    """
+    problem = ""
+    if not isinstance(source, SharedMasks):
+        problem = (
+            f"masks of MASK_FORMAT={mask_format(competition)} are 0 or 1: need image or raters"
+        )
+    elif competition.task == "multiclass":
+        problem = "TASK=multiclass has one class a pixel: need binary or multilabel"
+    elif competition.instances == "border":
+        problem = "INSTANCES=border needs objects: set INSTANCES=components"
+    elif competition.mask_values is not None:
+        problem = "MASK_VALUES are of classes: leave them away"
+    if problem or not isinstance(source, SharedMasks):
+        raise UserError(f"SOFT_LABELS=true, but {problem}; or set SOFT_LABELS=false")
+    source.soft_cut = cut_of(source.cut_grey)
+    return source
+
+
+def _build_plain(competition: Competition) -> MaskSource:
+    if not competition.soft_labels:
+        return _build_files(competition)
+    source = _build_files(competition, kind=ProbabilityMasks)
+    assert isinstance(source, ProbabilityMasks)
+    source.cut_grey = competition.mask_threshold
+    return source
+
+
+def _build_raters(competition: Competition) -> MaskSource:
+    """Raters' files, arrays of all raters, or where there is neither rows of TRAIN_CSV."""
+    if competition.mask_pattern:
+        names = find_object_names(competition)
+        if any(len(files) > 1 for files in names.values()):
+            return _build_folders(competition, kind=RaterFiles)
+    if competition.mask_pattern or competition.mask_path.is_dir():
+        return _build_binary_files(competition, kind=RaterMasks)
+    if competition.task == "multiclass":
+        raise UserError(
+            "MASK_FORMAT=raters: TASK=multiclass has one class a pixel: need binary or multilabel"
+        )
+    return _build_run_lengths(competition)
+
+
 def _build_files(competition: Competition, *, kind: type[FileMasks] = FileMasks) -> MaskSource:
     rules = MaskRules(
         competition.task,
@@ -143,9 +200,11 @@ def _check_binary(competition: Competition) -> None:
         )
 
 
-def _build_folders(competition: Competition) -> MaskSource:
+def _build_folders(
+    competition: Competition, *, kind: type[InstanceFolderMasks] = InstanceFolderMasks
+) -> MaskSource:
     _check_binary(competition)
-    return InstanceFolderMasks(
+    return kind(
         competition.mask_path,
         find_object_names(competition) if competition.mask_pattern else None,
         threshold=competition.mask_threshold,
@@ -170,7 +229,8 @@ def _group_run_lengths(competition: Competition, stamp: object) -> MaskSource:
         rows["class"] = class_ids(table[columns.cls], competition)
     if SIZE_COLUMN in table:
         rows["size"] = table[SIZE_COLUMN]
-    return RleMasks(
+    kind = RaterRows if competition.mask_format == "raters" else RleMasks
+    return kind(
         pd.DataFrame(rows),
         task=competition.task,
         classes=competition.classes,
@@ -210,11 +270,11 @@ def _read_cells(competition: Competition, stamp: object) -> MaskSource:
 
 # The values of MASK_FORMAT beside auto.
 MASKS: dict[str, Callable[[Competition], MaskSource]] = {
-    "image": _build_files,
+    "image": _build_plain,
     "labels": functools.partial(_build_binary_files, kind=LabelMasks),
     "coco": _build_coco,
     "polygons": _build_outlines,
-    "raters": functools.partial(_build_binary_files, kind=RaterMasks),
+    "raters": _build_raters,
     "rle": _build_run_lengths,
     "instances": _build_folders,
     "classes": read_class_files,

@@ -26,7 +26,7 @@ class DataOnly(MaskSource):
     def __init__(self, source: MaskSource, root: Path, rules: PixelRules):
         self.source, self.root, self.rules = source, root, rules
         self.has_objects, self.several_rows = source.has_objects, source.several_rows
-        self.named = source.named
+        self.named, self.soft_cut = source.named, source.soft_cut
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """As the source's, 255 where the image holds no data.
@@ -35,6 +35,10 @@ class DataOnly(MaskSource):
             UserError: as the source's, or the image cannot be read.
         """
         return np.where(self._lacks(row), np.uint8(IGNORE), self.source.read(row, size))
+
+    def likelihood(self, row: Row, size: Size) -> np.ndarray:
+        """As `read`, of the source's likelihood."""
+        return np.where(self._lacks(row), np.uint8(IGNORE), self.source.likelihood(row, size))
 
     def objects(self, row: Row, size: Size) -> np.ndarray | None:
         """As the source's, without pixels that hold no data."""

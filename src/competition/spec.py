@@ -77,6 +77,7 @@ class Competition:
     mask_axes: str
     mask_values: Mapping[Any, int] | None = field(hash=False)
     mask_threshold: int | None
+    soft_labels: bool
     ignore_index: int | None
 
     @property

@@ -85,8 +85,9 @@ def collect_images(competition: Competition) -> TrainingImages:
     if absent:
         notes.append(f"{len(absent)} images are in no row: their masks are empty (ABSENT)")
     areas = None
-    if columns.rle and not (holds_outlines(raw[columns.rle]) or holds_files(raw[columns.rle])):
-        texts = raw[columns.rle]
+    cells = None if competition.mask_format == "raters" or not columns.rle else raw[columns.rle]
+    if cells is not None and not (holds_outlines(cells) or holds_files(cells)):
+        texts = cells
         if columns.cls and competition.task == "multiclass":
             # Class 0 is the background there.
             texts = texts.where(raw[columns.cls].str.strip() != str(competition.class_base), "")

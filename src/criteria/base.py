@@ -28,6 +28,8 @@ class MaskLoss(nn.Module):
         UserError: an unknown task, or weights that do not fit the classes.
     """
 
+    # Whether truth between 0 and 1 is learnt as it is: the loss is least where p is that.
+    takes_soft = False
     weights: Tensor | None
 
     def __init__(
@@ -90,6 +92,8 @@ class ForeignLoss(MaskLoss):
     It is handed what torch's own take: float logits, and for multiclass ids (B, H, W) whose ignored
     pixels bear its `ignore_index` (-100 where it has none), else float masks (B, K, H, W).
 
+    Whether it knows soft labels is its own affair.
+
     Args:
         task, classes, ignore_index, class_weights: as `MaskLoss`; weights are refused.
         criterion: its class or builder.
@@ -98,6 +102,8 @@ class ForeignLoss(MaskLoss):
     Raises:
         UserError: class weights, which only the criterion's own row could give it.
     """
+
+    takes_soft = True
 
     def __init__(
         self,
@@ -166,6 +172,16 @@ def probs_and_truth(logits: Tensor, target: Tensor, valid: Tensor | None) -> tup
         return logits.sigmoid(), target
     probs = logits.softmax(1).masked_fill(~valid.unsqueeze(1), 0.0)
     return probs, one_hot(target, valid, logits.shape[1])
+
+
+def shared(probs: Tensor, truth: Tensor) -> Tensor:
+    """What probabilities and truth have in common: p of foreground, 0 of background.
+
+    Of soft truth it is the lesser of both, so that an overlap is whole where p is that truth.
+
+    Source: Wang et al. 2023, Dice semimetric losses.
+    """
+    return torch.minimum(probs, truth)
 
 
 def one_hot(ids: Tensor, valid: Tensor, classes: int) -> Tensor:

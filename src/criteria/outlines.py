@@ -25,6 +25,8 @@ class DistanceLoss(PixelLoss):
     Source: Caliva et al. 2019.
     """
 
+    takes_soft = False
+
     def entropy(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         entropy = super().entropy(logits, target, valid)
         if valid is None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from core.errors import UserError
-from criteria.base import MaskLoss, columns, one_hot, probs_and_truth
+from criteria.base import MaskLoss, columns, one_hot, probs_and_truth, shared
 from criteria.pixels import PixelLoss
 
 
@@ -19,6 +19,8 @@ class OverlapLoss(MaskLoss):
 
     Source: Salehi et al. 2017 (Tversky), Abraham & Khan 2018 (gamma), Hashemi et al. 2018 (asym).
     """
+
+    takes_soft = True
 
     def __init__(
         self,
@@ -35,7 +37,7 @@ class OverlapLoss(MaskLoss):
     def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         probs, target = probs_and_truth(logits, target, valid)
         dims = (0, 2, 3)
-        tp = (probs * target).sum(dims)
+        tp = shared(probs, target).sum(dims)
         fp, fn = probs.sum(dims) - tp, target.sum(dims) - tp
         score = (tp + self.smooth) / (tp + self.alpha * fp + self.beta * fn + self.smooth)
         value = self.class_mean(1 - score)
@@ -81,6 +83,8 @@ class GeneralizedDiceLoss(MaskLoss):
         smooth: pixels.
     """
 
+    takes_soft = True
+
     def __init__(
         self,
         *args: Any,
@@ -96,7 +100,7 @@ class GeneralizedDiceLoss(MaskLoss):
         probs, truth = probs_and_truth(logits, target, valid)
         dims = (0, 2, 3) if self.batch else (2, 3)
         areas = truth.sum(dims).view(-1, self.classes)
-        both = (probs * truth).sum(dims).view_as(areas)
+        both = shared(probs, truth).sum(dims).view_as(areas)
         sums = probs.sum(dims).view_as(areas) + areas
         weights = torch.where(areas > 0, areas.clamp_min(1) ** -2, 0.0)
         heaviest = weights.amax(1, keepdim=True)
@@ -139,6 +143,8 @@ class ExpLogLoss(MaskLoss):
     Source: Wong et al. 2018.
     """
 
+    takes_soft = True
+
     def __init__(
         self, *args: Any, gamma: float = 0.3, share: float = 0.8, smooth: float = 1.0, **kwargs: Any
     ) -> None:
@@ -150,7 +156,7 @@ class ExpLogLoss(MaskLoss):
         probs, truth = probs_and_truth(logits, target, valid)
         dims = (0, 2, 3)
         sums = probs.sum(dims) + truth.sum(dims) + self.smooth
-        dice = self.class_mean((2 * (probs * truth).sum(dims) + self.smooth) / sums)
+        dice = self.class_mean((2 * shared(probs, truth).sum(dims) + self.smooth) / sums)
         # x**0.3 has an infinite slope at 0, which a perfect prediction turns into NaN.
         value = (-dice.log()).clamp_min(1e-16) ** self.gamma
         entropy = self.entropy.loss(logits, target, valid)
@@ -165,6 +171,8 @@ class RatesLoss(MaskLoss):
 
     Source: Brosch et al. 2015.
     """
+
+    takes_soft = True
 
     def __init__(self, *args: Any, share: float = 0.1, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -27,6 +27,8 @@ class PixelLoss(MaskLoss):
         hardest: share of the pixels that counts, those with the largest loss.
     """
 
+    takes_soft = True
+
     def __init__(
         self,
         *args: Any,
@@ -103,5 +105,5 @@ class BinaryLoss(PixelLoss):
             outside = target[:, :1].numel() - inside
             # A batch without foreground, or with nothing else, has no ratio to follow.
             ratio = torch.where((inside > 0) & (outside > 0), outside / inside.clamp_min(1), 1.0)
-            return entropy * torch.where(target > 0, ratio, 1.0)
-        return entropy * torch.where(target > 0, self.positive, 1.0)
+            return entropy * (1 + (ratio - 1) * target)
+        return entropy * (1 + (self.positive - 1) * target)

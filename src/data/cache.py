@@ -112,7 +112,8 @@ def form_of(source: Pairs) -> MaskForm:
         with contextlib.suppress(UserError):
             mask = source.reader.read(row)[1]
             ids = source.reader.spec.task == "multiclass" or mask.dtype != np.uint8
-            ids |= source.reader.masks is not None and source.reader.masks.ignores
+            masks = source.reader.masks
+            ids |= masks is not None and (masks.ignores or masks.soft_cut is not None)
             return MaskForm(mask.dtype.name, tuple(mask.shape[2:]), packed=not ids)
     return MaskForm("uint8", (), packed=False)  # filling says what is wrong with all of them
 

@@ -55,12 +55,13 @@ class PairReader:
     def _read_mask(self, masks: MaskSource, row: Row, native: Size) -> np.ndarray:
         """The mask as (H, W) ids, or (H, W, K) so that it moves like an image.
 
+        Soft labels are levels, see imaging/soft_labels.py.
         With a border it is uint16 (H, W, 1) with a number an object, which moves as ids do.
         """
         if self.spec.border:
             labels = self.read_labels(row, native).astype(np.uint16)[..., None]
             return fit_mask(labels, self.spec.size, self.spec.resize_mode)
-        mask = masks.read(row, native)
+        mask = (masks.read if masks.soft_cut is None else masks.likelihood)(row, native)
         fill = IGNORE if self.spec.task == "multiclass" else 0
         if self.spec.task == "binary":
             mask = mask[..., None]

@@ -25,6 +25,7 @@ class PseudoMasks(MaskSource):
     def __init__(self, source: MaskSource, *, task: str, classes: int):
         self.source, self.task, self.classes = source, task, classes
         self.has_objects, self.ignores = source.has_objects, source.ignores
+        self.soft_cut = source.soft_cut
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """The mask array; of a pseudo-labelled row its file.
@@ -43,6 +44,12 @@ class PseudoMasks(MaskSource):
             return grey
         mask = grey.reshape(planes, *size) // 255
         return mask if self.task == "multilabel" else mask[0]
+
+    def likelihood(self, row: Row, size: Size) -> np.ndarray:
+        """As the real source's; a pseudo-labelled pixel is sure."""
+        if row["img"].startswith(MARK):
+            return super().likelihood(row, size)
+        return self.source.likelihood(row, size)
 
     def objects(self, row: Row, size: Size) -> np.ndarray | None:
         """As the real source's; None for pseudo-labelled rows."""

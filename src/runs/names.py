@@ -32,6 +32,7 @@ class Criteria:
     task: str
     classes: int
     class_weights: tuple[float, ...] | str
+    soft_labels: bool
     volume_column: str
     volume_pattern: str
 
@@ -41,7 +42,13 @@ def _loss(asked: Criteria) -> None:
 
     given = asked.class_weights
     weights = [1.0] * asked.classes if isinstance(given, str) else list(given) or None
-    build_loss(asked.loss, task=asked.task, classes=asked.classes, class_weights=weights)
+    build_loss(
+        asked.loss,
+        task=asked.task,
+        classes=asked.classes,
+        class_weights=weights,
+        soft=asked.soft_labels,
+    )
 
 
 def _metric(asked: Criteria) -> None:

@@ -68,6 +68,11 @@ def build_fold(fit: Fit, run: Run, fold: int, *, weights: bool) -> Any:
     )
     check_weights(module, f"ENCODER_WEIGHTS={fit.encoder_weights}")
     if hasattr(module.model, "own_loss"):
+        if run.masks.soft_cut is not None:
+            raise UserError(
+                f"SOFT_LABELS=true: {fit.model_name} learns by its own loss, of masks of 0 and 1: "
+                "take another network, or set SOFT_LABELS=false"
+            )
         print(f"fold {fold}: {fit.model_name} learns by its own loss; LOSS is that of val_loss")
     if source is not None:
         path, state = source

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from imaging.soft_labels import target_of
+
 # Weight of the border's loss beside the mask's; both are of the same LOSS.
 BORDER_WEIGHT = 1.0
 
@@ -28,18 +30,19 @@ def batch_loss(
         loss: a row of LOSSES.
         logits: (B, C, H, W): of the classes, the border, a gate a class, and each stage's own of
             classes and border.
-        batch: `mask`, and `border` where there is one.
+        batch: `mask`, and `border` where there is one; of `soft` labels the loss is of these.
         classes: K.
         border: there is a channel of it behind the classes.
         gate: there are K channels of one value, whether there is anything of a class.
         side_weight: of the mean of the stages' losses.
     """
     outputs = classes + border
+    target = target_of(batch["soft"]) if "soft" in batch else batch["mask"]
     masks, gates, sides = logits.tensor_split([outputs, outputs + classes * gate], 1)
 
     def mask_loss(logits: torch.Tensor) -> torch.Tensor:
         inside, outline = logits.tensor_split([classes], 1)
-        value = loss(inside, batch["mask"])
+        value = loss(inside, target)
         return value + BORDER_WEIGHT * loss(outline, batch["border"]) if border else value
 
     value = mask_loss(masks)

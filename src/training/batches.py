@@ -9,7 +9,7 @@ from torch.nn import functional as F
 # Sides of a batch divide by it, as networks want.
 STRIDE = 32
 # What moves with the image, pixel by pixel.
-MASKS = ("mask", "border")
+MASKS = ("mask", "border", "soft")
 
 
 def draw_for(step: int, place: int) -> random.Random:
