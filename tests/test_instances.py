@@ -294,6 +294,7 @@ def test_tuning_takes_a_watershed_that_divides_what_touches(tmp_path: Path) -> N
         rows.append({"img": f"i{at}", "mask": "", "group": f"g{at}", "fold": at % 4})
     masks: Any = SimpleNamespace(
         ignores=False,
+        soft_cut=None,
         read=lambda row, size: (truths[row["img"]] > 0).astype(np.uint8),
         objects=lambda row, size: truths[row["img"]],
     )

@@ -149,6 +149,7 @@ def test_stored_masks_are_read_as_masks(tmp_path: Path, task: str) -> None:
 
     class Real:
         has_objects = ignores = False
+        soft_cut = None
 
         def read(self, *args: Any) -> str:
             return "real"
