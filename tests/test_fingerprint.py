@@ -65,3 +65,17 @@ def test_weights_that_are_told_are_not_asked_for(monkeypatch: pytest.MonkeyPatch
     assert machine_here(1.0, "encoder.safetensors").weights
     assert lines_of(ROADS, replace(LAPTOP, weights=False))["ENCODER_WEIGHTS"].value == "none"
     assert lines_of(ROADS)["ENCODER_WEIGHTS"].value == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("hours", "batch", "augmentation"), [(0.1, "4", "light"), (9, "8", "scenes")]
+)
+def test_few_steps_get_small_batches_and_mild_augmentation(
+    hours: float, batch: str, augmentation: str
+) -> None:
+    mark = replace(ROADS, task="multiclass", classes=11, share=0.9)
+    lines = lines_of(mark, replace(LAPTOP, hours=hours))
+    steps = int(lines["EPOCHS"].value) * mark.images * 0.8 / 8
+    assert (steps < 1000) == (batch == "4")
+    assert lines["TRAIN_BATCH_SIZE"].value == batch
+    assert lines["AUGMENTATION"].value == augmentation

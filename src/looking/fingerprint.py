@@ -21,9 +21,11 @@ CPU_PIXELS, CUDA_PIXELS = 320 * 320, 640 * 640
 STRIDE = 32
 # Strips thinner than this after a resize are lost, pixels.
 THIN = 3.0
-# Optimiser steps after which small sets stop learning.
-STEPS = 1500
-LEAST_EPOCHS, MOST_EPOCHS = 6, 120
+# Images that a training sees, where there is time, and limits of the epochs for it.
+SEEN = 12_000
+LEAST_EPOCHS, MOST_EPOCHS = 6, 100
+# Optimiser steps below which smaller batches and milder augmentation learn more.
+FEW_STEPS = 1000
 # Foreground shares below which a pixel loss sees next to nothing; images without any.
 RARE, OFTEN_EMPTY = 0.01, 0.4
 
@@ -119,9 +121,15 @@ def training_lines(mark: Fingerprint, machine: Machine) -> Iterator[Line]:
         "CROP_SIZE", text, f"about what {where} train on in the time, a multiple of {STRIDE}"
     )
     yield from _network(machine)
-    batch = 8 if machine.memory else 4 if mark.images < 64 else 8
-    yield from _learning(mark, machine, size, batch)
-    yield from _losses(mark)
+    epochs = choose_epochs(mark, machine, size)
+    steps = epochs * _trained(mark) / 8
+    if steps < FEW_STEPS:
+        why = f"of 8 they would be {steps:.0f} steps: few, and smaller batches are more of them"
+        yield Line("TRAIN_BATCH_SIZE", "4", why)
+    else:
+        yield Line("TRAIN_BATCH_SIZE", "8", "enough for batch statistics, and for many steps")
+    yield from _learning(mark, machine, size, epochs)
+    yield from _losses(mark, many_steps=steps >= FEW_STEPS)
     if mode == "crop":
         yield Line("VAL_BATCH_SIZE", "1" if mark.spread > 4 else "4", "whole images are predicted")
 
@@ -164,20 +172,29 @@ def _network(machine: Machine) -> Iterator[Line]:
         yield Line("ENCODER_WEIGHTS", "none", "ImageNet's weights cannot be fetched from here")
 
 
-def _learning(
-    mark: Fingerprint, machine: Machine, size: tuple[int, int], batch: int
-) -> Iterator[Line]:
-    yield Line(
-        "TRAIN_BATCH_SIZE", str(batch), "enough for batch statistics, few enough for many steps"
-    )
+def _trained(mark: Fingerprint) -> float:
+    """Training images of a fold."""
+    return mark.images * (mark.folds - 1) / mark.folds if mark.folds > 1 else mark.images
+
+
+def _epoch_seconds(mark: Fingerprint, machine: Machine, size: tuple[int, int]) -> float:
     core = CPU_BF16 if machine.bf16 else CPU_FP32
     second = CUDA if machine.memory else core / machine.cores
-    second *= size[0] * size[1] / UNIT
-    train = mark.images * (mark.folds - 1) / mark.folds if mark.folds > 1 else mark.images
-    wanted = float(np.clip(STEPS * batch / max(train, 1), 20, MOST_EPOCHS))
-    affordable = machine.hours * 3600 / max(mark.folds * train * second * 1.3, 1e-9)
-    epochs = int(np.clip(min(wanted, affordable), LEAST_EPOCHS, MOST_EPOCHS))
-    minutes = epochs * train * second * 1.3 / 60
+    return _trained(mark) * second * 1.3 * size[0] * size[1] / UNIT
+
+
+def choose_epochs(mark: Fingerprint, machine: Machine, size: tuple[int, int]) -> int:
+    """EPOCHS that see images enough, and fit into the hours of all folds."""
+    wanted = float(np.clip(SEEN / max(_trained(mark), 1), 20, MOST_EPOCHS))
+    second = _epoch_seconds(mark, machine, size)
+    affordable = machine.hours * 3600 / max(mark.folds * second, 1e-9)
+    return int(np.clip(min(wanted, affordable), LEAST_EPOCHS, MOST_EPOCHS))
+
+
+def _learning(
+    mark: Fingerprint, machine: Machine, size: tuple[int, int], epochs: int
+) -> Iterator[Line]:
+    minutes = epochs * _epoch_seconds(mark, machine, size) / 60
     told = (
         f"about {max(minutes, 1):.0f} min a fold here, {machine.hours:g} h for {mark.folds} folds"
     )
@@ -186,14 +203,15 @@ def _learning(
     yield Line("LR", "2e-3" if not machine.weights else "1e-3", "AdamW with a warm-up stands it")
 
 
-def _losses(mark: Fingerprint) -> Iterator[Line]:
+def _losses(mark: Fingerprint, *, many_steps: bool) -> Iterator[Line]:
     if mark.task == "multiclass":
         yield Line("LOSS", "ce+dice", "pixels by cross-entropy, rare classes by Dice")
         yield Line("METRIC", "miou", "a usual one: set the competition's own")
         many = mark.classes > 4 and mark.share > 0.5
-        yield Line(
-            "AUGMENTATION", "scenes" if many else "light", "colour, zoom and flips left to right"
-        )
+        if many and many_steps:
+            yield Line("AUGMENTATION", "scenes", "colour, zoom and flips left to right")
+        else:
+            yield Line("AUGMENTATION", "light", "a mild one")
         return
     if mark.share < RARE:
         why = f"foreground is {mark.share:.2%} of an image: what is missed weighs more"
