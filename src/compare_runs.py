@@ -20,25 +20,13 @@ from typing import Any
 
 from core.errors import UserError, nearest, script
 from core.files import clear_parts, writing
-from core.flags import load_config
+from core.flags import load_config, names
 from reporting.ledger import write_ledger_page
 from runs.ledger import read_runs, read_scalars
 
 SMALLER_IS_BETTER = ("hours", "epochs")
 # Columns in which the metric says what is better.
 SCORES = ("score", "tuned")
-
-
-def split_names(flag: str, text: str, need: str, *, most: int | None = None) -> list[str]:
-    """Different names of runs, two or more, and no more than `most`.
-
-    Raises:
-        UserError: fewer or more, or one twice.
-    """
-    names = [name for name in text.split(",") if name]
-    if len(set(names)) != len(names) or not 2 <= len(names) <= (most or len(names)):
-        raise UserError(f"{flag}: got {text!r}, need {need}")
-    return names
 
 
 def pick_run(table: Any, column: str, distances: Collection[str] = ()) -> str:
@@ -95,8 +83,10 @@ def filter_runs(table: Any, query: str) -> Any:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pair", default="", help="two runs, with a comma")
-    parser.add_argument("--advise", default="", help="several runs, with commas")
+    pair = names("two different runs, as a,b", least=2, most=2)
+    several = names("two different runs or more, as a,b,c", least=2)
+    parser.add_argument("--pair", type=pair, help="two runs, with a comma")
+    parser.add_argument("--advise", type=several, help="several runs, with commas")
     parser.add_argument("--pick", default="", help="a column; prints the best run's name")
     parser.add_argument("--where", default="", help="a pandas query over results and knobs")
     parser.add_argument("--scalars", type=Path, help="a folder under LOGS, such as demo/fold_0")
@@ -115,20 +105,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(scalars))
         return 0
     if args.pair:
-        names = split_names("--pair", args.pair, "two different runs such as a,b", most=2)
-
         from runs.experiment import run_of
         from runs.pairs import compare_pair
 
-        print(compare_pair(run_of(config), names))
+        print(compare_pair(run_of(config), args.pair))
         return 0
     if args.advise:
-        names = split_names("--advise", args.advise, "different runs such as a,b,c")
-
         from runs.experiment import run_of
         from runs.pairs import advise_pair
 
-        print(advise_pair(run_of(config), names))
+        print(advise_pair(run_of(config), args.advise))
         return 0
     runs = read_runs(config.LOGS, config.OUTPUT)
     if not len(runs.table):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import UserError, script
-from core.flags import load_config
+from core.flags import load_config, names
 from core.locks import Claim
 from core.recipes import recipe_file
 from runs.experiment import run_of
@@ -104,7 +104,8 @@ def networks_line(report: "Report", wanted: Sequence[int] | None) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", default="", help="runs to average, with commas; default: RUN")
+    some = names("different runs with commas, as a,b")
+    parser.add_argument("--runs", type=some, help="runs to average, with commas; default: RUN")
     parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
     parser.add_argument("--shard", default="0/1", help="index/count: this process's images")
     parser.add_argument(
@@ -200,7 +201,7 @@ def forecast(work: "Work", share: Share) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     bring_tables(config.OUTPUT)
-    runs = [name for name in args.runs.split(",") if name] or [config.RUN]
+    runs = args.runs or [config.RUN]
     share = parse_share(args.shard)
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
     mine = Claim(config.OUTPUT, "+".join(runs), f"shard {share.index} of {share.count}")

@@ -22,7 +22,7 @@ from pathlib import Path
 from core.advice import command
 from core.errors import UserError, raise_all, script
 from core.files import file_digest, writing_folder
-from core.flags import load_config
+from core.flags import load_config, names
 from core.locks import Claim
 from runs.experiment import run_of
 from runs.owners import networks, owning
@@ -33,15 +33,15 @@ STAGE = "export"
 FOLDER = "export"
 
 
-def formats_of(text: str) -> list[str]:
-    """The formats that --format names.
+def formats_of(asked: Sequence[str] | None) -> list[str]:
+    """The formats that --format names; None: all.
 
     Raises:
         UserError: an unknown one, or packages that are not installed.
     """
     from inference.formats import FORMATS, find_format
 
-    formats = [name for name in text.split(",") if name] or list(FORMATS)
+    formats = list(asked or FORMATS)
     for name in formats:
         find_format(name)
     return formats
@@ -99,9 +99,9 @@ def check_exports(run: Run, folds: Sequence[int]) -> str:
 
 
 def add_write(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--format", default="", help="onnx, torchscript, program, safetensors; none = all"
-    )
+    some = names("different formats with commas, as onnx,program")
+    told = "onnx, torchscript, program, safetensors; default: all"
+    parser.add_argument("--format", type=some, help=told)
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:

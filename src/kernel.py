@@ -19,7 +19,7 @@ from typing import Any
 
 from core.advice import command
 from core.errors import script
-from core.flags import load_config, number
+from core.flags import load_config, names, number
 from core.locks import Claim
 from kernel_build.job import kernel_folder, runs_of
 from runs.owners import owning, scored
@@ -57,7 +57,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", default="", help="runs to average, with commas; default: RUN")
+    some = names("different runs with commas, as a,b")
+    parser.add_argument("--runs", type=some, help="runs to average, with commas; default: RUN")
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:

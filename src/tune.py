@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import script
-from core.flags import load_config, number
+from core.flags import load_config, names, number
 from core.knobs import knob_values
 from core.locks import Claim
 from runs.fold_table import read_fold_table
@@ -54,15 +54,8 @@ def add_soup(parser: argparse.ArgumentParser) -> None:
 
 def add_blend(parser: argparse.ArgumentParser) -> None:
     add_dry_run(parser)
-    parser.add_argument("--runs", type=run_names, required=True, help="two or more, with commas")
-
-
-def run_names(text: str) -> list[str]:
-    """The names in "a,b", two or more and no name twice."""
-    names = [name for name in text.split(",") if name]
-    if len(set(names)) != len(names) or len(names) < 2:
-        raise argparse.ArgumentTypeError(f"got {text!r}, need two different runs or more, as a,b")
-    return names
+    two = names("two different runs or more, as a,b", least=2)
+    parser.add_argument("--runs", type=two, required=True, help="two or more, with commas")
 
 
 VERBS = {"rules": add_rules, "tta": add_tta, "soup": add_soup, "blend": add_blend}

@@ -66,6 +66,18 @@ def value_of(kind: Any) -> Callable[[str], Any]:
     return read
 
 
+def names(need: str, least: int = 1, most: float = math.inf) -> Callable[[str], list[str]]:
+    """A `type` for a script's own flag: different names with commas, `least` to `most` of them."""
+
+    def read(text: str) -> list[str]:
+        found = [name.strip() for name in text.split(",")]
+        if "" in found or len(set(found)) < len(found) or not least <= len(found) <= most:
+            raise argparse.ArgumentTypeError(f"got {text!r}, need {need}")
+        return found
+
+    return read
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         flag = message.removeprefix("argument ")

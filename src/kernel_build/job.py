@@ -65,7 +65,7 @@ def travelling_knobs(config: Any) -> list[str]:
 
 def runs_of(args: argparse.Namespace, run: str) -> list[str]:
     """The runs of --runs, or RUN."""
-    return [name for name in args.runs.split(",") if name] or [run]
+    return args.runs or [run]
 
 
 def kernel_folder(output: Path, runs: Sequence[str], args: argparse.Namespace) -> Path:
