@@ -27,10 +27,10 @@ from typing import Any
 
 from core.errors import UserError, raise_all, script, told_problems
 from core.files import naming, writing
-from core.flags import load_config, number
+from core.flags import as_flags, load_config, number
 from core.knobs import PREFIX, ROOT
 from core.locks import Claim
-from core.search_space import Dial, as_flags, read_space
+from core.search_space import Dial, read_space
 from runs.attempts import call_script, mean_score, read_scores
 from runs.experiment import identity_of, run_of
 from runs.fold_table import choose_folds, read_fold_table

@@ -77,9 +77,20 @@ def tables_of(run: "Run") -> dict[str, Path]:
     return {key: path for key, path in named.items() if path.is_file()}
 
 
+def check_target(place: str, root: Path) -> None:
+    """Makes sure that shards do not come among the data that they hold.
+
+    Raises:
+        UserError: the folder is INPUT, or below it.
+    """
+    if "://" not in place and (ROOT / place).resolve().is_relative_to(root.resolve()):
+        raise UserError(f"--to: {place} lies in INPUT ({root}), which stays as it is: need another")
+
+
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
+    check_target(args.to, config.INPUT)
     set_variable("SHARDS", "")  # what is packed is what lies here
     read_fold_table(config.FOLDS_CSV)
 

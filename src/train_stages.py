@@ -23,16 +23,15 @@ import argparse
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.advice import command
 from core.errors import Stopped, UserError, nearest, raise_all, script, told_problems
-from core.flags import load_config
+from core.flags import as_flags, load_config
 from core.knobs import ROOT
-from core.search_space import as_flags
 from runs.attempts import call_script
 
 NEED = "need a line a stage, a name and flags: large: --crop-size 512 --epochs 6"
@@ -136,30 +135,35 @@ def read_knobs_of(stages: Sequence[Stage], argv: Sequence[str]) -> list[dict[str
     return knobs
 
 
-def run_stage(output: Path, stage: Stage, told: Mapping[str, str]) -> None:
-    """Labels for a stage what it needs, then trains it.
-
-    Raises:
-        UserError: a script ended with an error, which it has told.
-        Stopped: it was stopped.
-    """
+def calls_of(output: Path, stage: Stage, told: Mapping[str, str]) -> Iterator[list[str]]:
+    """The calls that are left of a stage, script and flags: labels that it needs, its training."""
     teacher = told.get("PSEUDO")
     if teacher:
         words = as_flags({"RUN": teacher, "PSEUDO": ""})
         if not (output / teacher / "report.json").is_file():
-            _call("Lightning_tester", words, stage)
+            yield ["Lightning_tester", *words]
         # Made once: anew they would be other labels than those that a student has begun with.
         if not (output / teacher / "pseudo" / "pseudo.csv").is_file():
-            _call("pseudo_label", words, stage)
-    _call("Lightning_trainer", [*stage.words, *as_flags(told)], stage)
+            yield ["pseudo_label", *words]
+    yield ["Lightning_trainer", *stage.words, *as_flags(told)]
 
 
-def _call(name: str, words: Sequence[str], stage: Stage) -> None:
-    end = call_script(name, words)
-    if end.code in (130, 143):
-        raise Stopped(f"stopped in stage {stage.name}", end.code - 128)
-    if end.code:
-        raise UserError(f"stage {stage.name}: {name}.py ended with code {end.code}, see above")
+def run_stage(output: Path, stage: Stage, told: Mapping[str, str]) -> int:
+    """Makes a stage's calls one after the other; returns 2 where one has told an error, else 0.
+
+    Raises:
+        UserError: a script ended without a word of its own.
+        Stopped: it was stopped.
+    """
+    for script_name, *words in calls_of(output, stage, told):
+        code = call_script(script_name, words).code
+        if code in (130, 143):
+            raise Stopped(f"stopped in stage {stage.name}", code - 128)
+        if code == 2:
+            return code
+        if code:
+            raise UserError(f"stage {stage.name}: {script_name}.py ended with code {code}")
+    return 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(words, add_arguments)  # the children inherit these flags
     for at, (stage, told) in enumerate(zip(stages, planned, strict=True), start=1):
         print(f"stage {at} of {len(stages)}, {stage.name}: run {told['RUN']}", flush=True)
-        run_stage(config.OUTPUT, stage, told)
+        if code := run_stage(config.OUTPUT, stage, told):
+            return code
     score = f"{command('Lightning_tester', run=planned[-1]['RUN'])} {shlex.join(stages[-1].words)}"
     print(f"all {len(stages)} stages are trained; score the last: {score}")
     return 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,24 @@ def test_a_run_of_before_learns_its_data(
     again(own)
     assert capsys.readouterr().out == ""
     assert json.loads(begun(own).read_text()) == values
+
+
+def test_a_run_goes_on_by_the_flags_that_its_refusal_names(own: Competition) -> None:
+    """As one of before a default changed: run.json has what was the default then."""
+    begin(own)
+    values = json.loads(begun(own).read_text())
+    then = {"ENCODER_LR_FACTOR": 0.25, "CLASS_NAMES": ["a b"], "FREEZE_ENCODER": 2, "TTA": []}
+    then |= {"MASK_VALUES": {"0": 0, "255": 1}, "DRAW_BY": None, "RUN": "gone knobs say nothing"}
+    begun(own).write_text(json.dumps({**values, "knobs": {**values["knobs"], **then}}))
+    with pytest.raises(UserError, match="begun with another configuration") as caught:
+        again(own)
+    advised = str(caught.value).partition("Go on with it by ")[2].partition(". Choose")[0]
+    assert "--mask-values={0: 0, 255: 1}" in shlex.split(advised)
+    again(own, *shlex.split(advised))
+    mirror(own.input / own.table["image"][0])
+    with pytest.raises(UserError) as caught:
+        again(own)
+    assert "Go on with it" not in str(caught.value)
 
 
 OTHER = '{"knobs": {}, "folds": 3}'

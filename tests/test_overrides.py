@@ -1,6 +1,7 @@
 """Overrides: who wins, what is told, and that every process sees the same values."""
 # ruff: noqa: SIM300  (config.INPUT is no constant here)
 
+import json
 import multiprocessing
 import os
 import re
@@ -13,7 +14,7 @@ import pytest
 from conftest import SRC, run_python
 from core.errors import UserError
 from core.flags import load_config
-from core.knobs import read_knobs
+from core.knobs import kind_of, knob_values, parse, read_knobs, spell
 
 # The names that competitors know from the original template.
 ORIGINAL_NAMES = """
@@ -134,6 +135,15 @@ def test_texts_become_what_the_annotation_says(words: list[str], name: str, valu
     got = getattr(config_of(*words, *more), name)
     assert got == value
     assert type(got) is type(value)
+
+
+def test_what_json_keeps_of_every_knob_is_a_flag_that_gives_it_again() -> None:
+    masks = "{(255, 0, 0): 1, 7: 0, 'car': 0, None: 255}"
+    words = ["--stack", "-2,0,2", "--gradient-checkpointing", "--mask-values", masks]
+    config = config_of(*words, "--class-names", "a b,c", "--task", "multiclass", "--classes", "2")
+    for name, kept in json.loads(json.dumps(knob_values(config))).items():
+        value = getattr(config, name)
+        assert parse(spell(kept), kind_of(config.__annotations__[name])) == value, name
 
 
 # ---------------------------------------------------------------- problems

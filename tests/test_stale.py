@@ -56,6 +56,20 @@ def test_a_network_that_was_not_scored_is_not_submitted(
     assert call("ensemble", own.flags()) == 0
 
 
+def test_views_are_weighed_for_the_networks_that_were_scored(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(own, 0, by=0.1)
+    assert call("tune", ["tta", *own.flags("--limit", "1")]) == 0
+    told = f"note: {checkpoint(own, 0)} is not the network that was scored"
+    assert capsys.readouterr().out.count(told) == 1
+    # A network of another fold has seen these images.
+    checkpoint(own, 0).write_bytes(checkpoint(own, 1).read_bytes())
+    capsys.readouterr()
+    assert call("tune", ["tta", *own.flags("--limit", "1")]) == 2
+    assert "was trained as fold 1 of run" in errors_of(capsys)[0]
+
+
 def test_a_copied_run_is_still_the_one_that_was_scored(own: Competition) -> None:
     for fold in (0, 1):
         later(checkpoint(own, fold))

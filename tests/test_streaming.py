@@ -140,6 +140,15 @@ def test_what_is_wrong_with_shards_is_told(
     assert re.search(told.replace("(", r"\("), line), line
 
 
+def test_shards_do_not_come_among_the_data(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (competition.input, competition.input / "new" / ".." / "shards"):
+        assert call("shards", [*competition.flags(), "--to", str(place)]) == 2
+        assert f"--to: {place} lies in INPUT" in capsys.readouterr().err
+    assert not (competition.input / "shards").exists()
+
+
 @pytest.mark.parametrize(
     ("key", "data"),
     [

@@ -127,9 +127,22 @@ def test_three_stages_from_pretraining_to_pseudo_labels(
     assert told(capsys).count("finished before") >= 3
 
 
-@pytest.mark.parametrize(("code", "expected"), [(2, 2), (130, 130), (143, 143)])
+@pytest.mark.parametrize(
+    ("code", "expected", "words"),
+    [
+        (2, 2, ""),  # the child has told it
+        (-9, 2, "error: stage a: Lightning_trainer.py ended with code -9"),
+        (130, 130, "stopped in stage a: the same command goes on"),
+        (143, 143, "stopped in stage a: the same command goes on"),
+    ],
+)
 def test_a_stage_that_ends_badly_ends_all(
-    competition: Competition, monkeypatch: pytest.MonkeyPatch, code: int, expected: int
+    competition: Competition,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: int,
+    expected: int,
+    words: str,
 ) -> None:
     path = write(competition.root, "a: --epochs 1\nb: --epochs 1\n")
     calls = []
@@ -140,6 +153,7 @@ def test_a_stage_that_ends_badly_ends_all(
 
     monkeypatch.setattr(train_stages, "call_script", end)
     assert call("train_stages", [str(path), *competition.flags()]) == expected
+    assert capsys.readouterr().err.strip() == words
     assert len(calls) == 1
 
 
@@ -170,9 +184,9 @@ def test_children_have_the_commands_flags_and_a_failed_one_ends_all(
     monkeypatch.setattr(attempts, "SRC", script.parent)
     path = write(competition.root, "a: --epochs 1\nb: --epochs 3\nc: --epochs 1\n")
     assert call("train_stages", [str(path), *competition.flags("--lr", "0.5", "--run", "r")]) == 2
-    assert "error: it went astray\nerror: stage b: Lightning_trainer.py ended with code 2" in (
-        capfd.readouterr().err
-    )
+    out, err = capfd.readouterr()
+    assert out.splitlines()[-1] == "stage 2 of 3, b: run r-b"
+    assert [line for line in err.splitlines() if "error" in line] == ["error: it went astray"]
     told = {path.stem: json.loads(path.read_text()) for path in competition.output.glob("r-*.json")}
     common = {"LR": 0.5, "MODEL_NAME": "tiny"}
     assert told == {

@@ -78,6 +78,11 @@ def names(need: str, least: int = 1, most: float = math.inf) -> Callable[[str], 
     return read
 
 
+def as_flags(values: Mapping[str, str]) -> list[str]:
+    """Knobs with their texts as words of a command: --lr=0.001."""
+    return [f"--{name.lower().replace('_', '-')}={text}" for name, text in values.items()]
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         flag = message.removeprefix("argument ")

@@ -114,6 +114,23 @@ def _parse_tuple(text: str, arms: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(parse(item, arm) for item, arm in zip(items, arms, strict=True))
 
 
+def spell(value: Any) -> str:
+    """The text of a knob's value, as `knob_values` has it, that `parse` reads: 0,2 or none."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(spell, value))
+    if isinstance(value, dict):
+        return str({_key(text): item for text, item in value.items()})
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _key(text: str) -> Any:
+    """What stands for a colour or a number in JSON's keys, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except BAD_TEXT:
+        return text
+
+
 def kind_of(annotation: Any) -> Any:
     """The annotation without the mark `Free`."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

@@ -1,7 +1,7 @@
 """What a search may set: knobs with a range or with choices, as texts for flags."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -111,8 +111,3 @@ def _value(text: str, kind: Any) -> Any:
         return parse(text, kind)
     except BAD_TEXT:
         raise UserError(f"got {text!r}, need {kind_name(kind)}") from None
-
-
-def as_flags(values: Mapping[str, str]) -> list[str]:
-    """Knobs with their texts as words of a command: --lr=0.001."""
-    return [f"--{name.lower().replace('_', '-')}={text}" for name, text in values.items()]

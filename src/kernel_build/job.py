@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from competition.spec import Competition
 from core.errors import UserError
-from core.knobs import PREFIX, fill
+from core.knobs import PREFIX, fill, spell
 from core.recipes import recipe_file
 from runs.measured import Asked, pixel_values
 
@@ -52,7 +52,7 @@ def travelling_knobs(config: Any) -> list[str]:
         flags += ["--" + name.lower().replace("_", "-"), text]
     flags += ["--shards", ""] if config.SHARDS else []  # Kaggle mounts INPUT
     for name, values in measured.items():
-        flags += ["--" + name.lower().replace("_", "-"), ",".join(map(str, values))]
+        flags += ["--" + name.lower().replace("_", "-"), spell(values)]
     from competition.run_layout import run_layout
     from runs.experiment import competition_of
 

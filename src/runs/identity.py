@@ -1,5 +1,6 @@
 """What makes a run the run it is: kept in run.json and its networks, compared by later sessions."""
 
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, raise_all
+from core.flags import as_flags
+from core.knobs import spell
 from core.locks import guarded, others
 from core.records import NewerRecord
 from runs.fold_table import folds_digest
@@ -86,8 +89,8 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
             now = with_gone(before, now)
             raise_all(
                 differences(before, now),
-                f"run {run.name!r} was begun with another configuration. Choose another --run, "
-                "or --overwrite to lose it:",
+                f"run {run.name!r} was begun with another configuration.{way_back(before, now)} "
+                "Choose another --run, or --overwrite to lose it:",
             )
             if before.data == UNKNOWN:
                 print(f"run {run.name!r} of before takes the present images and masks for its own")
@@ -187,15 +190,34 @@ def differences(before: Begun, now: Begun) -> list[str]:
 
     What a run did not know of when it began, or defines no run any more, says nothing of it.
     """
-    old, new = (_without_folder(run.knobs) for run in (before, now))
     lines = [
-        f"{name}: the run has {old[name]!r}, now {new[name]!r}"
-        for name in sorted(old.keys() & new.keys())
-        if old[name] != new[name]
+        f"{name}: the run has {was!r}, now {is_now!r}"
+        for name, (was, is_now) in _other_knobs(before, now).items()
     ]
+    return lines + _other_files(before, now)
+
+
+def way_back(before: Begun, now: Begun) -> str:
+    """The flags that a run goes on with; "" where it is files that have changed."""
+    if _other_files(before, now):
+        return ""
+    flags = {name: spell(was) for name, (was, _) in _other_knobs(before, now).items()}
+    return f" Go on with it by {shlex.join(as_flags(flags))}."
+
+
+def _other_knobs(before: Begun, now: Begun) -> dict[str, tuple[Any, Any]]:
+    """Knobs that differ, in two identities that have them: (before, now) by name."""
+    old, new = (_without_folder(run.knobs) for run in (before, now))
+    shared = sorted(old.keys() & new.keys())
+    return {
+        name: (before.knobs[name], now.knobs[name]) for name in shared if old[name] != new[name]
+    }
+
+
+def _other_files(before: Begun, now: Begun) -> list[str]:
+    """What to say of each of FILES that differs."""
     digests = {name: (getattr(before, name), getattr(now, name)) for name in FILES}
-    changed = [name for name, (was, is_now) in digests.items() if _differ(was, is_now)]
-    return lines + [FILES[name] for name in changed]
+    return [FILES[name] for name, (was, is_now) in digests.items() if _differ(was, is_now)]
 
 
 def _differ(before: Any, now: Any) -> bool:

@@ -228,13 +228,19 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
         known = [fold.fold for fold in report.folds]
         raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
     for fold in chosen:
-        path = logs / fold.checkpoint
-        if fold.network and path.is_file() and file_digest(path) != fold.network:
+        if not was_scored(fold, logs):
             raise UserError(
-                f"{path} is not the network that was scored, so its rules and threshold are not "
-                f"its own. Score it first: {command('Lightning_tester', run=report.run)}"
+                f"{logs / fold.checkpoint} is not the network that was scored, so its rules and "
+                "threshold are not its own. Score it first: "
+                f"{command('Lightning_tester', run=report.run)}"
             )
     return [logs / fold.checkpoint for fold in chosen]
+
+
+def was_scored(fold: FoldReport, logs: Path) -> bool:
+    """Whether a fold's checkpoint is the one that its report tells of; True of one that is gone."""
+    path = logs / fold.checkpoint
+    return not (fold.network and path.is_file()) or file_digest(path) == fold.network
 
 
 def made_of(

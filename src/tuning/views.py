@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.advice import command
 from core.columns import align
 from core.files import file_digest
 from data.specs import Row
@@ -14,10 +15,10 @@ from inference.views import SETS
 from Lightning_datamodule import rows_in
 from postprocessing.rules import label_by
 from runs.baseline import beside, best_trivial
-from runs.identity import check_same_folds
+from runs.identity import check_own_fold, check_same_folds
 from runs.predictions import VIEWS_FILE, data_key
 from runs.records import WeighedViews
-from runs.reports import check_same_task
+from runs.reports import Report, check_same_task, report_path, was_scored
 from runs.run import Run
 from runs.scored import trained_folds
 from scoring.gains import Gain, paired_gain
@@ -35,6 +36,9 @@ def choose_views(run: Run, *, limit: int) -> None:
     """
     folds = trained_folds(run)
     check_same_folds(run)
+    for fold in folds:
+        check_own_fold(run, fold, run.folder.scored_checkpoint(fold))
+    tell_unscored(run)
     whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes, by_image=True)
     rows, values = list[dict[str, Any]](), list[torch.Tensor]()
     spent: dict[str, float] = {}
@@ -80,6 +84,18 @@ def choose_views(run: Run, *, limit: int) -> None:
         if one != "none"
     ]
     print("\n".join(f"  {line}" for line in align(rows_of_sets)))
+
+
+def tell_unscored(run: Run) -> None:
+    """Says which networks the report does not know: what views gain of them is not beside it."""
+    path = report_path(run.output, run.name)
+    report = Report.read(path) if path.is_file() else None
+    for fold in report.folds if report else ():
+        if not was_scored(fold, run.logs):
+            print(
+                f"note: {run.logs / fold.checkpoint} is not the network that was scored: "
+                f"{command('Lightning_tester', run=run.name)}"
+            )
 
 
 def set_values(
