@@ -10,7 +10,7 @@ import pytest
 from core.errors import UserError
 from data.specs import DataSpec
 from postprocessing.rules import Rule
-from runs.reports import Blend, FoldReport, Report, read_blend
+from runs.reports import Blend, FoldReport, Report, read_blend, read_report
 
 FIXTURES = Path(__file__).parent / "fixtures"
 WHOLE = Report(
@@ -113,6 +113,21 @@ def test_a_broken_or_newer_report_is_a_line(tmp_path: Path, values: Any, told: s
 def test_no_report_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"python src/Lightning_tester\.py .*--run base"):
         Report.read(tmp_path / "base" / "report.json")
+
+
+def test_another_runs_report_is_not_handed_out(tmp_path: Path) -> None:
+    replace(WHOLE, run="b").write(tmp_path / "a" / "report.json")
+    with pytest.raises(
+        UserError, match=r"report\.json is of run 'b'.*Lightning_tester\.py --run a"
+    ):
+        read_report(tmp_path, "a")
+
+
+@pytest.mark.parametrize("path", ["", "/x/best.ckpt", "../best.ckpt", "a/../../best.ckpt"])
+def test_a_network_lies_below_logs(tmp_path: Path, path: str) -> None:
+    replace(WHOLE, folds=[FoldReport(fold=0, checkpoint=path)]).write(tmp_path / "report.json")
+    with pytest.raises(UserError, match="need a file below LOGS"):
+        Report.read(tmp_path / "report.json")
 
 
 def test_a_blend_of_other_predictions_is_refused(tmp_path: Path) -> None:

@@ -168,7 +168,13 @@ def _misfits(report: Report) -> list[str]:
 
     parts = [report, *report.folds, *report.rules, *([report.blend] if report.blend else [])]
     known = {"DataSpec": DataSpec, "Rule": Rule}
-    return [f"{type(part).__name__}: {line}" for part in parts for line in misfits(part, known)]
+    found = [f"{type(part).__name__}: {line}" for part in parts for line in misfits(part, known)]
+    paths = [] if found else [fold.checkpoint for fold in report.folds]
+    return found + [
+        f"FoldReport: checkpoint is {path!r}, need a file below LOGS"
+        for path in paths
+        if path in ("", ".") or Path(path).is_absolute() or ".." in Path(path).parts
+    ]
 
 
 def _rule(values: Mapping[str, Any], path: Path) -> "Rule":
@@ -193,9 +199,15 @@ def read_report(output: Path, run: str) -> Report:
     """The report of a run.
 
     Raises:
-        UserError: as `Report.read`.
+        UserError: as `Report.read`, or it is of another run.
     """
-    return Report.read(report_path(output, run))
+    report = Report.read(report_path(output, run))
+    if report.run != run:
+        raise UserError(
+            f"{report_path(output, run)} is of run {report.run!r}: its rules and networks are not "
+            f"this one's. Score it: {command('Lightning_tester', run=run)}"
+        )
+    return report
 
 
 def check_same_task(run: "Run", spec: "DataSpec") -> None:
