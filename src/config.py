@@ -42,7 +42,7 @@ MASK_PATH: Free[Path] = Path("train_masks")
 VALID_PATH: Free[Path] = Path("train_valid")
 # Test images, under INPUT.
 TEST_PATH: Free[Path] = Path("test_hq")
-# Table of training images, under INPUT; without such a file TRAIN_PATH is listed.
+# Table of training images, under INPUT; empty, or without such a file, TRAIN_PATH is listed.
 TRAIN_CSV: Free[Path] = Path("train_masks.csv")
 # A second table of the training images, under INPUT (patient, organ, depth): its columns join by
 # image id, for GROUP_COLUMN, STRATIFY_COLUMN and SPLIT_COLUMN. Empty = there is none.

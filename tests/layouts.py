@@ -286,6 +286,79 @@ def published_annot(root: Path, at: int) -> None:
     save(root / f"{part}annot/{at:02d}x.png", ids(at))
 
 
+def other_words(root: Path, at: int) -> None:
+    save(root / f"img/image_{at:02d}.png", image(at))
+    save(root / f"mask/mask_{at:02d}.png", union(at))
+
+
+def word_within(root: Path, at: int) -> None:
+    """KITTI: a word of the mask stands within the image's name, and is of two kinds."""
+    save(root / f"image_2/um_{at:06d}.png", image(at))
+    save(root / f"gt_image_2/um_road_{at:06d}.png", union(at))
+    if at % 3 == 0:
+        save(root / f"gt_image_2/um_lane_{at:06d}.png", union(at))
+
+
+def letter_more(root: Path, at: int) -> None:
+    save(root / f"photos_512x384/{at:04d}.png", image(at))
+    save(root / f"masks_512x384/{at:04d}m.png", ids(at))
+
+
+def two_annotators(root: Path, at: int) -> None:
+    """CHASE_DB1: no word says mask, and the second annotator is left out."""
+    save(root / f"eyes/Image_{at:02d}L.png", image(at))
+    save(root / f"eyes/Image_{at:02d}L_1stHO.png", union(at))
+    save(root / f"eyes/Image_{at:02d}L_2ndHO.png", np.roll(union(at), 1, 0))
+
+
+def class_folders_and_ends(root: Path, at: int) -> None:
+    """IDRiD: a class has a folder, and an end of its files' names."""
+    save(root / f"images/eye_{at:02d}.png", image(at))
+    for folder, end, plane in zip(("1. Cups", "2. Discs"), ("CU", "DI"), planes(at), strict=True):
+        save(root / f"masks/{folder}/eye_{at:02d}_{end}.png", plane * np.uint8(255))
+
+
+def grey_levels(root: Path, at: int) -> None:
+    """REFUGE: 255 is a level of grey, and no pixel is void."""
+    save(root / f"images/{at:02d}x.png", image(at))
+    save(root / f"masks/{at:02d}x.png", np.array([0, 128, 255], np.uint8)[ids(at)])
+
+
+def object_colours(root: Path, at: int) -> None:
+    """Each object has a colour of its own."""
+    save(root / f"images/{at:02d}x.png", image(at))
+    one, other = planes(at)[..., None]
+    save(
+        root / f"masks/{at:02d}x.png",
+        one * np.uint8([9 + at, 80, 3]) + other * np.uint8([3, at, 9]),
+    )
+
+
+def boundaries(root: Path, at: int) -> None:
+    """Agriculture-Vision: what has the images' ids, and lies before them, is no image."""
+    save(root / f"train/boundaries/{at:02d}x.png", np.full(SIZE, 255, np.uint8))
+    save(root / f"train/images/{at:02d}x.png", image(at))
+    save(root / f"train/labels/{at:02d}x.png", union(at))
+
+
+def unlabelled(root: Path, at: int) -> None:
+    """Potsdam: maps of all classes, which some images lack."""
+    save(root / f"images/{at:02d}x.png", image(at))
+    save(root / f"images/{at:02d}y.png", image(at))
+    save(root / f"maps/{at:02d}x_label.png", ids(at))
+
+
+def named_in_names(root: Path, at: int) -> None:
+    """Supervisely: the annotations of 7.png are 7.png.json."""
+    save(root / f"ds0/img/{at:02d}x.png", image(at))
+    objects = [
+        {"classTitle": label, "points": {"exterior": ring, "interior": []}}
+        for label, ring in zip(("house", "tree"), rings(at), strict=True)
+    ]
+    size = {"height": SIZE[0], "width": SIZE[1]}
+    write(root, f"ds0/ann/{at:02d}x.png.json", {"size": size, "objects": objects})
+
+
 # name -> (what writes an image and its mask, channels of an image, TASK).
 LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "bands by the end of names": (bands_by_end, 4, "binary"),
@@ -318,4 +391,14 @@ LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "pages that are images, masks beside": (pages_beside, 3, "binary"),
     "pages that are channels": (page_channels, 5, "binary"),
     "arrays of four bands": (four_bands, 4, "binary"),
+    "another word in the names of masks": (other_words, 3, "binary"),
+    "a word more within the names of masks": (word_within, 3, "binary"),
+    "a letter more in the names of masks": (letter_more, 3, "multiclass"),
+    "two annotators, and no word": (two_annotators, 3, "binary"),
+    "a folder and an end a class": (class_folders_and_ends, 3, "multilabel"),
+    "levels of grey up to 255": (grey_levels, 3, "multiclass"),
+    "a colour an object": (object_colours, 3, "binary"),
+    "boundaries beside images": (boundaries, 3, "binary"),
+    "maps of classes, and images without": (unlabelled, 3, "multiclass"),
+    "names of images in those of annotations": (named_in_names, 3, "multiclass"),
 }

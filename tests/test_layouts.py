@@ -33,6 +33,7 @@ from layouts import (
     write,
 )
 from looking import outline_lines
+from looking.census import take_census
 from looking.groups import find_grouping, split_lines
 from looking.layout import find_layout
 from looking.likeness import join_looks
@@ -255,3 +256,29 @@ def test_suffixes_that_look_like_flags_and_values_below_0(tmp_path: Path) -> Non
     mask = build_masks(competition).read(row, SIZE)
     np.testing.assert_array_equal(mask[:, 5:], union(0)[:, 5:] > 0)
     assert (mask[:, :5] == 255).all()
+
+
+def test_pages_of_a_stack_are_one_group(tmp_path: Path) -> None:
+    for at in range(COUNT):
+        LAYOUTS["pages that are images"][0](tmp_path, at)
+    layout = find_layout(survey(tmp_path))
+    names = list(layout.train.paths)
+    grouping = find_grouping(names, join_looks([None] * len(names)), layout)
+    assert grouping is not None
+    assert list(grouping.groups) == [name.rpartition("_")[0] for name in names]
+
+
+def test_a_training_table_that_names_no_images_is_left_out(tmp_path: Path) -> None:
+    """TRAIN_CSV's own name, and columns that make the ids together."""
+    for at in range(COUNT):
+        plain(tmp_path, at)
+    write(tmp_path, "train_masks.csv", "patient,img,pixels\n1,1,1 2\n1,2,\n")
+    config = look_lines(tmp_path)
+    assert len(collect_images(competition_of(config)).table) == COUNT
+
+
+def test_arrays_of_many_axes_are_no_masks_of_values(tmp_path: Path) -> None:
+    """PanNuke: (N, H, W, 6) of a whole fold."""
+    path = tmp_path / "masks.npy"
+    np.save(path, np.zeros((4, *SIZE, 6)))
+    assert take_census([path]).layers == 1

@@ -1,7 +1,11 @@
 """Polygons: how they are drawn, and every kind of file and table that they come in."""
 
+import base64
+import io
+import itertools
 import json
 import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +178,98 @@ SOLAFUNE = {
 }
 
 
+def points(ring: Any) -> list[dict[str, float]]:
+    return [{"x": x, "y": y} for x, y in ring]
+
+
+DARWIN = {
+    "version": "2.0",
+    "item": {"name": "a.png", "path": "/", "slots": [{"width": 30, "height": 20}]},
+    "annotations": [
+        {"name": "x", "polygon": {"paths": [points(OUTER), points(HOLE)]}},
+        {"name": "x", "polygon": {"paths": [points(TRIANGLE)]}, "bounding_box": {"x": 18}},
+    ],
+}
+DARWIN_1 = {
+    "image": {"filename": "a.png", "width": 30, "height": 20},
+    "annotations": [
+        {"name": "x", "complex_polygon": {"path": [points(OUTER), points(HOLE)]}},
+        {"name": "x", "polygon": {"path": points(TRIANGLE)}},
+    ],
+}
+HASTY = {
+    "label_classes": [{"class_name": "x"}],
+    "images": [
+        {
+            "image_id": "7f3e",
+            "image_name": "a.png",
+            "width": 30,
+            "height": 20,
+            "labels": [{"class_name": "x", "polygon": r, "mask": None} for r in (OUTER, TRIANGLE)],
+        }
+    ],
+}
+LABELBOX = {
+    "data_row": {"id": "cl0", "external_id": "a.png"},
+    "media_attributes": {"width": 30, "height": 20},
+    "projects": {
+        "p": {
+            "labels": [
+                {
+                    "annotations": {
+                        "objects": [{"name": "x", "polygon": points(r)} for r in (OUTER, TRIANGLE)]
+                    }
+                }
+            ]
+        }
+    },
+}
+PAINTED = [inside(OUTER, HOLE), inside(TRIANGLE)]
+
+
+def bitmap(mask: np.ndarray) -> dict[str, Any]:
+    """As Supervisely writes it: a PNG of the box around it, packed, and where its corner is."""
+    rows, columns = mask.nonzero()
+    top, left, stream = rows.min(), columns.min(), io.BytesIO()
+    Image.fromarray(mask[top : rows.max() + 1, left : columns.max() + 1] > 0).save(stream, "PNG")
+    data = base64.b64encode(zlib.compress(stream.getvalue())).decode()
+    return {"data": data, "origin": [int(left), int(top)]}
+
+
+def brush(mask: np.ndarray) -> list[int]:
+    """As Label Studio writes it: runs of RGBA in bits, and a single value by itself."""
+    values = np.repeat(mask.ravel() * 255, 4)
+    text = f"{len(values):032b}{7:05b}" + "".join(f"{n - 1:04b}" for n in (3, 4, 8, 16))
+    for value, run in itertools.groupby(values.tolist()):
+        count = len(list(run)) - 1
+        kind = next(k for k, bits in enumerate((3, 4, 8, 16)) if count < 1 << bits)
+        length = f"{kind:02b}{count:0{(3, 4, 8, 16)[kind]}b}"
+        # Runs of four are written value by value, which is a way of its own.
+        text += f"0{length}{f'{value:08b}' * 4}" if count == 3 else f"1{length}{value:08b}"
+    text += "0" * (-len(text) % 8)
+    return [int(text[at : at + 8], 2) for at in range(0, len(text), 8)]
+
+
+BITMAPS = {
+    "name": "a.png",
+    "size": {"height": 20, "width": 30},
+    "objects": [{"classTitle": "x", "bitmap": bitmap(mask)} for mask in PAINTED],
+}
+BRUSHES = [
+    {
+        "data": {"image": "/data/upload/1/ab12cd34-a.png"},
+        "annotations": [
+            {
+                "result": [
+                    {**STUDIO_SIZE, "value": {"rle": brush(mask), "brushlabels": ["x"]}}
+                    for mask in PAINTED
+                ]
+            }
+        ],
+    }
+]
+
+
 @pytest.mark.parametrize(
     ("name", "document", "want"),
     [
@@ -190,6 +286,13 @@ SOLAFUNE = {
         ("m.json", SUPERVISELY, BOTH),
         ("m.json", SOLAFUNE, SOLID),
         ("m.xml", CVAT, SOLID),
+        ("m.json", DARWIN, BOTH),
+        ("m.json", DARWIN_1, BOTH),
+        ("m.json", HASTY, SOLID),
+        ("m.json", LABELBOX, SOLID),
+        ("m.ndjson", json.dumps(LABELBOX), SOLID),
+        ("m.json", BITMAPS, BOTH),
+        ("m.json", BRUSHES, BOTH),
     ],
 )
 def test_one_file_of_all_images(tmp_path: Path, name: str, document: Any, want: Any) -> None:
@@ -422,8 +525,27 @@ def test_round_and_turned_shapes(tmp_path: Path) -> None:
         ),
         (
             [{"data": {"image": "a.png"}, "annotations": [{"result": [{"value": {"rle": [1]}}]}]}],
-            "a shape 'brush': need polygons; draw them, or export the masks as PNG",
+            "a brush, and no size of its image",
         ),
+        (
+            [
+                {
+                    "data": {"image": "a.png"},
+                    "annotations": [{"result": [{**STUDIO_SIZE, "value": {"rle": [0, 0, 9]}}]}],
+                }
+            ],
+            "a brush that is cut off",
+        ),
+        ({**BITMAPS, "size": {"height": 9, "width": 9}}, r"a bitmap of .* of an image of \(9, 9\)"),
+        (
+            {"objects": [{"classTitle": "x", "bitmap": {"data": "AAAA", "origin": [0, 0]}}]},
+            "a bitmap, and no size of its image",
+        ),
+        (
+            {**BITMAPS, "objects": [{"bitmap": {"data": "AAAA", "origin": [0, 0]}}]},
+            "a bitmap that cannot be unpacked",
+        ),
+        ({"annotations": [{"name": "x", "polygon": {"knots": []}}]}, "an object without any of"),
         ([{"id": "a", "annotations": [{"type": "x"}]}], "an object without any of coordinates"),
         ({"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}, "got 'Point'"),
         ({"weather": 3}, "no COCO annotations, nor GeoJSON"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from competition.bitmaps import read_bitmap
 from competition.drawn import (
     LABEL_KEYS,
     Drawn,
@@ -18,12 +19,16 @@ from competition.drawn import (
     size_of,
 )
 from competition.label_studio import is_label_studio, read_label_studio
+from competition.labelbox import is_labelbox, read_labelbox
 from imaging.polygons import Polygons, Ring, read_geojson, read_ring, read_wkt
+from imaging.rle import Size
 
 # What records call an image, a label and an outline.
-IMAGE_KEYS = ("id", "image_id", "image", "img", "file_name", "filename", "name")
-LIST_KEYS = ("annotations", "objects", "polygons", "shapes")
-OUTLINE_KEYS = ("coordinates", "polygon", "points", "segmentation", "geometry")
+IMAGE_KEYS = ("id", "image_name", "image_id", "image", "img", "file_name", "filename", "name")
+LIST_KEYS = ("annotations", "objects", "polygons", "shapes", "labels")
+OUTLINE_KEYS = (
+    *("coordinates", "polygon", "complex_polygon", "points", "segmentation", "geometry", "bitmap"),
+)
 
 
 def is_geojson(data: Any) -> bool:
@@ -147,7 +152,7 @@ def read_image_records(data: Any, label: str) -> list[Drawn]:
 
 
 def is_record(data: Any) -> bool:
-    """Whether it is a record of one image with a list of its objects (Cityscapes, Supervisely)."""
+    """Whether it is a record of one image with its objects (Cityscapes, Supervisely, Darwin)."""
     return isinstance(data, Mapping) and _list_of(data) is not None
 
 
@@ -157,23 +162,29 @@ def read_record(data: Any, label: str) -> list[Drawn]:
     size = size_of(data, "imgHeight", "imgWidth") or size_of(data, "height", "width")
     if isinstance(data.get("size"), Mapping):
         size = size_of(data["size"], "height", "width")
-    shapes = [(label_of(one, label, LABEL_KEYS), _record_shape(one)) for one in objects]
-    image = first_of(data, IMAGE_KEYS) or ""
-    if isinstance(image, Mapping):  # a COCO image, as in SA-1B
-        size, image = size_of(image, "height", "width"), image["file_name"]
+    image = first_of(data, (*IMAGE_KEYS, "item")) or ""
+    if isinstance(image, Mapping):  # a COCO image, as in SA-1B; Darwin's item
+        size = size_of((image.get("slots") or [image])[0], "height", "width")
+        image = first_of(image, IMAGE_KEYS[::-1]) or ""
+    shapes = [(label_of(one, label, LABEL_KEYS), _record_shape(one, size)) for one in objects]
     return [Drawn(str(image), size, shapes)]
 
 
-def _record_shape(record: Mapping[str, Any]) -> Any:
-    value = next((record[key] for key in OUTLINE_KEYS if record.get(key) is not None), None)
+def _record_shape(record: Mapping[str, Any], size: Size | None) -> Any:
+    """An object's outline of any name; of a mapping Darwin's paths, GeoJSON or run lengths."""
+    value = first_of(record, OUTLINE_KEYS)
+    if isinstance(value, Mapping):
+        value = first_of(value, ("paths", "path")) or value
     if isinstance(value, Mapping) and "exterior" in value:
         rings = [value["exterior"], *value.get("interior", [])]
         return Polygons((tuple(read_ring(ring) for ring in rings),))
     if isinstance(value, Mapping) and "type" in value:
         return read_geojson(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and "origin" in value:
+        return read_bitmap(value, size)
+    if isinstance(value, Mapping) and "counts" in value:
         return value
-    if value is None:
+    if value is None or isinstance(value, Mapping):
         raise ValueError(f"an object without any of {', '.join(OUTLINE_KEYS)}: {str(record)[:80]}")
     return read_nested(value)
 
@@ -238,6 +249,7 @@ DRAWINGS: dict[str, tuple[Callable[[Any], bool], Reader]] = {
     "LabelMe": (is_labelme, read_labelme),
     "VIA": (is_via, read_via),
     "Label Studio": (is_label_studio, read_label_studio),
+    "Labelbox": (is_labelbox, read_labelbox),
     "a record of objects": (is_record, read_record),
     "records of objects": (is_records, read_records),
     "records of images": (is_image_records, read_image_records),

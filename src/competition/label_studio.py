@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from competition.drawn import Drawn, box_ring, ellipse_ring, no_area, size_of
+from competition.bitmaps import read_brush
+from competition.drawn import Drawn, box_ring, ellipse_ring, size_of
 from imaging.polygons import Polygons, Ring, checked_ring, read_ring
 
 # Label Studio puts eight digits before the name of an uploaded file.
@@ -47,13 +48,18 @@ def _studio_results(task: Mapping[str, Any]) -> list[list[Mapping[str, Any]]] | 
     return None
 
 
-def _studio_shape(result: Mapping[str, Any]) -> tuple[Any, Polygons] | None:
+def _studio_shape(result: Mapping[str, Any]) -> tuple[Any, Any] | None:
     """Label and outline of a result; None where it is no shape of its own."""
     value = result.get("value", {})
+    labels = next((v for k, v in value.items() if k.endswith("labels")), None)
+    label = labels[0] if labels else None
+    if "rle" in value:
+        size = size_of(result, "original_height", "original_width")
+        if size is None:
+            raise ValueError("a brush, and no size of its image")
+        return label, read_brush(value["rle"], size)
     if "points" in value:
         ring = read_ring(value["points"])
-    elif "rle" in value:
-        raise no_area("brush")
     elif "radiusX" in value:
         centre = value["x"], value["y"]
         ring = ellipse_ring(*centre, value["radiusX"], value["radiusY"])
@@ -64,8 +70,7 @@ def _studio_shape(result: Mapping[str, Any]) -> tuple[Any, Polygons] | None:
         ring = _turned(ring, corner, result, value)
     else:
         return None
-    labels = next((v for k, v in value.items() if k.endswith("labels")), None)
-    return (labels[0] if labels else None), Polygons(((checked_ring(ring),),), "percent")
+    return label, Polygons(((checked_ring(ring),),), "percent")
 
 
 def _turned(

@@ -57,12 +57,13 @@ class TrainingImages(NamedTuple):
 
 
 def collect_images(competition: Competition) -> TrainingImages:
-    """Images of TRAIN_CSV, or of the folder TRAIN_PATH when nobody named a table and none is there.
+    """Images of TRAIN_CSV, or of the folder TRAIN_PATH when it is empty, or none is there or named.
 
     Raises:
         UserError: no images, ids that repeat, images or masks that are missing (all of them).
     """
-    if not (competition.train_csv.exists() or competition.table_chosen):
+    empty = competition.train_csv == competition.input
+    if empty or not (competition.train_csv.exists() or competition.table_chosen):
         return _from_folder(competition)
     raw, columns = train_table(competition)
     ids = raw[columns.id].map(image_id)

@@ -42,6 +42,8 @@ class Census:
         most: the largest value of each file.
         hard: the share of pixels that are 0 or the largest, a file each.
         layers: how many files are arrays of several layers (N, H, W).
+        empty: how many files hold nothing but 0.
+        palettes: the colours of each file in colours, without black.
     """
 
     read: int = 0
@@ -53,6 +55,8 @@ class Census:
     hard: list[float] = field(default_factory=list)
     layers: int = 0
     pairs: int = 0
+    empty: int = 0
+    palettes: list[set[Any]] = field(default_factory=list)
 
     @property
     def coloured(self) -> bool:
@@ -78,7 +82,7 @@ def take_census(paths: Sequence[Path]) -> Census:
             pixels, lossy = found
             census.read += 1
             census.lossy += lossy
-            if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4):
+            if pixels.ndim > 3 or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
                 census.layers += 1
                 continue
             _count(census, pixels)
@@ -98,12 +102,12 @@ def _count(census: Census, pixels: np.ndarray) -> None:
     if pixels.ndim == 3:
         planes = pixels[:, :, :3]
         if planes.shape[2] == 3 and (planes != planes[:, :, :1]).any():
-            colours = np.unique(planes.reshape(-1, 3), axis=0)[: MANY + 1]
-            census.files.update(map(tuple, colours.tolist()))
+            _count_colours(census, planes)
             return
         pixels = planes[:, :, 0]
     values, counts = np.unique(pixels, return_counts=True)
     census.files.update(values[: 4 * MANY].tolist())
+    census.empty += values.tolist() == [0]
     census.pairs += any(set(values.tolist()) <= pair for pair in PAIRS)
     census.most.append(int(values[-1]))
     edges = counts[values == 0].sum() + counts[-1]
@@ -111,7 +115,22 @@ def _count(census: Census, pixels: np.ndarray) -> None:
     numbers = [value for value in values.tolist() if value]
     if 1 < len(numbers) <= MANY:
         census.running.append(numbers[-1] == len(numbers))
-        census.single.append(float(np.mean([_is_one_part(pixels == n) for n in numbers])))
+        census.single.append(_share_of_one_part(pixels, numbers))
+
+
+def _count_colours(census: Census, planes: np.ndarray) -> None:
+    packed = planes.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    numbers = np.unique(packed)[: MANY + 1].tolist()
+    colours = [(value >> 16, value >> 8 & 255, value & 255) for value in numbers]
+    census.files.update(colours)
+    census.palettes.append({*colours} - {(0, 0, 0)})
+    numbers = [value for value in numbers if value]
+    if 1 < len(numbers) <= MANY:
+        census.single.append(_share_of_one_part(packed, numbers))
+
+
+def _share_of_one_part(pixels: np.ndarray, numbers: Sequence[int]) -> float:
+    return float(np.mean([_is_one_part(pixels == number) for number in numbers]))
 
 
 def _is_one_part(inside: np.ndarray) -> bool:

@@ -27,6 +27,8 @@ PATTERNS = {
     r"([^_-]+)[_-]": "what stands before the first _",
     r"([A-Za-z]+)\d+$": "the letters before a number",
 }
+# The stack that a page is of.
+PAGES = r"(.+)_\d+$"
 # Words of a column that is a split already.
 SPLIT_WORDS = (
     {"train", "training", "trn"},
@@ -72,6 +74,11 @@ def find_grouping(names: Sequence[str], looks: Looks, layout: Layout) -> Groupin
             found.append(Grouping("GROUP_COLUMN", column, f"column {column!r}", cells, share, lift))
     if found:
         return max(found, key=lambda one: (one.lift >= SURE, -len(set(one.groups))))
+    if "/{page}" in layout.train.pattern:
+        cells = _matched(PAGES, names)
+        if _is_grouping(cells):
+            share, lift = likeness_in_groups(cells, looks)
+            return Grouping("GROUP_PATTERN", PAGES, "stacks of pages", cells, share, lift)
     for pattern, told in PATTERNS.items():
         cells = _matched(pattern, names)
         if _is_grouping(cells):

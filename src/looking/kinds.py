@@ -132,6 +132,8 @@ def _by_tails(files: FileSet, others: Sequence[FileSet]) -> Iterator[Family]:
     if not 2 <= len(tails) <= MOST or tails[0] is not files or len(marks) > 1:
         return
     names, varying = folder_names(files)
+    if _a_folder_each(tails):  # says no more than the end of the name
+        names, varying = ["*" if name[0] == "{" else name for name in names], []
     kinds = {one.tail.rpartition(".")[0][not one.fixed :]: dict(one.files) for one in tails}
     name = "{kind}" if files.fixed else f"{files.head}{{id}}{tails[0].tail[0]}{{kind}}"
     template = join_parts(varying if files.fixed else [*varying, "id"])
@@ -182,6 +184,16 @@ def _named_by_kind(files: FileSet) -> tuple[str, tuple[str, ...], str] | None:
 def _without(name: str, files: FileSet, head: str) -> str:
     """A name without what it begins with, which a set with a head has lost already."""
     return name if files.head else name.removeprefix(head)
+
+
+def _a_folder_each(tails: Sequence[FileSet]) -> bool:
+    """Whether files of one end lie in one folder, and each end has its own: MA/7_MA.tif."""
+    folders = [{key[:-1] for key in one.files} for one in tails]
+    return (
+        () not in folders[0]
+        and all(len(one) == 1 for one in folders)
+        and len(set().union(*folders)) == len(tails)
+    )
 
 
 def _is_like(one: FileSet, files: FileSet) -> bool:

@@ -10,8 +10,9 @@ from looking.outline_lines import find_drawn
 from looking.published import SPLIT, join_parts_of_split, test_beside
 from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of
 from looking.stacks import page_by_page, paged
-from looking.survey import MASK, SLIPS, TEST, TRAIN, VAL, FileSet, Survey, words_in
+from looking.survey import IMAGE, MASK, SLIPS, TEST, TRAIN, VAL, FileSet, Survey, words_in
 from looking.twins import part_twins
+from looking.unnamed import find_unnamed
 
 # Words of mask files of single objects, or single annotators, where others show all of an image.
 SINGLE = {"instance", "instances", "individual"}
@@ -83,6 +84,24 @@ def find_layout(survey: Survey) -> Layout:
     headers = [name for name in broken if words_in(name) & {"sample", "submission"}]
     coco = _choose_coco(survey.coco, train)
     masks, valid = _part_masks(candidates, survey.sets, schemes, train, test)
+    drawn, drawing = None, ""
+    if not (masks or coco):
+        train, drawn, drawing = find_drawn(survey, [train, *schemes[id(train.files)]])
+    instances = "" if masks else _choose_instances(survey.sets, train)
+    object_files = ""
+    if not (masks or coco or instances) and (named := _choose_object_files(survey, ranked, train)):
+        object_files, ranked = named
+    others = (
+        masks,
+        coco,
+        drawn,
+        drawing,
+        instances,
+        object_files,
+        ranked and ranked[0].columns.rle,
+    )
+    if not any(others) and (found := find_unnamed(train, test, survey.sets, survey.root)):
+        train, masks, test = found
     if masks and ranked and _is_less(ranked[0], masks, train):
         ranked = []
     if masks and not ranked and (chosen := _choose_list(survey, masks, train)):
@@ -104,13 +123,6 @@ def find_layout(survey: Survey) -> Layout:
         train, masks = pages
         ranked = []  # tables name stacks, not pages
         test = test and paged(test, survey.root)
-    drawn, drawing = None, ""
-    if not (masks or coco):
-        train, drawn, drawing = find_drawn(survey, [train, *schemes.get(id(train.files), [])])
-    instances = "" if masks else _choose_instances(survey.sets, train)
-    object_files = ""
-    if not (masks or coco or instances) and (named := _choose_object_files(survey, ranked, train)):
-        object_files, ranked = named
     return Layout(
         survey=survey,
         train=train,
@@ -167,6 +179,7 @@ def _choose_train(
                 round(covered / (len(scheme.paths) if scheme.kinds else len(files.files)), 1),
                 -len(words & (TEST | VAL)),
                 len(words & TRAIN),
+                len(words & IMAGE),
                 -len(scheme.clashes),
                 0 if scheme.kinds else -order,
                 len(files.files),
@@ -192,8 +205,21 @@ def _masks_of(train: Scheme, sets: Sequence[FileSet], schemes: Schemes) -> list[
             if common >= HALF * min(len(train.paths), len(scheme.paths)) and common:
                 found.append((common, scheme))
                 break
-    found.sort(key=lambda pair: (-pair[0], bool(pair[1].files.words & SINGLE)))
+    families = [scheme for _, scheme in found if scheme.kinds]
+    found = [pair for pair in found if not any(_is_kind_of(pair[1], one) for one in families)]
+    found.sort(key=lambda pair: (-pair[0], _tells_objects(pair[1].files.words)))
     return [scheme for _, scheme in found]
+
+
+def _is_kind_of(scheme: Scheme, family: Scheme) -> bool:
+    """Whether a set is of one class of a family: its files are not all masks of the images."""
+    files, stem = scheme.files, scheme.files.tail.rpartition(".")[0]
+    same = files.folders == family.files.folders and files.suffix == family.files.suffix
+    return same and not scheme.kinds and stem.lstrip("_-. ") in family.kinds
+
+
+def _tells_objects(words: set[str]) -> bool:
+    return bool(words & SINGLE) and "semantic" not in words
 
 
 def _choose_test(
@@ -214,8 +240,12 @@ def _choose_test(
         if any(one.names(scheme.paths) for one in samples):
             return scheme
     called = [one for one in candidates if one.files.words & TEST]
-    like = [one for one in called if one.template == train.template]
-    return max(like or called, key=lambda one: len(one.paths), default=None)
+    place = _place(train.files)
+
+    def rank(one: Scheme) -> tuple[bool, bool, int]:
+        return one.template == train.template, _place(one.files) == place, len(one.paths)
+
+    return max(called, key=rank, default=None)
 
 
 def _asks(sampled: Listed, train: Scheme) -> bool:

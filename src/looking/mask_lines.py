@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ from looking.outline_lines import absent_line, outline_lines
 from looking.survey import SLIPS
 
 VOID = 255
+PART = re.compile(r"\{(?!class\}|page\})\w+\}")
 # The share of files with two values that says that all are meant so.
 MOST = 0.8
 # Of values above 0, the share that is one part where values number objects.
 ONE_PART = 0.9
 # A class by its number, alone or with those of its attributes behind it.
 NUMBERED = re.compile(r"\d+(_\d+)*")
+# Of the colours of all files, the share that no other file has where each object got its own.
+ALL_NEW = 0.9
+# Numbers of classes end before it: beyond are levels of grey.
+LEVELS = 64
 
 
 def mask_lines(layout: Layout) -> Iterator[Line]:
@@ -33,9 +39,15 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
         yield from _place_lines(layout)
         if layout.masks.kinds:
             yield from _class_file_lines(layout.masks.kinds)
+            yield from _unmasked_lines(layout, "")
             return
         paths = [layout.survey.root / path for path in layout.masks.paths.values()]
-        yield from file_lines(take_census(paths), _asked_classes(layout.sampled))
+        census = take_census(paths)
+        lines = list(file_lines(census, _asked_classes(layout.sampled)))
+        yield from lines
+        maps = any(line.value == "multiclass" for line in lines)
+        why = "and the others' masks tell the class of every pixel" if maps else ""
+        yield from _unmasked_lines(layout, "though empty masks are files" if census.empty else why)
     elif layout.object_files:
         yield from _object_file_lines(layout)
     elif layout.coco:
@@ -90,16 +102,24 @@ def _place_lines(layout: Layout) -> Iterator[Line]:
     common = len(masks.paths.keys() & layout.train.paths.keys())
     told = f"{common} of {len(layout.train.paths)} images have a mask {masks.files.told()}"
     yield Line("MASK_PATH", masks.files.root or ".", told)
-    yield from absent_line(len(layout.train.paths), common)
     if masks.plain:
         yield Line("MASK_SUFFIX", masks.pattern.removeprefix("{id}"), "")
     else:
-        yield Line("MASK_PATTERN", masks.pattern, "")
+        # Without ID_TEMPLATE all parts make the id.
+        loose = PART.sub(lambda part: part[0] if part[0] in masks.template else "*", masks.pattern)
+        yield Line("MASK_PATTERN", loose if layout.train.plain else masks.pattern, "")
     if layout.valid is not None:
         valid = layout.valid
         why = f"{valid.files.told()} says where there is data: test images have it, too"
         yield Line("VALID_PATH", valid.files.root, why)
         yield Line("VALID_SUFFIX", valid.pattern.removeprefix("{id}"), "")
+
+
+def _unmasked_lines(layout: Layout, unlabelled: str) -> Iterator[Line]:
+    assert layout.masks is not None
+    images = layout.train.paths.keys()
+    common = len(layout.masks.paths.keys() & images)
+    yield from absent_line(len(images), common, unlabelled=unlabelled)
 
 
 def _asked_classes(sampled: Listed | None) -> set[int]:
@@ -146,12 +166,26 @@ def _is_trimap(values: Sequence[Any], census: Census) -> bool:
 
 
 def _number_objects(census: Census, values: Sequence[Any]) -> bool:
-    """Whether values number objects: each is one part, none is left out, images hold 1 to n."""
-    if census.coloured or len(census.single) < 3 or len(set(census.most)) < 2:
+    """Whether values, or colours, number objects: each is one part, images hold the first n."""
+    if len(census.single) < 3 or np.mean(census.single) < ONE_PART:
         return False
+    if census.coloured:
+        return _colours_of_objects(census.palettes)
     counts = [census.files[value] for value in values if value]
     fewer = counts == sorted(counts, reverse=True) and counts[-1] < counts[0]
-    return bool(fewer and all(census.running) and np.mean(census.single) >= ONE_PART)
+    return bool(fewer and all(census.running) and len(set(census.most)) > 1)
+
+
+def _colours_of_objects(palettes: Sequence[set[Any]]) -> bool:
+    """Whether colours are dealt in one order, fewer to images of fewer objects, or are all new."""
+    by_size = sorted(palettes, key=len)
+    numbers = set().union(*palettes)
+    dealt = (
+        len(numbers) > 2
+        and all(few <= more for few, more in pairwise(by_size))
+        and by_size[0] < by_size[-1]
+    )
+    return dealt or len(numbers) > ALL_NEW * sum(map(len, palettes))
 
 
 def _colour_lines(values: Sequence[Any], seen: str) -> Iterator[Line]:
@@ -167,7 +201,8 @@ def _colour_lines(values: Sequence[Any], seen: str) -> Iterator[Line]:
 
 def _class_lines(values: Sequence[int], asked: set[int], seen: str) -> Iterator[Line]:
     """Class ids; what the sample does not ask for, 255, and what is below 0 is ignored."""
-    ignored = [v for v in values if v < 0 or v == VOID == max(values)]
+    levels = any(LEVELS <= v < VOID for v in values)
+    ignored = [v for v in values if v < 0 or (v == VOID == max(values) and not levels)]
     if asked and not ignored and asked < set(values) and max(values) > max(asked):
         ignored = [max(values)]
         seen += f"; the sample asks for {min(asked)} to {max(asked)}, so {ignored[0]} is void"

@@ -81,14 +81,25 @@ def outline_lines(root: Path, train: Scheme, drawn: Scheme | None, path: str) ->
     elif drawn is not None:
         yield Line("MASK_PATTERN", drawn.pattern, "")
     known = drawn.paths.keys() if drawn else {image_id(one.image) for one in found}
-    yield from absent_line(len(train.paths), len(known & train.paths.keys()))
+    empty = "though others' files are empty" if any(not one.shapes for one in found) else ""
+    yield from absent_line(len(train.paths), len(known & train.paths.keys()), unlabelled=empty)
     yield from label_lines([label for one in found for label, _ in one.shapes])
 
 
-def absent_line(images: int, masks: int) -> Iterator[Line]:
-    """ABSENT where more images have no mask than could by mistake."""
-    if images - masks > SLIPS * images:
-        yield Line("ABSENT", "empty", f"{images - masks} images have no mask: nothing is on them")
+def absent_line(images: int, masks: int, *, unlabelled: str = "") -> Iterator[Line]:
+    """ABSENT where more images have no mask than could by mistake.
+
+    Args:
+        images, masks: how many there are.
+        unlabelled: why an image without a mask is none without foreground; "" where it may be.
+    """
+    if images - masks <= SLIPS * images:
+        return
+    told = f"{images - masks} images have no mask"
+    if unlabelled:
+        yield Line("ABSENT", "drop", f"{told}, {unlabelled}: they are not labelled")
+    else:
+        yield Line("ABSENT", "empty", f"{told}: nothing is on them")
 
 
 def label_lines(labels: Sequence[Any]) -> Iterator[Line]:

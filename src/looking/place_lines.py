@@ -16,6 +16,7 @@ from looking.lines import Line
 from looking.listing import Listed
 from looking.schemes import Scheme, join_parts
 from looking.stacks import axes_line
+from looking.survey import TRAIN, words_in
 
 # Images whose values are looked at, evenly picked.
 LOOKED_AT = 48
@@ -84,6 +85,10 @@ def _table_lines(layout: Layout) -> Iterator[Line]:
             yield Line("ID_COLUMN", column, "this column holds the images' names")
     elif listed is not None:
         yield Line("META_CSV", listed.name, "several rows an image: its columns join by id")
+    if (listed is None or _is_second(listed, layout)) and any(
+        words_in(name) & TRAIN for name in layout.survey.tables
+    ):
+        yield Line("TRAIN_CSV", "", "no table with a row an image: the folder is listed")
     if layout.meta is not None and listed is not layout.meta and layout.listed is listed:
         known = [str(name) for name in layout.meta.table][:8]
         if listed is None or not _is_second(listed, layout):

@@ -4,7 +4,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
+from competition.mask_file_lists import CLASS_PART
 from competition.patterns import FilePattern
 from core.errors import UserError
 from imaging.sources import BAND
@@ -184,23 +186,26 @@ def read_scheme(
         part: band or class, what `kinds` are the values of.
         kinds: as of a Scheme.
     """
-    bands = kinds if part == BAND else ()
+    how: Any = {"knobs": ("IMAGE_PATTERN", "ID_TEMPLATE"), "bands": kinds if part == BAND else ()}
+    texts = [pattern.replace(CLASS_PART, kind) for kind in kinds] if part == "class" else [pattern]
     try:
-        rule = FilePattern(pattern, template, knobs=("IMAGE_PATTERN", "ID_TEMPLATE"), bands=bands)
+        rules = [FilePattern(text, template, **how) for text in texts]
     except UserError:
         return None
     cut = len(files.root) + 1 if files.root else 0
     paths: dict[str, str] = {}
     clashes = [(key[-1], path) for key, path in _doubles(files)]
+    fitting = 0
     for key, path in files.files.items():
-        found = rule.read(path[cut:])
+        found = next((read for rule in rules if (read := rule.read(path[cut:]))), None)
         if found is None:
             continue
+        fitting += bool(kinds)
         # Names of one folder are cut at their last point, whatever the suffix.
         img = key[-1] if pattern == "{id}.*" else found[0]
-        if img in paths:
+        if img in paths and not kinds:
             clashes.append((img, path))
         paths.setdefault(img, path[:cut] + found[1].path)
-    if 2 * len(paths) < len(files.files):
+    if 2 * max(fitting, len(paths)) < len(files.files):
         return None
     return Scheme(files, pattern, template, paths, clashes, kinds)

@@ -14,12 +14,13 @@ from imaging.readers import is_image
 
 # Words in the names of folders and files, and what they say; camelCase counts as words.
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-TRAIN = {"train", "training", "trn"}
-TEST = {"test", "tst", "testing", "hidden"}
+TRAIN = {"train", "training", "trn", "tr"}
+TEST = {"test", "tst", "testing", "hidden", "ts"}
 VAL = {"val", "valid", "validation", "dev"}
 MASK = {
-    *("mask", "masks", "label", "labels", "gt", "truth", "groundtruth", "annotation", "anno"),
-    *("annotations", "annos", "annot", "seg", "segmentation", "segmentations", "manual", "target"),
+    *("mask", "masks", "label", "labels", "gt", "truth", "ground", "groundtruth", "annotation"),
+    *("anno", "annotations", "annos", "annot", "seg", "segmentation", "segmentations", "manual"),
+    "target",
     *("targets", "instances", "lbl", "lbls"),
 }
 # A tile's place, which ends many names without telling what they are.
@@ -203,13 +204,13 @@ def _merge(
 
 
 def _same_kind(branches: Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...], str]]]) -> bool:
-    """Whether most folders hold the same kinds of files at the same depths."""
+    """Whether more than half of the folders hold the same kinds of files at the same depths."""
     kinds: Counter[frozenset[tuple[int, str]]] = Counter()
     for branch in branches:
         kinds[
             frozenset((len(parts), Path(parts[-1]).suffix.lower()) for parts, _, _ in branch)
         ] += 1
-    return 2 * kinds.most_common(1)[0][1] >= len(branches)
+    return 2 * kinds.most_common(1)[0][1] > len(branches)
 
 
 def _split_names(
@@ -338,7 +339,12 @@ def _paths(members: Mapping[str, Mapping[tuple[str, ...], str]]) -> set[str]:
 def _tail(
     vary: tuple[str, ...], stem: str, stems: set[tuple[tuple[str, ...], str]], ends: Counter[str]
 ) -> str:
-    """What a name ends with beside its own part: `_mask` where another is the same without it."""
+    """What a name ends with beside its own part: `_mask` where another is the same without it.
+
+    Of the name of an image in another's, 7.jpeg.json or 7.jpg.png, it is the image's type.
+    """
+    if is_image(stem):
+        return Path(stem).suffix
     for match in re.finditer(r"[_\-. ](?=[^/]*[A-Za-z])", stem):
         if (vary, stem[: match.start()]) in stems:
             return stem[match.start() :]
