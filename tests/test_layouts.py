@@ -277,6 +277,16 @@ def test_a_training_table_that_names_no_images_is_left_out(tmp_path: Path) -> No
     assert len(collect_images(competition_of(config)).table) == COUNT
 
 
+def test_colours_of_classes_that_an_image_lacks_are_no_objects(tmp_path: Path) -> None:
+    """Mapillary: classes of one part each."""
+    colours = np.array([[70, 60, 50], [9, 80, 3], [3, 5, 9]], np.uint8)
+    for at in range(COUNT):
+        save(tmp_path / f"images/{at:02d}x.png", image(at))
+        shown = ids(at) if at % 4 else ids(at) % 2
+        save(tmp_path / f"masks/{at:02d}x.png", colours[shown])
+    assert look_lines(tmp_path).TASK == "multiclass"
+
+
 def test_arrays_of_many_axes_are_no_masks_of_values(tmp_path: Path) -> None:
     """PanNuke: (N, H, W, 6) of a whole fold."""
     path = tmp_path / "masks.npy"

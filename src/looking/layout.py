@@ -86,7 +86,7 @@ def find_layout(survey: Survey) -> Layout:
     masks, valid = _part_masks(candidates, survey.sets, schemes, train, test)
     drawn, drawing = None, ""
     if not (masks or coco):
-        train, drawn, drawing = find_drawn(survey, [train, *schemes[id(train.files)]])
+        train, drawn, drawing = find_drawn(survey, [train, *schemes.get(id(train.files), [])])
     instances = "" if masks else _choose_instances(survey.sets, train)
     object_files = ""
     if not (masks or coco or instances) and (named := _choose_object_files(survey, ranked, train)):

@@ -29,6 +29,8 @@ ONE_PART = 0.9
 NUMBERED = re.compile(r"\d+(_\d+)*")
 # Of the colours of all files, the share that no other file has where each object got its own.
 ALL_NEW = 0.9
+# Counts of objects that images differ in where colours number them.
+SEVERAL = 3
 # Numbers of classes end before it: beyond are levels of grey.
 LEVELS = 64
 
@@ -177,13 +179,14 @@ def _number_objects(census: Census, values: Sequence[Any]) -> bool:
 
 
 def _colours_of_objects(palettes: Sequence[set[Any]]) -> bool:
-    """Whether colours are dealt in one order, fewer to images of fewer objects, or are all new."""
+    """Whether colours are dealt in one order, fewer to images of fewer objects, or are all new.
+
+    Classes of one part each may look so where an image lacks one: counts must differ more.
+    """
     by_size = sorted(palettes, key=len)
     numbers = set().union(*palettes)
-    dealt = (
-        len(numbers) > 2
-        and all(few <= more for few, more in pairwise(by_size))
-        and by_size[0] < by_size[-1]
+    dealt = len(set(map(len, palettes))) >= SEVERAL and all(
+        few <= more for few, more in pairwise(by_size)
     )
     return dealt or len(numbers) > ALL_NEW * sum(map(len, palettes))
 
