@@ -1,19 +1,17 @@
 """Folds, datasets and loaders: everything between train_folds.csv and a batch."""
 
 import errno
-import math
 import os
 import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
@@ -21,11 +19,10 @@ from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_
 
 from competition.mask_source import MaskSource
 from competition.spec import SHIPPED_WEIGHTS
-from core.errors import UserError, nearest, raise_all
-from core.gates import decimal_number
+from core.errors import UserError
 from core.processes import end_with_parent, hush_lost_connections
 from core.quantities import size_words
-from data.draws import balance_sources, build_draws
+from data.draws import build_draws, row_weights
 from data.samplers import EpochSampler, EvenBatches, SizeBatches
 from data.specs import DataSpec, Row
 from dataset import SegmentationDataset
@@ -72,93 +69,13 @@ def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[li
     """
     train, val = table[~table["kfold"].isin([fold, holdout])], table[table["kfold"] == fold]
     if not len(val) or not len(train):
-        side, known = ("validation" if len(train) else "training"), sorted(set(table["kfold"]))
-        raise UserError(
-            f"fold {fold} has no {side} images. Folds in train_folds.csv: {known}. "
-            "Choose among them with --folds, or run folds.py again"
-        )
+        known = sorted(set(table["kfold"]))
+        side, remedy = "validation", "choose among them with --folds"
+        if not len(train):
+            other = "" if holdout is None else f", or another HOLDOUT than {holdout}"
+            side, remedy = "training", f"make more of them with folds.py{other}"
+        raise UserError(f"fold {fold} has no {side} images. The folds are {known}: {remedy}")
     return rows_in(train), rows_in(val)
-
-
-def row_weights(rows: Sequence[Row], column: str) -> list[float] | None:
-    """How often each image is drawn, by a column of train_folds.csv; None where it is not there.
-
-    Rows without a value, such as pseudo-labelled ones, weigh 1.
-
-    Raises:
-        UserError: values that are no weights, or none above 0.
-    """
-    if not any(column in row for row in rows):
-        return None
-    weights, problems = [], []
-    for row in rows:
-        text = str(row.get(column, "")) or "1"
-        try:
-            weight = decimal_number(text)
-        except ValueError:
-            weight = math.nan
-        weights.append(weight)
-        if not 0 <= weight < math.inf:
-            problems.append(f"{row['img']}: {column} is {text!r}, need a number, 0 or more")
-    if not problems and not any(weights):
-        problems = [f"column {column}: all training images have weight 0"]
-    raise_all(problems, "train_folds.csv: weights of images (WEIGHT_COLUMN):")
-    return weights
-
-
-def check_draws(rows: Sequence[Row], loader: LoaderSpec) -> None:
-    """Makes sure that columns which say how often images are drawn are there, and are numbers.
-
-    Raises:
-        UserError: they are not.
-    """
-    column = loader.weight_column
-    known = sorted({str(name) for row in rows for name in row})
-    if column not in ("", SHIPPED_WEIGHTS, *known):
-        raise UserError(
-            f"WEIGHT_COLUMN: no column {column!r}.{nearest(column, known)} There are: "
-            f"{', '.join(known)}"
-        )
-    row_weights(rows, column)
-    if loader.balance == "source":
-        balance_sources(rows, np.empty((len(rows), 0)))
-
-
-def check_foreground(
-    rows: Sequence[Row], loader: LoaderSpec, holds: Callable[[Row], bool], *, name: str
-) -> None:
-    """Makes sure that images which are drawn by their foreground are of the kinds that it takes.
-
-    Args:
-        rows: of the training images.
-        loader: how they are drawn.
-        holds: whether an image holds foreground; asked until both kinds are found.
-        name: what the rows are, such as "fold 0".
-
-    Raises:
-        UserError: they are not.
-    """
-    weights = row_weights(rows, loader.weight_column) or [1.0] * len(rows)
-    drawn = [row for row, weight in zip(rows, weights, strict=True) if weight]
-    rates = f"POSITIVE_RATE={','.join(map(str, loader.positive_rate))}"
-    wanted = {
-        rates: bool(loader.positive_rate),
-        f"BALANCE={loader.balance}": loader.balance in ("class", "area"),
-        f"FOREGROUND_CROPS={loader.foreground_crops:g}": loader.foreground_crops > 0,
-        f"MIX={','.join(loader.mix)}": any(mix.partition(":")[0] == "paste" for mix in loader.mix),
-    }
-    told = [knob for knob, asked in wanted.items() if asked]
-    if told and not any(map(holds, drawn)):
-        raise UserError(
-            f"{name}: no training image that is drawn holds foreground, {' and '.join(told)} "
-            f"need{'s' if len(told) == 1 else ''} it: leave {'it' if len(told) == 1 else 'them'} "
-            "out, or see whether the masks are read as they should be (MASK_VALUES)"
-        )
-    if loader.positive_rate and all(map(holds, drawn)):
-        raise UserError(
-            f"{name}: all training images that are drawn hold foreground, {rates} needs some "
-            "without: leave it out"
-        )
 
 
 class SegmentationDataModule(pl.LightningDataModule):

@@ -97,35 +97,6 @@ def make_folds(
     return splitters.split_group_strata(groups, strata, how.n_folds, how.seed)
 
 
-def join_new(
-    table: "pd.DataFrame", groups: "pd.Series", how: Split, path: Path, *, closed: int | None
-) -> np.ndarray:
-    """Fold of each image, int64 (N,): known ones keep theirs, new ones join.
-
-    Known are images with a fold in the table's own column, or else in an earlier train_folds.csv.
-
-    Raises:
-        UserError: there are no such folds, or none that takes new groups.
-    """
-    import pandas as pd
-
-    from competition.fold_column import read_known
-    from competition.groups import column_of
-    from competition.splits import join_folds
-    from runs.fold_table import places_before
-
-    whole = groups.to_numpy() if how.split in GROUPED or how.tile else np.array([])
-    if "kfold" in table:
-        before = read_known(table["kfold"], "kfold", words=False)
-    elif how.split == "column":
-        values = column_of(table, how.split_column, "SPLIT_COLUMN")
-        before = read_known(values, how.split_column, words=True)
-    else:
-        before = places_before(path, table["img"].tolist(), whole)
-    codes = pd.factorize(whole)[0] if len(whole) else np.arange(len(table))
-    return join_folds(before, codes, closed=closed)
-
-
 def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: list[str]) -> None:
     """Notes groups that lie in two folds of the user's own split.
 
@@ -290,14 +261,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
     from data.draws import Foreground
-    from Lightning_datamodule import check_draws, rows_in
     from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, loader_spec, run_of
     from runs.fold_table import choose_folds
+    from runs.joining import join_new
     from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
-    from runs.starts import check_sampling
+    from runs.sampling import check_sampling
     from submissions.outlook import sample_notes
 
     check_names(config, "METRIC", *(["LOSS"] if config.SOFT_LABELS else []))
@@ -317,7 +288,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     groups = find_groups(table, how.group_column, how.group_pattern, notes)
     codes = pd.factorize(groups)[0]
     if args.join:
-        folds = join_new(table, groups, how, config.FOLDS_CSV, closed=config.HOLDOUT)
+        whole = groups.to_numpy() if how.split in GROUPED or how.tile else np.array([])
+        column = how.split_column if how.split == "column" else ""
+        folds = join_new(table, whole, column, config.FOLDS_CSV, closed=config.HOLDOUT)
     else:
         folds = make_folds(data, codes, competition, how=how, notes=notes)
     if "kfold" in table or how.split == "column" or how.split in GROUPED:
@@ -329,7 +302,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What training will ask of this table is told now.
     chosen = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
     loader, holds = loader_spec(config), Foreground(competition.input, masks, competition.axes)
-    check_draws(rows_in(table), loader)
     check_sampling(table, chosen, loader, holds=holds, holdout=config.HOLDOUT, pseudo=config.PSEUDO)
     volumes = find_volumes(table, config.VOLUME_COLUMN, config.VOLUME_PATTERN)
     if volumes is not None:

@@ -59,12 +59,19 @@ def test_split_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kfold", "fold", "side"), [([0, 1, 1], 2, "validation"), ([0, 0, 0], 0, "training")]
+    ("kfold", "fold", "holdout", "told"),
+    [
+        ([0, 1, 1], 2, None, r"no validation images. .*\[0, 1\]: choose among them with --folds"),
+        ([0, 0, 0], 0, None, r"no training images. .*\[0\]: make more of them with folds.py$"),
+        ([0, 0, 1], 0, 1, "no training images. .*, or another HOLDOUT than 1"),
+    ],
 )
-def test_an_empty_side_names_folds_and_remedy(kfold: list[int], fold: int, side: str) -> None:
+def test_an_empty_side_names_folds_and_remedy(
+    kfold: list[int], fold: int, holdout: int | None, told: str
+) -> None:
     table = pd.DataFrame({"img": list("abc"), "kfold": kfold})
-    with pytest.raises(UserError, match=rf"fold {fold} has no {side}.*--folds.*folds.py"):
-        split_rows(table, fold)
+    with pytest.raises(UserError, match=told):
+        split_rows(table, fold, holdout=holdout)
 
 
 # ---------------------------------------------------------------- samplers

@@ -14,7 +14,8 @@ from conftest import Competition
 from core.errors import UserError
 from data.augment import Augment
 from data.specs import DataSpec
-from Lightning_datamodule import LoaderSpec, SegmentationDataModule, check_foreground
+from Lightning_datamodule import LoaderSpec, SegmentationDataModule
+from runs.sampling import check_foreground
 from stages import call, errors_of
 
 SIDE = 32

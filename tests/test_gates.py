@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -177,6 +178,14 @@ def test_ctrl_c_is_not_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """In the background of a shell a process may have been told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Swallowing:
     """Whose end comes with a Ctrl-C, which Python ignores there."""
 
@@ -184,6 +193,7 @@ class Swallowing:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_in_a_finalizer_is_not_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
     @script
     def main(argv: object) -> int:
@@ -191,12 +201,7 @@ def test_ctrl_c_in_a_finalizer_is_not_swallowed(capsys: pytest.CaptureFixture[st
         time.sleep(20)
         return 0
 
-    # In the background of a shell a process may have been told to ignore it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert main() == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert main() == 130
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -223,6 +228,7 @@ def test_ctrl_c_while_a_script_loads_is_one_line(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (130, "stopped: the same command goes on\n")
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_that_became_another_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """As NumPy makes an ImportError of it."""
 
@@ -234,11 +240,7 @@ def test_ctrl_c_that_became_another_error_is_one_line(capsys: pytest.CaptureFixt
             raise ImportError("numpy failed to import") from None
         return 0
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert main() == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
+    assert main() == 130
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 

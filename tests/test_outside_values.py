@@ -25,10 +25,10 @@ from core.arguments import read_name
 from core.errors import UserError
 from core.gates import check_ids, decimal_number, id_problem, is_whole_number, whole_number
 from core.ranges import percentiles_of
+from data.draws import row_weights
 from imaging.coco_counts import plain_counts, read_counts, write_counts
 from imaging.images import _numbers as band_numbers
 from imaging.sources import page_of, window_of
-from Lightning_datamodule import row_weights
 from losses import build_loss
 from metrics import build_metric
 from runs.shares import parse_share

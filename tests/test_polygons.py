@@ -224,6 +224,8 @@ LABELBOX = {
         }
     },
 }
+# A few kilobytes that unpack to 64 MB.
+BOMB = base64.b64encode(zlib.compress(bytes(1 << 26), 9)).decode()
 PAINTED = [inside(OUTER, HOLE), inside(TRIANGLE)]
 
 
@@ -538,12 +540,16 @@ def test_round_and_turned_shapes(tmp_path: Path) -> None:
         ),
         ({**BITMAPS, "size": {"height": 9, "width": 9}}, r"a bitmap of .* of an image of \(9, 9\)"),
         (
+            {**BITMAPS, "objects": [{"bitmap": {"data": BOMB, "origin": [0, 0]}}]},
+            "a bitmap that cannot be read: cannot identify",
+        ),
+        (
             {"objects": [{"classTitle": "x", "bitmap": {"data": "AAAA", "origin": [0, 0]}}]},
             "a bitmap, and no size of its image",
         ),
         (
             {**BITMAPS, "objects": [{"bitmap": {"data": "AAAA", "origin": [0, 0]}}]},
-            "a bitmap that cannot be unpacked",
+            "a bitmap that cannot be read",
         ),
         ({"annotations": [{"name": "x", "polygon": {"knots": []}}]}, "an object without any of"),
         ([{"id": "a", "annotations": [{"type": "x"}]}], "an object without any of coordinates"),

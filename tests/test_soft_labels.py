@@ -14,6 +14,7 @@ from data.cache import open_cache
 from data.specs import DataSpec
 from dataset import SegmentationDataset
 from losses import build_loss
+from submissions.file_values import file_values, usual_values
 from training.batch_loss import batch_loss
 
 SIZE = (24, 32)
@@ -178,6 +179,16 @@ def test_what_has_no_room_for_shares_is_told(tmp_path, knobs, told):
 def test_a_loss_of_0_and_1_is_told(name):
     with pytest.raises(UserError, match=f"loss {name} needs masks of 0 and 1"):
         build_loss(f"bce+{name}", task="binary", classes=1, soft=True)
+
+
+@pytest.mark.parametrize(("kind", "values"), [("floats", (0, 1)), ("grey", (0, 255))])
+def test_files_of_an_answer_have_the_values_of_hard_masks(tmp_path, kind, values):
+    source_of(tmp_path, kind)
+    suffix = ".png" if kind == "grey" else ".npy"
+    competition = competition_in(
+        tmp_path, mask_format="image", mask_suffix=suffix, soft_labels=True, submission="files"
+    )
+    assert file_values(competition, usual_values(competition)) == values
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.5], [-0.1, 1.0], [0.0, np.nan]])

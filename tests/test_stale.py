@@ -52,6 +52,8 @@ def test_a_network_that_was_not_scored_is_not_submitted(
     capsys.readouterr()
     assert call("ensemble", own.flags()) == 2
     assert "is not the network that was scored" in errors_of(capsys)[0]
+    assert call("tune", own.flags()) == 2
+    assert "is not the network that was scored" in errors_of(capsys)[0]
     assert call("Lightning_tester", own.flags()) == 0
     assert call("ensemble", own.flags()) == 0
 

@@ -17,7 +17,8 @@ from torch.nn import BatchNorm2d, Dropout
 from conftest import Competition
 from core.errors import UserError
 from core.files import file_digest
-from Lightning_datamodule import EpochSampler, row_weights
+from data.draws import row_weights
+from Lightning_datamodule import EpochSampler
 from Lightning_trainer import main
 from model_dispatcher import MODELS, build_model, encoder_of
 from networks.encoder_weights import load_encoder_weights

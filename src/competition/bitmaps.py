@@ -1,17 +1,21 @@
 """What was painted, not drawn: Supervisely's bitmaps and Label Studio's brushes, as run lengths."""
 
 import base64
+import io
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from core.gates import whole_number
 from imaging.coco_counts import write_counts
 from imaging.rle import Size
 
+# Bytes of a picture that are not of its pixels, at most.
+HEADERS = 1 << 16
 # Bits that tell how long a brush's whole text, its words, and its four kinds of run lengths are.
 BRUSH_HEAD = (32, 5, 4, 4, 4, 4)
 
@@ -24,24 +28,26 @@ def read_bitmap(bitmap: Mapping[str, Any], size: Size | None) -> dict[str, Any]:
         size: (H, W) of the image.
 
     Raises:
-        ValueError: no picture, or beyond the image.
+        ValueError: it cannot be read, or is beyond the image.
     """
     if size is None:
         raise ValueError("a bitmap, and no size of its image")
+    most = 4 * size[0] * size[1] + HEADERS
     try:
-        data = zlib.decompress(base64.b64decode(bitmap["data"]))
-    except zlib.error as error:
-        raise ValueError(f"a bitmap that cannot be unpacked: {error}") from None
+        data = zlib.decompressobj().decompress(base64.b64decode(bitmap["data"]), most)
+        with Image.open(io.BytesIO(data)) as header:
+            width, height = header.size
+    except (zlib.error, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"a bitmap that cannot be read: {error}") from None
+    left, top = map(whole_number, bitmap["origin"])
+    if min(left, top) < 0 or left + width > size[1] or top + height > size[0]:
+        raise ValueError(f"a bitmap of {height, width} at {left},{top} of an image of {size}")
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None:
-        raise ValueError("a bitmap that is no picture")
-    painted = (picture if picture.ndim == 2 else picture[:, :, -1]) != 0
-    left, top = map(whole_number, bitmap["origin"])
+        raise ValueError("a bitmap that is cut off")
     mask = np.zeros(size, np.uint8)
-    place = mask[top : top + painted.shape[0], left : left + painted.shape[1]]
-    if min(left, top) < 0 or place.shape != painted.shape:
-        raise ValueError(f"a bitmap of {painted.shape} at {left},{top} of an image of {size}")
-    place[:] = painted
+    painted = (picture if picture.ndim == 2 else picture[:, :, -1]) != 0
+    mask[top : top + height, left : left + width] = painted
     return _counted(mask)
 
 

@@ -1,5 +1,6 @@
 """How often each training image is drawn: BALANCE and POSITIVE_RATE, by what masks hold."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from competition.mask_source import MaskSource
-from core.errors import UserError
+from core.errors import UserError, raise_all
+from core.gates import decimal_number
 from core.rows import pick
 from data.specs import DataSpec, Row
 from imaging.images import image_size
@@ -42,6 +44,32 @@ def class_shares(
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.array(list(pool.map(shares, rows)))
+
+
+def row_weights(rows: Sequence[Row], column: str) -> list[float] | None:
+    """How often each image is drawn, by a column of train_folds.csv; None where it is not there.
+
+    Rows without a value, such as pseudo-labelled ones, weigh 1.
+
+    Raises:
+        UserError: values that are no weights, or none above 0.
+    """
+    if not any(column in row for row in rows):
+        return None
+    weights, problems = [], []
+    for row in rows:
+        text = str(row.get(column, "")) or "1"
+        try:
+            weight = decimal_number(text)
+        except ValueError:
+            weight = math.nan
+        weights.append(weight)
+        if not 0 <= weight < math.inf:
+            problems.append(f"{row['img']}: {column} is {text!r}, need a number, 0 or more")
+    if not problems and not any(weights):
+        problems = [f"column {column}: all training images have weight 0"]
+    raise_all(problems, "train_folds.csv: weights of images (WEIGHT_COLUMN):")
+    return weights
 
 
 class Foreground:

@@ -14,7 +14,8 @@ from core.errors import UserError
 from imaging.images import PixelRules, read_values
 from looking.census import read_mask_values
 from looking.schemes import Scheme, common_words, folder_names, join_parts, read_scheme
-from looking.survey import MASK, TEST, FileSet
+from looking.survey import FileSet
+from looking.words import MASK, TEST
 
 # Bands, or classes, that an image can have.
 MOST = 128

@@ -10,9 +10,10 @@ from looking.outline_lines import find_drawn
 from looking.published import SPLIT, join_parts_of_split, test_beside
 from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of
 from looking.stacks import page_by_page, paged
-from looking.survey import IMAGE, MASK, SLIPS, TEST, TRAIN, VAL, FileSet, Survey, words_in
+from looking.survey import SLIPS, FileSet, Survey
 from looking.twins import part_twins
 from looking.unnamed import find_unnamed
+from looking.words import IMAGE, MASK, TEST, TRAIN, VAL, words_in
 
 # Words of mask files of single objects, or single annotators, where others show all of an image.
 SINGLE = {"instance", "instances", "individual"}
@@ -91,16 +92,9 @@ def find_layout(survey: Survey) -> Layout:
     object_files = ""
     if not (masks or coco or instances) and (named := _choose_object_files(survey, ranked, train)):
         object_files, ranked = named
-    others = (
-        masks,
-        coco,
-        drawn,
-        drawing,
-        instances,
-        object_files,
-        ranked and ranked[0].columns.rle,
-    )
-    if not any(others) and (found := find_unnamed(train, test, survey.sets, survey.root)):
+    in_table = bool(ranked and ranked[0].columns.rle)
+    told = masks or coco or drawn or drawing or instances or object_files or in_table
+    if not told and (found := find_unnamed(train, test, survey.sets, survey.root)):
         train, masks, test = found
     if masks and ranked and _is_less(ranked[0], masks, train):
         ranked = []

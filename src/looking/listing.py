@@ -10,7 +10,7 @@ from competition.table_files import read_table
 from competition.tables import Columns, image_id, table_columns
 from core.errors import UserError
 from core.gates import LONGEST_ID
-from looking.survey import TEST, TRAIN, words_in
+from looking.words import TEST, TRAIN, words_in
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from looking.lines import Line
 from looking.listing import Listed
 from looking.schemes import Scheme, join_parts
 from looking.stacks import axes_line
-from looking.survey import TRAIN, words_in
+from looking.words import TRAIN, words_in
 
 # Images whose values are looked at, evenly picked.
 LOOKED_AT = 48

@@ -6,7 +6,8 @@ from dataclasses import replace
 from competition.patterns import FilePattern
 from looking.listing import HALF, Listed
 from looking.schemes import Scheme
-from looking.survey import TRAIN, VAL, FileSet
+from looking.survey import FileSet
+from looking.words import TRAIN, VAL
 
 # The part of the pattern, and so the column, that says train or val.
 SPLIT = "split"
@@ -128,14 +129,15 @@ def _excludes(
     cut = len(files.root) + 1 if files.root else 0
     depth = files.folders.index(None) + 1
 
-    def folders_of(scheme: Scheme) -> set[str]:
+    def folders_of(schemes: Sequence[Scheme]) -> set[str]:
+        once = {id(scheme.files): scheme.files.files.values() for scheme in schemes}
         fitting = (
             path
-            for path in scheme.files.files.values()
+            for paths in once.values()
+            for path in paths
             if path.startswith(files.root) and rule.read(path[cut:])
         )
         return {"/".join(path.split("/")[:depth])[cut:] for path in fitting}
 
-    known = set().union(*map(folders_of, own))
-    found = set().union(*map(folders_of, sets)) - known
+    found = folders_of(sets) - folders_of(own)
     return "".join(f" !{folder}/" for folder in sorted(found))

@@ -10,7 +10,7 @@ from imaging.axes import resolve_axes
 from imaging.images import shape_of
 from looking.lines import Line
 from looking.schemes import Scheme
-from looking.survey import IMAGE
+from looking.words import IMAGE
 
 # Channels that a picture of an array has.
 COLOURS = 4

@@ -11,24 +11,10 @@ from pathlib import Path
 from competition.patterns import same_name
 from competition.polygon_files import ANNOTATION_SUFFIXES
 from imaging.readers import is_image
+from looking.words import MASK, ROLES, TEST, TRAIN, words_in
 
-# Words in the names of folders and files, and what they say; camelCase counts as words.
-WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-TRAIN = {"train", "training", "trn", "tr"}
-TEST = {"test", "tst", "testing", "hidden", "ts"}
-VAL = {"val", "valid", "validation", "dev"}
-MASK = {
-    *("mask", "masks", "label", "labels", "gt", "truth", "ground", "groundtruth", "annotation"),
-    *("anno", "annotations", "annos", "annot", "seg", "segmentation", "segmentations", "manual"),
-    "target",
-    *("targets", "instances", "lbl", "lbls"),
-}
 # A tile's place, which ends many names without telling what they are.
 PLACE = re.compile(r"[_\-](?:x\d+[_\-]y|r(?:ow)?\d+[_\-]c(?:ol)?)\d+", re.IGNORECASE)
-# Words of masks that other words end with.
-ENDS = ("mask", "masks", "label", "labels", "truth", "annot")
-IMAGE = {"image", "images", "img", "imgs", "input", "inputs", "picture", "pictures", "photo", "rgb"}
-ROLES = TRAIN | TEST | VAL | MASK | IMAGE
 # Names that every system leaves behind.
 RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
 # A set of files is told from a stray one.
@@ -147,15 +133,6 @@ def _sets_of(paths: Sequence[str]) -> list[FileSet]:
     """Files that lie alike, the largest set first."""
     sets = [found for group in _alike(paths) for found in _split_names(*group)]
     return sorted(sets, key=lambda found: -len(found.files))
-
-
-def words_in(*names: str) -> set[str]:
-    """Words of names, in small letters: gtFine_labelIds is gt, fine, label, ids.
-
-    Of inklabels it is labels, too.
-    """
-    words = {word.lower() for name in names for word in WORD.findall(name)}
-    return words | {end for end in ENDS for word in words if word.endswith(end)}
 
 
 def _is_coco(path: Path) -> bool:
@@ -317,7 +294,8 @@ def _split_masks(
     """Masks beside images, told by how their names begin: mask_1 of img_1, or mask_img_1."""
     masks = {head: named for head, named in heads.items() if words_in(head) & MASK}
     named = {key for members in masks.values() for key in members}
-    rest = {key: path for key, path in whole.files.items() if path not in _paths(masks)}
+    theirs = {path for files in masks.values() for path in files.values()}
+    rest = {key: path for key, path in whole.files.items() if path not in theirs}
     if not masks or not rest:
         return [whole]
     sets = [FileSet(whole.folders, whole.tail, files, head) for head, files in masks.items()]
@@ -330,10 +308,6 @@ def _split_masks(
             *sets,
         ]
     return [whole]
-
-
-def _paths(members: Mapping[str, Mapping[tuple[str, ...], str]]) -> set[str]:
-    return {path for files in members.values() for path in files.values()}
 
 
 def _tail(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from looking.schemes import Scheme, folder_names, read_scheme
-from looking.survey import words_in
+from looking.words import words_in
 
 # Words of folders whose images hold nothing to find.
 BARE = {

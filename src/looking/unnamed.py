@@ -1,6 +1,6 @@
 """Mask files that no word of their folder tells: by what they hold, or by names almost alike."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import numpy as np
 from looking.census import MANY, read_mask_values
 from looking.listing import HALF
 from looking.schemes import Scheme, read_scheme, schemes_of
-from looking.survey import MASK, TEST, VAL, FileSet
+from looking.survey import FileSet
+from looking.words import MASK, TEST, VAL
 
 # Files of a set that are looked at, and names that are held against those of the images.
 TRIED = 3
@@ -65,7 +66,11 @@ def _readings(
 def _almost_alike(train: Scheme, files: FileSet) -> tuple[Scheme, Scheme] | None:
     """Names that differ in a word: image_1 and mask_1, um_07 and um_road_07, 7 and 7m."""
     stems = [path.rpartition("/")[2].rpartition(".")[0] for path in files.files.values()]
-    changes = [_smallest_change(stem, train.paths) for stem in stems[:: -(-len(stems) // NAMES)]]
+    images_by = defaultdict(list)
+    for img in train.paths:
+        images_by[_digits(img)].append(img)
+    picked = stems[:: -(-len(stems) // NAMES)]
+    changes = [_smallest_change(stem, images_by[_digits(stem)]) for stem in picked]
     counts = Counter(change for change in changes if change)
     if not counts:
         return None
@@ -78,7 +83,12 @@ def _almost_alike(train: Scheme, files: FileSet) -> tuple[Scheme, Scheme] | None
     return (images, masks) if images and masks else None
 
 
-def _smallest_change(stem: str, images: Sequence[str] | dict[str, str]) -> Change | None:
+def _digits(name: str) -> str:
+    """The digits of a name, which no word changes."""
+    return "".join(filter(str.isdigit, name))
+
+
+def _smallest_change(stem: str, images: Sequence[str]) -> Change | None:
     """(word of an image's name, word of the mask's in its place, where) of the likest image."""
     found = [change for img in images if (change := _change(img, stem))]
     return min(found, key=lambda one: len(one[0] + one[1]), default=None)

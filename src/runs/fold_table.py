@@ -85,7 +85,8 @@ def places_before(path: Path, names: Sequence[str], groups: np.ndarray) -> np.nd
     table = read_fold_table(path)
     known = table.set_index("img")["kfold"].reindex(list(names)).to_numpy("float64")
     if len(groups) and "group" in table:
-        homes = table.groupby("group")["kfold"].agg(lambda folds: folds.mode()[0])
+        counts = table.value_counts(["group", "kfold"]).reset_index()  # the most first
+        homes = counts.drop_duplicates("group").set_index("group")["kfold"]
         known = np.where(np.isnan(known), pd.Series(groups).map(homes), known)
     if np.isnan(known).all():
         raise UserError(f"{path} has none of these images: make folds for them without --join")

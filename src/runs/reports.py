@@ -239,14 +239,22 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
     if not chosen:
         known = [fold.fold for fold in report.folds]
         raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
-    for fold in chosen:
+    check_scored(chosen, logs, report.run)
+    return [logs / fold.checkpoint for fold in chosen]
+
+
+def check_scored(folds: Sequence[FoldReport], logs: Path, run: str) -> None:
+    """Makes sure that the networks of a run are those that were scored.
+
+    Raises:
+        UserError: one was trained or replaced since.
+    """
+    for fold in folds:
         if not was_scored(fold, logs):
             raise UserError(
                 f"{logs / fold.checkpoint} is not the network that was scored, so its rules and "
-                "threshold are not its own. Score it first: "
-                f"{command('Lightning_tester', run=report.run)}"
+                f"threshold are not its own. Score it first: {command('Lightning_tester', run=run)}"
             )
-    return [logs / fold.checkpoint for fold in chosen]
 
 
 def was_scored(fold: FoldReport, logs: Path) -> bool:

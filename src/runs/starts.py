@@ -1,9 +1,9 @@
 """Where a training starts: data, network, weights of another run, a rate and a batch found."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.errors import UserError, reason_of
 from core.knobs import ROOT
@@ -11,10 +11,6 @@ from runs.fit import Fit
 from runs.fold_table import read_fold_table
 from runs.folder import RunFolder
 from runs.run import Run
-
-if TYPE_CHECKING:
-    from data.specs import Row
-    from Lightning_datamodule import LoaderSpec
 
 
 def build_data(fit: Fit, run: Run, fold: int, *, cache: Any = None) -> Any:
@@ -129,38 +125,6 @@ def init_checkpoint(asked: str, run: Run, fold: int) -> tuple[Path, dict[str, An
     return path, checkpoint["state_dict"]
 
 
-def check_sampling(
-    table: Any,
-    folds: Sequence[int],
-    loader: "LoaderSpec",
-    *,
-    holds: Callable[["Row"], bool],
-    holdout: int | None,
-    pseudo: str,
-) -> None:
-    """Makes sure that the training images of folds can be drawn as they are to be.
-
-    Args:
-        table: of the folds.
-        folds: that are trained.
-        loader: how images are drawn.
-        holds: whether an image holds foreground.
-        holdout: fold that no network trains on.
-        pseudo: run whose pseudo-labels are trained on, too: they may be of the kind that the labels
-            lack, so that only the fold itself can tell; "" = none.
-
-    Raises:
-        UserError: they cannot.
-    """
-    from Lightning_datamodule import check_draws, check_foreground, split_rows
-
-    for fold in folds:
-        rows, _ = split_rows(table, fold, holdout=holdout)
-        check_draws(rows, loader)
-        if not pseudo:
-            check_foreground(rows, loader, holds, name=f"fold {fold}")
-
-
 def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
     """Makes sure that what folds start from and draw by is there, before any image is decoded.
 
@@ -176,6 +140,7 @@ def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
     from data.draws import Foreground
     from networks.encoder_weights import read_weights
     from runs.pseudo import read_pseudo_rows
+    from runs.sampling import check_sampling
 
     holds = Foreground(run.input, run.masks, run.spec.axes)
     check_sampling(

@@ -9,6 +9,7 @@ from competition.listings import find_mask_names
 from competition.masks import mask_format
 from competition.spec import Competition
 from core.errors import UserError
+from imaging.images import PixelRules, read_values
 from imaging.mask_files import IGNORE
 from imaging.mask_pixels import decode_mask
 from imaging.palettes import palette_reader
@@ -88,8 +89,11 @@ def _holds_255(competition: Competition) -> bool:
         else sorted(path.name for path in folder.iterdir() if is_image(path.name))
     )
     for name in list(names)[:LOOKED_AT]:
-        data = own_file(folder / name).read_bytes()
-        pixels = decode_mask(data, name, palette_reader(None), page=page_of(name))
+        if competition.soft_labels:
+            pixels = read_values(folder / name, PixelRules(3, axes=competition.mask_axes))
+        else:
+            data = own_file(folder / name).read_bytes()
+            pixels = decode_mask(data, name, palette_reader(None), page=page_of(name))
         found = set(np.unique(pixels).tolist()) - {competition.ignore_index}
         if found and max(found) > 1:
             return True

@@ -1,0 +1,27 @@
+"""Words in the names of folders and files, and what they say of what lies there."""
+
+import re
+
+# camelCase counts as words.
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+TRAIN = {"train", "training", "trn", "tr"}
+TEST = {"test", "tst", "testing", "hidden", "ts"}
+VAL = {"val", "valid", "validation", "dev"}
+MASK = {
+    *("mask", "masks", "label", "labels", "gt", "truth", "ground", "groundtruth", "annotation"),
+    *("anno", "annotations", "annos", "annot", "seg", "segmentation", "segmentations", "manual"),
+    *("target", "targets", "instances", "lbl", "lbls"),
+}
+# Words of masks that other words end with.
+ENDS = ("mask", "masks", "label", "labels", "truth", "annot")
+IMAGE = {"image", "images", "img", "imgs", "input", "inputs", "picture", "pictures", "photo", "rgb"}
+ROLES = TRAIN | TEST | VAL | MASK | IMAGE
+
+
+def words_in(*names: str) -> set[str]:
+    """Words of names, in small letters: gtFine_labelIds is gt, fine, label, ids.
+
+    Of inklabels it is labels, too.
+    """
+    words = {word.lower() for name in names for word in WORD.findall(name)}
+    return words | {end for end in ENDS for word in words if word.endswith(end)}
