@@ -179,14 +179,20 @@ def grid_mask(cell: str, size: tuple[int, int]) -> np.ndarray:
     return shapely.contains_xy(shape, x, y).astype(np.uint8)
 
 
-def packed(img: str, text: str) -> Form:
-    """A row an image: class, confidence and base64 of zlib of counts for each object."""
+def packed(img: str, text: str, sides: tuple[str, str]) -> Form:
+    """A row an image: class, confidence and base64 of zlib of counts for each object.
+
+    `sides`: columns of height and width, in their order.
+    """
+
+    def told(size: tuple[int, ...]) -> dict[str, str]:
+        return {side: str(size["width" in side.lower()]) for side in sides}
 
     def read(path: Path, sizes: Sizes) -> Answer:
         found: Answer = {}
         for row in read_rows(path):
             size = sizes[row[img]]
-            assert (row["ImageWidth"], row["ImageHeight"]) == (str(size[1]), str(size[0]))
+            assert {side: row[side] for side in sides} == told(size)
             words = row[text].split()
             classes = found.setdefault(row[img], {})
             for cls, sure, data in zip(words[::3], words[1::3], words[2::3], strict=True):
@@ -198,14 +204,13 @@ def packed(img: str, text: str) -> Form:
     def write(answer: Answer, path: Path) -> None:
         rows = []
         for name, classes in answer.items():
-            height, width = next(iter(classes.values()))[0].shape
+            size = told(next(iter(classes.values()))[0].shape)
             words = [
                 f"{cls} 1.0 {base64.b64encode(zlib.compress(_counts(mask))).decode()}"
                 for cls, masks in classes.items()
                 for mask in masks
                 if mask.any()
             ]
-            size = {"ImageWidth": width, "ImageHeight": height}
             rows.append({img: name} | size | {text: " ".join(words)})
         pd.DataFrame(rows).to_csv(path, index=False)
 

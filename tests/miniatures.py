@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import miniature_earth as earth
 import miniature_files as files
 import miniature_tables as tables
+import miniature_vessels as vessels
 import official_scores as official
 from answer_forms import (
     Answer,
@@ -24,6 +26,7 @@ from answer_forms import (
     run_lengths,
     table,
 )
+from official_volumes import mean_of_vesuvius, mean_surface
 from picture_forms import pictures, stacks
 
 
@@ -72,6 +75,13 @@ MINIATURES = {
         official.pooled_iou,
         ids={name: at for at, name in enumerate(files.STREETS)},
     ),
+    "clouds": Miniature(
+        earth.clouds,
+        table("Image_Label", "EncodedPixels", "Image_Label", suffix=".jpg"),
+        official.mean_dice,
+        ("--epochs=12", "--answer-size=32,48"),
+        size=(32, 48),
+    ),
     "contrails": Miniature(
         tables.contrails, table("record_id", "encoded_pixels", empty="-"), official.pooled_dice
     ),
@@ -110,6 +120,14 @@ MINIATURES = {
     ),
     "hubmap22": Miniature(tables.hubmap22, table("id", "rle"), official.mean_dice),
     "hubmap_kidney": Miniature(tables.hubmap_kidney, table("id", "predicted"), official.mean_dice),
+    "hubmap23": Miniature(
+        vessels.hubmap23,
+        packed("id", "prediction_string", sides=("height", "width")),
+        partial(official.coco_ap, thresholds=[0.6], most=100),
+        ("--epochs=10",),
+        tune=("--metric", "map"),
+        ids={"0": 255},
+    ),
     "imaterialist": Miniature(
         files.imaterialist,
         table("ImageId", "EncodedPixels", "ClassId", suffix=".jpg", objects=True, last=True),
@@ -119,18 +137,21 @@ MINIATURES = {
         ids={str(k): k + 1 for k in range(24)},
         size=(96, 96),
     ),
+    "inria": Miniature(earth.inria, pictures("{}.tif", {"": 255}), official.pooled_iou),
     "isic2018": Miniature(
         files.isic2018, pictures("{}_segmentation.png", {"": 255}), official.cut_jaccard
     ),
+    "kelp": Miniature(earth.kelp, pictures("{}_kelp.tif", {"": 1}), official.pooled_dice),
     "loveda": Miniature(
         files.loveda,
         pictures("{}.png", {str(k): k for k in range(7)}),
         official.pooled_iou,
         ids={str(k): k for k in range(7)},
     ),
+    "on_cloud_n": Miniature(earth.on_cloud_n, pictures("{}.tif", {"": 1}), official.pooled_iou),
     "open_images": Miniature(
         files.open_images,
-        packed("ImageID", "PredictionString"),
+        packed("ImageID", "PredictionString", sides=("ImageWidth", "ImageHeight")),
         partial(official.coco_ap, thresholds=[0.5], most=100),
         ("--epochs=14",),
         tune=("--metric", "miou"),
@@ -150,16 +171,17 @@ MINIATURES = {
         table("id", "predicted", spelled=ROWS, objects=True),
         official.ladder(official.precision_of),
     ),
+    "sennet": Miniature(
+        vessels.sennet, table("id", "rle", spelled=ROWS, empty="1 0"), mean_surface
+    ),
     "severstal": Miniature(
         tables.severstal,
         table("ImageId_ClassId", "EncodedPixels", "ImageId_ClassId", suffix=".jpg"),
         official.mean_dice,
         ("--epochs=20", "--threshold=0.3"),
     ),
-    # Its surface Dice has a twin in test_volume_metrics.py.
-    "surface25": Miniature(
-        files.surface25, stacks(".tif"), official.mean_volume_dice, ("--metric=dice3d",)
-    ),
+    "surface25": Miniature(files.surface25, stacks(".tif"), mean_of_vesuvius),
+    "tgs_salt": Miniature(earth.tgs_salt, table("id", "rle_mask"), official.mean_ladder),
     "uwmgi": Miniature(
         tables.uwmgi, table("id", "predicted", "class", spelled=ROWS), official.score_uwmgi
     ),

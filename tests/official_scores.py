@@ -67,6 +67,16 @@ def f2_of(tp: int, fp: int, fn: int) -> float:
     return 5 * tp / (5 * tp + 4 * fn + fp) if tp + fp + fn else 1.0
 
 
+def mean_ladder(found: Answer, truth: Answer) -> float:
+    """The mean over images of the share of ten thresholds that the IoU of whole masks exceeds."""
+    scores = []
+    for mine, real in pairs_of(found, truth):
+        both, either = int((mine & real).sum()), int((mine | real).sum())
+        reached = sum(20 * both > step * either for step in range(10, 20)) / 10
+        scores.append(reached if real.any() else float(not mine.any()))
+    return float(np.mean(scores))
+
+
 ORGANS = ("large_bowel", "small_bowel", "stomach")
 
 
@@ -103,14 +113,6 @@ def counts_of(found: Answer, truth: Answer, cls: str = ONE) -> tuple[int, int, i
 def pooled_dice(found: Answer, truth: Answer) -> float:
     both, mine, real = counts_of(found, truth)
     return 2 * both / (mine + real)
-
-
-def mean_volume_dice(found: Answer, truth: Answer) -> float:
-    """The mean over volumes, whose slices are numbered; void is left out."""
-    volumes: dict[str, Answer] = {}
-    for img, classes in truth.items():
-        volumes.setdefault(img.rpartition("_")[0], {})[img] = classes
-    return float(np.mean([pooled_dice(found, volume) for volume in volumes.values()]))
 
 
 def pooled_iou(found: Answer, truth: Answer) -> float:

@@ -86,15 +86,16 @@ def check_masks(found: Answer, folder: Path, competition: Miniature) -> None:
     something = 0
     for img, classes in found.items():
         saved = np.asarray(Image.open(next(folder.glob(f"{img}.*"))))
-        if competition.size:
-            saved = cv2.resize(saved, competition.size, interpolation=cv2.INTER_NEAREST_EXACT)
         if competition.ids is None:
             stacked = saved.reshape(len(classes), -1, saved.shape[1])
             planes = dict(zip(classes, stacked, strict=True))
         else:
             planes = {cls: saved == k for cls, k in competition.ids.items()}
-        for cls, plane in planes.items():
-            masks = classes.get(cls, [0 * saved])
+        for cls, whole in planes.items():
+            plane = whole.astype(np.uint8)
+            if size := competition.size:
+                plane = cv2.resize(plane, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+            masks = classes.get(cls, [0 * plane])
             assert np.sum(masks, 0).max() <= 1
             np.testing.assert_array_equal(np.maximum.reduce(masks), plane != 0)
             something += int(plane.any())
