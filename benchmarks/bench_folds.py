@@ -57,9 +57,10 @@ def table_line(images: int, groups: int, repeats: int) -> Line:
     times = race(arms, what=name, repeats=repeats)
     line = Line(name, "s", per(times, 1), checked)
     line.notes = (
-        "Ours again on the same files: it looks for each image, decodes some pairs, and asks "
-        "whether files have changed since masks were scored that no network made. Reference: read "
-        "the table, StratifiedGroupKFold, write; it looks for no file. Largest difference of a "
+        "Ours again on the same files: it looks for each image, decodes some pairs, asks whether "
+        "each file has changed since masks were scored that no network made (half of its time), "
+        "and whether each fold can be drawn as asked. Reference: read the table, "
+        "StratifiedGroupKFold, write; it looks for no file. Largest difference of a "
         f"stratum's share between a fold and all images: ours {spread:.2%}, "
         f"reference {twin:.2%}."
     )

@@ -151,7 +151,8 @@ def _check_folders(raw: pd.Series, ids: pd.Series, name: str) -> None:
     """
     folders = raw.str.replace("\\", "/").str.strip().str.rpartition("/")[0]
     counts = folders.groupby(ids, sort=False).nunique()
-    paths = raw.groupby(ids, sort=False).unique()[counts > 1]
+    twice = ids.isin(counts.index[counts > 1])
+    paths = raw[twice].groupby(ids[twice], sort=False).unique()
     problems = [f"{img}: {', '.join(several[:2])}" for img, several in paths.items()]
     raise_all(
         problems,

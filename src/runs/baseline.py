@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_json
+from Lightning_datamodule import rows_in
 from runs.predictions import data_key, table_key
 from runs.run import Run
 from scoring.baseline import best_of, trivial_scores
@@ -20,7 +21,7 @@ def read_trivial(run: Run) -> dict[str, float]:
 
     Kept in output/baseline.json, and computed anew where folds, masks or METRIC have changed.
     """
-    rows: list[Any] = run.table.to_dict("records")
+    rows = rows_in(run.table)
     data = data_key(run.input, run.spec, rows, run.masks)
     sources = [run.metric, table_key(run.table), data]
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
