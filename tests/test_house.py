@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SRC
+from conftest import SRC, run_python
 from kernel_build.image import local_imports
 
 # From the roof to the ground; rooms on one floor do not know each other. The rest are scripts.
@@ -70,6 +70,20 @@ if __name__ == "__main__":
 def test_a_script_hears_ctrl_c_before_it_imports_anything_else(path: Path) -> None:
     _, _, code = path.read_text(encoding="utf-8").partition('"""\n')
     assert code.startswith(HEAD) == ("raise SystemExit(main())" in code)
+
+
+def test_a_wrong_flag_is_told_before_arrays_are_loaded() -> None:
+    """NumPy, pandas and torch take up to seconds; folds.py and tiles.py need arrays at once."""
+    scripts = [
+        path.stem
+        for path in SRC.glob("*.py")
+        if "stop_while_loading" in path.read_text(encoding="utf-8")
+        and path.stem not in ("folds", "tiles")
+    ]
+    assert len(scripts) > 12
+    heavy = "('numpy', 'pandas', 'torch', 'cv2', 'PIL')"
+    probe = f"import sys, {', '.join(scripts)}\nprint([m for m in {heavy} if m in sys.modules])"
+    assert run_python("-c", probe, PYTHONPATH=str(SRC)).stdout.split() == ["[]"]
 
 
 UNIX = {"fcntl", "resource", "termios", "pty", "pwd", "grp"}

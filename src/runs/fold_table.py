@@ -6,14 +6,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from core.advice import command
 from core.errors import UserError, nearest, raise_all
 from core.gates import id_problem
 
-# --help and wrong flags answer at once: pandas comes in where a table is read.
+# --help and wrong flags answer at once: NumPy and pandas come in where a table is read.
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -67,7 +66,7 @@ def choose_sources(table: "pd.DataFrame", sources: Sequence[str]) -> "pd.DataFra
     return table[table["source"].isin(list(sources))].reset_index(drop=True)
 
 
-def places_before(path: Path, names: Sequence[str], groups: np.ndarray) -> np.ndarray:
+def places_before(path: Path, names: Sequence[str], groups: "np.ndarray") -> "np.ndarray":
     """Fold of each image in an earlier table, float64 (N,); nan where it is new.
 
     An image of a group that the table has is not: networks may have seen its like.
@@ -80,6 +79,7 @@ def places_before(path: Path, names: Sequence[str], groups: np.ndarray) -> np.nd
     Raises:
         UserError: there is none, or it is of other images.
     """
+    import numpy as np
     import pandas as pd
 
     table = read_fold_table(path)
