@@ -359,6 +359,27 @@ def named_in_names(root: Path, at: int) -> None:
     write(root, f"ds0/ann/{at:02d}x.png.json", {"size": size, "objects": objects})
 
 
+def grow(path: Path, page: np.ndarray) -> None:
+    """Writes a page more into a stack."""
+    known = (np.load if path.suffix == ".npy" else tifffile.imread)(path) if path.exists() else None
+    save(path, page[None] if known is None else np.concatenate([known, page[None]]))
+
+
+def one_stack(root: Path, at: int) -> None:
+    """ISBI 2012: all images in one file."""
+    grow(root / "train-volume.tif", image(at, 1)[..., 0])
+    grow(root / "train-labels.tif", union(at))
+    grow(root / "test-volume.tif", image(at + 50, 1)[..., 0])
+
+
+def arrays_of_folds(root: Path, at: int) -> None:
+    """PanNuke: (N, H, W, 3), and (N, H, W, K) that numbers the objects of a class in its layer."""
+    fold = root / f"fold_{at // 4 + 1}"
+    grow(fold / "images/images.npy", image(at).astype(float))
+    grow(fold / "masks/masks.npy", np.moveaxis(planes(at) * 7.0, 0, 2))
+    np.save(fold / "images/types.npy", np.array(["Breast"] * (at % 4 + 1)))
+
+
 # name -> (what writes an image and its mask, channels of an image, TASK).
 LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "bands by the end of names": (bands_by_end, 4, "binary"),
@@ -389,6 +410,8 @@ LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "arrays of several times": (times, 3, "binary"),
     "pages that are images": (pages, 3, "binary"),
     "pages that are images, masks beside": (pages_beside, 3, "binary"),
+    "one stack of all": (one_stack, 3, "binary"),
+    "an array of pictures a fold": (arrays_of_folds, 3, "multilabel"),
     "pages that are channels": (page_channels, 5, "binary"),
     "arrays of four bands": (four_bands, 4, "binary"),
     "another word in the names of masks": (other_words, 3, "binary"),

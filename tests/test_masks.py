@@ -339,6 +339,11 @@ def test_a_layer_an_object(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.read(row, (4, 6)), layers.any(0))
     expected = np.where(layers[0] > 0, 1, 2 * layers[1])
     np.testing.assert_array_equal(source.objects(row, (4, 6)), expected)
+    layers[1, :, 5] *= 7  # two objects of the second layer's class
+    for stored in (layers, layers.transpose(1, 2, 0)):
+        np.save(tmp_path / "m.npy", stored)
+        expected = np.where(layers[0] > 0, 1, 2 * (layers[1] > 0) + (layers[1] > 1))
+        np.testing.assert_array_equal(source.objects(row, (4, 6)), expected)
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6, 1, 3), (3, 4, 6)])

@@ -1,6 +1,7 @@
 """Files by pattern: ids from parts of paths, masks beside images, names that mean one file."""
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,29 @@ def test_masks_by_pattern_belong_to_their_images(tmp_path: Path) -> None:
     (tmp_path / "train/Urban/masks/0.png").unlink()
     with pytest.raises(UserError, match="Urban_0"):
         collect_images(competition)
+
+
+def test_slices_counted_from_one_are_pages_from_the_first(tmp_path: Path) -> None:
+    stack = np.arange(1, 4, dtype=np.uint8)[:, None, None] * np.ones((3, 4, 6), np.uint8)
+    for study in "pq":
+        write(tmp_path / f"train/{study}", *(f"slice_{at:03d}.png" for at in (1, 2, 3)))
+        np.save(tmp_path / f"{study}.npy", stack)
+    knobs = {
+        "train_path": tmp_path / "train",
+        "mask_path": tmp_path,
+        "image_pattern": "{study}/slice_{page}.png",
+        "id_template": "{study}_{page:d}",
+    }
+    for absent in ("skip", "drop"):
+        with pytest.raises(UserError, match=r"no image is p_0, and p_3 has no .*/\{page:1\}"):
+            collect_images(
+                competition_in(tmp_path, **knobs, mask_pattern="{study}.npy/{page}", absent=absent)
+            )
+    competition = competition_in(tmp_path, **knobs, mask_pattern="{study}.npy/{page:1}")
+    table = collect_images(competition).table
+    assert dict(zip(table["img"], table["mask"], strict=True))["q_3"] == "q.npy{page:2}"
+    with pytest.raises(UserError, match=r"MASK_PATTERN finds p_1, p_2, .*ID_TEMPLATE"):
+        collect_images(replace(competition, id_template=""))
 
 
 def test_a_mask_beside_its_image_is_not_to_be_deleted(tmp_path: Path) -> None:

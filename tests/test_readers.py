@@ -13,6 +13,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from scipy.io import savemat
 
+from competition.tables import image_id
 from core.errors import UserError
 from core.flags import load_config
 from imaging.images import (
@@ -287,6 +288,39 @@ def test_a_page_is_read_of_a_volume_that_is_larger_than_memory(tmp_path: Path) -
         volume[5] = CUBE[..., 0]
     values = read_values(tmp_path / "x.h5{page:5}", PixelRules())
     np.testing.assert_array_equal(values, CUBE[..., 0])
+    with (tmp_path / "x.npy").open("wb") as file:
+        told = {"descr": "|u1", "fortran_order": False, "shape": (1 << 25, *CUBE.shape)}
+        np.lib.format.write_array_header_1_0(file, told)
+        file.seek(5 * CUBE.size, 1)
+        file.write(CUBE.tobytes())
+        file.truncate(file.tell() + ((1 << 25) - 6) * CUBE.size)
+    read = read_values(tmp_path / "x.npy{page:5}", PixelRules())
+    np.testing.assert_array_equal(read, CUBE)
+    np.testing.assert_array_equal(read_label_file(tmp_path / "x.npy{page:4}"), 0)
+
+
+def test_arrays_in_structs_and_cells_of_matlab_are_named_by_their_path(tmp_path: Path) -> None:
+    ids = STACK[0] % 3
+    savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": ids, "Boundaries": np.zeros((9, 1))}})
+    rules = MaskRules("multiclass", 3)
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "a.mat", rules), ids)
+    assert image_size(tmp_path / "a.mat") == ids.shape
+    people = np.empty((1, 2), object)
+    people[0] = [{"Segmentation": STACK[at] % 3, "Boundaries": ids} for at in (0, 1)]
+    savemat(tmp_path / "b.mat", {"groundTruth": people})
+    with pytest.raises(UserError, match=r"groundTruth/1/Segmentation, .*groundTruth/2/Boundaries"):
+        read_mask_file(tmp_path / "b.mat", rules)
+    rules = replace(rules, axes="groundTruth/2/Segmentation:")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "b.mat", rules), STACK[1] % 3)
+
+
+def test_a_volume_is_called_without_its_two_suffixes(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "b.nii", "c.v2.png"):
+        (tmp_path / name).touch()
+    assert list(list_images(tmp_path)) == ["a", "b", "c.v2"]
+    assert [image_id(name) for name in ("x/a.nii.gz", "b.NII", "v1.2", ".png")] == [
+        *("a", "b", "v1.2", ".png")
+    ]
 
 
 def test_pages_of_a_mask_by_their_axes(tmp_path: Path) -> None:

@@ -35,6 +35,17 @@ def test_of_several_rows_an_image_what_agrees_joins(tmp_path: Path) -> None:
     assert joined.to_dict("list") == {"img": ["b", "a"], "flood": ["f2", "f1"]}
 
 
+def test_a_row_a_patient_joins_by_a_part_of_the_pattern(tmp_path: Path) -> None:
+    names = {"img": ["7_0", "7_1", "9_0"], "patient": ["7", "7", "9"], "page": ["0", "1", "0"]}
+    (tmp_path / "t.csv").write_text("id,sex,age\n9,f,0\n7,m,1\n")
+    joined = join_second(pd.DataFrame(names), tmp_path / "t.csv")
+    assert joined["sex"].tolist() == ["m", "m", "f"]
+    assert joined["img"].tolist() == names["img"]
+    (tmp_path / "t.csv").write_text("id,sex,age\n9,f,0\n8,m,1\n")
+    with pytest.raises(UserError, match=r"(?s)3 of 3 images .*7_0: no row"):
+        join_second(pd.DataFrame(names), tmp_path / "t.csv")
+
+
 def test_images_without_a_row_are_listed(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("id,organ\na,lung\nc,lung\n")
     with pytest.raises(UserError, match=r"(?s)t.csv: 1 of 2 images .*'id'.*b: no row"):

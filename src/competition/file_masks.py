@@ -98,7 +98,10 @@ class LabelMasks(FileMasks):
         """
         layers = self._labels(row, size)
         if len(layers) > 1:
-            numbers = np.arange(1, len(layers) + 1)[:, None, None] * (layers != 0)
+            # A layer may number several objects, of one class.
+            most = int(layers.max(initial=0))
+            base = np.arange(len(layers), dtype=np.int64)[:, None, None] * most
+            numbers = (base + layers) * (layers != 0)
             layers = numbers.max(0, initial=0, where=np.cumsum(layers != 0, 0) == 1)[None]
         values, at = np.unique(layers[0], return_inverse=True)
         first = 0 if 0 in values else 1
@@ -110,6 +113,8 @@ class LabelMasks(FileMasks):
             self._check_absent(row["img"])
             return np.zeros((1, *size), np.uint8)
         layers = read_label_file(self.root / row["mask"], self.rules.axes)
+        if layers.shape[-2:] != size and layers.shape[:2] == size:
+            layers = np.moveaxis(layers, 2, 0)
         self._check_size(row, layers.shape[-2:], size)
         return layers
 

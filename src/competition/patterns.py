@@ -14,7 +14,8 @@ from streaming.files import walk_files
 
 TOKEN = re.compile(r"\*\*/|\*|\{([A-Za-z_]\w*)\}")
 EXCLUDE = " !"
-PAGES = f"/{{{PAGE}}}"
+# Each page is an image, counted from 0 or, /{page:1}, from 1.
+PAGES = re.compile(rf"/\{{{PAGE}(?::([01]))?\}}$")
 SPECIAL = re.compile(r"[*{]")
 # Of a template: {id}, and its number with zeros before it or without: {id:05}, {id:d}.
 FIELD = re.compile(r"\{([A-Za-z_]\w*)(?::(?:0[1-9]\d?|d))?\}")
@@ -51,8 +52,8 @@ class FilePattern:
     (a part without a slash is tried on the file's name, `old/` is all of a folder). The last
     suffix may be in capitals. `{name=text}` stands for nothing in the path, it is a part of that
     value: of masks or test images whose paths lack it. `/{page}` at the end makes each page of a
-    stack an image. Files that differ in `{band}` alone are one
-    image; `{slice}` is an image's place in its series.
+    stack an image; their ids count from 0, those of `/{page:1}` from 1. Files that differ in
+    `{band}` alone are one image; `{slice}` is an image's place in its series.
 
     Args:
         text: the pattern.
@@ -77,11 +78,13 @@ class FilePattern:
         axes: str = "",
     ):
         wanted, *excludes = text.strip().split(EXCLUDE)
-        self.paged = wanted.strip().endswith(PAGES)
+        pages = PAGES.search(wanted.strip())
+        self.paged, self.first_page = pages is not None, int((pages and pages[1]) or 0)
+        wanted = PAGES.sub(f"/{{{PAGE}}}", wanted.strip())
         parts = {match[1]: match[2] for match in PART.finditer(wanted)}
         self.fixed = {name: value[1:] for name, value in parts.items() if value}
-        self.text = PART.sub(lambda match: "" if match[2] else match[0], wanted.strip())
-        self.text = self.text.removesuffix(PAGES)
+        self.text = PART.sub(lambda match: "" if match[2] else match[0], wanted)
+        self.text = PAGES.sub("", self.text)
         self.knobs, self.bands, self.axes = knobs, bands, axes
         self.rule = _compile(self.text, bands)
         self.excludes = [(_compile(_whole(part.strip())), "/" in part) for part in excludes]
@@ -139,8 +142,9 @@ class FilePattern:
         images = {}
         for path, parts in stacks.values():
             count = page_count(folder / path, self.axes)
+            digits = len(str(count - 1 + self.first_page))
             for page in range(count):
-                named = parts | {PAGE: f"{page:0{len(str(count - 1))}d}"}
+                named = parts | {PAGE: f"{page + self.first_page:0{digits}d}"}
                 img = self._name(named)
                 images[img] = Found(f"{path}{{{PAGE}:{page}}}", named)
         return images

@@ -11,8 +11,9 @@ from competition.patterns import Found, same_name
 from competition.places import names_in, place_files, prefix_of
 from competition.spec import Competition
 from competition.table_files import AUTO
-from core.errors import raise_all
+from core.errors import UserError, raise_all
 from core.gates import is_whole_number
+from imaging.sources import page_of
 
 # Digits of a number in an id that are tried.
 MOST_DIGITS = 13
@@ -154,10 +155,29 @@ def _mask_files(
 ) -> dict[str, str]:
     """Paths of the masks there are from MASK_PATH, by id."""
     if competition.mask_pattern and named:
-        return find_mask_names(competition)
+        found = find_mask_names(competition)
+        if competition.mask_pattern.endswith("/{page}"):
+            _check_first_page(set(ids), found)
+        return found
     spelled = {same_name(name): name for name in names_in(competition.mask_path)}
     pairs = zip(ids, map(same_name, wanted), strict=True)
     return {img: spelled[name] for img, name in pairs if name in spelled}
+
+
+def _check_first_page(ids: set[str], found: Mapping[str, str]) -> None:
+    """Makes sure that images counted from 1 get no pages counted from 0: each would be the next.
+
+    Raises:
+        UserError: no image has a first page, and some have none.
+    """
+    first = {img for img, path in found.items() if page_of(path) == 0}
+    lacking = sorted(ids - found.keys())
+    if lacking and not first & ids and ids & found.keys():
+        raise UserError(
+            f"MASK_PATTERN: its pages are counted from 0, but no image is {min(first)}, and "
+            f"{lacking[0]} has no page: set /{{page:1}} at its end, where images are counted from "
+            "1, or /{page:0} if numbers are right"
+        )
 
 
 def drop_absent(
@@ -184,6 +204,10 @@ def _hint(
 ) -> str:
     """A word on MASK_SUFFIX when no mask at all was found, on ABSENT when some were not."""
     folder, suffix = competition.mask_path, competition.mask_suffix
+    if lacking and competition.mask_pattern and masks.named:
+        there = ", ".join(sorted(find_mask_names(competition))[:3]) or "nothing"
+        zeros = "{part:d} in ID_TEMPLATE writes a number without zeros"
+        return f" (MASK_PATTERN finds {there}, ...; {zeros}; ABSENT=drop leaves out the images)"
     if 0 < len(lacking) < len(table) and not ("mask" in table and masks.named):
         return " (ABSENT=drop leaves out images without a mask)"
     if len(lacking) < len(table) or not folder.is_dir() or competition.mask_pattern:

@@ -1,5 +1,9 @@
-"""A second table of the training images: patients, organs, depths, joined by the image's id."""
+"""A second table of the training images: patients, organs, depths, joined by the image's id.
 
+Or by a part of IMAGE_PATTERN, where the table has a row a volume, a patient, a place.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +13,23 @@ from competition.run_cells import SIZE_COLUMN
 from competition.table_files import read_table
 from competition.tables import Columns, image_id
 from core.errors import raise_all
+from imaging.sources import PAGE, SLICE
 
 
 def join_second(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The training images with the second table's columns, where they have none of that name.
 
-    Its ids are in the column that names most of the images; of several rows an image those columns
-    join that agree in all of them.
+    Its ids are in the column that names most of the images; where that lacks some, in the first or
+    one called as a part of IMAGE_PATTERN, if it names all values of that part. Of several rows an
+    image, or a value, those columns join that agree in all of them.
 
     Raises:
         UserError: no such table, or images that it does not name.
     """
     second = read_table(path).rename(columns=lambda name: str(name).strip())
-    wanted = set(table["img"])
     ids = {str(name): second[name].map(image_id) for name in second}
-    key = max(ids, key=lambda name: len(wanted & set(ids[name])))
+    part, key = _joint(table, ids)
+    wanted = set(table[part])
     missing = sorted(wanted - set(ids[key]))
     raise_all(
         [f"{img}: no row" for img in missing],
@@ -33,7 +39,21 @@ def join_second(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     second = second[ids[key].isin(wanted)]
     rows = one_row_an_image(second, ids[key][second.index], Columns(key, None, None))
     new = [name for name in rows if name not in table or name == "img"]
-    return table.merge(rows[new], on="img", how="left", validate="one_to_one")
+    rows = rows[new].rename(columns={"img": part})
+    return table.merge(rows, on=part, how="left", validate="many_to_one")
+
+
+def _joint(table: pd.DataFrame, ids: Mapping[str, pd.Series]) -> tuple[str, str]:
+    """The column of the training images, and that of the second table, which names its values."""
+    wanted = set(table["img"])
+    key = max(ids, key=lambda name: len(wanted & set(ids[name])))
+    if wanted <= set(ids[key]):
+        return "img", key
+    for part in table.columns.difference(["img", "image", "mask", PAGE, SLICE], sort=False):
+        for name in dict.fromkeys([part, next(iter(ids))]):
+            if name in ids and set(table[part]) <= set(ids[name]):
+                return str(part), name
+    return "img", key
 
 
 def one_row_an_image(

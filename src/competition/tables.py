@@ -11,7 +11,7 @@ from competition.run_cells import holds_run_values, spell_plainly
 from competition.table_files import AUTO, column_names, file_stamp, named_column, read_table
 from core.errors import UserError, raise_all
 from imaging.polygons import is_wkt
-from imaging.readers import image_suffixes, is_image
+from imaging.readers import image_suffixes, is_image, without_suffix
 from imaging.rle import is_empty_rle, rle_area
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def image_id(name: str) -> str:
     base = same_name(name.strip().replace("\\", "/").rpartition("/")[2])
     if joined := split_joined(base):
         base = joined[1]
-    stem, dot, suffix = base.rpartition(".")
-    return stem if stem and f"{dot}{suffix}".lower() in image_suffixes() else base
+    return without_suffix(base)
 
 
 def split_joined(name: str) -> re.Match[str] | None:

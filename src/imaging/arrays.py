@@ -49,6 +49,30 @@ def read_array(data: bytes, name: str, part: str = "") -> np.ndarray:
         return array.reshape(shape, order="F" if by_columns else "C")
 
 
+def page_alone(stream: BinaryIO, page: int, name: str) -> bytes:
+    """A .npy file of one index of the first axis of that in `stream`, whose others are not read.
+
+    b"" where it has no such page, or a page's numbers do not lie together, as in an .npz.
+
+    Raises:
+        UserError: no header that NumPy reads.
+    """
+    head = stream.read(len(ARRAY))
+    stream.seek(0)
+    if head != ARRAY:
+        return b""
+    with _opened(stream, name, "") as inner:
+        shape, by_columns, kind = _declared(inner, name)
+    if by_columns or not is_stack(shape) or page >= shape[0]:
+        return b""
+    size = math.prod(shape[1:]) * kind.itemsize
+    stream.seek(page * size, io.SEEK_CUR)
+    cut = io.BytesIO()
+    described = {"descr": kind.str, "fortran_order": False, "shape": shape[1:]}
+    np.lib.format.write_array_header_1_0(cut, described)
+    return cut.getvalue() + stream.read(size)
+
+
 def check_shape(shape: Sequence[int], name: str) -> None:
     """Makes sure that an array of the shape that its file claims fits into memory.
 

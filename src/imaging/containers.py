@@ -21,6 +21,8 @@ MATLAB_73 = b"MATLAB 7.3 MAT-file"
 NIFTI, NIFTI_HEADER = (b"\x5c\x01\0\0", b"\0\0\x01\x5c"), 348
 # Classes of MATLAB that are numbers.
 NUMBERS = re.compile(r"u?int(8|16|32|64)|single|double|logical")
+# Those that hold others.
+NESTED = ("struct", "cell")
 
 
 def read_hdf5(stream: BinaryIO, name: str, part: str = "", page: int | None = None) -> np.ndarray:
@@ -81,7 +83,7 @@ def _is_matrix(path: str, node: Any) -> bool:
 
 
 def read_matlab(data: bytes, name: str, part: str = "") -> np.ndarray:
-    """The matrix of a MATLAB file, or the one called `part`.
+    """The matrix of a MATLAB file, or the one called `part`, its path where structs hold it.
 
     Raises:
         UserError: it has no matrix or several, or one that is too large.
@@ -91,7 +93,9 @@ def read_matlab(data: bytes, name: str, part: str = "") -> np.ndarray:
 
     chosen, shape = _matrix(io.BytesIO(data), name, part)
     check_shape(shape, name)
-    array = np.asarray(loadmat(io.BytesIO(data), variable_names=[chosen])[chosen])
+    variable = chosen.partition("/")[0]
+    stored = loadmat(io.BytesIO(data), variable_names=[variable])
+    array = dict(_walk_matlab(variable, stored[variable]))[chosen]
     if array.dtype.kind not in "buif":
         raise UserError(f"{name}: holds {array.dtype}, need whole or floating numbers")
     return array
@@ -107,15 +111,33 @@ def matlab_shape(stream: BinaryIO, name: str, part: str = "") -> tuple[int, ...]
 
 
 def _matrix(stream: BinaryIO, name: str, part: str) -> tuple[str, tuple[int, ...]]:
-    from scipy.io import whosmat
+    from scipy.io import loadmat, whosmat
 
-    found = {
-        key: (key, tuple(shape))
-        for key, shape, kind in whosmat(stream)
-        if NUMBERS.fullmatch(kind) and min(shape) > 1
-    }
-    chosen: tuple[str, tuple[int, ...]] = _only(found, part, name)
+    variables = whosmat(stream)
+    found = {key: tuple(shape) for key, shape, kind in variables if NUMBERS.fullmatch(kind)}
+    nested = [key for key, _, kind in variables if kind in NESTED]
+    if nested:
+        stream.seek(0)
+        for key, value in loadmat(stream, variable_names=nested).items():
+            found |= {path: array.shape for path, array in _walk_matlab(key, value)}
+    matrices = {path: (path, shape) for path, shape in found.items() if min(shape, default=0) > 1}
+    chosen: tuple[str, tuple[int, ...]] = _only(matrices, part, name)
     return chosen
+
+
+def _walk_matlab(path: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Arrays of numbers in a variable, by path: of a struct its fields, of a cell array 1, 2..."""
+    if not isinstance(value, np.ndarray):
+        return
+    if value.dtype.names:
+        inner = {field: value[field] for field in value.dtype.names}
+        for field, cells in inner.items():
+            yield from _walk_matlab(f"{path}/{field}", cells.item() if cells.size == 1 else cells)
+    elif value.dtype == object:
+        for at, cell in enumerate(value.ravel(order="F"), 1):
+            yield from _walk_matlab(path if value.size == 1 else f"{path}/{at}", cell)
+    else:
+        yield path, value
 
 
 def read_nifti(data: bytes, name: str, page: int | None = None) -> tuple[np.ndarray, str]:

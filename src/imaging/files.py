@@ -10,8 +10,9 @@ from PIL import Image
 
 from core.errors import UserError, is_out_of_memory
 from core.memory import largest_picture
+from imaging.arrays import page_alone
 from imaging.tiff import is_tiff, tiff_page, tiff_size
-from streaming.files import read_file
+from streaming.files import open_file, read_file
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -79,6 +80,20 @@ def read_complete(path: str | Path) -> bytes:
             "download it again"
         )
     return data
+
+
+def read_page(path: str | Path, page: int | None) -> tuple[bytes, int | None]:
+    """`read_complete`, and the page to take of it; of a large array only that page's bytes.
+
+    Raises:
+        UserError: as `read_complete`.
+    """
+    if page is not None:
+        name = Path(path).name
+        with decoding(name), contextlib.suppress(OSError), open_file(path) as stream:
+            if data := page_alone(stream, page, name):
+                return data, None
+    return read_complete(path), page
 
 
 def check_declared(data: bytes, name: str) -> None:

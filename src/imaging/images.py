@@ -14,8 +14,8 @@ from core.errors import UserError, raise_all
 from core.gates import is_whole_number
 from imaging.arrays import is_stack
 from imaging.axes import order_axes, parse_axes, resolve_axes, size_of
-from imaging.files import decoding, read_complete
-from imaging.readers import HEAD, Hints, is_image, read_part, reader_of
+from imaging.files import decoding, read_page
+from imaging.readers import HEAD, Hints, is_image, read_part, reader_of, without_suffix
 from imaging.sources import (
     BAND,
     Box,
@@ -165,7 +165,8 @@ def _read_file(
     hints = Hints(max(numbers, default=how.channels) == 4 and not how.stack, wanted.array, page)
     held = None if box is None else read_part(path, hints, box)
     whole = held is None
-    data = read_complete(path) if whole else b""
+    data, page = read_page(path, page) if whole else (b"", page)
+    hints = hints._replace(page=page)
     with decoding(name, data):
         array, own = held or reader_of(data[:HEAD]).read(data, name, hints)
         if array.dtype == bool:  # as pictures of one bit have it
@@ -275,7 +276,7 @@ def list_images(folder: str | Path, suffix: str = "") -> dict[str, str]:
     for name in names:
         if not name.lower().endswith(suffix.lower()):
             continue
-        cut = name[: -len(suffix)] if suffix else name.rpartition(".")[0]
+        cut = name[: -len(suffix)] if suffix else without_suffix(name)
         stem = unicodedata.normalize("NFC", cut)
         if stem in found:
             problems.append(f"{found[stem]} and {name} share the id {stem}")

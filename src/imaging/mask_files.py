@@ -9,7 +9,7 @@ import numpy as np
 
 from core.errors import UserError
 from imaging.axes import parse_axes
-from imaging.files import read_complete
+from imaging.files import read_page
 from imaging.mask_pixels import decode_mask, is_lossy, is_stacked
 from imaging.palettes import palette_reader, read_palette
 from imaging.readers import Hints, read_part
@@ -87,7 +87,7 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     part = read_part(file, Hints(alpha=True, page=page), box) if box else None
     if part is not None and not part.axes.startswith("N"):
         return mask_of_pixels(part.array, rules, file.name)
-    data = read_complete(file)
+    data, page = read_page(file, page)
     jpeg = is_lossy(data)
     if jpeg and rules.task == "multiclass":
         raise UserError(
@@ -143,10 +143,10 @@ def read_label_file(path: str | Path, axes: str = "") -> np.ndarray:
 
 def _read_labels(path: str | Path, axes: str) -> np.ndarray:
     file = own_file(path)
-    name, data = file.name, read_complete(file)
+    name, (data, page) = file.name, read_page(file, page_of(path))
     if is_lossy(data):
         raise UserError(f"{name}: a lossy file (JPEG) has no object numbers: export it as PNG")
-    pixels = decode_mask(data, name, read_palette, page=page_of(path), axes=axes)
+    pixels = decode_mask(data, name, read_palette, page=page, axes=axes)
     if is_stacked(data, name, axes) and pixels.ndim == 3 and pixels.shape[2] > 1:
         return np.moveaxis(pixels, 2, 0) if parse_axes(axes).names else pixels
     grey = _to_grey(pixels, spread=0)

@@ -115,6 +115,12 @@ def image_suffixes() -> tuple[str, ...]:
     return tuple(suffix for row in READERS.values() for suffix in row.suffixes)
 
 
+def without_suffix(name: str) -> str:
+    """A file's name without the suffix of a picture: scan of scan.nii.gz; v1.2 stays."""
+    suffix = max(filter(name.lower().endswith, image_suffixes()), key=len, default="")
+    return name[: -len(suffix)] if 0 < len(suffix) < len(name) else name
+
+
 def is_image(name: str) -> bool:
     """Whether a file of this name can be a picture."""
     # macOS leaves ._name.png files that hold no picture.

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from core.errors import UserError
-from imaging.files import read_complete
+from imaging.files import read_page
 from imaging.mask_pixels import decode_mask, is_lossy
 from imaging.palettes import read_palette
 from imaging.sources import own_file, page_of
@@ -41,7 +41,8 @@ class Census:
         pairs: how many files hold nothing but 0 and 1, 0 and 255, or 0 and 65535.
         most: the largest value of each file.
         hard: the share of pixels that are 0 or the largest, a file each.
-        layers: how many files are arrays of several layers (N, H, W).
+        layers: shapes of the files that are arrays of several layers, (N, H, W) or (H, W, K).
+        numbered: how many of these hold more than two values in a layer.
         empty: how many files hold nothing but 0.
         palettes: the colours of each file in colours, without black.
     """
@@ -53,10 +54,18 @@ class Census:
     running: list[bool] = field(default_factory=list)
     most: list[int] = field(default_factory=list)
     hard: list[float] = field(default_factory=list)
-    layers: int = 0
+    layers: list[tuple[int, ...]] = field(default_factory=list)
+    numbered: int = 0
     pairs: int = 0
     empty: int = 0
     palettes: list[set[Any]] = field(default_factory=list)
+
+    @property
+    def planes(self) -> int:
+        """Layers of an array that all files have behind height and width, a class each; else 0."""
+        deep = [shape[-1] for shape in self.layers if len(shape) == 3]
+        same = len(deep) == self.read and len(set(deep)) == 1
+        return deep[0] if same and all(2 * s[2] <= min(s[:2]) for s in self.layers) else 0
 
     @property
     def coloured(self) -> bool:
@@ -83,7 +92,8 @@ def take_census(paths: Sequence[Path]) -> Census:
             census.read += 1
             census.lossy += lossy
             if pixels.ndim > 3 or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
-                census.layers += 1
+                census.layers.append(pixels.shape)
+                census.numbered += not any(set(np.unique(pixels).tolist()) <= p for p in PAIRS)
                 continue
             _count(census, pixels)
     return census
@@ -92,8 +102,8 @@ def take_census(paths: Sequence[Path]) -> Census:
 def read_mask_values(path: Path) -> tuple[np.ndarray, bool] | None:
     """(a mask file's values, colours of a palette; whether it is lossy); None where unreadable."""
     try:
-        data, name = read_complete(own_file(path)), own_file(path).name
-        return decode_mask(data, name, read_palette, page=page_of(path)), is_lossy(data)
+        name, (data, page) = own_file(path).name, read_page(own_file(path), page_of(path))
+        return decode_mask(data, name, read_palette, page=page), is_lossy(data)
     except UserError:
         return None
 

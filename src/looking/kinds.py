@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from core.errors import UserError
-from imaging.images import PixelRules, read_values
+from imaging.images import PixelRules, read_values, shape_of
 from looking.census import read_mask_values
 from looking.schemes import Scheme, common_words, folder_names, join_parts, read_scheme
 from looking.survey import FileSet
@@ -240,7 +240,10 @@ def _is_one_channel(family: Family, root: Path) -> bool:
     for files in family.kinds.values():
         path = next(iter(files.values()))
         try:
-            if path.endswith(".npy") or read_values(root / path, PixelRules()).ndim == 2:
+            if path.endswith(".npy"):
+                shape_of(root / path)  # numbers, at least
+                continue
+            if read_values(root / path, PixelRules()).ndim == 2:
                 continue
         except UserError:
             pass

@@ -9,7 +9,7 @@ from looking.listing import HALF, Listed, name_objects, rank_training, read_tabl
 from looking.outline_lines import find_drawn
 from looking.published import SPLIT, join_parts_of_split, test_beside
 from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of
-from looking.stacks import page_by_page, paged
+from looking.stacks import find_single, page_by_page, paged
 from looking.survey import SLIPS, FileSet, Survey
 from looking.twins import part_twins
 from looking.unnamed import find_unnamed
@@ -94,8 +94,10 @@ def find_layout(survey: Survey) -> Layout:
         object_files, ranked = named
     in_table = bool(ranked and ranked[0].columns.rle)
     told = masks or coco or drawn or drawing or instances or object_files or in_table
-    if not told and (found := find_unnamed(train, test, survey.sets, survey.root)):
-        train, masks, test = found
+    if not told:
+        single = find_single(survey.sets, survey.root)
+        if found := single or find_unnamed(train, test, survey.sets, survey.root):
+            train, masks, test = found
     if masks and ranked and _is_less(ranked[0], masks, train):
         ranked = []
     if masks and not ranked and (chosen := _choose_list(survey, masks, train)):

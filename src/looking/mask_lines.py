@@ -139,8 +139,11 @@ def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
     values = census.usual()
     shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
     seen = f"values of {census.read} mask files: {shown}"
-    if census.layers or _number_objects(census, values):
-        layers = f"{census.layers} of {census.read} mask files hold several layers: each an object"
+    if census.planes:
+        yield from _plane_lines(census)
+    elif census.layers or _number_objects(census, values):
+        share = f"{len(census.layers)} of {census.read} mask files"
+        layers = f"{share} hold several layers: each an object"
         parts = f"{seen}; a value, one connected part, an object"
         yield Line("TASK", "binary", layers if census.layers else parts)
         yield Line("MASK_FORMAT", "labels", "")
@@ -160,6 +163,15 @@ def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
             yield Line("MASK_THRESHOLD", str(max(1, (max(census.most) + 1) // 2)), "")
     else:
         yield from _class_lines(values, asked, seen)
+
+
+def _plane_lines(census: Census) -> Iterator[Line]:
+    """Knobs of arrays of a layer a class, (H, W, K)."""
+    told = f"{census.read} mask files of {census.planes} layers, a class each"
+    yield Line("TASK", "multilabel", f"{told}, which may share pixels")
+    yield Line("CLASSES", str(census.planes), "")
+    if census.numbered:
+        yield Line("MASK_THRESHOLD", "1", "values of a layer number objects of its class")
 
 
 def _is_trimap(values: Sequence[Any], census: Census) -> bool:

@@ -14,12 +14,12 @@ from PIL import Image
 
 from competition.mask_source import MaskSource
 from core.errors import UserError
-from imaging.files import read_complete
+from imaging.files import read_page
 from imaging.images import read_image
 from imaging.mask_files import IGNORE
 from imaging.mask_pixels import is_lossy
 from imaging.pictures import exif_orientation
-from imaging.sources import own_file
+from imaging.sources import own_file, page_of
 from looking.likeness import look_of, to_grey
 
 # Bins of a channel's histogram.
@@ -148,7 +148,7 @@ def _look_at_image(
     picture = Picture(row["img"], row["image"])
     path = root / row["image"]
     try:
-        data = read_complete(own_file(path))
+        data, _ = read_page(own_file(path), page_of(path))
         image = read_image(path, **pixels)
     except UserError as error:
         picture.problem = str(error)

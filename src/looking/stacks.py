@@ -1,19 +1,23 @@
 """Pages of stacks and axes of arrays: what they are taken for."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from core.errors import UserError
 from imaging.axes import resolve_axes
 from imaging.images import shape_of
+from imaging.readers import without_suffix
 from looking.lines import Line
 from looking.schemes import Scheme
-from looking.words import IMAGE
+from looking.survey import FileSet
+from looking.words import IMAGE, MASK, TEST, words_in
 
 # Channels that a picture of an array has.
 COLOURS = 4
+# Files of a data set whose images are one stack.
+FEW = 12
 
 
 def page_by_page(train: Scheme, masks: Scheme | None, root: Path) -> tuple[Scheme, Scheme] | None:
@@ -39,13 +43,48 @@ def paged(scheme: Scheme, root: Path) -> Scheme:
     return replace(scheme, pattern=pattern, template=template, paths=paths)
 
 
+def find_single(sets: Sequence[FileSet], root: Path) -> tuple[Scheme, Scheme, Scheme | None] | None:
+    """(images, their masks, test images) where each is one stack: train-volume, train-labels.
+
+    None where there is not one stack of images and one of masks, of as many pages.
+    """
+    files = [(path, one) for one in sets for path in one.files.values()]
+    if len(files) > FEW:
+        return None
+    stacks = {path: one for path, one in files if _pages(root / path) > 1}
+    words = {path: words_in(path) for path in stacks}
+    tests = [path for path in stacks if words[path] & TEST and not words[path] & MASK]
+    known = [path for path in stacks if not words[path] & (TEST | MASK)]
+    true = [path for path in stacks if words[path] & MASK and not words[path] & TEST]
+    if len(known) != 1 or len(true) != 1:
+        return None
+    if _pages(root / known[0]) != _pages(root / true[0]):
+        return None
+    name = Path(known[0]).name
+    train, masked = (_single(stacks[path], path, name) for path in (known[0], true[0]))
+    asked = [_single(stacks[path], path, Path(path).name) for path in tests]
+    return train, masked, asked[0] if len(asked) == 1 else None
+
+
+def _single(files: FileSet, path: str, name: str) -> Scheme:
+    """A reading of one file of a set, whose images are called by a file's name."""
+    known = without_suffix(name)
+    own = path.removeprefix(f"{files.root}/") if files.root else path
+    return Scheme(files, f"{{id={known}}}{own}", "{id}", {known: path}, [])
+
+
 def _pages(path: Path) -> int:
-    """Pages of a TIFF; 1 of any other file."""
+    """Pages of a TIFF, or pictures of an array; 1 of any other file."""
     try:
         shape, own, _ = shape_of(path)
     except UserError:
         return 1
-    return shape[0] if own.startswith("N") else 1
+    if own or len(shape) != 3:
+        return shape[0] if own.startswith("N") or len(shape) == 4 else 1
+    try:
+        return 1 if resolve_axes(shape, own, (), path.name)[:2] == ("H", "W") else shape[0]
+    except UserError:  # its shape does not tell where the channels are: there are none
+        return shape[0]
 
 
 def axes_line(path: Path) -> Iterator[Line]:
