@@ -75,7 +75,7 @@ RLE_BASE: int | None = None
 # Whether a start counts from the end of the run before (SIIM); none = by TRAIN_CSV.
 RLE_RELATIVE: bool | None = None
 # A row of UNITS, what coordinates of polygons are, in the answer, too: pixel; share of width and
-# height; a recipe's own, of the image's row in META_CSV. auto = pixels, or the image's own map.
+# height; grid, by META_CSV's Xmax and Ymin; a recipe's own. auto = pixels, or the image's own map.
 OUTLINE_UNITS: str = "auto"
 # Images without a row in a table of run lengths, or without a mask file: skip (an error where files
 # are asked for), drop (left out, as frames between labelled ones), or empty masks, as where

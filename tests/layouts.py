@@ -198,6 +198,26 @@ def wkt(root: Path, at: int) -> None:
     write(root, "train.csv", f'{known}{at:02d}x,"MULTIPOLYGON ({", ".join(parts)})"\n')
 
 
+def wkt_scaled(root: Path, at: int, x: float, y: float) -> None:
+    """WKT in units of which a pixel is so many to the right and down."""
+    save(root / f"images/{at:02d}x.png", image(at))
+    before = (root / "train.csv").read_text() if at else "id,wkt\n"
+    texts = [", ".join(f"{a * x:.12g} {b * y:.12g}" for a, b in ring) for ring in rings(at)]
+    write(root, "train.csv", before + f'{at:02d}x,"MULTIPOLYGON ((({")), ((".join(texts)})))"\n')
+
+
+def wkt_by_shares(root: Path, at: int) -> None:
+    wkt_scaled(root, at, 1 / SIZE[1], 1 / SIZE[0])
+
+
+def wkt_by_grid(root: Path, at: int) -> None:
+    """DSTL's: x * W * (W / (W + 1)) / Xmax is pixels; Ymin is negative, and y goes up."""
+    height, width = SIZE
+    wkt_scaled(root, at, 0.009 * (width + 1) / width**2, -0.008 * (height + 1) / height**2)
+    before = (root / "grid_sizes.csv").read_text() if at else ",Xmax,Ymin\n"
+    write(root, "grid_sizes.csv", before + f"{at:02d}x,0.009,-0.008\n")
+
+
 def listed(root: Path, at: int) -> None:
     """Pascal VOC: more images than masks, and lists of those that have one."""
     save(root / f"JPEGImages/{at:02d}x.png", image(at))
@@ -402,6 +422,8 @@ LAYOUTS: dict[str, tuple[Callable[[Path, int], None], int, str]] = {
     "LabelMe, a number and what is none": (partial(labelme, labels="3²"), 3, "multiclass"),
     "VIA": (via, 3, "binary"),
     "WKT in a table": (wkt, 3, "binary"),
+    "WKT in shares": (wkt_by_shares, 3, "binary"),
+    "WKT by a grid": (wkt_by_grid, 3, "binary"),
     "folders of a published split": (published, 3, "binary"),
     "a published split below images and masks": (published_within, 3, "binary"),
     "a published split, numbered anew": (published_names, 3, "multilabel"),

@@ -104,7 +104,7 @@ MINIATURES = {
             empty="MULTIPOLYGON EMPTY",
         ),
         official.pooled_iou,
-        ("--recipe=dstl", "--epochs=16", "--threshold=0.4"),
+        ("--epochs=16", "--threshold=0.4"),
     ),
     "filament26": Miniature(
         files.filament26,

@@ -24,10 +24,20 @@ def _shares(row: Row, size: Size) -> tuple[float, float]:
     return size[1], size[0]
 
 
+def _grid(row: Row, size: Size) -> tuple[float, float]:
+    """DSTL 2016's: Xmax and Ymin, which is negative, are where an image ends."""
+    height, width = size
+    x, y = (float(row[name]) for name in GRID)
+    return width * width / (width + 1) / x, height * height / (height + 1) / y
+
+
+# Columns of META_CSV that a grid's units need.
+GRID = ("Xmax", "Ymin")
 # The values of OUTLINE_UNITS beside auto.
 UNITS: dict[str, Units] = {
     "pixel": lambda row, size: (1.0, 1.0),
     "share": _shares,
+    "grid": _grid,
 }
 
 

@@ -16,7 +16,7 @@ from looking.census import HARD, MANY, Census, take_census
 from looking.layout import Layout
 from looking.lines import MOST_CLASSES, Line
 from looking.listing import Listed
-from looking.outline_lines import absent_line, outline_lines
+from looking.outline_lines import absent_line, outline_lines, units_line
 from looking.survey import SLIPS
 
 VOID = 255
@@ -240,6 +240,8 @@ def table_lines(listed: Listed, layout: Layout) -> Iterator[Line]:
     outlines = holds_outlines(cells) and not holds_run_values(cells)
     kind, what = ("polygons", "outlines") if outlines else ("rle", "run lengths")
     yield Line("MASK_FORMAT", kind, f"{what} in {listed.name}, column {columns.rle!r}")
+    if outlines:
+        yield from units_line(cells, layout.meta)
     images = layout.train.paths.keys()
     named = listed.ids[columns.id] & images
     if len(images) - len(named) > max(3, SLIPS * len(images)) and not (cells == "").any():

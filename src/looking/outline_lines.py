@@ -1,22 +1,26 @@
 """Annotation files as knobs: polygons of a file an image, or of all images, with their labels."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from competition.drawn import Drawn
+from competition.outline_units import GRID
 from competition.polygon_files import load_document, read_drawn
 from competition.tables import image_id
 from core.errors import UserError
 from core.gates import is_whole_number
 from looking.lines import MOST_CLASSES, Line
-from looking.listing import HALF
+from looking.listing import HALF, Listed
 from looking.schemes import Scheme, schemes_of
 from looking.survey import SLIPS, Survey
 
 # Annotation files read to learn whether a set of them holds outlines.
 TRIED = 8
+DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 def find_drawn(survey: Survey, ways: Sequence[Scheme]) -> tuple[Scheme, Scheme | None, str]:
@@ -84,6 +88,23 @@ def outline_lines(root: Path, train: Scheme, drawn: Scheme | None, path: str) ->
     empty = "though others' files are empty" if any(not one.shapes for one in found) else ""
     yield from absent_line(len(train.paths), len(known & train.paths.keys()), unlabelled=empty)
     yield from label_lines([label for one in found for label, _ in one.shapes])
+
+
+def units_line(cells: Iterable[str], meta: Listed | None) -> Iterator[Line]:
+    """OUTLINE_UNITS where coordinates cannot be pixels.
+
+    Args:
+        cells: of a table, the outlines of an image or object each.
+        meta: the second table of the images.
+    """
+    if meta is not None and {*GRID} <= {*meta.table}:
+        told = f"{' and '.join(GRID)} in {meta.name} say where an image ends"
+        yield Line("OUTLINE_UNITS", "grid", told)
+        return
+    filled = (numbers for cell in cells if (numbers := DECIMAL.findall(cell)))
+    values = [float(text) for numbers in islice(filled, TRIED) for text in numbers]
+    if values and min(values) >= 0 and max(values) <= 1:
+        yield Line("OUTLINE_UNITS", "share", "all coordinates are from 0 to 1")
 
 
 def absent_line(images: int, masks: int, *, unlabelled: str = "") -> Iterator[Line]:
