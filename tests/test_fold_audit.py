@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -273,3 +273,22 @@ def test_a_name_of_the_data_is_no_group(names: list[str], groups: int) -> None:
     found = find_groups(pd.DataFrame({"img": names}), "", AUTO, notes)
     assert found.nunique() == groups
     assert len(notes) == (groups > 4)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "folds_of", "told"),
+    [
+        (4, lambda at: at % 5, "all images are of 4 groups (camera: c0, c1, c2, ...)"),
+        (2, lambda at: at % 3, "all images are of 2 groups (camera: c0, c1)"),
+        (4, lambda at: at // 20, ""),  # whole
+        (20, lambda at: at % 3, ""),  # enough of them
+    ],
+)
+def test_few_groups_in_all_folds_are_told(cameras: int, folds_of: Any, told: str) -> None:
+    looks = join_looks([look_of(texture(at)) for at in range(80)])
+    groups = np.array([f"c{at * cameras // 80}" for at in range(80)], object)
+    sides = np.array([folds_of(at) for at in range(80)])
+    audit = audit_folds([str(at) for at in range(80)], sides, looks, groupings={"camera": groups})
+    assert not audit.leaks
+    assert told in audit.verdict()
+    assert bool(audit.few) == bool(told)

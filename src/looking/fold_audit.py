@@ -27,6 +27,8 @@ RANK = 0.15
 # The largest fold in images, or the share of foreground, against the smallest.
 UNEVEN = 1.5
 SHOWN = 3
+# All images are of few groups where there are less, of TELLING images at least.
+FEW = 10
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class FoldAudit:
         near: how many pairs of near-duplicates lie in two folds; `pairs` are the first.
         torn: a line for each grouping that the folds tear.
         uneven: a line for each lack of balance.
+        few: a line for each grouping into few groups, no fold without one.
     """
 
     images: int
@@ -46,6 +49,7 @@ class FoldAudit:
     pairs: list[tuple[str, str]] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
     uneven: list[str] = field(default_factory=list)
+    few: list[str] = field(default_factory=list)
 
     @property
     def leaks(self) -> bool:
@@ -65,7 +69,8 @@ class FoldAudit:
         if self.unknown:
             parts.append(f"{self.unknown} flat or unreadable images were not looked at")
         balance = f"; balance: {', '.join(self.uneven)}" if self.uneven else ""
-        return f"fold audit: {word}: {'; '.join(parts)}{balance}"
+        few = "".join(f"; {line}" for line in self.few)
+        return f"fold audit: {word}: {'; '.join(parts)}{balance}{few}"
 
 
 def audit_folds(
@@ -88,11 +93,12 @@ def audit_folds(
         shares: foreground share of each image, float64 (N,), where it is known.
     """
     near, pairs = pairs_apart(looks, folds, SHOWN)
-    torn = [
-        line
-        for name, groups in groupings.items()
-        if (line := _torn_line(name, groups, folds, looks, sure=name == declared))
-    ]
+    torn, few = [], []
+    for name, groups in groupings.items():
+        if line := _torn_line(name, groups, folds, looks, sure=name == declared):
+            torn.append(line)
+        elif line := _few_line(name, groups, folds):
+            few.append(line)
     if line := _neighbours_line(names, folds, looks):
         torn.append(line)
     return FoldAudit(
@@ -102,6 +108,7 @@ def audit_folds(
         pairs=[(names[i], names[j]) for i, j in pairs],
         torn=torn,
         uneven=_balance(folds, shares),
+        few=few,
     )
 
 
@@ -127,6 +134,24 @@ def _torn_line(
     if lift >= SURE:
         return f"{told}, and of {share:.0%} of their images the nearest look-alike is there"
     return told if sure else ""
+
+
+def _few_line(name: str, groups: np.ndarray, folds: np.ndarray) -> str:
+    """What folds cannot tell of a grouping into few groups, all of them on several sides.
+
+    "" where groups are many, or a fold holds one that training has not seen.
+    """
+    known, codes, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if not 2 <= len(known) < FEW or sizes.min() < TELLING:
+        return ""
+    pairs = np.unique(np.stack([codes, folds], axis=1), axis=0)
+    if np.bincount(pairs[:, 0]).min() < 2:
+        return ""
+    shown = ", ".join(map(str, known[:SHOWN])) + (", ..." if len(known) > SHOWN else "")
+    return (
+        f"all images are of {len(known)} groups ({name}: {shown}), each in several folds: the "
+        "score says nothing of a new one, groups kept whole do"
+    )
 
 
 def _likeness_in_groups(codes: np.ndarray, folds: np.ndarray, looks: Looks) -> tuple[float, float]:
