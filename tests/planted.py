@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 SIZE = (64, 80)
-TRAIN, TEST = 150, 20
+TRAIN, TEST = 160, 20
 Fault = Callable[[Path], tuple[str, str]]
 
 
@@ -146,6 +146,12 @@ def deep(root: Path, at: int) -> str:
     return f"images/{image_of(root, at).name}"
 
 
+def deep_colour(root: Path, at: int) -> str:
+    pixels = cv2.imread(str(image_of(root, at)))[..., ::-1]
+    write(image_of(root, at), pixels.astype(np.uint16) * 257)
+    return f"images/{image_of(root, at).name}"
+
+
 def copied(root: Path, at: int) -> str:
     image_of(root, at).write_bytes(image_of(root, at - 1).read_bytes())
     return f"images/{image_of(root, at).name}"
@@ -253,5 +259,8 @@ FAULTS: dict[str, Callable[[int], Fault]] = {
     "shredded": on_mask("shredded", shredded),
     "noise": on_mask("specks", noisy),
     "another's mask": by_hand("same_mask", other_mask),
-    "flipped mask": on_mask("misplaced", lambda mask: mask[::-1, ::-1].copy()),
+    "turned by half": on_mask("misplaced", lambda mask: mask[::-1, ::-1].copy()),
+    "mirrored mask": on_mask("misplaced", lambda mask: mask[:, ::-1].copy()),
+    "mask upside down": on_mask("misplaced", lambda mask: mask[::-1].copy()),
+    "16 bits in colour": by_hand("mode", deep_colour),
 }

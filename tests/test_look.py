@@ -13,7 +13,8 @@ import tifffile
 import folds
 import look
 from core.flag_files import expand_flag_files
-from looking.image_faults import near_copies
+from imaging.rle import rle_encode
+from looking.image_faults import near_copies, odd_mode
 from looking.layout import Layout
 from looking.likeness import look_of, to_grey
 from looking.scan import Mask, Pair, Picture, _measure
@@ -91,7 +92,7 @@ def test_clean_data_have_no_finding_and_a_recipe_that_folds_take(
     assert "nothing wrong was found" in capsys.readouterr().out
     recipe = tmp_path / "mine.args"
     assert folds.main(["--output", str(tmp_path), f"@{recipe}"]) == 0
-    assert "wrote 150 images" in capsys.readouterr().out
+    assert "wrote 160 images" in capsys.readouterr().out
     assert "--mask-suffix _mask.png" in recipe.read_text()
     assert {"--task", "binary", "--split"} <= set(expand_flag_files([f"@{recipe}"]))
     page = (tmp_path / "look.html").read_text()
@@ -148,3 +149,23 @@ def test_a_text_beside_images_is_no_list_of_them(tmp_path: Path) -> None:
     recipe = (tmp_path / "mine.args").read_text()
     assert "README" not in recipe
     assert "--absent empty" in recipe
+
+
+@pytest.mark.parametrize(("images", "found"), [(12, 1), (8, 0)])
+def test_one_of_few_is_odd_and_one_of_very_few_is_not(images: int, found: int) -> None:
+    pictures = [Picture(f"{at}x", f"{at}x.png", mode="RGB" if at else "L") for at in range(images)]
+    seen = Seen(cast(Layout, None), [Pair(picture) for picture in pictures])
+    assert [file for file, _ in odd_mode(seen)] == ["0x.png"][:found]
+
+
+def test_images_to_train_on_and_to_predict_may_lie_in_one_folder(tmp_path: Path) -> None:
+    """As DSTL's: the sample asks for the images that the table has no masks of."""
+    rows = []
+    for at in range(12):
+        image, mask = scene(at)
+        (tmp_path / "data/all").mkdir(parents=True, exist_ok=True)
+        write(tmp_path / f"data/all/{at}x.png", image)
+        rows.append(f"{at}x,{rle_encode(mask)}\n")
+    (tmp_path / "data/train.csv").write_text("img,rle\n" + "".join(rows[:8]))
+    (tmp_path / "data/sample_submission.csv").write_text("img,rle\n9x,\n10x,\n11x,\n8x,\n")
+    assert look_at(tmp_path / "data", tmp_path)["findings"] == []

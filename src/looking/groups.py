@@ -176,7 +176,9 @@ def split_lines(
             "SPLIT", "stratified", "no groups found; every fold gets its share of foreground"
         )
     else:
-        yield Line("SPLIT", "kfold", "no groups found, and too few images to balance")
+        read = np.isfinite(shares).all()
+        why = "too few images" if read else "masks that were not read, so nothing"
+        yield Line("SPLIT", "kfold", f"no groups found, and {why} to balance")
         if len(names) < FOLDS:
             yield Line("N_FOLDS", str(max(2, len(names))), "")
     if grouping is not None:

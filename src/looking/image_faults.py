@@ -9,16 +9,16 @@ from imaging.sources import own_file
 from looking.likeness import join_looks
 from looking.near import near_pairs
 from looking.scan import Picture
-from looking.seen import FAR, RARE, Found, Seen, deviations, same_of
+from looking.seen import FAR, Found, Seen, deviations, is_rare, same_of
 
 # Grey levels of 255, as shares: flat pictures, and those that use little of the range.
 FLAT, FAINT, DARK = 0.25 / 255, 2.5 / 255, 1 / 8
 
 
 def unreadable(seen: Seen) -> Found:
-    for pair in (*seen.train, *seen.test):
-        if pair.picture.problem:
-            yield pair.picture.path, pair.picture.problem
+    for picture in seen.pictures:
+        if picture.problem:
+            yield picture.path, picture.problem
 
 
 def wrong_suffix(seen: Seen) -> Found:
@@ -83,7 +83,7 @@ def minority(seen: Seen, trait: Callable[[Picture], str], text: str) -> Found:
     if len(counts) < 2:
         return
     usual, most = counts.most_common(1)[0]
-    if len(traits) - most <= RARE * len(traits):
+    if is_rare(len(traits) - most, len(traits)):
         for path, one in traits.items():
             if one != usual:
                 yield path, text.format(one, usual) + ": is it meant so?"
@@ -92,7 +92,7 @@ def minority(seen: Seen, trait: Callable[[Picture], str], text: str) -> Found:
 def transparent(seen: Seen) -> Found:
     shares = {picture.path: picture.transparent for picture in seen.whole}
     hidden = [path for path, share in shares.items() if share > 0.01]
-    if len(hidden) <= RARE * len(shares):
+    if is_rare(len(hidden), len(shares)):
         for path in hidden:
             yield path, f"hides {shares[path]:.0%} of its pixels by alpha, which is dropped"
 

@@ -1,7 +1,7 @@
 """What is wrong with names, tables and classes."""
 
 from competition.tables import image_id
-from looking.seen import RARE, Found, Seen
+from looking.seen import Found, Seen, is_rare
 
 
 def clashes(seen: Seen) -> Found:
@@ -14,7 +14,7 @@ def clashes(seen: Seen) -> Found:
 def no_mask(seen: Seen) -> Found:
     masks, listed = seen.layout.masks, seen.layout.listed
     bare = [p.picture for p in seen.train if p.mask is not None and not p.mask.path]
-    if masks is not None and len(bare) <= RARE * len(seen.train):
+    if masks is not None and is_rare(len(bare), len(seen.train)):
         for picture in bare:
             yield (
                 picture.path,
@@ -23,7 +23,7 @@ def no_mask(seen: Seen) -> Found:
     if masks is None and listed is not None and listed.columns.rle:
         known = listed.ids[listed.columns.id]
         absent = [pair.picture for pair in seen.train if pair.picture.img not in known]
-        if len(absent) <= RARE * len(seen.train):
+        if is_rare(len(absent), len(seen.train)):
             for picture in absent:
                 yield picture.path, f"is in no row of {listed.name}: add a row, or drop the image"
 
@@ -37,7 +37,7 @@ def no_image(seen: Seen) -> Found:
     if layout.listed is not None:
         column, _ = layout.listed.best_column(images)
         lost = sorted(layout.listed.ids[column] - images.keys())
-        if len(lost) <= RARE * len(images):
+        if is_rare(len(lost), len(images)):
             for img in lost:
                 yield img, f"is a row of {layout.listed.name} without an image: drop the row"
 
@@ -49,7 +49,7 @@ def twice(seen: Seen) -> Found:
     column, _ = listed.best_column(seen.layout.train.paths)
     counts = listed.table[column].map(image_id).value_counts()
     several = counts[counts > 1]
-    if 0 < len(several) <= RARE * len(counts):
+    if is_rare(len(several), len(counts)):
         for img, count in several.items():
             yield str(img), f"has {count} rows in {listed.name}, others have one: keep one of them"
 
@@ -61,8 +61,10 @@ def odd_rows(seen: Seen) -> Found:
     column, _ = sampled.best_column(test.paths)
     for img in sorted(sampled.ids.get(column, set()) - test.paths.keys()):
         yield img, f"is in {sampled.name} and has no test image"
+    trained = set(seen.layout.train.paths.values())  # may lie in one folder with them
     for img in sorted(test.paths.keys() - sampled.ids.get(column, set())):
-        yield test.paths[img], f"is a test image that {sampled.name} does not list"
+        if test.paths[img] not in trained:
+            yield test.paths[img], f"is a test image that {sampled.name} does not list"
 
 
 def absent_classes(seen: Seen) -> Found:

@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from looking.seen import FAR, RARE, Found, Seen, deviations, same_of
+from looking.seen import FAR, Found, Seen, deviations, is_rare, same_of
 
 # A mask is that much more ragged than the median: shredded by a wrong order, or noise.
 SHREDDED = 3.0
 # An outline that crosses less of an edge than so much of the median one is somewhere else.
 MISPLACED = 0.35
+# A mask that follows edges so much better when flipped lies wrong, if it does so as others do.
+BETTER, AS_OTHERS = 1.4, 0.5
 # Specks that are no noise.
 SOME_SPECKS = 20
 
@@ -21,14 +23,14 @@ def bad_mask(seen: Seen) -> Found:
 
 def lossy(seen: Seen) -> Found:
     lossy = [pair for pair in seen.masked if pair.mask.lossy]
-    if len(lossy) <= RARE * len(seen.masked):
+    if is_rare(len(lossy), len(seen.masked)):
         for pair in lossy:
             yield pair.mask.path, "is a lossy file (JPEG), others are not: export it again"
 
 
 def empty(seen: Seen) -> Found:
     empty = [pair for pair in seen.masked if not pair.mask.share]
-    if len(empty) <= RARE * len(seen.masked):
+    if is_rare(len(empty), len(seen.masked)):
         for pair in empty:
             yield pair.place, "is empty, others hardly are: is nothing there?"
 
@@ -37,7 +39,7 @@ def full(seen: Seen) -> Found:
     if seen.task == "multiclass":
         return
     full = [pair for pair in seen.masked if pair.mask.share > 0.995]
-    if len(full) <= RARE * len(seen.masked):
+    if is_rare(len(full), len(seen.masked)):
         for pair in full:
             yield pair.place, "is all foreground: is it the right mask?"
 
@@ -46,7 +48,7 @@ def inverted(seen: Seen) -> Found:
     if seen.task == "multiclass":
         return
     turned = [pair for pair in seen.masked if pair.mask.touches == 4 and pair.mask.share < 0.995]
-    if len(turned) <= RARE * len(seen.masked):
+    if is_rare(len(turned), len(seen.masked)):
         for pair in turned:
             yield pair.place, "touches all four borders, others do not: inverted?"
 
@@ -83,7 +85,7 @@ def shredded(seen: Seen) -> Found:
 
 def specks(seen: Seen) -> Found:
     specked = [pair for pair in seen.masked if pair.mask.specks >= SOME_SPECKS]
-    if len(specked) <= RARE * len(seen.masked):
+    if is_rare(len(specked), len(seen.masked)):
         for pair in specked:
             yield pair.place, f"has {pair.mask.specks} parts of one or two pixels: noise?"
 
@@ -96,14 +98,18 @@ def same_masks(seen: Seen) -> Found:
 
 
 def misplaced(seen: Seen) -> Found:
-    """Masks whose outlines follow no edges of their image, where others' do."""
+    """Masks whose outlines follow no edges of their image, or only if flipped, where others' do."""
     filled = [pair for pair in seen.masked if pair.mask.edge]
     edges = np.array([pair.mask.edge for pair in filled])
     if len(edges) < 10 or np.median(edges) < 2:
         return
     middle = float(np.median(edges))
     for pair, far in zip(filled, deviations(np.log(edges)), strict=True):
-        if far < -FAR / 2 and pair.mask.edge < MISPLACED * middle and pair.mask.edge < 1.3:
+        word, best = max(pair.mask.flipped.items(), key=lambda flip: flip[1])
+        if best > BETTER * pair.mask.edge and best > AS_OTHERS * middle:
+            told = f"follows the edges of its image far better when {word}: flipped by mistake?"
+            yield pair.place, told
+        elif far < -FAR / 2 and pair.mask.edge < MISPLACED * middle and pair.mask.edge < 1.3:
             yield (
                 pair.place,
                 "has an outline that follows no edge of its image: another's, flipped or shifted?",

@@ -26,6 +26,8 @@ from looking.likeness import look_of, to_grey
 BINS = 16
 # Border pixels of each side that must be foreground for a mask to touch it.
 TOUCHED = 0.95
+# How a mask may lie beside its image by mistake: steps along its rows and columns.
+FLIPS = {"mirrored": (1, -1), "upside down": (-1, 1), "turned by 180 degrees": (-1, -1)}
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Picture:
         path: from INPUT.
         problem: why it cannot be read; "" where it can.
         size: (H, W).
-        mode: as Pillow names it; "" where it cannot say.
+        mode: as Pillow names it, RGB;16 of 16 bits a channel; "" where it cannot say.
         kind: what the content is: JPEG, PNG...; "" where Pillow cannot say.
         orientation: EXIF's, 1 is upright.
         transparent: share of pixels that alpha hides.
@@ -82,6 +84,7 @@ class Mask:
         widths: mean width of each class but 0, pixels: how thin its strips are.
         areas: of the connected parts, pixels, the largest 100.
         edge: mean step of grey values at the outline, beside the mean step everywhere.
+        flipped: the same of the outline flipped, by the words of FLIPS.
         classes: share of the pixels of each class.
     """
 
@@ -98,6 +101,7 @@ class Mask:
     widths: dict[int, float] = field(default_factory=dict)
     areas: list[int] = field(default_factory=list)
     edge: float = 0.0
+    flipped: dict[str, float] = field(default_factory=dict)
     classes: dict[int, float] = field(default_factory=dict)
 
 
@@ -175,13 +179,20 @@ def _read_header(picture: Picture, data: bytes) -> None:
 
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            picture.mode, picture.kind = opened.mode, opened.format or ""
+            picture.mode, picture.kind = _mode_of(opened), opened.format or ""
             picture.orientation = exif_orientation(opened)
             if opened.mode in ("RGBA", "LA"):
                 alpha = np.asarray(opened.getchannel("A").resize((64, 64)))
                 picture.transparent = float((alpha < 250).mean())
     except Exception:  # decoders raise what they like; the readers have told what matters
         return
+
+
+def _mode_of(opened: Image.Image) -> str:
+    """Pillow's mode; of 16 bits a channel it knows in files alone, with ;16."""
+    tiles = getattr(opened, "tile", [])
+    deep = ";16" in str(tiles[:1]) and "16" not in opened.mode
+    return opened.mode + ";16" * deep
 
 
 def _look_at_mask(
@@ -234,15 +245,19 @@ def _measure_outline(mask: Mask, ids: np.ndarray, inside: np.ndarray, grey: np.n
     if ids.max() > 1:  # the outlines of classes are all edges
         down, right = ids[1:] != ids[:-1], ids[:, 1:] != ids[:, :-1]
     mask.widths = _widths(ids, down, right)
-    sides = (
-        (down, cv2.absdiff(grey[1:], grey[:-1])),
-        (right, cv2.absdiff(grey[:, 1:], grey[:, :-1])),
-    )
-    everywhere = sum(cv2.mean(steps)[0] for _, steps in sides) / 2
-    counts = [np.count_nonzero(edges) for edges, _ in sides]
-    if sum(counts) and everywhere:
-        means = [cv2.mean(steps, mask=edges.view(np.uint8))[0] for edges, steps in sides]
-        mask.edge = float(np.average(means, weights=counts) / everywhere)
+    steps = cv2.absdiff(grey[1:], grey[:-1]), cv2.absdiff(grey[:, 1:], grey[:, :-1])
+    everywhere = sum(cv2.mean(one)[0] for one in steps) / 2
+    places = [np.nonzero(edges) for edges in (down, right)]
+    count = sum(len(rows) for rows, _ in places)
+    if not (count and everywhere):
+        return
+
+    def met(y: int, x: int) -> float:
+        pairs = zip(steps, places, strict=True)
+        return sum(float(one[::y, ::x][at].sum()) for one, at in pairs) / count / everywhere
+
+    mask.edge = met(1, 1)
+    mask.flipped = {word: met(y, x) for word, (y, x) in FLIPS.items()}
 
 
 def _widths(ids: np.ndarray, down: np.ndarray, right: np.ndarray) -> dict[int, float]:

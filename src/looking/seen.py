@@ -12,8 +12,8 @@ from looking.layout import Layout
 from looking.scan import Mask, Pair, Picture
 
 T = TypeVar("T")
-# What so few images are, where all others are otherwise, is a slip.
-RARE = 0.05
+# What so few images are, where all others are otherwise, is a slip; one of so many always is.
+RARE, ONE_OF = 0.05, 10
 # Median absolute deviations from the median beyond which a value is no chance.
 FAR = 6.0
 # (file, what is wrong and what to do) of everything that a check finds.
@@ -66,10 +66,19 @@ class Seen:
         ]
 
     @property
+    def pictures(self) -> list[Picture]:
+        """Images of training and test, each file once: both may lie in one folder."""
+        return list({p.picture.path: p.picture for p in (*self.train, *self.test)}.values())
+
+    @property
     def whole(self) -> list[Picture]:
         """Images of training and test that can be read."""
-        pictures = [pair.picture for pair in (*self.train, *self.test)]
-        return [picture for picture in pictures if not picture.problem]
+        return [picture for picture in self.pictures if not picture.problem]
+
+
+def is_rare(count: int, images: int) -> bool:
+    """Whether what `count` of the images are is a slip, not the nature of the data."""
+    return count <= RARE * images or (count == 1 and images > ONE_OF)
 
 
 def deviations(values: np.ndarray) -> np.ndarray:

@@ -139,5 +139,5 @@ def tell(seen: Seen, counts: Counter[str], notes: Sequence[str], shift: str) -> 
         print(f"note: {note}")
     for kind, count in counts.items():
         print(f"{FINDINGS[kind][0]}: {count}")
-    if not counts:
+    if not counts and not notes:
         print("nothing wrong was found")
