@@ -17,7 +17,7 @@ from imaging.rle import rle_encode
 from looking.image_faults import near_copies, odd_mode
 from looking.layout import Layout
 from looking.likeness import look_of, to_grey
-from looking.scan import Mask, Pair, Picture, _measure
+from looking.scan import FLIPS, Mask, Pair, Picture, _measure
 from looking.seen import Seen
 from planted import FAULTS, scene, write, write_clean
 
@@ -74,6 +74,10 @@ def test_measures_of_a_mask_equal_those_of_plain_numpy() -> None:
     steps = [np.abs(np.diff(grey.astype(int), axis=axis)) for axis in (0, 1)]
     at_outline = (steps[0][down].sum() + steps[1][right].sum()) / (down.sum() + right.sum())
     assert mask.edge == pytest.approx(at_outline / np.mean([one.mean() for one in steps]))
+    for word, (y, x) in FLIPS.items():
+        other = Mask()
+        _measure(other, ids[::y, ::x], grey)
+        assert mask.flipped[word] == pytest.approx(other.edge)
 
 
 @pytest.mark.parametrize(("names", "found"), [(("s_1", "s_2"), 0), (("1x", "2x"), 1)])

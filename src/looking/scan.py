@@ -216,38 +216,59 @@ def _look_at_mask(
 def _measure(mask: Mask, planes: np.ndarray, grey: np.ndarray) -> None:
     """Fills what is known of a mask uint8 (H, W) of ids, or (K, H, W) of {0, 1}."""
     ids = planes if planes.ndim == 2 else (planes == 1).any(0).view(np.uint8)
-    numbers = cv2.calcHist([np.ascontiguousarray(ids)], [0], None, [256], [0, 256]).ravel()
+    top, left, part = _drawn_part(ids)
+    numbers = cv2.calcHist([part], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    numbers[0] += ids.size - part.size
     counted = max(ids.size - int(numbers[IGNORE]), 1)
     if planes.ndim == 3:
         mask.classes = {k: float((one == 1).mean()) for k, one in enumerate(planes)}
     else:
         mask.classes = {k: n / counted for k, n in enumerate(numbers[:IGNORE].tolist()) if n}
-    inside = ((ids > 0) & (ids != IGNORE)).view(np.uint8)
+    inside = ((part > 0) & (part != IGNORE)).view(np.uint8)
     mask.ignored = 1 - counted / ids.size
-    mask.share = np.count_nonzero(inside) / counted
+    mask.share = int(numbers[1:IGNORE].sum()) / counted
     if not mask.share or min(grey.shape) < 2:
         return
     mask.digest = hashlib.blake2b(np.ascontiguousarray(planes).data, digest_size=16).hexdigest()
-    sides = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
-    mask.touches = sum(float(side.mean()) >= TOUCHED for side in sides)
+    sides = (ids[0], ids[-1], ids[:, 0], ids[:, -1])
+    mask.touches = sum(float(((s > 0) & (s != IGNORE)).mean()) >= TOUCHED for s in sides)
     count, _, stats, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
     areas = np.sort(stats[1:, cv2.CC_STAT_AREA])[::-1]
     mask.parts, mask.specks = count - 1, int((areas <= 2).sum())
     mask.areas = areas[:100].tolist()
-    _measure_outline(mask, ids, inside, grey)
-
-
-def _measure_outline(mask: Mask, ids: np.ndarray, inside: np.ndarray, grey: np.ndarray) -> None:
-    down, right = inside[1:] != inside[:-1], inside[:, 1:] != inside[:, :-1]
-    outline = np.count_nonzero(down) + np.count_nonzero(right)
+    edges = _changes(part)
     # A circle of the same area has an outline of 4 / pi times its own in such pixels.
-    mask.ragged = outline / (4 * 2 * np.sqrt(np.count_nonzero(inside) / np.pi))
-    if ids.max() > 1:  # the outlines of classes are all edges
-        down, right = ids[1:] != ids[:-1], ids[:, 1:] != ids[:, :-1]
-    mask.widths = _widths(ids, down, right)
+    circle = 4 * 2 * np.sqrt(numbers[1:IGNORE].sum() / np.pi)
+    mask.ragged = sum(map(np.count_nonzero, _changes(inside))) / circle
+    mask.widths = _widths(part, edges, numbers)
+    _measure_edges(mask, edges, (top, left), grey)
+
+
+def _drawn_part(ids: np.ndarray) -> tuple[int, int, np.ndarray]:
+    """(top, left, ids without the rows and columns of 0 around, but one)."""
+    left, top, width, height = cv2.boundingRect(np.ascontiguousarray(ids))
+    top, left, bottom, right = max(top - 1, 0), max(left - 1, 0), top + height + 1, left + width + 1
+    return top, left, np.ascontiguousarray(ids[top:bottom, left:right])
+
+
+def _changes(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where ids change from a row to the next, bool (H - 1, W), and from a column, (H, W - 1)."""
+    return ids[1:] != ids[:-1], ids[:, 1:] != ids[:, :-1]
+
+
+def _measure_edges(
+    mask: Mask,
+    edges: tuple[np.ndarray, np.ndarray],
+    place: tuple[int, int],
+    grey: np.ndarray,
+) -> None:
+    """Fills what outlines meet in the image; those of ids at (top, left) of it."""
     steps = cv2.absdiff(grey[1:], grey[:-1]), cv2.absdiff(grey[:, 1:], grey[:, :-1])
     everywhere = sum(cv2.mean(one)[0] for one in steps) / 2
-    places = [np.nonzero(edges) for edges in (down, right)]
+    places = []
+    for one in edges:
+        rows, columns = np.divmod(np.flatnonzero(one), one.shape[1])  # np.nonzero takes ten times
+        places.append((rows + place[0], columns + place[1]))
     count = sum(len(rows) for rows, _ in places)
     if not (count and everywhere):
         return
@@ -260,13 +281,15 @@ def _measure_outline(mask: Mask, ids: np.ndarray, inside: np.ndarray, grey: np.n
     mask.flipped = {word: met(y, x) for word, (y, x) in FLIPS.items()}
 
 
-def _widths(ids: np.ndarray, down: np.ndarray, right: np.ndarray) -> dict[int, float]:
+def _widths(
+    ids: np.ndarray, edges: tuple[np.ndarray, np.ndarray], areas: np.ndarray
+) -> dict[int, float]:
     """Mean width of each class in pixels: its area beside half its outline.
 
     An outline of whole pixels is 4 / pi times as long as the smooth one, of all directions alike.
     """
+    down, right = edges
     sides = (ids[1:][down], ids[:-1][down], ids[:, 1:][right], ids[:, :-1][right])
     outlines = np.sum([np.bincount(side, minlength=256) for side in sides], axis=0)
-    areas = cv2.calcHist([np.ascontiguousarray(ids)], [0], None, [256], [0, 256]).ravel()
     found = [k for k in range(1, IGNORE) if areas[k] and outlines[k]]
     return {k: float(8 / np.pi * areas[k] / outlines[k]) for k in found}
