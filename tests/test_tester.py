@@ -16,6 +16,7 @@ from imaging.images import read_image
 from imaging.levels import read_probs
 from inference import predictor
 from measures.matching import instance_map
+from runs.scored import scores_line
 from stages import (
     CLASS_FLAGS,
     LEARN,
@@ -105,6 +106,14 @@ def test_pictures_of_cases(scored: Competition) -> None:
     sheet = cv2.imread(str(run_of(scored) / "cases.png"))
     assert sheet.shape == (4 * (336 + 32), 4 * 428, 3)  # 64 x 80 pixels, 420 wide, and a title
     assert (sheet == PREDICTION[::-1]).all(2).any()
+
+
+def test_the_line_of_scores_names_no_score_twice() -> None:
+    """METRIC first, then what a person compares; `miou` of one class is `dataset_iou` again."""
+    scores = dict.fromkeys(["dataset_iou", "dice", "iou", "miou", "precision", "recall"], 0.5)
+    shown = "dataset_iou 0.5000, dice 0.5000, iou 0.5000, precision 0.5000, recall 0.5000"
+    assert scores_line(scores) == shown
+    assert scores_line({"dice": 1.0, "map": 0.25, "iou": 1.0}) == "dice 1.0000, iou 1.0000"
 
 
 # ---------------------------------------------------------------- again, and again with a change

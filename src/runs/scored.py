@@ -30,6 +30,8 @@ from scoring.scorer import Scored, Scorer
 EARLIER = "report.earlier.json"
 # What is made of the predictions beside it.
 SHOWN = ("oof.csv", "classes.csv", "cases.png", "report.html")
+# Scores that are told beside METRIC; the page has the others.
+TOLD = ("dice", "iou", "precision", "recall")
 
 
 def trained_folds(run: Run) -> list[int]:
@@ -242,8 +244,9 @@ def predict_holdout(
 
 
 def scores_line(scores: Mapping[str, float]) -> str:
-    """Scores as a person reads them in one line."""
-    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    """METRIC, which comes first, and those of TOLD, in one line."""
+    names = [*list(scores)[:1], *filter(scores.__contains__, TOLD)]
+    return ", ".join(f"{name} {scores[name]:.4f}" for name in dict.fromkeys(names))
 
 
 def write_report(
