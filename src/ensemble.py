@@ -121,7 +121,7 @@ def predict_share(
 ) -> None:
     """Predicts the images of a share that are not done, and brings what the others have."""
     from submissions.part_file import PartFile
-    from submissions.predicting import predict_images
+    from submissions.predicting import open_predictor, predict_images
 
     run, answer, folder = work.run, work.answer, work.folder
     shared = [
@@ -132,14 +132,14 @@ def predict_share(
     mine.take()
     with PartFile(mine.path, key, images, shared=mine) as part:
         todo = work.todo(share, part.done)
+        # Networks that do not load, or fit the rules, are told before anything goes.
+        predictor = open_predictor(run, work.checkpoints, work.how) if todo else None
         drop_pictures(work.path, images.keys() - dict(todo).keys())
-        if todo:
+        if predictor:
             set_aside(work.path)
             done = len(work.todo(share)) - len(todo)
             print(f"{len(todo)} images, {work.words()}; {done} images were done before")
-            predict_images(
-                run, todo, work.checkpoints, part=part, answer=answer, how=work.how, folder=folder
-            )
+            predict_images(predictor, todo, part=part, answer=answer, how=work.how, folder=folder)
     mine.send(now=True)
     for other in shared:
         other.look()

@@ -15,19 +15,18 @@ if __name__ == "__main__":
 
 import argparse
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.advice import command
 from core.errors import UserError, script
-from core.files import write_json, writing
+from core.files import write_json, writing, writing_folder
 from core.flags import load_config, number
 from core.locks import Claim
 from runs.fold_table import read_fold_table
 from runs.owners import owning, scored
-from runs.reports import Report, checkpoints_of, read_report
+from runs.reports import Report, check_same_task, checkpoints_of, read_report
 from runs.run import Run
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
@@ -101,30 +100,34 @@ def label(run: Run, report: Report, args: argparse.Namespace) -> None:
     from runs.pseudo import networks_of, pseudo_key
 
     check_same_folds(run)
+    check_same_task(run, report.spec)
     images = find_test_images(run.competition, args.images)
     known = sorted(images.keys() & set(run.table["img"]))
     if known:
         raise UserError(f"{len(known)} images have true masks ({known[0]}...): name other --images")
     folder, tables = run.results / "pseudo", []
-    shutil.rmtree(folder, ignore_errors=True)
-    for checkpoint in checkpoints_of(report, run.logs, run.train_folds):
-        teacher = checkpoint.relative_to(run.logs).as_posix()
-        fold = next(one.fold for one in report.folds if one.checkpoint == teacher)
-        rows = label_fold(
-            run,
-            list(images.items()),
-            checkpoint,
-            folder / f"fold_{fold}",
-            report=report,
-            confident=args.confident,
-        )
-        print(f"fold {fold}: sure of {len(rows)} of {len(images)} images")
-        if not rows:
-            raise UserError(f"fold {fold} is sure of no image: lower --confident, or train longer")
-        tables.append(pd.DataFrame(rows).assign(fold=fold, teacher=teacher))
-    with writing(folder / "pseudo.csv") as part:
-        pd.concat(tables).to_csv(part, index=False)
-    write_json(folder / "pseudo.json", {**pseudo_key(run), "networks": networks_of(report)})
+    checkpoints = checkpoints_of(report, run.logs, run.train_folds)
+    with writing_folder(folder, flush=False) as part:  # pseudo.csv knows each picture's content
+        for checkpoint in checkpoints:
+            teacher = checkpoint.relative_to(run.logs).as_posix()
+            fold = next(one.fold for one in report.folds if one.checkpoint == teacher)
+            rows = label_fold(
+                run,
+                list(images.items()),
+                checkpoint,
+                part / f"fold_{fold}",
+                report=report,
+                confident=args.confident,
+            )
+            print(f"fold {fold}: sure of {len(rows)} of {len(images)} images")
+            if not rows:
+                raise UserError(
+                    f"fold {fold} is sure of no image: lower --confident, or train longer"
+                )
+            tables.append(pd.DataFrame(rows).assign(fold=fold, teacher=teacher))
+        with writing(part / "pseudo.csv") as table:
+            pd.concat(tables).to_csv(table, index=False)
+        write_json(part / "pseudo.json", {**pseudo_key(run), "networks": networks_of(report)})
     print(
         f"pseudo-labels of {len(tables)} teachers: {folder}. Next: "
         f"{command('Lightning_trainer', run=f'{run.name}_pseudo')} --pseudo {run.name}"

@@ -62,3 +62,11 @@ def test_one_group_cannot_tell() -> None:
     gain = gain_of(np.full(5, 0.1), np.zeros(5, int))
     assert not gain.real
     assert "not enough groups to tell" in str(gain)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 20])
+def test_rare_large_gains_are_no_proof(count: int) -> None:
+    """Many lose a little, few gain much: nothing in the mean."""
+    rng, rounds = np.random.default_rng(count), 500
+    real = sum(gain_of(rng.exponential(size=count) - 1).real for _ in range(rounds))
+    assert real / rounds < 0.025

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from conftest import SRC, Competition
@@ -441,6 +442,64 @@ def test_max_pixels_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         read_image(tmp_path / "x.png")
     monkeypatch.undo()
     largest_picture.cache_clear()
+
+
+def test_a_volume_is_unpacked_no_further_than_it_reaches(tmp_path: Path) -> None:
+    import gzip
+    import tracemalloc
+
+    import nibabel
+
+    from imaging.images import read_image
+
+    volume = np.arange(24, dtype=np.uint8).reshape(4, 6, 1)
+    whole = nibabel.Nifti1Image(volume, np.eye(4)).to_bytes()
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(gzip.compress(whole + bytes(50_000_000), 1))
+    tracemalloc.start()
+    image = read_image(path, channels=1)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+    assert np.array_equal(image[..., 0], volume[..., 0].T)
+    packed = bytearray(gzip.compress(whole))
+    packed[-6] ^= 1  # of the checksum
+    path.write_bytes(packed)
+    with pytest.raises(UserError, match="cannot be decoded"):
+        read_image(path, channels=1)
+
+
+def test_numbers_count_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from imaging import arrays, files
+    from imaging.images import read_image
+
+    monkeypatch.setattr(arrays, "largest_picture", lambda: 500)
+    monkeypatch.setattr(files, "largest_picture", lambda: 500)
+    for kind in (np.uint8, np.float64):
+        np.savez_compressed(tmp_path / f"{kind.__name__}.npz", np.zeros((20, 30), kind))
+    assert read_image(tmp_path / "uint8.npz").shape == (20, 30, 3)
+    with pytest.raises(UserError, match="more than this machine takes"):
+        read_image(tmp_path / "float64.npz", value_range=(0, 1))
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((9, 10, 10), np.uint8), photometric="minisblack")
+    with pytest.raises(UserError, match="claims 10 x 10 pixels, 9 times"):
+        read_image(tmp_path / "x.tif", axes="C,H,W", channels=9)
+
+
+@pytest.mark.parametrize("turned", [b"", b"MM\0*\xff\xff\xff\xff"])
+def test_a_broken_exif_turns_nothing(tmp_path: Path, turned: bytes) -> None:
+    """Its size is that of its pixels; a file whose header says no size is no picture."""
+    from imaging.images import image_size, read_image
+
+    data = cv2.imencode(".jpg", np.zeros((20, 30, 3), np.uint8))[1].tobytes()
+    block = b"Exif\0\0" + turned
+    path = tmp_path / "x.jpg"
+    path.write_bytes(
+        data[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[2:]
+    )
+    assert read_image(path).shape[:2] == image_size(path) == (20, 30)
+    head = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 99999 +X 99999\n"
+    path.write_bytes(head)
+    with pytest.raises(UserError, match="cannot be decoded"):
+        read_image(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in folders")

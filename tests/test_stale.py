@@ -312,3 +312,54 @@ def test_folds_say_what_they_were_made_of(
     assert call("Lightning_trainer", [*flags, "--fold", "0", "--n-folds", "3"]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if "train_folds.csv was" in line]
     assert [note.split()[1:3] for note in notes] == [["TRAIN_CSV", "was"], ["N_FOLDS", "was"]]
+
+
+@pytest.mark.parametrize("changed", ["train_folds.csv", "mask", "image"])
+def test_an_answer_says_that_its_rules_are_of_other_data(
+    own: Competition, changed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("ensemble", own.flags()) == 0
+    assert "stale" not in capsys.readouterr().out
+    if changed == "train_folds.csv":
+        other = own.table.assign(kfold=1 - own.table["kfold"])
+        other.to_csv(own.output / "train_folds.csv", index=False)
+    else:
+        later(own.input / own.table.iloc[0][changed])
+    assert call("ensemble", own.flags()) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if "stale: folds " in line]
+    assert [line.split("]")[0] for line in told] == [
+        "warning: stale: folds [0, 1" if "csv" in changed else "warning: stale: folds [0"
+    ]
+
+
+def results(own: Competition) -> dict[str, bytes]:
+    """All that the stages have left, by its path."""
+    files = [path for path in own.output.rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in files if ".locks" not in path.parts}
+
+
+REFUSED = (
+    ("--axes", "Q"),
+    ("--mask-format", "rle", "--rle-column", "nosuch"),
+    ("--task", "multiclass", "--classes", "3"),
+)
+
+
+def test_a_call_that_is_refused_takes_nothing_away(own: Competition) -> None:
+    """Not by wrong knobs, nor where an image or a network is gone."""
+    label = ("pseudo_label", ("--confident", "0"))
+    for stage, words in (("ensemble", ()), label):
+        assert call(stage, own.flags(*words)) == 0
+    before, image = results(own), own.input / own.table.iloc[-1]["image"]
+    for knobs in REFUSED:
+        assert call("Lightning_tester", own.flags("--tta", "flip_v", *knobs)) == 2
+        assert results(own) == before
+    for path, stages in (
+        (image, [("Lightning_tester", ())]),
+        (checkpoint(own, 1), [("ensemble", ()), label]),
+    ):
+        path.rename(path.with_name("away"))
+        for stage, words in stages:
+            assert call(stage, own.flags(*words, "--tta", "flip_v")) == 2
+            assert results(own) == before
+        path.with_name("away").rename(path)

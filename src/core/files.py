@@ -63,7 +63,7 @@ def writing(path: Path, *, flush: bool = True) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing_folder(path: Path) -> Iterator[Path]:
+def writing_folder(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """As `writing`, for a folder: the one yielded is empty, an older one at `path` goes."""
     part = _part_of(path)
     shutil.rmtree(part, ignore_errors=True)
@@ -71,7 +71,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield part
-            for file in part.rglob("*"):
+            for file in part.rglob("*") if flush else ():
                 if file.is_file():
                     _flush(file)
             shutil.rmtree(path, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from core.errors import UserError
-from core.memory import largest_picture
+from core.memory import DECODING, largest_picture
 
 # How the two kinds of files begin.
 ARRAY, ARRAYS = b"\x93NUMPY", b"PK\x03\x04"
@@ -41,7 +41,7 @@ def read_array(data: bytes, name: str, part: str = "") -> np.ndarray:
     """
     with _opened(io.BytesIO(data), name, part) as stream:
         shape, by_columns, kind = _declared(stream, name)
-        check_shape(shape, name)
+        check_shape(shape, name, kind.itemsize)
         array = np.empty(math.prod(shape), kind)
         count = stream.readinto(array.view(np.uint8))
         if count < array.nbytes:
@@ -73,13 +73,18 @@ def page_alone(stream: BinaryIO, page: int, name: str) -> bytes:
     return cut.getvalue() + stream.read(size)
 
 
-def check_shape(shape: Sequence[int], name: str) -> None:
+def check_shape(shape: Sequence[int], name: str, size: int = 8) -> None:
     """Makes sure that an array of the shape that its file claims fits into memory.
+
+    Args:
+        shape: of it.
+        name: of its file.
+        size: bytes of a number, the most where the file does not say.
 
     Raises:
         UserError: it does not.
     """
-    if math.prod(shape) > 4 * largest_picture():
+    if math.prod(shape) * size > DECODING * largest_picture():
         raise UserError(f"{name}: claims {tuple(shape)}, more than this machine takes")
 
 

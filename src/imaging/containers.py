@@ -4,6 +4,7 @@ import functools
 import gzip
 import importlib
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def read_hdf5(stream: BinaryIO, name: str, part: str = "", page: int | None = No
     with _dataset(stream, name, part) as (node, turned):
         shape = node.shape[::-1] if turned else node.shape
         page = stack_page(page, shape)
-        check_shape(shape if page is None else shape[1:], name)
+        check_shape(shape if page is None else shape[1:], name, node.dtype.itemsize)
         if turned:
             return np.asarray(node[...] if page is None else node[..., page]).T
         return np.asarray(node[...] if page is None else node[page])
@@ -147,9 +148,14 @@ def read_nifti(data: bytes, name: str, page: int | None = None) -> tuple[np.ndar
         UserError: nibabel is missing, or the volume is too large.
         Exception: any of gzip's and nibabel's, of another or a broken file.
     """
-    shape, axes = nifti_shape(io.BytesIO(data), name)
-    check_shape(shape, name)
-    plain = _unpacked(data) if data.startswith(GZIP) else data
+    header = _nifti_header(io.BytesIO(data), name)
+    shape, axes = _nifti_layout(header)
+    kind = header.get_data_dtype()
+    check_shape(shape, name, kind.itemsize)
+    plain, behind = data, max(NIFTI_HEADER + 4, int(header["vox_offset"]))
+    if data.startswith(GZIP):  # that much of it and no more, whatever is packed behind
+        check_shape((behind,), name, 1)
+        plain = _unpacked(data, behind + math.prod(shape) * kind.itemsize)
     nibabel = _package("nibabel", "NIfTI", name)
     stored = nibabel.Nifti1Image.from_bytes(plain).dataobj
     page = stack_page(page, shape, axes)
@@ -167,6 +173,10 @@ def nifti_shape(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], str]:
     Raises:
         UserError, Exception: as `read_nifti`.
     """
+    return _nifti_layout(_nifti_header(stream, name))
+
+
+def _nifti_header(stream: BinaryIO, name: str) -> Any:
     packed = stream.read(len(GZIP)) == GZIP
     stream.seek(0)
     header = (
@@ -175,15 +185,20 @@ def nifti_shape(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], str]:
     if not header.startswith(NIFTI):
         raise ValueError("no NIfTI")
     nibabel = _package("nibabel", "NIfTI", name)
-    shape = tuple(nibabel.Nifti1Header(header).get_data_shape())[::-1]
+    return nibabel.Nifti1Header(header)
+
+
+def _nifti_layout(header: Any) -> tuple[tuple[int, ...], str]:
+    shape = tuple(header.get_data_shape())[::-1]
     long = tuple(side for side in shape if side > 1) or (1,)
     return (long, "NHW"[-len(long) :]) if len(long) in (2, 3) else (shape, "")
 
 
 @functools.lru_cache(maxsize=1)
-def _unpacked(data: bytes) -> bytes:
-    """A packed file's bytes: slices of one volume are read in turns."""
-    return gzip.decompress(data)
+def _unpacked(data: bytes, count: int) -> bytes:
+    """A packed file's first bytes: slices of one volume are read in turns."""
+    # One more: where nothing is behind them, the checksum is compared.
+    return gzip.GzipFile(fileobj=io.BytesIO(data)).read(count + 1)
 
 
 def _only(found: Mapping[str, Any], part: str, name: str) -> Any:

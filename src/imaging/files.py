@@ -1,7 +1,6 @@
 """Files of pictures as bytes: whole ones, and the error for those that are not."""
 
 import contextlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from PIL import Image
 from core.errors import UserError, is_out_of_memory
 from core.memory import largest_picture
 from imaging.arrays import page_alone
-from imaging.tiff import is_tiff, tiff_page, tiff_size
 from streaming.files import open_file, read_file
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -66,7 +64,6 @@ def read_complete(path: str | Path) -> bytes:
     name = Path(path).name
     if not data:
         raise UserError(f"{name}: the file is empty: download it again")
-    check_declared(data, name)
     # An EXIF thumbnail ends with the same marker, hence the order of the last scan and last end.
     jpeg_cut = (
         data.startswith(b"\xff\xd8\xff")
@@ -96,25 +93,23 @@ def read_page(path: str | Path, page: int | None) -> tuple[bytes, int | None]:
     return read_complete(path), page
 
 
-def check_declared(data: bytes, name: str) -> None:
+def check_declared(height: int, width: int, name: str, *, layers: int = 1) -> None:
     """Makes sure that a picture of the size its header claims fits into memory.
+
+    Args:
+        height, width: of it.
+        name: of its file.
+        layers: of 8 bytes a pixel: pages, and bands by the dozen.
 
     Raises:
         UserError: it does not: a few kilobytes may claim 100,000 pixels a side.
     """
-    try:
-        if is_tiff(data):
-            height, width = tiff_size(tiff_page(io.BytesIO(data), name))
-        else:
-            with Image.open(io.BytesIO(data)) as picture:
-                width, height = picture.size
-    except Exception:
-        return  # the decoder says what is wrong
     most = largest_picture()
-    if width * height > most:
+    if width * height * layers > most:
+        times = f", {layers} times" if layers > 1 else ""
         raise UserError(
-            f"{name}: claims {width} x {height} pixels in {len(data)} bytes, this machine takes "
-            f"{most} pixels a picture: take it away, or raise MAX_PIXELS if it is right"
+            f"{name}: claims {width} x {height} pixels{times}, this machine takes {most} pixels "
+            "a picture: take it away, or raise MAX_PIXELS if it is right"
         )
 
 

@@ -11,7 +11,7 @@ from imaging.arrays import whole_numbers
 from imaging.axes import order_axes, parse_axes, resolve_axes
 from imaging.files import decoding
 from imaging.palettes import PaletteReader
-from imaging.pictures import decode_tiff, pil_array
+from imaging.pictures import check_pages, decode_tiff, pil_array
 from imaging.readers import HEAD, Hints, holds_array, reader_of
 from imaging.tiff import is_tiff, tiff_pages
 
@@ -76,6 +76,7 @@ def is_stacked(data: bytes, name: str, axes: str) -> bool:
 def _decode_pages(data: bytes, name: str, convert: Convert, axes: str) -> np.ndarray:
     with decoding(name):
         pages = tiff_pages(io.BytesIO(data))
+        check_pages(pages, name)
         array = np.stack([_no_bool(decode_tiff(data, name, convert, page=one)) for one in pages])
     names = parse_axes(axes, KNOB).names
     return order_axes(array, resolve_axes(array.shape, "", names, name, KNOB))

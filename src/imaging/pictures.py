@@ -1,14 +1,16 @@
 """Pictures decoded as their tags say: upright, in RGB order, any type of numbers."""
 
+import contextlib
 import io
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 import tifffile
 from PIL import Image, ImageOps
 
-from imaging.files import decoding, unreadable
+from imaging.files import check_declared, decoding, unreadable
 from imaging.tiff import (
     ORIENTATION,
     check_deep_colours,
@@ -18,6 +20,7 @@ from imaging.tiff import (
     tiff_bits,
     tiff_orientation,
     tiff_page,
+    tiff_size,
 )
 
 
@@ -31,8 +34,11 @@ def exif_orientation(picture: Image.Image) -> int:
     if not block:
         return 1
     exif = Image.Exif()
-    exif.load(block)
-    return int(exif.get(ORIENTATION, 1))
+    # A broken block turns nothing, as decoders have it.
+    with contextlib.suppress(SyntaxError, struct.error, ValueError, TypeError, KeyError, EOFError):
+        exif.load(block)
+        return int(exif.get(ORIENTATION, 1))
+    return 1
 
 
 def pil_array(
@@ -48,6 +54,7 @@ def pil_array(
         UserError: PIL cannot decode it.
     """
     with decoding(name, data), Image.open(io.BytesIO(data)) as picture:
+        check_declared(picture.height, picture.width, name)
         if page:
             picture.seek(page)
         picture.load()
@@ -59,19 +66,21 @@ def decode_picture(data: bytes, name: str, *, alpha: bool) -> np.ndarray:
     """(H, W) or (H, W, C) of any file but a TIFF; alpha only when asked for.
 
     Raises:
-        UserError: it cannot be decoded.
+        UserError: it cannot be decoded, or its header says no size, or too large a one.
     """
     if data.startswith(b"GIF8"):
         return pil_array(data, name, plain_mode)
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
     with decoding(name, data):
+        with Image.open(io.BytesIO(data)) as header:
+            check_declared(header.height, header.width, name)
+            turned = exif_orientation(header) if alpha else 1  # OpenCV turns what has no alpha
         pixels = cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if alpha else flags
         )
         if pixels is None:
             raise unreadable(name, data=data)
-        pixels = _to_rgb(pixels)
-        return _turn_like_header(pixels, data) if alpha else pixels
+        return orient(_to_rgb(pixels), turned)
 
 
 def decode_tiff(
@@ -91,6 +100,7 @@ def decode_tiff(
     """
     with decoding(name, data):
         page = page or tiff_page(io.BytesIO(data), name)
+        check_pages([page], name)
         bits, coloured = tiff_bits(page), has_colour_model(page)
         if page.samplesperpixel == 1 and bits == 16:
             return _deep_grey(data, page, name, convert)
@@ -104,6 +114,17 @@ def decode_tiff(
             if pixels is not None and pixels.dtype == np.uint16:
                 return _to_rgb(pixels)
         return orient(read_tiff_bands(page, name), tiff_orientation(page))
+
+
+def check_pages(pages: Sequence[tifffile.TiffPage], name: str) -> None:
+    """Makes sure that pages of a TIFF, all as large as the first, fit into memory together.
+
+    Raises:
+        UserError: they do not.
+    """
+    height, width = tiff_size(pages[0])
+    deep = -(-pages[0].samplesperpixel * tiff_bits(pages[0]) // 64)
+    check_declared(height, width, name, layers=deep * len(pages))
 
 
 def _deep_grey(
@@ -129,11 +150,6 @@ def orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
-
-
-def _turn_like_header(pixels: np.ndarray, data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data)) as picture:
-        return orient(pixels, exif_orientation(picture))
 
 
 def plain_mode(picture: Image.Image) -> Image.Image:

@@ -30,7 +30,13 @@ from imaging.containers import (
 )
 from imaging.dicom import DICOM, dicom_shape, read_dicom
 from imaging.files import decoding
-from imaging.pictures import decode_picture, decode_tiff, exif_orientation, plain_mode
+from imaging.pictures import (
+    check_pages,
+    decode_picture,
+    decode_tiff,
+    exif_orientation,
+    plain_mode,
+)
 from imaging.sources import Box
 from imaging.tiff import has_alpha, is_tiff, tiff_pages, tiff_size
 from imaging.tiff_windows import is_windowed, read_page_window
@@ -148,6 +154,7 @@ def _picture_shape(stream: BinaryIO, name: str, hints: Hints) -> tuple[tuple[int
 
 def _read_tiff(data: bytes, name: str, hints: Hints) -> Held:
     pages = _asked(tiff_pages(io.BytesIO(data)), hints)
+    check_pages(pages, name)
     return _held_pages(pages, [decode_tiff(data, name, plain_mode, page=p) for p in pages], hints)
 
 

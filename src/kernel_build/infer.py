@@ -1,12 +1,11 @@
 """The inference kernel: a bundle of trained runs, and a notebook that runs ensemble.py with it."""
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.files import write_json
+from core.files import write_json, writing_folder
 from core.knobs import SRC
 from core.recipes import recipe_file
 from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
@@ -43,7 +42,13 @@ def build_bundle(runs: Sequence[str], folder: Path, *, wheels: Path | None, **ho
 
 
 def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
-    """Writes the bundle, the notebook and COMMANDS.md of an inference kernel."""
+    """Writes the bundle, the notebook and COMMANDS.md of an inference kernel, all or nothing."""
+    with writing_folder(folder) as part:
+        write_infer(config, args, part)
+
+
+def write_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
+    """As `build_infer`, into an empty folder."""
     runs = runs_of(args, config.RUN)
     owner, title, dataset = names_of(args, runs, config.COMPETITION, "inference")
     competition = competition_of(config)
@@ -51,7 +56,6 @@ def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     knobs = [*travelling_knobs(config), *answer_knobs(answer)]
     source, bundle_id = args.from_kernel, ""
     where = {"output": config.OUTPUT, "logs": config.LOGS, "folds": config.TRAIN_FOLDS}
-    shutil.rmtree(folder, ignore_errors=True)
     if not source:
         source = f"{owner}/{slugify(dataset)}"
         half = args.weights == "fp16"

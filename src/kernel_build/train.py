@@ -51,17 +51,29 @@ STEPS = [
 ]
 
 
+def find_encoder(weights: str | None) -> Path | None:
+    """A local file of encoder weights; None where they are none, or fetched.
+
+    Raises:
+        UserError: no such file.
+    """
+    if weights in (None, "imagenet"):
+        return None
+    path = Path(str(weights))
+    if not path.is_file():
+        raise UserError(f"ENCODER_WEIGHTS: no file {path}")
+    return path
+
+
 def pack_encoder(weights: str | None, bundle: Path) -> list[str]:
     """Puts a local file of encoder weights into the bundle; returns flags for the kernel.
 
     Raises:
         UserError: no such file.
     """
-    if weights in (None, "imagenet"):
+    path = find_encoder(weights)
+    if path is None:
         return ["--encoder-weights", weights or "none"]
-    path = Path(str(weights))
-    if not path.is_file():
-        raise UserError(f"ENCODER_WEIGHTS: no file {path}")
     shutil.copyfile(path, bundle / f"encoder{path.suffix}")
     return []
 
@@ -82,6 +94,10 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     check_names(config)
     table = read_fold_table(config.FOLDS_CSV)
     audits.check_strict_folds(config.FOLDS_CSV, strict=config.STRICT_FOLDS)
+    folds = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
+    travelling = travelling_knobs(config)
+    lacking = missing_distributions(SRC, import_closure(SRC, ROOTS))
+    find_encoder(config.ENCODER_WEIGHTS)
     # What an earlier rehearsal left in working/ stays: --resume goes on from it.
     for name in ("bundle", "notebook"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -92,8 +108,7 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
         if path.is_file():
             shutil.copyfile(path, bundle / path.name)
     weights = pack_encoder(config.ENCODER_WEIGHTS, bundle)
-    knobs = ["--run", runs[0], *weights, *travelling_knobs(config)]
-    lacking = missing_distributions(SRC, import_closure(SRC, ROOTS))
+    knobs = ["--run", runs[0], *weights, *travelling]
     add_wheels(lacking, bundle, args.wheels)
     source = f"{owner}/{slugify(dataset)}"
     bundle_id = write_manifest(bundle, kind="train", reports={})
@@ -107,7 +122,7 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
         gpus=0 if args.machine == CPU else 2,
         hours=args.hours,
         knobs=tuple(knobs),
-        folds=tuple(choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)),
+        folds=tuple(folds),
         earlier=f"{owner}/{slugify(title)}",
     )
     kernel = Kernel(

@@ -233,14 +233,21 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
     """Checkpoints of the report's folds that TRAIN_FOLDS asks for; None: of all.
 
     Raises:
-        UserError: none is left, or one is not the network that was scored.
+        UserError: none is left, or one is gone or not the network that was scored.
     """
     chosen = [fold for fold in report.folds if wanted is None or fold.fold in wanted]
     if not chosen:
         known = [fold.fold for fold in report.folds]
         raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
     check_scored(chosen, logs, report.run)
-    return [logs / fold.checkpoint for fold in chosen]
+    paths = [logs / fold.checkpoint for fold in chosen]
+    gone = [str(path) for path in paths if not path.is_file()]
+    if gone:
+        raise UserError(
+            f"no checkpoint {', '.join(gone)}. Put it back, train this fold again "
+            f"({command('Lightning_trainer', run=report.run)}), or leave it out by TRAIN_FOLDS"
+        )
+    return paths
 
 
 def check_scored(folds: Sequence[FoldReport], logs: Path, run: str) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from core.advice import command
-from core.errors import UserError
+from core.errors import UserError, raise_all
 from core.files import file_digest, writing
 from core.recipes import recipe_digest
 from core.records import read_values
 from data.specs import DataSpec
 from imaging.levels import write_probs
+from imaging.sources import stored_files
 from Lightning_datamodule import rows_in, split_rows
 from Lightning_module import load_module
 from runs.baseline import best_trivial, trivial_words
@@ -25,6 +26,7 @@ from runs.reports import Report, report_path
 from runs.run import Run
 from runs.shares import WHOLE, Share, Shares
 from scoring.scorer import Scored, Scorer
+from streaming.files import state_of
 
 # The report of predictions that are being made anew.
 EARLIER = "report.earlier.json"
@@ -51,6 +53,7 @@ def trained_folds(run: Run) -> list[int]:
 
 def score_share(run: Run, folds: Sequence[int], share: Share) -> bool:
     """Scores a share of each fold's images; returns whether all processes are done with theirs."""
+    check_images(run, folds)
     found = [score_fold(run, fold, share) for fold in folds]
     if None in found:  # those of folds before may be done by now
         found = [score_fold(run, fold, share) for fold in folds]
@@ -67,6 +70,7 @@ def score_run(run: Run, folds: Sequence[int], *, worst: bool = False) -> pd.Data
         folds: that are trained.
         worst: oof.csv is ordered by score, else by id.
     """
+    check_images(run, folds)
     records = [record for fold in folds if (record := score_fold(run, fold))]
     scorer = build_scorer(run)
     scorer.pool(records)
@@ -149,15 +153,28 @@ def predict_fold(
     _check_same_data(predictor.spec, run.spec, checkpoint)
     check_own_fold(run, fold, checkpoint)
     folder = run.results / "oof"
-    _drop_results(run, folder / f"fold_{fold}.json")
     images, scorer = _images(run.input, rows), build_scorer(run)
     images = predictor.share(images, share.index, share.count) if share != WHOLE else images
-    found = {}
+    found = dict[str, dict[str, Any]]()
     for img, _, probs in predictor.images(images):
-        write_probs(folder / f"{img}.png", probs[: predictor.spec.outputs])
         scorer.add(rows[img], probs, fold=fold)
+        if not found:  # a wrong knob was told by now: what is there stands until then
+            _drop_results(run, folder / f"fold_{fold}.json")
+        write_probs(folder / f"{img}.png", probs[: predictor.spec.outputs])
         found[img] = vars(scorer.take())
     return found
+
+
+def check_images(run: Run, folds: Sequence[int]) -> None:
+    """Makes sure that no image of these folds is missing.
+
+    Raises:
+        UserError: some are.
+    """
+    images = [(row["img"], run.input / row["image"]) for row in rows_in(run.table, folds)]
+    files = ((img, file) for img, path in images for file in stored_files(path))
+    gone = [f"{img}: no file {file}" for img, file in files if state_of(file) is None]
+    raise_all(gone, "images of train_folds.csv are missing: put them back, or make folds anew:")
 
 
 def _images(root: Path, rows: Mapping[str, Any]) -> list[tuple[str, Path]]:

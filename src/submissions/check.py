@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from streaming.files import state_of
 from submissions.answer import Answer, read_answer
 from submissions.linter import Linter
 from submissions.plan import match_images
+
+if TYPE_CHECKING:
+    from scoring.oof import OofImages
 
 SAMPLED = 500
 # Reports among what an answer was made of, by their paths from its folder: its own, a run's.
@@ -47,7 +50,10 @@ def drift_from_oof(
     from submissions.drift import drift_lines, oof_shares
 
     try:
-        images, report = _sampled_oof(competition, run_output, folds_csv)
+        images, report = _stored_oof(competition, run_output, folds_csv)
+        for line in changed_data(images, report):
+            linter.found.warn("stale", line)
+        images.rows = images.rows[:: -(-len(images.rows) // SAMPLED)]
         first_class = 0 if 0 in linter.plan.wanted else 1
         known = oof_shares(images, report.decision, first=first_class)
     except (UserError, OSError) as error:
@@ -63,8 +69,25 @@ def drift_from_oof(
     return drift_lines(np.array(shares), known) if shares else []
 
 
-def _sampled_oof(competition: Competition, run_output: Path, folds_csv: Path) -> tuple[Any, Report]:
-    """At most SAMPLED of a run's stored predictions, with their masks, and its report."""
+def changed_data(images: "OofImages", report: Report) -> list[str]:
+    """A line where a run's folds, images or masks are not what its scores and rules are of."""
+    from runs.predictions import data_key
+
+    changed = []
+    for fold in report.folds:
+        rows = [row for row in images.rows if row["kfold"] == fold.fold]
+        now = data_key(images.root, report.spec, rows, images.masks)
+        if fold.data not in ("", now):
+            changed.append(fold.fold)
+    remedy = f"score it again: {command('Lightning_tester', run=report.run)}"
+    told = "train_folds.csv, images, masks or MASK_ knobs have changed since run"
+    return [f"folds {changed}: {told} {report.run!r} was scored: {remedy}"] if changed else []
+
+
+def _stored_oof(
+    competition: Competition, run_output: Path, folds_csv: Path
+) -> tuple["OofImages", Report]:
+    """A run's stored predictions, with their masks, and its report."""
     from competition.masks import build_masks
     from runs.fold_table import read_fold_table
     from scoring.oof import OofImages, read_oof_rows
@@ -73,7 +96,7 @@ def _sampled_oof(competition: Competition, run_output: Path, folds_csv: Path) ->
     report = Report.read(run_output / "report.json")
     images = OofImages(
         run_output / "oof",
-        rows[:: -(-len(rows) // SAMPLED)],
+        rows,
         masks=build_masks(competition),
         root=competition.input,
         task=competition.task,

@@ -48,10 +48,31 @@ class How:
     save_probs: bool
 
 
+def open_predictor(run: Run, checkpoints: list[list[Path]], how: How) -> Predictor:
+    """The networks of some runs, with the gates that the rules ask for.
+
+    Raises:
+        UserError: one does not load, or has no gate.
+    """
+    gated = _are_gated(how.rules)
+    predictor = run.predictor(
+        checkpoints, views=how.views, weights=how.weights, kind=how.kind, gates=gated
+    )
+    if gated and not predictor.gates:
+        raise UserError(
+            "the rules ask for GATE=head, and some network has no such head: "
+            "src/tune.py chooses rules for these runs"
+        )
+    return predictor
+
+
+def _are_gated(rules: Sequence[Rule]) -> bool:
+    return any(rule.gate or rule.gate_scale for rule in rules)
+
+
 def predict_images(
-    run: Run,
+    predictor: Predictor,
     images: list[tuple[str, Path]],
-    checkpoints: list[list[Path]],
     *,
     part: PartFile,
     answer: Answer,
@@ -61,16 +82,7 @@ def predict_images(
     """Predicts images, appends each one's rows to the part, and keeps pictures if asked to."""
     from tqdm import tqdm
 
-    gated = any(rule.gate or rule.gate_scale for rule in how.rules)
-    predictor = run.predictor(
-        checkpoints, views=how.views, weights=how.weights, kind=how.kind, gates=gated
-    )
-    if gated and not predictor.gates:
-        raise UserError(
-            "the rules ask for GATE=head, and some network has no such head: "
-            "src/tune.py chooses rules for these runs"
-        )
-    files = dict(images)
+    files, gated = dict(images), _are_gated(how.rules)
     task, classes = answer.task, answer.classes
     lost: list[str] = []
     cut = {img: path for img, path in images if by_strips(predictor, path, answer, how)}

@@ -9,7 +9,7 @@ from core.recipes import recipe_digest
 from data.specs import DataSpec
 from inference.stream import files_of
 from postprocessing.rules import describe
-from runs.reports import Report, checkpoints_of, read_blend, read_report
+from runs.reports import Report, check_same_task, checkpoints_of, read_blend, read_report
 from runs.run import Run
 from runs.shares import Share
 from streaming.files import digest_of, state_of
@@ -105,9 +105,12 @@ def read_work(run: Run, runs: Sequence[str], unlisted: Path | None, **kept: bool
         kept: skip, save_masks and save_probs, as of `How`.
 
     Raises:
-        UserError: no report, other networks than it has, or images that the sample does not list.
+        UserError: no report, of another task, or other networks than it has; images that the
+            sample does not list.
     """
     reports = [read_report(run.output, name) for name in runs]
+    for report in reports:
+        check_same_task(run, report.spec)
     folder = run.output / "+".join(runs)
     blend = read_blend(folder, reports)
     checkpoints = [checkpoints_of(report, run.logs, run.train_folds) for report in reports]

@@ -194,6 +194,7 @@ def write_blend(
 
     folder = run.output / "+".join(blend.runs)
     (folder / "oof").mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").unlink(missing_ok=True)  # of the pictures that are replaced now
 
     def write(at: int) -> None:
         probs = mean_probs(read_mean_inputs(runs, at), blend.weights, blend.kind)
