@@ -274,7 +274,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--trials", type=number(1), default=20, help="in all, earlier ones too")
     parser.add_argument("--oof", action="store_true", help="judge by Lightning_tester.py")
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
     parser.add_argument("--target", type=Path, help="the best trial's flags: recipes/RUN_best.args")
+
+
+def dry_run(search: Search, trials: int) -> int:
+    """Says what a search will take, by the trainer's plan; returns the trainer's exit code."""
+    folds = ", ".join(map(str, search.folds))
+    print(f"plan: {trials} trials in all, each on folds {folds}; those that fall behind end early")
+    print("one trial, with the knobs as they are:", flush=True)
+    return call_script("Lightning_trainer", ["--dry-run"]).code
 
 
 @script
@@ -304,6 +313,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         larger=bool(metric.higher_is_better),
         oof=args.oof,
     )
+    if args.dry_run:
+        return dry_run(search, args.trials)
     identity = identity_of(config)
     turned = {"RUN", *(dial.name for dial in dials)}
     knobs = {name: value for name, value in identity.knobs.items() if name not in turned}

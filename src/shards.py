@@ -17,6 +17,7 @@ if __name__ == "__main__":
 
 import argparse
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", required=True, metavar="PLACE", help="a folder, or s3://bucket/name"
     )
     parser.add_argument("--shard-mb", type=number(1), default=64, help="megabytes a shard")
+    parser.add_argument("--dry-run", action="store_true", help="say how much; write nothing")
 
 
 def samples_of(run: "Run") -> "Iterator[Sample]":
@@ -87,6 +89,17 @@ def check_target(place: str, root: Path) -> None:
         raise UserError(f"--to: {place} lies in INPUT ({root}), which stays as it is: need another")
 
 
+def plan_line(run: "Run", size: int) -> str:
+    """How many images and bytes would be packed, and in how many shards of `size` bytes."""
+    files = [(*sample.images, *sample.masks) for sample in samples_of(run)]
+    total = sum({path: path.stat().st_size for path in chain(*files)}.values())
+    shards = max(1, round(total / size))
+    return (
+        f"plan: {len(files)} images, {size_words(total)} of disk in about {shards} shards; "
+        f"{size_words(2 * size)} of memory, as long as it takes to send that much"
+    )
+
+
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
@@ -102,6 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from streaming.store import open_store
 
     run = run_of(config)
+    if args.dry_run:  # before the check, which leaves its result in OUTPUT
+        print(plan_line(run, args.shard_mb << 20))
+        return 0
     check_pairs(run)
     store = open_store(args.to if "://" in args.to else ROOT / args.to)
     samples = write_shards(

@@ -11,7 +11,8 @@ A line of the file is a stage, its name and its flags:
 They are the runs mine-small, mine-large, mine-pseudo; each fold starts from its own best network of
 the stage before (INIT_CKPT, unless the line has its own). A stage with --pseudo and the name of an
 earlier one has that one scored, and its test images labelled, before. The same command goes on
-where it was stopped: whatever is finished is kept.
+where it was stopped: whatever is finished is kept. --dry-run measures each stage by a network of
+its own and says how long it takes.
 """
 
 from core.loading import stop_while_loading
@@ -166,8 +167,15 @@ def run_stage(output: Path, stage: Stage, told: Mapping[str, str]) -> int:
     return 0
 
 
+def dry_run(stage: Stage, told: Mapping[str, str]) -> int:
+    """The trainer's plan of a stage, as if it began anew; returns the trainer's exit code."""
+    alone = {**told, "INIT_CKPT": "", "PSEUDO": ""}  # of earlier stages there is nothing yet
+    return call_script("Lightning_trainer", [*stage.words, *as_flags(alone), "--dry-run"]).code
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="a stage a line")
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
 
 
 @script
@@ -179,8 +187,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(words, add_arguments)  # the children inherit these flags
     for at, (stage, told) in enumerate(zip(stages, planned, strict=True), start=1):
         print(f"stage {at} of {len(stages)}, {stage.name}: run {told['RUN']}", flush=True)
-        if code := run_stage(config.OUTPUT, stage, told):
+        code = dry_run(stage, told) if args.dry_run else run_stage(config.OUTPUT, stage, told)
+        if code:
             return code
+    if args.dry_run:
+        return 0
     score = f"{command('Lightning_tester', run=planned[-1]['RUN'])} {shlex.join(stages[-1].words)}"
     print(f"all {len(stages)} stages are trained; score the last: {score}")
     return 0

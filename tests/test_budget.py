@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
+import search
+import train_stages
 from conftest import Competition
 from core.quantities import duration, size_words, time_words
 from Lightning_trainer import main
+from runs.attempts import End
 from runs.pace import Pace
 from stages import call, copy_of
 from tiny_net import TinyNet
@@ -245,7 +248,32 @@ def test_no_dry_run_writes_anything(
         ("tune", ["blend", "--runs", "baseline,baseline2"], r"plan: 24 stored predictions of 2"),
         ("kernel", ["infer"], r"plan: 2 networks, [\d.]+ kB to upload, 9 h on Kaggle"),
         ("kernel", ["train"], r"plan: a kernel that trains run baseline"),
+        ("shards", ["--to", str(scored.root / "s")], r"plan: 15 images, .* about 1 shards"),
     ):
         assert call(script, [*words, *flags]) == 0
         assert re.search(told_of, capsys.readouterr().out), (script, words)
         assert {path: path.stat().st_mtime_ns for path in scored.root.rglob("*")} == before
+
+
+def test_dry_runs_of_many_trainings_ask_the_trainer(
+    competition: Competition, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_this_process(script: str, words: list[str]) -> End:
+        asked.append(script)
+        return End(main(competition.flags(*words)), "")
+
+    asked: list[str] = []
+    monkeypatch.setattr(search, "call_script", in_this_process)
+    monkeypatch.setattr(train_stages, "call_script", in_this_process)
+    stages = competition.root / "mine.stages"
+    stages.write_text("a: --epochs 1\nb: --epochs 2 --pseudo a\n")
+    before = {path: path.stat().st_mtime_ns for path in competition.root.rglob("*")}
+    flags = competition.flags("--dry-run")
+    assert call("search", ["--search", "LR=1e-4..1e-2:log", "--trials", "7", *flags]) == 0
+    out = told(capsys)
+    assert "plan: 7 trials in all, each on folds 0, 1" in out
+    assert len(re.findall("plan: 2 folds, ", out)) == 1
+    assert call("train_stages", [str(stages), *flags]) == 0
+    assert re.findall(r"fold 0: (\d+) epochs", told(capsys)) == ["1", "2"]
+    assert asked == ["Lightning_trainer"] * 3
+    assert {path: path.stat().st_mtime_ns for path in competition.root.rglob("*")} == before
