@@ -13,7 +13,7 @@ import tifffile
 import folds
 import look
 from core.flag_files import expand_flag_files
-from imaging.rle import rle_encode
+from layouts import wkt_by_grid
 from looking.image_faults import near_copies, odd_mode
 from looking.layout import Layout
 from looking.likeness import look_of, to_grey
@@ -163,13 +163,15 @@ def test_one_of_few_is_odd_and_one_of_very_few_is_not(images: int, found: int) -
 
 
 def test_images_to_train_on_and_to_predict_may_lie_in_one_folder(tmp_path: Path) -> None:
-    """As DSTL's: the sample asks for the images that the table has no masks of."""
-    rows = []
+    """As DSTL's: the sample asks for the images without outlines; a second table scales these."""
+    root = tmp_path / "data"
     for at in range(12):
-        image, mask = scene(at)
-        (tmp_path / "data/all").mkdir(parents=True, exist_ok=True)
-        write(tmp_path / f"data/all/{at}x.png", image)
-        rows.append(f"{at}x,{rle_encode(mask)}\n")
-    (tmp_path / "data/train.csv").write_text("img,rle\n" + "".join(rows[:8]))
-    (tmp_path / "data/sample_submission.csv").write_text("img,rle\n9x,\n10x,\n11x,\n8x,\n")
-    assert look_at(tmp_path / "data", tmp_path)["findings"] == []
+        wkt_by_grid(root, at)
+    rows = (root / "train.csv").read_text().splitlines()
+    (root / "train.csv").write_text("\n".join(rows[:9]))
+    asked = [row.partition(",")[0] for row in rows[9:]]
+    (root / "sample_submission.csv").write_text("\n".join(["id,wkt", *(f"{i}," for i in asked)]))
+    assert look_at(root, tmp_path)["findings"] == []
+    words = ["--input", str(root), "--output", str(tmp_path)]
+    assert folds.main([*words, f"@{tmp_path / 'mine.args'}"]) == 0
+    assert len(pd.read_csv(tmp_path / "train_folds.csv")) == 8

@@ -82,6 +82,8 @@ def find_layout(survey: Survey) -> Layout:
     test = _choose_test(pictures, schemes, train, samples)
     fitting = [one for one in samples if test is None or one.names(test.paths)]
     sampled = min(fitting or samples, key=lambda one: len(one.name), default=None)
+    if test is train and sampled and ranked and ranked[0].columns.rle:
+        train = _without_asked(train, sampled, ranked[0])
     headers = [name for name in broken if words_in(name) & {"sample", "submission"}]
     coco = _choose_coco(survey.coco, train)
     masks, valid = _part_masks(candidates, survey.sets, schemes, train, test)
@@ -248,6 +250,12 @@ def _asks(sampled: Listed, train: Scheme) -> bool:
     """Whether a sample asks for images that lie among those to train on."""
     column, count = sampled.best_column(train.paths)
     return count > 0 and sampled.ids[column] <= train.paths.keys()
+
+
+def _without_asked(train: Scheme, sampled: Listed, listed: Listed) -> Scheme:
+    """The images of one folder without those that a sample asks for and the table does not name."""
+    asked = sampled.ids[sampled.best_column(train.paths)[0]] - listed.ids[listed.columns.id]
+    return replace(train, paths={i: p for i, p in train.paths.items() if i not in asked})
 
 
 def _part_masks(

@@ -243,9 +243,9 @@ def table_lines(listed: Listed, layout: Layout) -> Iterator[Line]:
     if outlines:
         yield from units_line(cells, layout.meta)
     images = layout.train.paths.keys()
-    named = listed.ids[columns.id] & images
-    if len(images) - len(named) > max(3, SLIPS * len(images)) and not (cells == "").any():
-        told = f"{len(images) - len(named)} images have no row, and no cell is empty: they are"
+    bare = images - listed.ids[columns.id]
+    if len(bare) > max(3, SLIPS * len(images)) and not (cells == "").any():
+        told = f"{len(bare)} images have no row, and no cell is empty: they are"
         yield Line("ABSENT", "empty", f"{told} images without foreground")
     sampled = layout.sampled
     asks = sampled is None or sampled.columns.cls is not None or _joined(sampled)

@@ -107,8 +107,7 @@ class Painter:
             return None
         if pair.mask is None or self.masks is None or pair.mask.problem:
             return image, None
-        row = {"img": pair.picture.img, "image": pair.picture.path, "mask": pair.mask.path}
-        return image, self.masks.read(row, (image.shape[0], image.shape[1]))
+        return image, self.masks.read(pair.row, (image.shape[0], image.shape[1]))
 
     def draw(self, image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """RGB uint8 with contours, or classes in colours, no side longer than SIDE."""
@@ -155,10 +154,7 @@ class Painter:
         )
         if not full or self.masks is None:
             return []
-        rows = [
-            {"img": pair.picture.img, "image": pair.picture.path, "mask": pair.mask.path}
-            for pair in full[:VIEWS]  # mixes take from the others
-        ]
+        rows = [pair.row for pair in full[:VIEWS]]  # mixes take from the others
         found = []
         for at, (augment, name) in enumerate(wanted):
             data = SegmentationDataset(

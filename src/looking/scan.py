@@ -107,10 +107,15 @@ class Mask:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image with its mask; None where it has none (test images)."""
+    """An image with its mask; None where it has none (test images).
+
+    Attributes:
+        row: what a `MaskSource` reads the mask by.
+    """
 
     picture: Picture
     mask: Mask | None = None
+    row: Mapping[str, Any] = field(default_factory=dict)
 
 
 def scan_pairs(
@@ -124,7 +129,7 @@ def scan_pairs(
     """Reads all images, and their masks where a source is given.
 
     Args:
-        rows: `img`, `image`, `mask` of each.
+        rows: `img`, `image`, `mask` of each, and what else the masks need.
         root: folder that their paths start from.
         masks: where masks come from.
         pixels: arguments of `read_image`.
@@ -138,7 +143,7 @@ def scan_pairs(
         picture, grey = _look_at_image(row, root, pixels)
         if masks is None:
             return Pair(picture)
-        return Pair(picture, _look_at_mask(row, root, masks, grey))
+        return Pair(picture, _look_at_mask(row, root, masks, grey), row)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         done = pool.map(look, rows)

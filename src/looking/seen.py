@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,10 +21,11 @@ Found = Iterator[tuple[str, str]]
 
 
 class Masked(NamedTuple):
-    """A training image and its mask, both read."""
+    """A training image and its mask, both read; and by what, as of `Pair`."""
 
     picture: Picture
     mask: Mask
+    row: Mapping[str, Any]
 
     @property
     def place(self) -> str:
@@ -60,7 +61,7 @@ class Seen:
     def masked(self) -> list[Masked]:
         """Training pairs whose image and mask can be read."""
         return [
-            Masked(pair.picture, pair.mask)
+            Masked(pair.picture, pair.mask, pair.row)
             for pair in self.train
             if not pair.picture.problem and pair.mask is not None and not pair.mask.problem
         ]
