@@ -1,6 +1,7 @@
 """look.py says of many layouts what images and masks are: they are read as they were drawn."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from looking.likeness import join_looks
 from looking.lines import Line, words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
+from looking.words import TEST, TRAIN, words_in
 from runs.experiment import competition_of, data_spec
 from submissions.answer import read_answer
 
@@ -275,6 +277,38 @@ def test_a_training_table_that_names_no_images_is_left_out(tmp_path: Path) -> No
     write(tmp_path, "train_masks.csv", "patient,img,pixels\n1,1,1 2\n1,2,\n")
     config = look_lines(tmp_path)
     assert len(collect_images(competition_of(config)).table) == COUNT
+
+
+def test_of_two_sets_of_outlines_the_one_asked_for_is_read(tmp_path: Path) -> None:
+    """HuBMAP: glomeruli in x.json, and what tissue they lie in in x-anatomical-structure.json."""
+    for at in range(COUNT):
+        save(tmp_path / f"train/{at:02d}x.png", image(at))
+        for name, (ring, *_) in (("", rings(at)), ("-anatomical-structure", rings(at)[::-1])):
+            shape = {"type": "Polygon", "coordinates": [ring]}
+            write(tmp_path, f"train/{at:02d}x{name}.json", {"type": "Feature", "geometry": shape})
+    config = look_lines(tmp_path)
+    assert config.MASK_SUFFIX == ".json"
+    row = {"img": "03x", "image": "train/03x.png"}
+    for suffix, plane in zip((".json", "-anatomical-structure.json"), planes(3), strict=True):
+        competition = replace(competition_of(config), mask_suffix=suffix)
+        np.testing.assert_array_equal(build_masks(competition).read(row, SIZE), plane)
+
+
+def test_masks_nearer_to_the_images_come_first(tmp_path: Path) -> None:
+    """NuInsSeg: vague areas have masks of their own, most of them empty."""
+    for at in range(COUNT):
+        organ = f"organ {at // 4}"
+        save(tmp_path / f"{organ}/tissue images/{at:02d}x.png", image(at))
+        save(tmp_path / f"{organ}/mask binary/{at:02d}x.png", union(at))
+        save(tmp_path / f"{organ}/vague areas/mask binary/{at:02d}x.png", union(at) * 0)
+        save(tmp_path / f"{organ}/vague areas/overlay/{at:02d}x.png", image(at))
+    assert look_lines(tmp_path).MASK_PATTERN == "{folder}/mask binary/{id}.png"
+
+
+def test_the_end_of_a_word_in_capitals_is_no_word() -> None:
+    assert words_in("BraTS20_Training_001") & (TRAIN | TEST) == {"training"}
+    assert words_in("imagesTs") & TEST
+    assert words_in("imagesTr") & TRAIN
 
 
 def test_colours_of_classes_that_an_image_lacks_are_no_objects(tmp_path: Path) -> None:

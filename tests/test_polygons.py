@@ -380,7 +380,7 @@ def test_the_image_that_a_file_is_of(tmp_path: Path) -> None:
 
     assert listed() == ["x", "a_notes"]
     assert listed(mask_suffix=".json") == ["x", "a_notes"]
-    assert listed(mask_suffix="_notes.json") == ["a", "a_notes"]
+    assert listed(mask_suffix="_notes.json") == ["a"]
     assert listed(mask_pattern="{id}_notes.json") == ["a"]
 
 

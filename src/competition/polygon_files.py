@@ -25,7 +25,7 @@ FAULTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, R
 
 
 def annotation_files(competition: Competition) -> list[Path]:
-    """The file of MASK_PATH, or those in the folder, sorted.
+    """The file of MASK_PATH, or those in the folder, sorted; of several sets that of MASK_SUFFIX.
 
     Raises:
         UserError: there is none.
@@ -43,7 +43,8 @@ def annotation_files(competition: Competition) -> list[Path]:
             f"{path}: no annotation file, and no folder of them.{near} Set MASK_PATH to a file of "
             f"all images, or to a folder of one each ({', '.join(ANNOTATION_SUFFIXES)})"
         )
-    return [path / name for name in wanted]
+    ending = [name for name in wanted if name.endswith(competition.mask_suffix)]
+    return [path / name for name in ending or wanted]
 
 
 def stamp_of(paths: Sequence[Path]) -> tuple[object, ...]:

@@ -205,7 +205,8 @@ def _masks_of(train: Scheme, sets: Sequence[FileSet], schemes: Schemes) -> list[
                 break
     families = [scheme for _, scheme in found if scheme.kinds]
     found = [pair for pair in found if not any(_is_kind_of(pair[1], one) for one in families)]
-    found.sort(key=lambda pair: (-pair[0], _tells_objects(pair[1].files.words)))
+    deep = {id(scheme): scheme.files.folders.count(None) for _, scheme in found}
+    found.sort(key=lambda pair: (-pair[0], deep[id(pair[1])], _tells_objects(pair[1].files.words)))
     return [scheme for _, scheme in found]
 
 

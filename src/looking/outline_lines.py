@@ -9,6 +9,7 @@ from typing import Any
 
 from competition.drawn import Drawn
 from competition.outline_units import GRID
+from competition.patterns import EXCLUDE
 from competition.polygon_files import load_document, read_drawn
 from competition.tables import image_id
 from core.errors import UserError
@@ -48,8 +49,8 @@ def find_drawn(survey: Survey, ways: Sequence[Scheme]) -> tuple[Scheme, Scheme |
 
 
 def _find_files(survey: Survey, train: Scheme) -> Scheme | None:
-    """The set of a file an image that holds outlines."""
-    for files in survey.drawings:
+    """The set of a file an image that holds outlines, best called as the images are."""
+    for files in sorted(survey.drawings, key=lambda one: one.tail.rfind(".") > 0):
         for scheme in schemes_of(files, survey.drawings):
             common = scheme.paths.keys() & train.paths.keys()
             if len(common) >= HALF * min(len(train.paths), len(scheme.paths)) and _hold_outlines(
@@ -81,7 +82,7 @@ def outline_lines(root: Path, train: Scheme, drawn: Scheme | None, path: str) ->
     yield Line("MASK_PATH", (drawn.files.root or ".") if drawn else path, told)
     yield Line("MASK_FORMAT", "polygons", "")
     if drawn is not None and drawn.plain:
-        yield Line("MASK_SUFFIX", drawn.pattern.removeprefix("{id}"), "")
+        yield Line("MASK_SUFFIX", drawn.pattern.removeprefix("{id}").partition(EXCLUDE)[0], "")
     elif drawn is not None:
         yield Line("MASK_PATTERN", drawn.pattern, "")
     known = drawn.paths.keys() if drawn else {image_id(one.image) for one in found}

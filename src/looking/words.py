@@ -4,6 +4,8 @@ import re
 
 # camelCase counts as words.
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+# Capitals that end a word which has begun otherwise.
+ACRONYM = re.compile(r"(?<=[a-z])[A-Z]{2}(?![A-Za-z])")
 TRAIN = {"train", "training", "trn", "tr"}
 TEST = {"test", "tst", "testing", "hidden", "ts"}
 VAL = {"val", "valid", "validation", "dev"}
@@ -23,5 +25,7 @@ def words_in(*names: str) -> set[str]:
 
     Of inklabels it is labels, too.
     """
-    words = {word.lower() for name in names for word in WORD.findall(name)}
+    # imagesTr and imagesTs are of training and test, the TS of BraTS is of neither.
+    found = [word for name in names for word in WORD.findall(ACRONYM.sub("", name))]
+    words = {word.lower() for word in found}
     return words | {end for end in ENDS for word in words if word.endswith(end)}
