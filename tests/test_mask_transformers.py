@@ -11,7 +11,10 @@ from safetensors.torch import save_file
 
 from conftest import Competition
 from core.errors import UserError
-from Lightning_module import load_module
+from data.specs import DataSpec
+from inference.formats import write_file
+from inference.portable import Export
+from Lightning_module import Recipe, build_module, load_module
 from Lightning_trainer import main
 from model_dispatcher import MODELS, build_model, encoder_of
 from networks.eomt import GridPositions, build_eomt
@@ -214,3 +217,29 @@ def test_positions_are_brought_to_the_grid_of_an_image() -> None:
     assert (right.diff(dim=1) > 0).all()
     assert down.std(1).max() < 1e-6
     assert (none == 0).all()
+
+
+def test_files_say_whether_queries_attend_to_their_masks_alone() -> None:
+    """Published networks were trained until no block masks: it is in their files."""
+    model, image = build(2, name="small_eomt").eval(), torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        masked = model(image)
+        weights = model.state_dict()
+        weights["transformer.attn_mask_probs"] = torch.zeros(1)
+        model.load_state_dict(weights)
+        free = model(image)
+        weights["transformer.attn_mask_probs"] = torch.ones(1)
+        model.load_state_dict(weights)
+        assert torch.equal(model(image), masked)
+    assert not torch.allclose(free, masked, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["program", "onnx"])
+def test_eomt_is_exported_for_any_size(name: str, tmp_path: Path) -> None:
+    spec = DataSpec(task="multilabel", classes=3, size=(64, 64))
+    module = build_module("small_eomt", spec, recipe=Recipe(), encoder_weights=None).eval()
+    export = Export(module)
+    _, gap = write_file(export, name, tmp_path)
+    assert export.dynamic
+    assert gap < 1e-5

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from core.errors import UserError
 from networks.encoder_weights import fit_tensor
 from networks.mask_transformers import MaskTransformer, fetch
+from networks.padding import is_exported
 
 # DINOv2's sizes, and how many of the last blocks hold queries.
 VITS: dict[str, dict[str, int]] = {
@@ -49,11 +50,20 @@ class GridPositions(nn.Embedding):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """(1, patches of `grid`, width); all of them, whatever the ids are."""
         side = math.isqrt(self.num_embeddings)
-        if self.grid == (side, side):
+        if not is_exported() and self.grid == (side, side):
             return super().forward(ids)
         planes = self.weight.T.reshape(1, -1, side, side)
         fitted = F.interpolate(planes, self.grid, mode="bicubic", align_corners=False)
         return fitted.flatten(2).transpose(1, 2)
+
+
+def keep_shares(transformer: nn.Module, *_: Any) -> None:
+    """Makes the shares of queries that a block masks plain numbers, of what a file said.
+
+    A block branches on its share; of a tensor's value no exporter can.
+    """
+    shares = dict(transformer.named_buffers(recurse=False))["attn_mask_probs"].tolist()
+    object.__setattr__(transformer, "attn_mask_probs", shares)  # beside the buffer, which is saved
 
 
 class EncoderOnlyTransformer(MaskTransformer):
@@ -76,6 +86,8 @@ class EncoderOnlyTransformer(MaskTransformer):
         positions = GridPositions(math.isqrt(len(known)), known.shape[1])
         positions.weight = known
         transformer.embeddings.position_embeddings = positions
+        keep_shares(transformer)
+        transformer.register_load_state_dict_post_hook(keep_shares)
 
     @property
     def encoder(self) -> nn.Module:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from core.errors import UserError
 from networks.encoder_weights import fit_tensor, read_weights
-from networks.padding import padded_side
+from networks.padding import cut, padded_side
 from networks.smp import offline_error
 
 # Scores are probabilities; their logits stay finite.
@@ -108,8 +108,6 @@ class MaskTransformer(nn.Module):
     def _padded(self, image: torch.Tensor, fill: float | None = None) -> torch.Tensor:
         height, width = image.shape[-2:]
         ends = [padded_side(side, self.stride, self.stride) - side for side in (width, height)]
-        if not any(ends):
-            return image
         edges = (0, ends[0], 0, ends[1])
         if fill is None:
             return F.pad(image, edges, mode="replicate")
@@ -120,7 +118,7 @@ class MaskTransformer(nn.Module):
         size = self._padded(image[:1, :1]).shape[-2:]
         masks = output.masks_queries_logits.float()
         masks = F.interpolate(masks, size, mode="bilinear", align_corners=False)
-        masks = masks[..., :height, :width].sigmoid()
+        masks = cut(masks, height, width).sigmoid()
         classes = output.class_queries_logits.float().softmax(-1)[..., :-1]
         scores = torch.einsum("bqk,bqhw->bkhw", classes, masks)
         # Several queries may claim a pixel: the order of the classes stays.

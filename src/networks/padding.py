@@ -30,16 +30,23 @@ class PaddedModel(nn.Module):
         """(B, C, H, W) normalised image to raw logits (B, K, H, W)."""
         height, width = image.shape[-2:]
         high, wide = self.padded((height, width))
-        # A graph that is exported has no branches: it pads by nothing where nothing is missing.
-        exported = torch.compiler.is_exporting() or is_tracing()
-        if exported or high > height or wide > width:
-            image = _fit(image, high, wide)
-        logits = logits_of(self.net(image))
-        # A slice that may be the whole is a branch, too.
-        return _fit(logits, height, width) if exported else logits[..., :height, :width]
+        if is_exported() or high > height or wide > width:
+            image = fit(image, high, wide)
+        return cut(logits_of(self.net(image)), height, width)
 
 
-def _fit(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def is_exported() -> bool:
+    """Whether the network is being exported: its graph may have no branches that ask for a size."""
+    return torch.compiler.is_exporting() or is_tracing()
+
+
+def cut(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The part (..., height, width) at the left and above."""
+    # A slice that may be the whole is a branch.
+    return fit(planes, height, width) if is_exported() else planes[..., :height, :width]
+
+
+def fit(planes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Planes (..., H, W) cut off at the right and below, or their last pixels repeated there."""
     rows = torch.arange(height, device=planes.device).clamp(max=planes.shape[-2] - 1)
     columns = torch.arange(width, device=planes.device).clamp(max=planes.shape[-1] - 1)
