@@ -210,12 +210,13 @@ def read_report(output: Path, run: str) -> Report:
     return report
 
 
-def check_same_task(run: "Run", spec: "DataSpec") -> None:
-    """Makes sure that the configuration means what the run's network was made for.
+def check_same_task(run: "Run", spec: "DataSpec", *, name: str = "") -> None:
+    """Makes sure that the configuration means what a run's network was made for.
 
     Args:
         run: as it is configured.
         spec: of the network, as a report or a checkpoint holds it.
+        name: of the run that it is of; "" = of this one.
 
     Raises:
         UserError: another TASK, CLASSES or INSTANCES.
@@ -223,7 +224,7 @@ def check_same_task(run: "Run", spec: "DataSpec") -> None:
     now = run.spec
     if (spec.task, spec.classes, spec.instances) != (now.task, now.classes, now.instances):
         raise UserError(
-            f"run {run.name!r} has TASK={spec.task}, CLASSES={spec.classes}, "
+            f"run {(name or run.name)!r} has TASK={spec.task}, CLASSES={spec.classes}, "
             f"INSTANCES={spec.instances}: got {now.task}, {now.classes}, {now.instances}, "
             "set them as they were"
         )

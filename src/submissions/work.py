@@ -109,8 +109,8 @@ def read_work(run: Run, runs: Sequence[str], unlisted: Path | None, **kept: bool
             sample does not list.
     """
     reports = [read_report(run.output, name) for name in runs]
-    for report in reports:
-        check_same_task(run, report.spec)
+    # Of several runs each other's are compared where their networks are loaded.
+    check_same_task(run, reports[0].spec, name=runs[0])
     folder = run.output / "+".join(runs)
     blend = read_blend(folder, reports)
     checkpoints = [checkpoints_of(report, run.logs, run.train_folds) for report in reports]
