@@ -123,14 +123,22 @@ def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivia
     """What was trained now, in which time, and what it scores beside what needs no network."""
     scores = [done.score for done in ended]
     seconds = [done.seconds for done in ended if done.fold not in kept]
-    spread = f"{min(scores):.4f} to {max(scores):.4f}" + (f"; {trivial}" if trivial else "")
-    told = f"trained {len(seconds)} folds in {sum(seconds) / 60:.1f} min"
+    spread = f"{min(scores):.4f} to {max(scores):.4f}" if len(scores) > 1 else ""
+    beside = "; ".join(filter(None, (spread, trivial)))
+    told = f"trained {folds_words(len(seconds))} in {sum(seconds) / 60:.1f} min"
+    before = f"{folds_words(len(kept))} finished before"
     if not seconds:
-        told = f"nothing to train: {len(kept)} folds were finished before"
+        told = f"nothing to train, {before}"
     elif kept:
-        told += f", {len(kept)} were finished before"
+        told += f", {before}"
     mean = sum(scores) / len(scores)
-    return f"{told}, val_{run.metric} {mean:.4f} ({spread}): {run.folder.path}"
+    beside = f" ({beside})" if beside else ""
+    return f"{told}, val_{run.metric} {mean:.4f}{beside}: {run.folder.path}"
+
+
+def folds_words(count: int) -> str:
+    """Such as `1 fold`, `2 folds`."""
+    return f"{count} fold" + "s" * (count != 1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

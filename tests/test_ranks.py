@@ -83,7 +83,7 @@ def test_two_ranks_equal_one_process_whichever_starts_them_and_a_lost_rank_resum
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     done = run_python(*launcher, str(TESTS / "tiny_net.py"), f"@{words}")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("trained 1 folds") == 1, "one closing line"
+    assert done.stdout.count("trained 1 fold in") == 1, "one closing line"
     assert done.stdout.count(f"epoch {EPOCHS} of {EPOCHS}") == 1
 
     assert main([*flags, "--run", "alone", "--train-batch-size", "6"]) == 0

@@ -38,12 +38,12 @@ def test_finished_folds_are_kept_and_others_added(
     out = told(capsys)
     assert "fold 0: finished before, kept" in out
     assert "fold 1: 6 training" in out
-    assert re.search(r"trained 1 folds in .* min, 1 were finished before, val_dice", out)
+    assert re.search(r"trained 1 fold in .* min, 1 fold finished before, val_dice", out)
     assert "checked" not in out
     assert best.stat().st_mtime_ns == before
     assert finished(competition, fold=1)["epochs"] == 2
     assert main(competition.flags()) == 0
-    assert "nothing to train: 2 folds were finished before, val_dice" in told(capsys)
+    assert "nothing to train, 2 folds finished before, val_dice" in told(capsys)
 
 
 def test_another_configuration_is_refused_with_what_differs(

@@ -10,6 +10,8 @@ from core.recipes import find_recipe
 
 # A recipe has some fifty words.
 MOST_WORDS = 5000
+# Recipes that are named where one is not found.
+NAMED = 8
 LARGEST = 1 << 20
 
 
@@ -56,10 +58,9 @@ def _find(name: str) -> Path:
         if path.is_file():
             return path.resolve()
     known = sorted(path.name for path in (ROOT / "recipes").glob("*.args"))
-    raise UserError(
-        f"@{name}: no such file of flags.{nearest(Path(name).name, known)} recipes/ holds "
-        f"{', '.join(known)}"
-    )
+    meant = nearest(Path(name).name, known)
+    held = ", ".join(known[:NAMED]) + (f" and {len(known) - NAMED} more" * (len(known) > NAMED))
+    raise UserError(f"@{name}: no such file of flags.{meant or f' recipes/ holds {held}'}")
 
 
 def _read(path: Path) -> list[str]:

@@ -23,8 +23,9 @@ def folds_section(run: ReportRun) -> Section:
     report = run.report
     scores = report.scores or {run.metric: report.score}
     names = list(dict.fromkeys([run.metric, *scores]))
-    if run.classes == 1 and run.metric != "miou":
-        names = [name for name in names if name != "miou"]  # of one class it is dataset_iou
+    if run.classes == 1:  # of one class they are the same
+        twin = "dataset_iou" if run.metric == "miou" else "miou"
+        names = [name for name in names if name != twin]
     folds = [fold for fold in report.folds if fold.scores]
     values = np.array(
         [[_float(fold.scores.get(name)) for name in names] for fold in folds], float
