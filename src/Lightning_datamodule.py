@@ -58,10 +58,7 @@ class LoaderSpec:
 def rows_in(table: Any, folds: Sequence[int] | None = None) -> list[Row]:
     """Rows of a folds table (a DataFrame) whose `kfold` is one of `folds`; None takes all."""
     chosen = table if folds is None else table[table["kfold"].isin(list(folds))]
-    # As to_dict("records"), in half the time.
-    names = chosen.columns.tolist()
-    columns = [chosen[name].astype(object).to_numpy().tolist() for name in names]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return chosen.to_dict("records")
 
 
 def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[list[Row], list[Row]]:

@@ -248,7 +248,7 @@ def test_no_dry_run_writes_anything(
         ("tune", ["blend", "--runs", "baseline,baseline2"], r"plan: 24 stored predictions of 2"),
         ("kernel", ["infer"], r"plan: 2 networks, [\d.]+ kB to upload, 9 h on Kaggle"),
         ("kernel", ["train"], r"plan: a kernel that trains run baseline"),
-        ("shards", ["--to", str(scored.root / "s")], r"plan: 15 images, .* about 1 shards"),
+        ("shards", ["--to", str(scored.root / "s")], r"plan: 15 images, .* about 1 shard\n"),
     ):
         assert call(script, [*words, *flags]) == 0
         assert re.search(told_of, capsys.readouterr().out), (script, words)
