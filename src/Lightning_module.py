@@ -29,6 +29,7 @@ from training.groups import parameter_groups
 from training.optimizers import build_optimizer
 from training.recipe import Recipe as Recipe
 from training.schedules import build_scheduler
+from training.sharding import sharded_root
 
 
 class SegmentationModule(pl.LightningModule):
@@ -146,7 +147,10 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips the norm; Lightning refuses with a fused optimiser even where nothing scales."""
-        if optimizer.defaults.get("fused") and gradient_clip_val:
+        root = sharded_root(self.trainer)
+        if root is not None and gradient_clip_val:
+            root.clip_grad_norm_(gradient_clip_val)  # of all parts together
+        elif optimizer.defaults.get("fused") and gradient_clip_val:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)

@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     share = parse_share(args.shard)
     read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
 
+    from imaging.levels import write_probs
     from reporting.build import write_page
     from reporting.cases import draw_cases, draw_image
     from runs.experiment import run_of
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         left, predictor = left_to_score(run, folds), run.predictor(one, views=[run.tta])
         if share != WHOLE:
             left = predictor.share(left, share.index, share.count)
-        print(forecast_line(predictor, left, stored=True))
+        print(forecast_line(predictor, left, keep=write_probs))
         return 0
     claims = networks(run.logs, run.name, run.train_folds, reads=True)
     mine = [Claim(run.output, run.name)]

@@ -25,14 +25,15 @@ from core.errors import UserError, script
 from core.flags import load_config, number, set_variable
 from core.locks import Claim
 from core.processes import end_with_parent, is_main_process, process_age
-from core.quantities import counted, duration, time_words
+from core.quantities import duration, time_words
 from runs.audits import check_strict_folds, folds_made_of, stale_notes
 from runs.budget import Budget, begun_epochs, settle_epochs
 from runs.experiment import fit_of, identity_of, run_of
 from runs.fit import Fit
-from runs.fitting import check_trainer_kwargs
+from runs.fitting import check_sharding, check_trainer_kwargs
 from runs.fold_table import choose_folds, read_fold_table
 from runs.identity import begun_identity, check_networks, drop_run, open_run
+from runs.launch import launched, meet
 from runs.names import check_names
 from runs.owners import networks, owning
 from runs.prepared import prepare_data
@@ -125,8 +126,8 @@ def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivia
     seconds = [done.seconds for done in ended if done.fold not in kept]
     spread = f"{min(scores):.4f} to {max(scores):.4f}" if len(scores) > 1 else ""
     beside = "; ".join(filter(None, (spread, trivial)))
-    told = f"trained {counted(len(seconds), 'fold')} in {sum(seconds) / 60:.1f} min"
-    before = f"{counted(len(kept), 'fold')} finished before"
+    told = f"trained {folds_words(len(seconds))} in {sum(seconds) / 60:.1f} min"
+    before = f"{folds_words(len(kept))} finished before"
     if not seconds:
         told = f"nothing to train, {before}"
     elif kept:
@@ -134,6 +135,11 @@ def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivia
     mean = sum(scores) / len(scores)
     beside = f" ({beside})" if beside else ""
     return f"{told}, val_{run.metric} {mean:.4f}{beside}: {run.folder.path}"
+
+
+def folds_words(count: int) -> str:
+    """Such as `1 fold`, `2 folds`."""
+    return f"{count} fold" + "s" * (count != 1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -187,6 +193,8 @@ def check_flags(args: argparse.Namespace, devices: int) -> None:
     """
     if args.processes > 1 and (args.resume or devices != 1):
         raise UserError("--processes gives each fold one device: need DEVICES=1, and no --resume")
+    if args.processes > 1 and launched():
+        raise UserError("--processes starts a process a fold itself: need no torchrun or srun")
     if args.resume and args.budget < math.inf:
         raise UserError("--budget chooses EPOCHS, and so does --resume: need one of them")
 
@@ -252,6 +260,8 @@ def set_knob(config: ModuleType, name: str, value: object) -> None:
 
 def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
     """Trains the folds, as the first rank, which owns the run for all; returns the closing line."""
+    from training.pacing import from_first_rank
+
     budget = Budget(args.began, args.budget, args.stop_after)
     run.logs.mkdir(parents=True, exist_ok=True)
     if args.overwrite:
@@ -265,7 +275,8 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         run = run_of(config)
     fit = fit_of(config)
     with owning(STAGE, networks(run.logs, run.name, folds)):
-        begun = begun_identity(run)
+        meet(fit.machine.options)
+        begun = from_first_rank(begun_identity(run))
         moves = budget.sets_epochs and not begun
         if budget.sets_epochs:
             cache = cache or prepare_data(run, cache=config.CACHE)
@@ -275,6 +286,7 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         check_networks(run, folds)
         if args.resume == "last":
             open_finished(run, folds, epochs=fit.epochs)
+        from_first_rank(None)  # the others look at the run only now
         cache = cache or prepare_data(run, cache=config.CACHE)
         kept = [fold for fold in folds if run.folder.is_finished(fold)]
         trivial = tell_start(fit, run, [fold for fold in folds if fold not in kept])
@@ -291,16 +303,22 @@ def follow(
     fit: Fit, args: argparse.Namespace, run: Run, folds: Sequence[int], *, cache: Any
 ) -> None:
     """Trains the folds as another rank than the first."""
+    from training.pacing import from_first_rank
+
     end_with_parent()
     budget = Budget(args.began, args.budget, args.stop_after)
-    cache = prepare_data(run, cache=cache)
+    meet(fit.machine.options)
     # That the first rank owns the run by now says nothing.
     begun = run.folder.read_begun() if run.folder.has_checkpoints() else None
+    begun, ready = from_first_rank(begun), None
     moves = budget.sets_epochs and not begun
     if budget.sets_epochs:
-        fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=cache)
+        ready = prepare_data(run, cache=cache)
+        fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=ready)
+    from_first_rank(None)
+    ready = ready or prepare_data(run, cache=cache)
     session = Session(budget, moves, find_resumed(folds, args.resume), args.resume is not None)
-    train_folds(fit, run, folds, session, cache=cache)
+    train_folds(fit, run, folds, session, cache=ready)
 
 
 @script
@@ -323,6 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_trainer_kwargs(config.TRAINER_KWARGS)
     run, fit = run_of(config), fit_of(config)
     check_machine(fit.machine, fit.trainer_kwargs)
+    check_sharding(fit)
     model = check_network(fit.model_name, run.spec, batch=fit.train_batch_size)
     build_freeze(model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers)
     if find_resumed(folds, args.resume) == run.folder.last(folds[0]).absolute():

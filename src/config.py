@@ -348,7 +348,7 @@ ACCELERATOR: Free[str] = "auto"
 DEVICES: Free[int] = 1
 # Number of machines, likewise.
 NUM_NODES: Free[int] = 1
-# Lightning's strategy: auto (ddp where there are several), ddp, fsdp, deepspeed...
+# Lightning's strategy: auto (ddp where there are several), ddp, fsdp (weights in parts)...
 STRATEGY: Free[str] = "auto"
 # BatchNorm by the images of all devices, not of each alone: for small batches a device.
 SYNC_BATCHNORM: bool = False

@@ -75,7 +75,7 @@ def drop_pictures(answer: Path, keep: Collection[str]) -> None:
 def write_submission(
     path: Path,
     answer: "Answer",
-    images: Mapping[str, str],
+    images: Mapping[str, tuple[int, int]],
     *,
     key: str,
     count: int,
@@ -116,7 +116,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def predict_share(work: "Work", share: Share, images: Mapping[str, str], key: str) -> None:
+def predict_share(
+    work: "Work", share: Share, images: Mapping[str, tuple[int, int]], key: str
+) -> None:
     """Predicts the images of a share that are not done, and brings what the others have."""
     from submissions.part_file import PartFile
     from submissions.predicting import open_predictor, predict_images
@@ -143,13 +145,8 @@ def predict_share(work: "Work", share: Share, images: Mapping[str, str], key: st
         other.look()
 
 
-def publish(work: "Work", unchecked: Path, taken: Mapping[str, str]) -> None:
+def publish(work: "Work", unchecked: Path) -> None:
     """Gives an answer its name, which is for what was checked to its end.
-
-    Args:
-        work: that is done.
-        unchecked: the answer under another name.
-        taken: the images' files before the first was predicted.
 
     Raises:
         UserError: it does not hold; an earlier one is set aside, too.
@@ -174,12 +171,12 @@ def publish(work: "Work", unchecked: Path, taken: Mapping[str, str]) -> None:
     recipe = recipe_file()
     made = made_of(work.runs, output=run.output, logs=run.logs, folds=run.train_folds)
     sources = [*made, *work.samples(), *([recipe] if recipe else [])]
-    write_sources(beside_answer(work.path), [work.path, *sources], taken)
+    write_sources(beside_answer(work.path), [work.path, *sources])
 
 
 def predict(work: "Work", share: Share) -> None:
     """Predicts the images of a share, and writes the answer where it is the last."""
-    images, taken, key = work.states(), work.taken(), work.key()
+    images, key = work.states(), work.key()
     predict_share(work, share, images, key)
     unchecked = beside(work.path, "refused" if share.count == 1 else f"refused_{share}")
     rows = write_submission(unchecked, work.answer, images, key=key, count=share.count)
@@ -187,17 +184,19 @@ def predict(work: "Work", share: Share) -> None:
         done = len(work.todo(share))
         print(f"shard {share.index} of {share.count}: {done} images done, the others are not yet")
         return
-    publish(work, unchecked, taken)
+    publish(work, unchecked)
     print(f"wrote {rows} rows for {len(images)} images, checked: {work.path}")
 
 
 def forecast(work: "Work", share: Share) -> str:
     """How long the images of a share take, from some of them."""
+    from imaging.levels import write_probs
     from runs.forecast import forecast_line
 
     how = work.how
     predictor = work.run.predictor(work.checkpoints, views=how.views, weights=how.weights)
-    return forecast_line(predictor, work.todo(share), stored=how.save_probs)
+    keep = write_probs if how.save_probs else None
+    return forecast_line(predictor, work.todo(share), keep=keep)
 
 
 @script

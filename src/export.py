@@ -3,6 +3,7 @@
 python src/export.py                          every fold of RUN in every format
 python src/export.py --format onnx --fold 0   one of them
 python src/export.py check                    whether what was written is of the present networks
+python src/export.py --dry-run                how long all of it takes, by one fold that is not kept
 
 output/<RUN>/export/fold_<k>/ receives network.onnx (onnxruntime, any language), network.ts
 (TorchScript), network.pt2 (torch.export) and network.safetensors with its .json (this project).
@@ -16,6 +17,8 @@ if __name__ == "__main__":
     stop_while_loading()
 
 import argparse
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from core.errors import UserError, raise_all, script
 from core.files import file_digest, writing_folder
 from core.flags import load_config, names
 from core.locks import Claim
+from core.quantities import disk_words, time_words
 from runs.experiment import run_of
 from runs.owners import networks, owning
 from runs.run import Run
@@ -52,8 +56,8 @@ def folder_of(run: Run, fold: int) -> Path:
     return run.results / FOLDER / f"fold_{fold}"
 
 
-def export_fold(run: Run, fold: int, formats: Sequence[str]) -> None:
-    """Writes one fold's network in some formats, all of them or nothing.
+def write_formats(network: Path, formats: Sequence[str], folder: Path) -> list[str]:
+    """Writes a network in some formats; returns the sizes that it takes, and a line a format.
 
     Raises:
         UserError: it cannot be written so, or what was written gives other probabilities.
@@ -64,18 +68,48 @@ def export_fold(run: Run, fold: int, formats: Sequence[str]) -> None:
     from training.console import quiet_lightning
 
     quiet_lightning()
-    network = run.folder.scored_checkpoint(fold)
     export = Export(load_module(network), digest=file_digest(network))
-    folder = folder_of(run, fold)
-    lines = []
+    lines = ["any size" if export.dynamic else "{} x {} pixels only".format(*export.sizes[0])]
+    for name in formats:
+        path, gap = write_file(export, name, folder)
+        size = path.stat().st_size / 1e6
+        lines.append(f"  {name}: {path.name}, {size:.1f} MB, apart by {gap:.1g} at most")
+    return lines
+
+
+def export_fold(run: Run, fold: int, formats: Sequence[str]) -> None:
+    """Writes one fold's network in some formats, all of them or nothing.
+
+    Raises:
+        UserError: as `write_formats`.
+    """
+    network, folder = run.folder.scored_checkpoint(fold), folder_of(run, fold)
     with writing_folder(folder) as part:
-        for name in formats:
-            path, gap = write_file(export, name, part)
-            size = path.stat().st_size / 1e6
-            lines.append(f"  {name}: {path.name}, {size:.1f} MB, apart by {gap:.1g} at most")
+        sizes, *lines = write_formats(network, formats, part)
         write_sources(part / NAME, [network, *part.iterdir()])
-    sizes = "any size" if export.dynamic else "{} x {} pixels only".format(*export.sizes[0])
     print("\n".join([f"fold {fold}, {sizes}: {folder}", *lines]), flush=True)
+
+
+def plan_lines(run: Run, folds: Sequence[int], formats: Sequence[str]) -> str:
+    """What all folds take, by the first of them, which is written elsewhere and compared.
+
+    Raises:
+        UserError: as `write_formats`.
+    """
+    from training.pulse import memory_in_use
+
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        network = run.folder.scored_checkpoint(folds[0])
+        sizes, *lines = write_formats(network, formats, Path(place))
+        disk = sum(path.stat().st_size for path in Path(place).iterdir())
+    seconds = (time.monotonic() - began) * len(folds)
+    plan = (
+        f"plan: folds {list(folds)} in {', '.join(formats)}, {time_words(seconds)}; measured on "
+        f"fold {folds[0]}: {memory_in_use():.1f} GB of memory, "
+        f"{disk_words(disk * len(folds), run.results / FOLDER)}"
+    )
+    return "\n".join([plan, f"fold {folds[0]}, {sizes}:", *lines])
 
 
 def check_exports(run: Run, folds: Sequence[int]) -> str:
@@ -102,6 +136,7 @@ def add_write(parser: argparse.ArgumentParser) -> None:
     some = names("different formats with commas, as onnx,program")
     told = "onnx, torchscript, program, safetensors; default: all"
     parser.add_argument("--format", type=some, help=told)
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     claims = networks(run.logs, run.name, run.train_folds, reads=True)
     check = args.verb == "check"
     formats = [] if check else formats_of(args.format)
+    if not check and args.dry_run:
+        print(plan_lines(run, folds, formats))
+        return 0
     with owning(STAGE, [*claims, Claim(run.output, run.name, STAGE, reads=check)]):
         if check:
             print(check_exports(run, folds))

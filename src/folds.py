@@ -3,6 +3,7 @@
 python src/folds.py                                    groups of GROUP_PATTERN (cars) stay whole
 python src/folds.py --split stratified --n-folds 10
 python src/folds.py --join                             known images keep their folds, new ones join
+python src/folds.py --dry-run                          how long it takes, by some of the images
 """
 
 from core.loading import stop_while_loading
@@ -14,6 +15,7 @@ import argparse
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images of train_folds.csv, or with a fold in TRAIN_CSV, keep it, new ones join; none "
         "of a new group does HOLDOUT",
     )
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
 
 
 def make_folds(
@@ -261,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
     from data.draws import Foreground
+    from looking.forecast import folds_line
     from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
     from runs.experiment import competition_of, data_spec, loader_spec, run_of
@@ -280,6 +284,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     table, notes = data.table, [*data.notes, *cuts, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")
     asked = fill(Asked, config)
+    if args.dry_run:
+        pixels = data_spec(config, measure_files(asked, rows[:1])).pixels
+        measure = partial(measure_files, asked)
+        print(folds_line(rows, competition.input, pixels, measure=measure))
+        return 0
     measured = measure_files(asked, rows)
     pixels = data_spec(config, measured).pixels
     masks = build_masks(competition)

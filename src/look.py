@@ -1,6 +1,7 @@
 """Looks at a folder never seen, before anything is trained: what it holds, what is wrong in it.
 
 python src/look.py --input ../data/mine    output/look.html, output/look.json, recipes/mine.args
+python src/look.py --dry-run               how long that takes, by some of the images
 
 Every flag of config.py may be given as well: what you say is not guessed.
 """
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     hours = "time for training all folds; default: 1 without a GPU, 3 with one"
     parser.add_argument("--hours", type=number(0.01, kind=float), default=0.0, help=hours)
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
 
 
 @script
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from collections import Counter
 
     from looking.findings import find_all
+    from looking.forecast import look_line
     from looking.layout import find_layout
     from looking.lines import Line, words_of
     from looking.page import Painter, write_look_page
@@ -67,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "TASK" not in flat(sections):
         notes.append("no masks were found: set MASK_PATH or MASK_FORMAT, see docs/data.md")
     competition, spec = competition_of(config), data_spec(config)
+    if args.dry_run:
+        print(look_line(competition, spec.pixels, layout))
+        return 0
     seen = look_at_all(competition, spec.pixels, layout, notes)
     later, grouping = later_lines(seen, told, args.hours)
     sections |= later

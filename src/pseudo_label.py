@@ -31,6 +31,7 @@ from runs.run import Run
 
 # --help and wrong flags answer at once: torch and pandas come in where they are used.
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 UNSURE = (0.2, 0.8)
@@ -43,6 +44,19 @@ def sure_pixels(probs: "Tensor", task: str) -> "Tensor":
     return ((probs < UNSURE[0]) | (probs > UNSURE[1])).all(0)
 
 
+def decide(report: Report, probs: "Tensor", sure: "np.ndarray") -> "np.ndarray":
+    """The mask of probabilities (K, H, W); where multiclass is not sure, bool (H, W), ignored."""
+    from imaging.mask_files import IGNORE
+    from postprocessing.rules import Rule, decide_by
+
+    # Tuned rules were chosen on all folds, this student's validation images among them.
+    rules = [Rule(report.threshold)] * report.spec.classes
+    mask = decide_by(rules, probs, task=report.spec.task)
+    if report.spec.task == "multiclass":
+        mask[~sure] = IGNORE
+    return mask
+
+
 def label_fold(
     run: Run,
     images: list[tuple[str, Path]],
@@ -52,29 +66,18 @@ def label_fold(
     report: Report,
     confident: float,
 ) -> list[dict[str, Any]]:
-    """Writes masks by one network; returns a row of pseudo.csv for each image it is sure of.
-
-    Unsure pixels of multiclass masks are ignored in training; other tasks take the decision.
-    """
+    """Writes masks by one network; returns a row of pseudo.csv for each image it is sure of."""
     from imaging.levels import write_mask
-    from imaging.mask_files import IGNORE
-    from postprocessing.rules import Rule, decide_by
     from runs.pseudo import pair_key
 
-    task = report.spec.task
     predictor = run.predictor([[checkpoint]], views=[report.tta])
-    # Tuned rules were chosen on all folds, this student's validation images among them.
-    rules = [Rule(report.threshold)] * report.spec.classes
     paths, rows = dict(images), []
     for img, _, probs in predictor.images(images):
-        sure = sure_pixels(probs, task).cpu()
+        sure = sure_pixels(probs, report.spec.task).cpu()
         share = float(sure.float().mean())
         if share < confident:
             continue
-        mask = decide_by(rules, probs, task=task)
-        if task == "multiclass":
-            mask[~sure.numpy()] = IGNORE
-        write_mask(folder / f"{img}.png", mask)
+        write_mask(folder / f"{img}.png", decide(report, probs, sure.numpy()))
         image = Path(os.path.relpath(paths[img], run.input)).as_posix()
         key = pair_key(paths[img], folder / f"{img}.png")
         rows.append({"img": img, "image": image, "confident": round(share, 4), "key": key})
@@ -89,22 +92,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.9,
         help="share of sure pixels an image needs, 0...1",
     )
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
 
 
-def label(run: Run, report: Report, args: argparse.Namespace) -> None:
-    """Writes the masks of every fold's network, and pseudo.csv last."""
-    import pandas as pd
+def find_images(run: Run, report: Report, folder: Path | None) -> dict[str, Path]:
+    """The images to label, by id: of a folder, or of TEST_PATH.
 
+    Raises:
+        UserError: some have true masks, or the run is of other folds or another task.
+    """
     from competition.listings import find_test_images
     from runs.identity import check_same_folds
-    from runs.pseudo import networks_of, pseudo_key
 
     check_same_folds(run)
     check_same_task(run, report.spec)
-    images = find_test_images(run.competition, args.images)
+    images = find_test_images(run.competition, folder)
     known = sorted(images.keys() & set(run.table["img"]))
     if known:
         raise UserError(f"{len(known)} images have true masks ({known[0]}...): name other --images")
+    return images
+
+
+def plan_line(run: Run, report: Report, images: dict[str, Path]) -> str:
+    """How long the networks take that label, each all images; all are taken to be sure."""
+    from imaging.levels import write_mask
+    from runs.forecast import forecast_line
+
+    def keep(path: Path, probs: "Tensor") -> None:
+        write_mask(path, decide(report, probs, sure_pixels(probs, report.spec.task).cpu().numpy()))
+
+    checkpoints = checkpoints_of(report, run.logs, run.train_folds)
+    count, predictor = len(checkpoints), run.predictor([checkpoints[:1]], views=[report.tta])
+    return forecast_line(predictor, list(images.items()), times=count, keep=keep, copies=count)
+
+
+def label(run: Run, report: Report, images: dict[str, Path], *, confident: float) -> None:
+    """Writes the masks of every fold's network, and pseudo.csv last."""
+    import pandas as pd
+
+    from runs.pseudo import networks_of, pseudo_key
+
     folder, tables = run.results / "pseudo", []
     checkpoints = checkpoints_of(report, run.logs, run.train_folds)
     with writing_folder(folder, flush=False) as part:  # pseudo.csv knows each picture's content
@@ -117,7 +144,7 @@ def label(run: Run, report: Report, args: argparse.Namespace) -> None:
                 checkpoint,
                 part / f"fold_{fold}",
                 report=report,
-                confident=args.confident,
+                confident=confident,
             )
             print(f"fold {fold}: sure of {len(rows)} of {len(images)} images")
             if not rows:
@@ -138,13 +165,19 @@ def label(run: Run, report: Report, args: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     claims = scored(config.LOGS, config.OUTPUT, config.RUN, config.TRAIN_FOLDS)
-    with owning("pseudo_label", [*claims, Claim(config.OUTPUT, config.RUN, "pseudo")]):
+    mine = Claim(config.OUTPUT, config.RUN, "pseudo")
+    with owning("pseudo_label", [] if args.dry_run else [*claims, mine]):
         read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
         report = read_report(config.OUTPUT, config.RUN)
 
         from runs.experiment import run_of
 
-        label(run_of(config), report, args)
+        run = run_of(config)
+        images = find_images(run, report, args.images)
+        if args.dry_run:
+            print(plan_line(run, report, images))
+        else:
+            label(run, report, images, confident=args.confident)
     return 0
 
 

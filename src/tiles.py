@@ -6,7 +6,8 @@ python src/tiles.py big.tif roofs.shp --resolution 0.5 --source vienna
 The mask is a raster, laid on the image's grid where it is on another, or polygons of a vector file.
 Tiles go to TRAIN_PATH and MASK_PATH, a row each to TRAIN_CSV with `source` and `group`: tiles of
 one raster are never on both sides of a split. The last tile of a row or column is shifted back, so
-that every pixel is in one. Cutting a raster again replaces its rows.
+that every pixel is in one. Cutting a raster again replaces its rows. --dry-run says how many tiles,
+how long and how much disk, by some of them, and writes nothing.
 """
 
 from core.loading import stop_while_loading
@@ -15,9 +16,12 @@ if __name__ == "__main__":
     stop_while_loading()
 
 import argparse
-from collections.abc import Iterator, Sequence
+import random
+import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,31 +30,21 @@ from core.files import writing
 from core.flags import load_config, value_of
 from core.gates import decimal_number, id_problem, is_whole_number, whole_number
 from core.locks import Claim, guarded, locked
-from imaging.sources import Box, window_starts
+from core.memory import memory_of_process
+from core.quantities import disk_words, time_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from competition.spec import Competition
     from imaging.raster_masks import PartMask
-    from imaging.rasters import Grid
+    from imaging.raster_tiles import Source, Tile
+    from imaging.sources import Box
 
 STAGE = "tiles"
 COLUMNS = ("img", "image", "mask", "source", "group")
-
-
-class Tile(NamedTuple):
-    """A part of a raster with its mask.
-
-    Attributes:
-        box: on the grid of tiles.
-        image: (h, w, C) in the raster's own type.
-        mask: (h, w, C), values as stored.
-    """
-
-    box: Box
-    image: np.ndarray
-    mask: np.ndarray
+# Neighbours that a dry run cuts to know the speed, in so many places.
+NEIGHBOURS, PLACES = 8, 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="true",
         help="leave out tiles that are black, white or without data",
     )
+    parser.add_argument("--dry-run", action="store_true", help="say how long; write nothing")
 
 
 def check_bands(raster: Any, bands: Sequence[int], wanted: Sequence[str]) -> None:
@@ -143,28 +138,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--resolution and --patch-scale say the same: give one of them")
 
 
-def is_empty(image: np.ndarray, nodata: float | None) -> bool:
-    """Whether a tile shows nothing: all black, all white, or all without data."""
-    ends: list[Any] = [0, np.iinfo(image.dtype).max if image.dtype.kind in "ui" else 1]
-    ends += [] if nodata is None else [nodata]
-    return any(bool((image == end).all()) for end in ends) or bool((image != image).all())
-
-
-def read_tiles(
-    raster: Any, grid: "Grid", mask: "PartMask", bands: Sequence[int], *, side: int, step: int
-) -> Iterator[Tile]:
-    """The tiles of a raster and its mask, row by row; a small raster is padded by 0."""
-    from imaging.rasters import read_image
-
-    high, wide = (min(side, whole) for whole in grid.size)
-    for top in window_starts(grid.size[0], high, step):
-        for left in window_starts(grid.size[1], wide, step):
-            box = Box(top, left, high, wide)
-            image = read_image(raster, grid, box, bands)
-            edges = ((0, side - high), (0, side - wide), (0, 0))
-            yield Tile(box, np.pad(image, edges), np.pad(mask.read(box), edges))
-
-
 def foreground(pixels: np.ndarray, mask: "PartMask", competition: "Competition") -> float:
     """Share of a tile that is foreground: what is not 0, of classes where MASK_VALUES has them.
 
@@ -182,36 +155,16 @@ def foreground(pixels: np.ndarray, mask: "PartMask", competition: "Competition")
     return float(((ids != 0) & (ids != IGNORE)).mean())
 
 
-def write_tile(path: Path, pixels: np.ndarray, grid: "Grid", box: Box, colours: Any = None) -> None:
-    """Writes (h, w, C) as a deflated TIFF in its place on the map.
+def open_source(args: argparse.Namespace, competition: "Competition") -> "Source":
+    """The raster with its mask laid on it; a note says where that is of another grid.
 
-    It comes to be in memory: on a full disk GDAL cuts a file off and says nothing.
+    Raises:
+        UserError: one of them cannot be read, or laid on the other, or lacks channels.
     """
-    from rasterio.io import MemoryFile
-
-    place = grid.transform * grid.transform.translation(box.left, box.top)
-    height, width, count = pixels.shape
-    profile: dict[str, Any] = {"driver": "GTiff", "compress": "deflate", "dtype": pixels.dtype}
-    profile |= {"height": height, "width": width, "count": count}
-    profile |= {"crs": grid.crs, "transform": place} if grid.crs else {}
-    profile |= {"photometric": "rgb"} if count in (3, 4) and not colours else {}
-    with MemoryFile() as memory:
-        with memory.open(**profile) as file:
-            file.write(np.moveaxis(pixels, -1, 0))
-            if colours:
-                file.write_colormap(1, colours)
-        with writing(path, flush=False) as part:
-            part.write_bytes(memory.getbuffer())
-
-
-def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str, str]]":
-    """Writes the tiles that are worth it; returns their rows, and says how many are left out."""
-    from tqdm import tqdm
-
     from imaging.raster_masks import open_mask, with_ids
+    from imaging.raster_tiles import Source
     from imaging.rasters import open_raster, scale_to, scaled_grid
 
-    name, root = args.raster.stem, competition.input
     raster = open_raster(args.raster)
     check_bands(raster, args.raster_bands, () if competition.image_pattern else competition.bands)
     scale = scale_to(raster, args.resolution) if args.resolution else args.patch_scale
@@ -221,30 +174,78 @@ def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str,
         print(f"note: {mask.note}")
     if args.raster_values:
         mask = with_ids(mask, args.raster_values)
-    side, step = args.patch_size, args.patch_stride or args.patch_size
-    tiles = read_tiles(raster, grid, mask, args.raster_bands, side=side, step=step)
-    rows, empty, bare = [], 0, 0
-    for tile in tqdm(tiles, "cutting", unit="tile", disable=None):
-        if args.prune_empty == "true" and is_empty(tile.image, raster.nodata):
-            empty += 1
-            continue
-        if foreground(tile.mask, mask, competition) < args.min_mask_fraction:
-            bare += 1
+    return Source(raster, grid, mask, args.raster_bands, args.patch_size)
+
+
+def why_not(
+    tile: "Tile", source: "Source", args: argparse.Namespace, competition: "Competition"
+) -> str:
+    """Why a tile is left out: empty or bare; "" where it is kept.
+
+    Raises:
+        UserError: values of a mask that MASK_VALUES does not declare.
+    """
+    from imaging.raster_tiles import is_empty
+
+    if args.prune_empty == "true" and is_empty(tile.image, source.raster.nodata):
+        return "empty"
+    share = foreground(tile.mask, source.mask, competition)
+    return "bare" if share < args.min_mask_fraction else ""
+
+
+def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str, str]]":
+    """Writes the tiles that are worth it; returns their rows, and says how many are left out."""
+    from tqdm import tqdm
+
+    name, root = args.raster.stem, competition.input
+    source = open_source(args, competition)
+    boxes = source.boxes(args.patch_stride or args.patch_size)
+    rows, out = [], {"empty": 0, "bare": 0}
+    for tile in tqdm(source.tiles(boxes), "cutting", len(boxes), unit="tile", disable=None):
+        if why := why_not(tile, source, args, competition):
+            out[why] += 1
             continue
         img = f"{name}_tile_{tile.box.top}_{tile.box.left}"
-        image, target = (
-            folder / f"{img}.tif" for folder in (competition.train_path, competition.mask_path)
-        )
-        write_tile(image, tile.image, grid, tile.box)
-        write_tile(target, tile.mask, grid, tile.box, mask.colours)
+        folders = (competition.train_path, competition.mask_path)
+        image, target = (folder / f"{img}.tif" for folder in folders)
+        source.write(tile, image, target)
         paths = [path.relative_to(root).as_posix() for path in (image, target)]
         rows.append(dict(zip(COLUMNS, (img, *paths, args.source or name, name), strict=True)))
     print(
-        f"{args.raster.name}: {len(rows) + empty + bare} tiles of {args.patch_size} px of "
-        f"{grid.size[0]} x {grid.size[1]}, {empty} empty and {bare} with less mask than "
-        f"{args.min_mask_fraction:g} left out"
+        f"{args.raster.name}: {len(boxes)} tiles of {args.patch_size} px of "
+        f"{source.grid.size[0]} x {source.grid.size[1]}, {out['empty']} empty and {out['bare']} "
+        f"with less mask than {args.min_mask_fraction:g} left out"
     )
     return rows
+
+
+def some_of(boxes: "Sequence[Box]") -> "list[Box]":
+    """Neighbours in a few places: what is read of the raster for one serves the next."""
+    starts = range(0, len(boxes), NEIGHBOURS)
+    chosen = random.Random(0).sample(starts, min(PLACES, len(starts)))
+    return [box for start in sorted(chosen) for box in boxes[start : start + NEIGHBOURS]]
+
+
+def plan_line(args: argparse.Namespace, competition: "Competition") -> str:
+    """How long the cutting takes, by some tiles that are written elsewhere."""
+    source, size = open_source(args, competition), 0
+    boxes = source.boxes(args.patch_stride or args.patch_size)
+    chosen, began, out = some_of(boxes), time.monotonic(), 0
+    with tempfile.TemporaryDirectory() as place:
+        image, mask = Path(place) / "image.tif", Path(place) / "mask.tif"
+        for tile in source.tiles(chosen):
+            if why_not(tile, source, args, competition):
+                out += 1
+                continue
+            source.write(tile, image, mask)
+            size += image.stat().st_size + mask.stat().st_size
+    share = len(boxes) / len(chosen)
+    return (
+        f"plan: {len(boxes)} tiles of {args.patch_size} px of {source.grid.size[0]} x "
+        f"{source.grid.size[1]}, {time_words((time.monotonic() - began) * share)}; measured on "
+        f"{len(chosen)}, {out} of them left out: {memory_of_process():.1f} GB of memory, "
+        f"{disk_words(size * share, competition.input)}"
+    )
 
 
 def known_rows(competition: "Competition") -> "pd.DataFrame":
@@ -302,6 +303,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem := id_problem(name):
         raise UserError(f"{args.raster.name}: {problem}")
     known_rows(competition)  # a broken table is told before anything is cut
+    if args.dry_run:
+        print(plan_line(args, competition))
+        return 0
     competition.input.mkdir(parents=True, exist_ok=True)
     with locked(STAGE, [Claim(competition.input, STAGE, name)]):
         rows = cut(args, competition)

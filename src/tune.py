@@ -71,6 +71,7 @@ def claims_of(args: argparse.Namespace, logs: Path, output: Path, run: str) -> l
 
 def plan_line(run: "Run", args: argparse.Namespace) -> str:
     """How long a verb takes that predicts (tta, soup) or reads predictions (blend)."""
+    from imaging.levels import write_probs
     from inference.views import SETS
     from Lightning_datamodule import rows_in
     from runs.forecast import forecast_line, reading_line
@@ -85,7 +86,8 @@ def plan_line(run: "Run", args: argparse.Namespace) -> str:
     # A soup is scored, and where it is taken the run is scored again.
     times = 1 + len(set(chain(*SETS.values()))) if args.verb == "tta" else 2
     predictor = run.predictor([[run.folder.scored_checkpoint(folds[0])]])
-    return forecast_line(predictor, images, times=times, stored=args.verb == "soup")
+    keep = write_probs if args.verb == "soup" else None
+    return forecast_line(predictor, images, times=times, keep=keep)
 
 
 def tune(run: "Run", args: argparse.Namespace, knobs: Mapping[str, Any]) -> None:

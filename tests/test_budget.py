@@ -89,6 +89,21 @@ def test_the_epochs_fill_the_budget(
     assert group["lr"] < 0.05 * group["initial_lr"]
 
 
+@pytest.mark.parametrize(
+    "more", [("--val-every", "3"), ("--early-stopping", "3", "--lr", "1e-9")], ids=str
+)
+def test_a_budget_holds_with_rare_validations_and_early_ends(
+    competition: Competition, seconds: Any, more: tuple[str, ...]
+) -> None:
+    """A fold that stops early leaves its time to the next."""
+    budget = 20 * EPOCH
+    assert main(competition.flags("--budget", f"{budget}s", "--cache", "none", *more)) == 0
+    one, two = epochs_of(competition)
+    stopped = more[0] == "--early-stopping"
+    assert (0 if stopped else 0.9 * budget) <= seconds.passed[0] <= budget
+    assert stopped == (one + two < 18), (one, two)
+
+
 def test_a_machine_that_slows_down_gets_fewer_epochs(
     competition: Competition, seconds: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +263,19 @@ def test_no_dry_run_writes_anything(
         ("tune", ["blend", "--runs", "baseline,baseline2"], r"plan: 24 stored predictions of 2"),
         ("kernel", ["infer"], r"plan: 2 networks, [\d.]+ kB to upload, 9 h on Kaggle"),
         ("kernel", ["train"], r"plan: a kernel that trains run baseline"),
-        ("shards", ["--to", str(scored.root / "s")], r"plan: 15 images, .* about 1 shard\n"),
+        ("shards", ["--to", str(scored.root / "s")], r"plan: 15 images, .* about 1 shards"),
+        (
+            "folds",
+            [],
+            r"plan: 12 training images, .* to read each once; measured on 12: ",
+        ),
+        (
+            "look",
+            ["--name", "dry"],
+            r"plan: 12 training and 3 test images, .* measured on 15: ",
+        ),
+        ("pseudo_label", [], r"plan: 3 images, .* GB of memory, [\d.]+ kB of disk"),
+        ("export", ["--format", "safetensors"], r"plan: folds \[0, 1\] in safetensors, .* free in"),
     ):
         assert call(script, [*words, *flags]) == 0
         assert re.search(told_of, capsys.readouterr().out), (script, words)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +17,13 @@ from core.errors import UserError
 from core.flags import build_parser
 from Lightning_trainer import main
 from model_dispatcher import MODELS
+from runs.launch import check_launch, environment_plugins, launched
 from runs.sharing import share_folds
-from runs.trial import launched
+from runs.training import run_trainer
+from stages import call
 from tiny_net import TinyNet
 from trained import checkpoint, finished, fold_of, same_weights, told
+from training.agreement import Agreement
 
 EPOCHS = 12
 
@@ -97,6 +102,84 @@ def test_two_ranks_equal_one_process_whichever_starts_them_and_a_lost_rank_resum
             torch.testing.assert_close(other, value, atol=1e-3, rtol=1e-3)
 
 
+SHARDED = """
+import sys
+sys.path[:0] = {paths}
+import runs.trial
+runs.trial.check_strategy = lambda name, on_cpu: None  # a rehearsal, without GPUs
+from Lightning_trainer import main
+from model_dispatcher import MODELS
+from tiny_net import TinyNet
+MODELS["tiny"] = TinyNet
+whole, half = {flags} + ["--epochs", "4"], {flags} + ["--run", "parts", "--strategy", "fsdp"]
+codes = [main(whole), main(half + ["--epochs", "2"]), main(half + ["--epochs", "4", "--resume"])]
+raise SystemExit(max(codes))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny_net")
+def test_weights_in_parts_are_trained_as_whole_ones_and_read_by_the_tester(
+    competition: Competition, tmp_path: Path
+) -> None:
+    """FSDP beside ddp, on CPUs, with clipped gradients, decay and BatchNorm's statistics."""
+    flags = competition.flags("--fold", "0", "--ema-decay", "0", "--scheduler", "none")
+    flags += [
+        "--train-batch-size",
+        "3",
+        "--decay-norms",
+        "false",
+        "--grad-clip",
+        "0.1",
+        "--optimizer",
+        "sgd",
+    ]
+    paths = [str(TESTS.parent / "src"), str(TESTS)]
+    script = tmp_path / "parts.py"
+    script.write_text(SHARDED.format(paths=paths, flags=flags))
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = run_python(*launcher, str(script))
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("last", "best"):
+        one, two = (
+            checkpoint(fold_of(competition, run), name)["state_dict"]
+            for run in ("baseline", "parts")
+        )
+        assert one.keys() == two.keys()
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, atol=1e-5, rtol=1e-4)
+    assert finished(competition, "parts")["epochs"] == 4
+    assert call("Lightning_tester", [*flags, "--run", "parts"]) == 0
+
+
+@pytest.mark.usefixtures("tiny_net")
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--strategy", "fsdp"], "holds a part of every weight: need EMA_DECAY=0"),
+        (
+            ["--strategy", "fsdp", "--ema-decay", "0", "--optimizer", "muon"],
+            "OPTIMIZER one of adamw",
+        ),
+        (["--strategy", "deepspeed"], "folders of parts in the place of best.ckpt"),
+    ],
+)
+def test_what_weights_in_parts_cannot_do_is_told(
+    competition: Competition,
+    flags: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a machine with GPUs, which this one need not have."""
+    from runs import trial
+
+    inner = trial.check_strategy
+    monkeypatch.setattr(trial, "check_strategy", lambda name, on_cpu: inner(name, on_cpu=False))
+    assert main(competition.flags(*flags)) == 2
+    assert words in told(capsys).splitlines()[-1]
+
+
 def test_the_launcher_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launched() is None
     for name, value in {"SLURM_NTASKS": "8", "SLURM_NNODES": "2"}.items():
@@ -108,6 +191,127 @@ def test_the_launcher_says_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("WORLD_SIZE", "6")
     assert launched() == (2, 3)
+
+
+SRUN = {
+    "SLURM_NTASKS": "4",
+    "SLURM_NNODES": "2",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "0",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
+}
+ELASTIC = {
+    "TORCHELASTIC_RUN_ID": "x",
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "4",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "one",
+    "MASTER_PORT": "29500",
+}
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        (SRUN, ""),
+        # A shell of salloc, or the script of sbatch: nobody starts the others.
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, "Write srun before the command"),
+        ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "interactive"}, ""),
+        ({"SLURM_NTASKS": "1", "SLURM_NNODES": "1", "SLURM_PROCID": "0"}, ""),
+        ({**SRUN, "SLURM_JOB_NAME": "bash"}, "bash is that of a shell: give srun another"),
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "2"}, "srun has started 2 processes"),
+        (
+            {**SRUN, "SLURM_STEP_TASKS_PER_NODE": "3,1"},
+            r"4 tasks on 2 machines \(3,1\), need",
+        ),
+        ({**SRUN, "SLURM_NTASKS": "x"}, "SLURM_NTASKS: got 'x', need a number"),
+        (ELASTIC, ""),
+        ({**ELASTIC, "WORLD_SIZE": "5"}, "WORLD_SIZE=5 is no multiple of LOCAL_WORLD_SIZE=2"),
+        ({name: text for name, text in ELASTIC.items() if name != "RANK"}, "RANK is not set"),
+        # Left behind in a shell.
+        ({"RANK": "1"}, "RANK=1, and neither torchrun nor srun has started this process"),
+        ({"LOCAL_RANK": "0"}, "MASTER_ADDR is not set. LOCAL_RANK is set, .*: unset it"),
+    ],
+)
+def test_processes_that_nobody_has_started_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str
+) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(name, text)
+    if not words:
+        check_launch(1)
+        return
+    with pytest.raises(UserError, match=words):
+        check_launch(1)
+
+
+def test_machines_that_cannot_find_each_other_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"NUM_NODES=2: .* by MASTER_ADDR, MASTER_PORT, NODE_RANK"):
+        check_launch(2)
+    for name, text in {"MASTER_ADDR": "one", "MASTER_PORT": "29500", "NODE_RANK": "1"}.items():
+        monkeypatch.setenv(name, text)
+    check_launch(2)
+
+
+def test_a_job_of_slurm_is_srun_s_only_where_srun_has_started_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lightning takes every job for srun's: two devices of one task would be one."""
+    assert environment_plugins() == []
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert [type(one).__name__ for one in environment_plugins()] == ["LightningEnvironment"]
+    for name, text in SRUN.items():
+        monkeypatch.setenv(name, text)
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "9")  # of the job, not of this step
+    (one,) = environment_plugins()
+    assert (one.world_size(), one.global_rank(), one.auto_requeue) == (4, 1, False)
+    one.validate_settings(num_devices=2, num_nodes=2)
+
+
+class FakeTrainer:
+    """A trainer of two processes that ends as it is told."""
+
+    world_size, is_global_zero, current_epoch = 2, True, 0
+    strategy = SimpleNamespace(
+        launcher=None,
+        cluster_environment=SimpleNamespace(main_address="127.0.0.1", main_port=29500),
+    )
+
+    def __init__(self, error: BaseException):
+        self.error = error
+
+    def fit(self, *words: Any, **how: Any) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("port: 29500, code: -98, name: EADDRINUSE", "MASTER_PORT=29500 of this machine is taken"),
+        ("Timed out, 1/2 clients joined.", "do not meet at 127.0.0.1:29500 .Timed out"),
+    ],
+)
+def test_processes_that_do_not_meet_are_told(reason: str, words: str) -> None:
+    trainer = FakeTrainer(torch.distributed.DistNetworkError(reason))
+    with pytest.raises(UserError, match=words):
+        run_trainer(trainer, None, None, None, "fold 0")
+
+
+def test_processes_of_different_trainings_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    others = [{"--fold": 0, "LR": 1}, {"--fold": 1, "LR": 1}]
+
+    def gather(into: list[Any], mine: Any) -> None:
+        into[:] = others
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    trainer = FakeTrainer(KeyError())
+    with pytest.raises(UserError, match=r"0 and 1 of this training are .*: --fold is 0 and 1"):
+        Agreement(others[0]).setup(trainer, None, "fit")
+    others[1] = others[0]
+    Agreement(others[0]).setup(trainer, None, "fit")
 
 
 def test_flags_that_torchrun_takes_for_its_own_are_those_that_the_page_names() -> None:

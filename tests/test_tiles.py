@@ -1,5 +1,6 @@
 """Tiles of large rasters: every pixel is in one, masks lie on them, rows make folds."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,25 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
+
+
+def test_a_dry_run_counts_the_tiles_and_writes_nothing(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(place.root / name) for name in ("big.tif", "mask.tif")]
+    before = sorted(place.root.rglob("*"))
+    words = ["--patch-size", "32", "--patch-stride", "16", "--dry-run"]
+    assert call("tiles", [*names, *place.flags(), *words]) == 0
+    assert sorted(place.root.rglob("*")) == before
+    told = re.search(
+        r"plan: 90 tiles of 32 px of 150 x 170, .* s; measured on \d+, 0 of them left out: "
+        r".* GB of memory, ([\d.]+) kB of .* free in",
+        capsys.readouterr().out,
+    )
+    assert told
+    table = place.cut(*words[:-1])
+    size = sum((place.input / path).stat().st_size for path in [*table["image"], *table["mask"]])
+    assert float(told[1]) == pytest.approx(size / 1e3, rel=0.1)
 
 
 def corner(img: str) -> tuple[int, int]:

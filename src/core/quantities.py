@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import shutil
+from pathlib import Path
 
 UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(d|h|min|m|s)")
@@ -21,11 +23,6 @@ def duration(text: str) -> float:
     return seconds
 
 
-def counted(count: int, noun: str) -> str:
-    """Such as `1 fold`, `2 folds`."""
-    return f"{count} {noun}" + "s" * (count != 1)
-
-
 def time_words(seconds: float) -> str:
     """Such as `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
@@ -39,3 +36,9 @@ def size_words(count: float) -> str:
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
     return f"{count / 1e3:.1f} kB"
+
+
+def disk_words(count: float, folder: Path) -> str:
+    """Bytes beside those that are free in a folder, which need not exist yet."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    return f"{size_words(count)} of {size_words(shutil.disk_usage(there).free)} free in {folder}"

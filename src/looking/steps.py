@@ -42,9 +42,22 @@ def flat(sections: dict[str, dict[str, Line]]) -> dict[str, Line]:
 
 
 def look_at_all(
-    competition: Competition, pixels: Mapping[str, Any], layout: Any, notes: list[str]
+    competition: Competition,
+    pixels: Mapping[str, Any],
+    layout: Any,
+    notes: list[str],
+    *,
+    every: int = 1,
 ) -> Seen:
-    """Reads every image and mask; what keeps masks from being read at all is a note."""
+    """Reads every image and mask; what keeps masks from being read at all is a note.
+
+    Args:
+        competition: where they are.
+        pixels: arguments of `read_image`.
+        layout: of the files.
+        notes: are added to.
+        every: of so many images one is looked at.
+    """
     from competition.masks import build_masks
     from looking.rows import test_rows, training_rows
     from looking.scan import scan_pairs
@@ -55,11 +68,14 @@ def look_at_all(
     except UserError as error:
         notes.append(f"masks are not read: {error}")
     how: dict[str, Any] = {"pixels": pixels}
-    train = scan_pairs(
-        training_rows(layout), root, masks=masks, title="looking at training images", **how
+    train, test = training_rows(layout)[::every], test_rows(layout)[::every]
+    return Seen(
+        layout,
+        scan_pairs(train, root, masks=masks, title="looking at training images", **how),
+        scan_pairs(test, root, masks=None, title="at test images", **how),
+        task=competition.task,
+        classes=competition.classes,
     )
-    test = scan_pairs(test_rows(layout), root, masks=None, title="at test images", **how)
-    return Seen(layout, train, test, task=competition.task, classes=competition.classes)
 
 
 def machine_here(hours: float, weights: str) -> Any:

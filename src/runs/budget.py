@@ -1,16 +1,14 @@
 """A time for all folds of a run: how many epochs it holds, and the plan that is printed first."""
 
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from core.errors import UserError
 from core.processes import is_main_process
-from core.quantities import size_words, time_words
+from core.quantities import disk_words, time_words
 from runs.fit import Fit, Turn
 from runs.folder import RunFolder
 from runs.pace import Pace
@@ -133,14 +131,12 @@ def plan_lines(fit: Fit, run: Run, budget: Budget, pace: Pace, todo: Sequence[in
         when = time.strftime("%a %H:%M:%S", time.localtime(now + end))
         told = time_words(each) if each >= 10 else f"{each:.2g} s"
         lines.append(f"fold {fold}: {mine} epochs of {told}, ends {when}")
-    free = shutil.disk_usage(_existing(run.logs)).free
     speed = fit.train_batch_size * fit.machine.world / max(1e-9, pace.step)
     least = min(budget.seconds, budget.limit)
     told = "" if math.isinf(least) else f" of {time_words(least)}"
     return [
         f"plan: {len(todo)} folds, {time_words(end)}{told}; measured: {speed:.3g} images/s, "
-        f"{pace.memory:.1f} GB of memory, {size_words(pace.disk * len(todo))} of "
-        f"{size_words(free)} free in {run.logs}",
+        f"{pace.memory:.1f} GB of memory, {disk_words(pace.disk * len(todo), run.logs)}",
         *lines,
     ]
 
@@ -181,7 +177,3 @@ def settle_epochs(
     if is_main_process():
         print("\n".join(plan_lines(fit, run, budget, pace, todo)), flush=True)
     return fit
-
-
-def _existing(folder: Path) -> Path:
-    return folder if folder.exists() else _existing(folder.parent)

@@ -120,7 +120,8 @@ def fit_of(config: Any) -> Fit:
         pretrained = config.ENCODER_WEIGHTS or config.INIT_CKPT
         share = Recipe.encoder_lr_factor if pretrained else 1.0
     machine, recipe = fill(Machine, config), fill(Recipe, config, encoder_lr_factor=share)
-    return fill(Fit, config, machine=machine, recipe=recipe, knobs=knob_values(config))
+    knobs, free = knob_values(config), frozenset(free_knobs(config))
+    return fill(Fit, config, machine=machine, recipe=recipe, knobs=knobs, free=free)
 
 
 def identity_of(config: Any) -> Begun:

@@ -43,6 +43,7 @@ class Fit:
         machine: where, and with which numbers.
         recipe: what the module of a fold is told.
         knobs: every knob as JSON holds it, for the checkpoint.
+        free: names of those that do not make a run what it is.
     """
 
     model_name: str
@@ -84,6 +85,7 @@ class Fit:
     machine: Machine
     recipe: "Recipe"
     knobs: Mapping[str, Any]
+    free: frozenset[str]
 
     @property
     def keeps_checkpoints(self) -> bool:

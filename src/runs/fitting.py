@@ -31,6 +31,9 @@ OWNED = {
     "use_distributed_sampler": "",
 }
 
+# Optimisers that take each number by itself, so that a part of a weight is as good as all of it.
+PARTWISE = ("adamw", "adam", "sgd")
+
 
 def check_trainer_kwargs(given: dict[str, Any]) -> None:
     """Makes sure that Lightning's Trainer takes TRAINER_KWARGS, and no knob says the same.
@@ -53,6 +56,31 @@ def check_trainer_kwargs(given: dict[str, Any]) -> None:
         raise UserError(
             "TRAINER_KWARGS: limit_val_batches is 0, need 1 or more: best.ckpt is chosen by what "
             "is validated"
+        )
+
+
+def check_sharding(fit: Fit) -> None:
+    """Makes sure that nothing is asked of a training by FSDP that needs weights whole.
+
+    Raises:
+        UserError: something is; lists it.
+    """
+    if not fit.machine.strategy.startswith("fsdp"):
+        return
+    name = fit.recipe.optimizer.partition(":")[0]
+    asked = {
+        "EMA_DECAY=0": fit.ema_decay,
+        "SWA=false": fit.swa,
+        "COMPILE=off": fit.compile != "off",
+        "FREEZE_ENCODER=0": fit.freeze_encoder,
+        "FREEZE_LAYERS empty": fit.freeze_layers,
+        "LOG_HISTOGRAMS=false": fit.log_histograms,
+        f"OPTIMIZER one of {', '.join(PARTWISE)}": name not in PARTWISE,
+    }
+    if wrong := [need for need, given in asked.items() if given]:
+        raise UserError(
+            f"STRATEGY={fit.machine.strategy}: each device holds a part of every weight: need "
+            + "; ".join(wrong)
         )
 
 
@@ -176,15 +204,17 @@ def build_trainer(
         **fit.trainer_kwargs,
     }
     callbacks = build_callbacks(fit, folder, mode, module=module, layout=layout, turn=turn)
+    machine = fit.machine.options
+    plugins = [CheckpointFiles(), *machine.pop("plugins")]
     return pl.Trainer(
-        **fit.machine.options,
+        **machine,
         max_epochs=fit.epochs,
         accumulate_grad_batches=fit.accumulate_grad_batches,
         gradient_clip_val=fit.grad_clip or None,
         check_val_every_n_epoch=fit.val_every,
         limit_train_batches=fit.limit_batches,
         callbacks=[*extra, *callbacks],
-        plugins=[CheckpointFiles()],
+        plugins=plugins,
         logger=build_loggers(fit.loggers, folder),
         profiler=build_profiler(fit.profiler, folder),
         use_distributed_sampler=False,  # the samplers share images among ranks, none twice

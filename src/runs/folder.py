@@ -61,11 +61,8 @@ class RunFolder:
         return self.soup(fold) if made else self.best(fold)
 
     def _has_soup(self, fold: int) -> bool:
-        if not self.soup(fold).is_file():
-            return False
-        from training.checkpoints import is_soup_of
-
-        return is_soup_of(self.soup(fold), self.best(fold))
+        best, soup = self.best(fold), self.soup(fold)
+        return soup.is_file() and soup.stat().st_mtime_ns >= best.stat().st_mtime_ns
 
     def trained(self) -> list[int]:
         """Folds that have a best.ckpt."""

@@ -2,15 +2,15 @@
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 
 from core.advice import command
 from core.errors import UserError
 from core.quantities import size_words, time_words
-from imaging.levels import write_probs
 from inference.predictor import Predictor
 
 # Images that are predicted to know the speed, after one that warms up.
@@ -18,7 +18,12 @@ SAMPLE = 4
 
 
 def forecast_line(
-    predictor: Predictor, images: Sequence[tuple[str, Path]], *, times: int = 1, stored: bool
+    predictor: Predictor,
+    images: Sequence[tuple[str, Path]],
+    *,
+    times: int = 1,
+    keep: Callable[[Path, Any], None] | None = None,
+    copies: int = 1,
 ) -> str:
     """How long these images take, how much memory, and how much disk, in one line.
 
@@ -26,7 +31,8 @@ def forecast_line(
         predictor: of the networks.
         images: (img, path) of each.
         times: that each is predicted.
-        stored: whether its probabilities are kept as pictures.
+        keep: writes what is kept of an image, by a path and its probabilities.
+        copies: of it that stay, of all times.
     """
     from training.pulse import memory_in_use
 
@@ -38,13 +44,13 @@ def forecast_line(
     began, stored_bytes = time.perf_counter(), 0
     with tempfile.TemporaryDirectory() as folder:
         for img, _, probs in predictor.images(chosen):
-            if stored:
+            if keep:
                 path = Path(folder) / f"{Path(img).name}.png"
-                write_probs(path, probs[: predictor.spec.outputs])
+                keep(path, probs[: predictor.spec.outputs])
                 stored_bytes += path.stat().st_size
     share = times * len(images) / len(chosen)
     seconds = (time.perf_counter() - began) * share
-    disk = size_words(stored_bytes * share / times) if stored else "hardly any"
+    disk = size_words(stored_bytes * share / times * copies) if keep else "hardly any"
     speed = len(chosen) * share / max(1e-9, seconds)
     return (
         f"plan: {len(images)} images, {time_words(seconds)}; measured on {len(chosen)}: "

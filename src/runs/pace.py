@@ -56,6 +56,7 @@ def measure_pace(fit: Fit, run: Run, fold: int, *, limit: float, cache: Any = No
     import pytorch_lightning as pl
 
     from runs.fitting import build_trainer
+    from runs.training import run_trainer
     from training.pacing import Meter
     from training.recomputation import recompute_blocks
 
@@ -79,9 +80,8 @@ def measure_pace(fit: Fit, run: Run, fold: int, *, limit: float, cache: Any = No
             recompute_blocks(module.model)
         folder = Path(place) / f"fold_{fold}"
         mode = "max" if module.metric.higher_is_better else "min"
-        build_trainer(short, folder, mode, module=module, turn=None, extra=[meter]).fit(
-            module, data
-        )
+        trainer = build_trainer(short, folder, mode, module=module, turn=None, extra=[meter])
+        run_trainer(trainer, module, data, None, f"the trial of fold {fold}")
         kept = (folder / "checkpoints").glob("*.ckpt")
         disk = sum(path.stat().st_size for path in kept)
     return pace_of(meter, disk)

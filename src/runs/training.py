@@ -13,6 +13,7 @@ from core.files import write_json
 from core.processes import is_main_process
 from runs.fit import ALONE, Fit, Turn
 from runs.fitting import build_trainer
+from runs.launch import raise_no_meeting
 from runs.metrics_table import join_metrics, set_aside_metrics
 from runs.records import Finished
 from runs.run import Run
@@ -77,6 +78,7 @@ def train_fold(
     """
     import pytorch_lightning as pl
 
+    from training.agreement import Agreement
     from training.limits import leave_a_batch
     from training.recomputation import recompute_blocks
 
@@ -96,7 +98,10 @@ def train_fold(
         write_json(folder / "config.json", fit.knobs)
     mode = "max" if module.metric.higher_is_better else "min"
     layout = notes.get("channels_last")
-    trainer = build_trainer(fit, folder, mode, module=module, layout=layout, turn=turn)
+    same = Agreement(alike(fit, run, fold, last))
+    trainer = build_trainer(
+        fit, folder, mode, module=module, layout=layout, turn=turn, extra=[same]
+    )
     steps = fit.steps(len(train))
     if fit.limit_batches < 1:
         val_batches = -(-len(data.val_dataloader()) // trainer.world_size)
@@ -119,6 +124,19 @@ def train_fold(
     return close_fold(trainer, folder, fold)
 
 
+def alike(fit: Fit, run: Run, fold: int, last: Path) -> dict[str, Any]:
+    """What all processes that train a fold must have alike: knobs, table, and where they start."""
+    shared = {name: value for name, value in fit.knobs.items() if name not in fit.free}
+    start = last.stat().st_size if last.is_file() else 0
+    return {
+        "--fold": fold,
+        "RUN": run.name,
+        **shared,
+        "train_folds.csv": run.folds_digest[:8],
+        "bytes of last.ckpt": start,
+    }
+
+
 def run_trainer(trainer: Any, module: Any, data: Any, last: Path | None, name: str) -> None:
     """Trains a fold to its end, from a last.ckpt if there is one.
 
@@ -138,6 +156,7 @@ def run_trainer(trainer: Any, module: Any, data: Any, last: Path | None, name: s
             raise SystemExit(128 + by) from None
         raise Stopped(told, by) from None
     except RuntimeError as error:
+        raise_no_meeting(trainer, error)
         raise_lost_rank(trainer, error, f"{name}, epoch {trainer.current_epoch + 1}")
         raise
     except (ValueError, MisconfigurationException) as error:
@@ -168,8 +187,9 @@ def raise_lost_rank(trainer: Any, error: RuntimeError, where: str) -> None:
     while processes and time.monotonic() < until and all(p.poll() is None for p in processes):
         time.sleep(0.1)
     codes = [process.poll() for process in processes if process.poll()]
-    place = traceback.extract_tb(error.__traceback__)[-1].filename
-    if not codes and Path(torch.distributed.__file__).parent not in Path(place).parents:
+    place = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    home = Path(torch.distributed.__file__).parent
+    if not codes and (home not in place.parents or home / "fsdp" in place.parents):
         return
     for process in processes:
         process.kill()

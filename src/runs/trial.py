@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, nearest
-from core.gates import is_whole_number
+from runs.launch import check_launch, environment_plugins, launched
 from training.precision import precision_here
 
 if TYPE_CHECKING:
@@ -14,26 +14,6 @@ if TYPE_CHECKING:
 
 # Of the names of Lightning's strategies that go on in copies of this process, for notebooks.
 COPYING = ("spawn", "fork", "notebook")
-
-
-def launched() -> tuple[int, int] | None:
-    """(processes a machine, machines) as torchrun or Slurm have started them; None: by hand.
-
-    Raises:
-        UserError: variables of theirs that are no numbers.
-    """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        local = _count_in("LOCAL_WORLD_SIZE")
-        return local, _count_in("WORLD_SIZE") // local
-    tasks, nodes = _count_in("SLURM_NTASKS"), _count_in("SLURM_NNODES")
-    return (tasks // nodes, nodes) if tasks > 1 else None
-
-
-def _count_in(variable: str) -> int:
-    text = os.environ.get(variable, "1")
-    if not (is_whole_number(text) and int(text) > 0):
-        raise UserError(f"{variable}: got {text!r}, need a number of processes or machines")
-    return int(text)
 
 
 def choose_strategy(asked: str, world: int) -> str:
@@ -72,16 +52,19 @@ class Machine:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Arguments of Lightning's Trainer."""
+        """Arguments of Lightning's Trainer; its plugins are those of who has started it."""
+        from training.sharding import build_strategy
+
         devices, nodes = self.places
         return {
             "accelerator": self.accelerator,
             # Lightning's own -1 is for GPUs alone.
             "devices": "auto" if devices == -1 else devices,
             "num_nodes": nodes,
-            "strategy": choose_strategy(self.strategy, self.world),
+            "strategy": build_strategy(choose_strategy(self.strategy, self.world)),
             "sync_batchnorm": self.sync_batchnorm,
             "precision": precision_here(self.precision, self.accelerator),
+            "plugins": environment_plugins(),
         }
 
 
@@ -96,13 +79,18 @@ def check_strategy(name: str, *, on_cpu: bool) -> None:
     known = ["auto", *StrategyRegistry.available_strategies()]
     if name not in known:
         raise UserError(
-            f"STRATEGY: Lightning has no {name!r}.{nearest(name, known)} Need auto, ddp, fsdp or "
-            "deepspeed"
+            f"STRATEGY: Lightning has no {name!r}.{nearest(name, known)} Need auto, ddp or fsdp"
         )
     if any(way in name for way in COPYING):
         raise UserError(f"STRATEGY={name}: copies of a process are none of a script: need ddp")
     if on_cpu and name.startswith(("fsdp", "deepspeed")):
         raise UserError(f"STRATEGY={name}: it is for GPUs, got a CPU: need auto or ddp")
+    if name.startswith("deepspeed"):
+        raise UserError(
+            f"STRATEGY={name}: it leaves folders of parts in the place of best.ckpt, which no "
+            "stage after training reads: need fsdp, which shares weights and the optimiser's "
+            "memory out likewise, or ddp"
+        )
 
 
 def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> None:
@@ -118,6 +106,7 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
     import pytorch_lightning as pl
     import torch
 
+    check_launch(machine.num_nodes)
     on_cpu = machine.accelerator == "cpu" or not torch.cuda.is_available()
     if machine.sync_batchnorm and on_cpu:
         raise UserError("SYNC_BATCHNORM: PyTorch has it for GPUs alone, got a CPU: need false")
@@ -126,6 +115,13 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
     if on_cpu and machine.devices > cores:
         raise UserError(
             f"DEVICES: of a CPU they are processes, got {machine.devices}, need at most {cores}"
+        )
+    seen, needed = torch.cuda.device_count(), (launched() or (1, 1))[0]
+    if not on_cpu and seen < needed:
+        raise UserError(
+            f"{needed} processes were started on a machine, and each sees {seen} GPUs, need "
+            f"{needed}: ask for GPUs of a machine (--gpus-per-node), not of a task, and as many "
+            "processes as there are"
         )
     quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     options = {**(more or {}), **dict.fromkeys(quiet, False)}

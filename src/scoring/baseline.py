@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torchmetrics import Metric
 
 from competition.mask_source import MaskSource
 from core.errors import UserError
@@ -53,6 +54,7 @@ def trivial_scores(
         built: Any = build_metric(
             metric, task=spec.task, classes=spec.classes, class_names=spec.class_names
         )
+        keep_to_itself(built)
         for guess, shape, (row, truth, labels) in zip(masks_of, shapes, truths, strict=True):
             evidence = _evidence(shrink(guess, shape), truth, labels, spec)
             evidence.slices = [(row.get("volume", ""), row["img"])]
@@ -61,6 +63,13 @@ def trivial_scores(
         if np.isfinite(score):
             scores[name] = score
     return scores
+
+
+def keep_to_itself(metric: torch.nn.Module) -> None:
+    """Lets a metric ask no other process of a training, which may not be computing it."""
+    for part in metric.modules():
+        if isinstance(part, Metric):
+            part.distributed_available_fn = lambda: False
 
 
 def best_of(scores: Mapping[str, float], metric: str, spec: DataSpec) -> tuple[str, float] | None:

@@ -10,6 +10,8 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from training.sharding import sharded_root, share_buffers
+
 # More batches than these hardly change a mean over them.
 BATCHES = 100
 # Until this step running statistics remember the start, and weights that have long changed.
@@ -35,12 +37,14 @@ class FreshStatistics(Callback):
         self.norms = moving_norms(module)
 
     def on_validation_epoch_start(self, trainer: Any, module: Any) -> None:
-        step = trainer.global_step
+        step, root = trainer.global_step, sharded_root(trainer)
         if self.norms and (step <= YOUNG or self.averaged(step)):
             context = trainer.precision_plugin.forward_context()
             batches = min(BATCHES, trainer.num_training_batches)
             loader = islice(trainer.train_dataloader, batches)
-            refresh_statistics(module, self.norms, loader, context)
+            refresh_statistics(module, self.norms, loader, context, forward=root)
+        if root is not None:
+            share_buffers(module)
 
 
 def moving_norms(module: nn.Module) -> list[_BatchNorm]:
@@ -55,6 +59,8 @@ def refresh_statistics(
     norms: Sequence[_BatchNorm],
     batches: Iterable[Any],
     context: AbstractContextManager[Any],
+    *,
+    forward: Callable[[torch.Tensor], Any] | None = None,
 ) -> None:
     """Replaces running means and variances by those of its present weights over training batches.
 
@@ -66,6 +72,7 @@ def refresh_statistics(
         norms: of it, see `moving_norms`.
         batches: {"image": (B, C, H, W)...} of training.
         context: of the forward pass, such as autocast.
+        forward: the forward pass; None: the module's own.
 
     Source: torch.optim.swa_utils.update_bn.
     """
@@ -73,7 +80,7 @@ def refresh_statistics(
     eager = torch.compiler.set_stance("force_eager")
     with torch.random.fork_rng(devices), _counting(module, norms), eager, context:
         for batch in batches:
-            module(batch["image"].to(module.device))
+            (forward or module)(batch["image"].to(module.device))
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def parameter_groups(
     groups: dict[tuple[bool, float, float], dict[str, Any]] = {}
     for parameter in module.parameters():
         rate = rates.get(id(parameter), lr)
-        decay = weight_decay if decay_norms or parameter.ndim > 1 else 0.0
+        ndim = getattr(parameter, "dimensions", parameter.ndim)  # of a part that a device holds
+        decay = weight_decay if decay_norms or ndim > 1 else 0.0
         key = (id(parameter) in rates, -rate, -decay)
         empty: dict[str, Any] = {"params": [], "lr": rate, "weight_decay": decay}
         groups.setdefault(key, empty)["params"].append(parameter)

@@ -1,12 +1,13 @@
 """How fast a training goes, what it waits for, and when it will be over."""
 
-import os
 import time
 from collections import deque
 from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import Callback
+
+from core.memory import memory_of_process
 
 # Steps before the first estimate: the first ones warm up caches and kernels.
 COLD = 10
@@ -100,8 +101,4 @@ def memory_in_use() -> float:
     """GB of the GPU at most, or of this process on a machine without."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except OSError:  # no Linux
-        return float("nan")
+    return memory_of_process()
