@@ -53,12 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         first_lines,
         flat,
         later_lines,
+        left_out,
         look_at_all,
+        says_places,
         tell,
         told_lines,
         try_recipe,
     )
     from looking.survey import survey
+    from looking.unused import unused_lines
     from runs.experiment import competition_of, data_spec
 
     places = ["--input", str(config.INPUT), "--output", str(config.OUTPUT)]
@@ -100,8 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "INPUT" in args:
         place = Line("INPUT", args.INPUT, "where the data are")
         sections["Files"] = {"INPUT": place, **sections["Files"]}
+    unused = [] if says_places(told) else unused_lines(layout)
     body = recipe_text(
-        title, {key: list(lines.values()) for key, lines in sections.items()}, [*notes, *refused]
+        title,
+        {key: list(lines.values()) for key, lines in sections.items()},
+        [*notes, *refused],
+        unused=unused,
     )
     recipe = write_recipe(args.recipes, name, body)
     counts = Counter(finding.kind for finding in findings)
@@ -112,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "knobs": {line.knob: line.value for line in flat(sections).values()},
             "why": {line.knob: line.why for line in flat(sections).values() if line.why},
             "notes": [*notes, *refused],
+            "unused": unused,
             "train": len(seen.train),
             "test": len(seen.test),
             "shift": shift.verdict(),
@@ -123,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         competition, spec, augmentation=config.AUGMENTATION, mix=config.MIX, seed=config.SEED
     )
     page = write_look_page(output / "look.html", name, seen, sections, findings, shift, painter)
-    tell(seen, counts, [*notes, *refused], shift.verdict())
+    tell(seen, counts, [*notes, *refused], shift.verdict(), left_out(flat(sections), unused))
     print(f"wrote {page}, {output / 'look.json'} and {recipe}")
     print(f"next: python src/folds.py @{recipe}, then python src/Lightning_trainer.py @{recipe}")
     return 0

@@ -199,6 +199,8 @@ def _masks_of(train: Scheme, sets: Sequence[FileSet], schemes: Schemes) -> list[
         # In one folder a mask is named by the image's id and an end, whatever its own parts are.
         fitting += [one for one in ways if not files.nested and one not in fitting]
         for scheme in fitting:
+            if 2 * len(scheme.clashes) >= len(scheme.paths):  # ids of files of several folders
+                continue
             common = len(scheme.paths.keys() & train.paths.keys())
             if common >= HALF * min(len(train.paths), len(scheme.paths)) and common:
                 found.append((common, scheme))

@@ -12,17 +12,26 @@ HEAD = "# Written by look.py, {digest}: edit it, a later look writes beside it."
 MARK = re.compile(r"# Written by look\.py, ([0-9a-f]{12}):")
 
 
-def recipe_text(title: str, sections: Mapping[str, Sequence[Line]], notes: Sequence[str]) -> str:
+def recipe_text(
+    title: str,
+    sections: Mapping[str, Sequence[Line]],
+    notes: Sequence[str],
+    *,
+    unused: Sequence[str] = (),
+) -> str:
     """The body of a recipe.
 
     Args:
         title: first line, what the data are.
         sections: lines by heading.
         notes: what is left to do, a comment each.
+        unused: files that no line reads, a comment each.
     """
     parts = [f"# {title}"]
     if notes:
         parts.append("\n".join(f"# TO DO: {line}" for note in notes for line in note.splitlines()))
+    if unused:
+        parts.append("\n".join(f"# Not used: {line}" for line in unused))
     for heading, lines in sections.items():
         if lines:
             parts.append("\n".join([f"# ---- {heading} ----", *(line.text() for line in lines)]))

@@ -148,8 +148,21 @@ def told_lines(args: Any) -> dict[str, Line]:
     return {k: Line(k, text, "you said so") for k, text in known.items() if k not in places}
 
 
-def tell(seen: Seen, counts: Counter[str], notes: Sequence[str], shift: str) -> None:
-    """Prints what was seen, a line each."""
+def left_out(lines: Mapping[str, Line], unused: Sequence[str]) -> list[str]:
+    """What becomes of images without a mask, and which files are not used."""
+    absent = [f"{line.why} (ABSENT={line.value})" for k, line in lines.items() if k == "ABSENT"]
+    return [*absent, *(f"not used: {line}" for line in unused)]
+
+
+def says_places(told: Mapping[str, Line]) -> bool:
+    """Whether the user says where files lie, so that what was guessed of them does not count."""
+    return any(knob.endswith(("_PATH", "_PATTERN", "_CSV", "BANDS")) for knob in told)
+
+
+def tell(
+    seen: Seen, counts: Counter[str], notes: Sequence[str], shift: str, left: Sequence[str]
+) -> None:
+    """Prints what was seen, a line each; `left` is of `left_out`."""
     print(f"{len(seen.train)} training and {len(seen.test)} test images; {shift}")
     for note in notes:
         print(f"note: {note}")
@@ -157,3 +170,5 @@ def tell(seen: Seen, counts: Counter[str], notes: Sequence[str], shift: str) -> 
         print(f"{FINDINGS[kind][0]}: {count}")
     if not counts and not notes:
         print("nothing wrong was found")
+    for line in left:
+        print(line)

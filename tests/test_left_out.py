@@ -1,0 +1,75 @@
+"""look.py says which files its recipe does not use, and why; images without masks are told."""
+
+from pathlib import Path
+
+import pytest
+
+from layouts import ids, image, save, union
+from looking.layout import find_layout
+from looking.survey import survey
+from looking.unused import unused_lines
+
+
+def told(root: Path) -> str:
+    return "\n".join(unused_lines(find_layout(survey(root))))
+
+
+def second_test_set(root: Path, at: int) -> None:
+    for kind in ("train", "testA", "testB"):
+        save(root / f"{kind}_{at + 1}.bmp", image(at))
+        save(root / f"{kind}_{at + 1}_anno.bmp", ids(at))
+
+
+def good_ones(root: Path, at: int) -> None:
+    save(root / f"train/good/{at:03d}.png", image(at))
+    for kind in ("crack", "hole"):
+        save(root / f"test/{kind}/{at:03d}.png", image(at + 20))
+        save(root / f"ground_truth/{kind}/{at:03d}_mask.png", union(at + 20))
+
+
+def negatives(root: Path, at: int) -> None:
+    save(root / f"train-pos/a_{at}.png", image(at))
+    save(root / f"train-pos/a_{at}_mask.png", union(at))
+    save(root / f"train-neg/b_{at}.png", image(at + 9))
+
+
+def before_and_after(root: Path, at: int) -> None:
+    for part in ("train", "test"):
+        for time in ("pre", "post"):
+            save(root / f"{part}/images/storm_{at:08d}_{time}_disaster.png", image(at))
+    save(root / f"train/targets/storm_{at:08d}_post_disaster_target.png", ids(at))
+
+
+def further_types(root: Path, at: int) -> None:
+    save(root / f"images/{at}.png", image(at))
+    save(root / f"masks/{at}.png", union(at))
+    (root / f"masks/{at}.xyz").write_bytes(b"points")
+    (root / "depths.csv").write_text("well,depth\nx,1\n")
+
+
+@pytest.mark.parametrize(
+    ("draw", "lines"),
+    [
+        (second_test_set, ["8 testB_*.bmp: test images", "8 testA_*_anno.bmp: masks of the test"]),
+        (good_ones, ["8 train/good/*.png: no masks of theirs were found", "ABSENT=empty"]),
+        (negatives, ["8 train-neg/*.png: no masks of theirs"]),
+        (
+            before_and_after,
+            ["8 train/images/*_pre_disaster.png: further files of the training images"],
+        ),
+        (further_types, ["depths.csv: tables that no line", "8 *.xyz: nothing here reads"]),
+    ],
+)
+def test_what_is_not_used_is_told(draw: object, lines: list[str], tmp_path: Path) -> None:
+    for at in range(8):
+        draw(tmp_path, at)  # type: ignore[operator]
+    found = told(tmp_path)
+    assert [line for line in lines if line not in found] == [], found
+
+
+def test_nothing_is_told_where_all_is_used(tmp_path: Path) -> None:
+    for at in range(8):
+        save(tmp_path / f"images/{at}.png", image(at))
+        save(tmp_path / f"masks/{at}.png", union(at))
+        save(tmp_path / f"test/{at + 9}.png", image(at))
+    assert told(tmp_path) == ""
