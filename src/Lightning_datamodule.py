@@ -58,14 +58,11 @@ class LoaderSpec:
 def rows_in(table: Any, folds: Sequence[int] | None = None) -> list[Row]:
     """Rows of a folds table (a DataFrame) whose `kfold` is one of `folds`; None takes all."""
     chosen = table if folds is None else table[table["kfold"].isin(list(folds))]
-    # As to_dict("records"), in half the time.
-    names = chosen.columns.tolist()
-    columns = [chosen[name].astype(object).to_numpy().tolist() for name in names]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return chosen.to_dict("records")
 
 
-def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[list[Row], list[Row]]:
-    """Training and validation rows of one fold; kfold -1 is always trained on, `holdout` never.
+def split_table(table: Any, fold: int, *, holdout: int | None = None) -> tuple[Any, Any]:
+    """Training and validation rows of a folds table; kfold -1 is always trained, `holdout` never.
 
     Raises:
         UserError: either side is empty.
@@ -78,6 +75,12 @@ def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[li
             other = "" if holdout is None else f", or another HOLDOUT than {holdout}"
             side, remedy = "training", f"make more of them with folds.py{other}"
         raise UserError(f"fold {fold} has no {side} images. The folds are {known}: {remedy}")
+    return train, val
+
+
+def split_rows(table: Any, fold: int, *, holdout: int | None = None) -> tuple[list[Row], list[Row]]:
+    """As `split_table`, a dictionary a row."""
+    train, val = split_table(table, fold, holdout=holdout)
     return rows_in(train), rows_in(val)
 
 

@@ -25,7 +25,7 @@ from core.errors import UserError, script
 from core.flags import load_config, number, set_variable
 from core.locks import Claim
 from core.processes import end_with_parent, is_main_process, process_age
-from core.quantities import duration, time_words
+from core.quantities import counted, duration, time_words
 from runs.audits import check_strict_folds, folds_made_of, stale_notes
 from runs.budget import Budget, begun_epochs, settle_epochs
 from runs.experiment import fit_of, identity_of, run_of
@@ -126,8 +126,8 @@ def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivia
     seconds = [done.seconds for done in ended if done.fold not in kept]
     spread = f"{min(scores):.4f} to {max(scores):.4f}" if len(scores) > 1 else ""
     beside = "; ".join(filter(None, (spread, trivial)))
-    told = f"trained {folds_words(len(seconds))} in {sum(seconds) / 60:.1f} min"
-    before = f"{folds_words(len(kept))} finished before"
+    told = f"trained {counted(len(seconds), 'fold')} in {sum(seconds) / 60:.1f} min"
+    before = f"{counted(len(kept), 'fold')} finished before"
     if not seconds:
         told = f"nothing to train, {before}"
     elif kept:
@@ -135,11 +135,6 @@ def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivia
     mean = sum(scores) / len(scores)
     beside = f" ({beside})" if beside else ""
     return f"{told}, val_{run.metric} {mean:.4f}{beside}: {run.folder.path}"
-
-
-def folds_words(count: int) -> str:
-    """Such as `1 fold`, `2 folds`."""
-    return f"{count} fold" + "s" * (count != 1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -75,7 +75,7 @@ def drop_pictures(answer: Path, keep: Collection[str]) -> None:
 def write_submission(
     path: Path,
     answer: "Answer",
-    images: Mapping[str, tuple[int, int]],
+    images: Mapping[str, str],
     *,
     key: str,
     count: int,
@@ -116,9 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def predict_share(
-    work: "Work", share: Share, images: Mapping[str, tuple[int, int]], key: str
-) -> None:
+def predict_share(work: "Work", share: Share, images: Mapping[str, str], key: str) -> None:
     """Predicts the images of a share that are not done, and brings what the others have."""
     from submissions.part_file import PartFile
     from submissions.predicting import open_predictor, predict_images
@@ -145,8 +143,13 @@ def predict_share(
         other.look()
 
 
-def publish(work: "Work", unchecked: Path) -> None:
+def publish(work: "Work", unchecked: Path, taken: Mapping[str, str]) -> None:
     """Gives an answer its name, which is for what was checked to its end.
+
+    Args:
+        work: that is done.
+        unchecked: the answer under another name.
+        taken: the images' files before the first was predicted.
 
     Raises:
         UserError: it does not hold; an earlier one is set aside, too.
@@ -171,12 +174,12 @@ def publish(work: "Work", unchecked: Path) -> None:
     recipe = recipe_file()
     made = made_of(work.runs, output=run.output, logs=run.logs, folds=run.train_folds)
     sources = [*made, *work.samples(), *([recipe] if recipe else [])]
-    write_sources(beside_answer(work.path), [work.path, *sources])
+    write_sources(beside_answer(work.path), [work.path, *sources], taken)
 
 
 def predict(work: "Work", share: Share) -> None:
     """Predicts the images of a share, and writes the answer where it is the last."""
-    images, key = work.states(), work.key()
+    images, taken, key = work.states(), work.taken(), work.key()
     predict_share(work, share, images, key)
     unchecked = beside(work.path, "refused" if share.count == 1 else f"refused_{share}")
     rows = write_submission(unchecked, work.answer, images, key=key, count=share.count)
@@ -184,7 +187,7 @@ def predict(work: "Work", share: Share) -> None:
         done = len(work.todo(share))
         print(f"shard {share.index} of {share.count}: {done} images done, the others are not yet")
         return
-    publish(work, unchecked)
+    publish(work, unchecked, taken)
     print(f"wrote {rows} rows for {len(images)} images, checked: {work.path}")
 
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from core.errors import UserError, script
 from core.flags import load_config, number, set_variable
 from core.knobs import ROOT
-from core.quantities import size_words
+from core.quantities import counted, size_words
 from runs.fold_table import read_fold_table
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def plan_line(run: "Run", size: int) -> str:
     total = sum({path: path.stat().st_size for path in chain(*files)}.values())
     shards = max(1, round(total / size))
     return (
-        f"plan: {len(files)} images, {size_words(total)} of disk in about {shards} shards; "
-        f"{size_words(2 * size)} of memory, as long as it takes to send that much"
+        f"plan: {counted(len(files), 'image')}, {size_words(total)} of disk in about "
+        f"{counted(shards, 'shard')}"
     )
 
 

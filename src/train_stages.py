@@ -33,7 +33,7 @@ from core.advice import command
 from core.errors import Stopped, UserError, nearest, raise_all, script, told_problems
 from core.flags import as_flags, load_config
 from core.knobs import ROOT
-from runs.attempts import call_script
+from runs.attempts import STOPPED, call_script
 
 NEED = "need a line a stage, a name and flags: large: --crop-size 512 --epochs 6"
 
@@ -158,8 +158,8 @@ def run_stage(output: Path, stage: Stage, told: Mapping[str, str]) -> int:
     """
     for script_name, *words in calls_of(output, stage, told):
         code = call_script(script_name, words).code
-        if code in (130, 143):
-            raise Stopped(f"stopped in stage {stage.name}", code - 128)
+        if code in STOPPED:
+            raise Stopped("", code - 128)  # the script has told it
         if code == 2:
             return code
         if code:

@@ -263,17 +263,9 @@ def test_no_dry_run_writes_anything(
         ("tune", ["blend", "--runs", "baseline,baseline2"], r"plan: 24 stored predictions of 2"),
         ("kernel", ["infer"], r"plan: 2 networks, [\d.]+ kB to upload, 9 h on Kaggle"),
         ("kernel", ["train"], r"plan: a kernel that trains run baseline"),
-        ("shards", ["--to", str(scored.root / "s")], r"plan: 15 images, .* about 1 shards"),
-        (
-            "folds",
-            [],
-            r"plan: 12 training images, .* to read each once; measured on 12: ",
-        ),
-        (
-            "look",
-            ["--name", "dry"],
-            r"plan: 12 training and 3 test images, .* measured on 15: ",
-        ),
+        ("shards", ["--to", str(scored.root / "s")], r"plan: 15 images, .* about 1 shard\n"),
+        ("folds", [], r"plan: 12 training images, .* to read each once; measured on 12: "),
+        ("look", ["--name", "dry"], r"plan: 12 training and 3 test images, .* measured on 15: "),
         ("pseudo_label", [], r"plan: 3 images, .* GB of memory, [\d.]+ kB of disk"),
         ("export", ["--format", "safetensors"], r"plan: folds \[0, 1\] in safetensors, .* free in"),
     ):

@@ -1,5 +1,6 @@
 """What comes from outside: one line and exit code 2, whatever a text, a file or the system does."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -199,6 +200,19 @@ def test_ctrl_c_in_a_finalizer_is_not_swallowed(capsys: pytest.CaptureFixture[st
     @script
     def main(argv: object) -> int:
         Swallowing()
+        time.sleep(20)
+        return 0
+
+    assert main() == 130
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
+def test_ctrl_c_that_a_library_drops_comes_again(capsys: pytest.CaptureFixture[str]) -> None:
+    @script
+    def main(argv: object) -> int:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
         time.sleep(20)
         return 0
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from Lightning_module import load_module
+from runs.folder import RunFolder
 from stages import call, checkpoint, copy_of, errors_of, report_of
 from tuning.soups import mix, write_soup
 
@@ -102,16 +103,20 @@ def test_a_soup_that_helps_is_taken_and_followed(scored, tmp_path: Path, capsys)
     assert np.isclose(report_of(competition)["score"], spoilt)
 
 
-def test_a_soup_older_than_its_network_is_not_used(scored, tmp_path: Path) -> None:
+def test_a_soup_is_one_of_its_very_network(scored, tmp_path: Path) -> None:
+    """Whatever the times of both say: a copy has others, a network put back an older one."""
     import os
 
     competition = copy_of(scored, tmp_path)
+    folder = RunFolder(competition.logs, "baseline")
     for fold in (0, 1):
-        path = checkpoint(competition, fold)
-        write_soup(path.parent, path.with_name("soup.ckpt"))
-        os.utime(path.with_name("soup.ckpt"), (1, 1))
-    assert call("Lightning_tester", competition.flags()) == 0
-    assert all("best.ckpt" in fold["checkpoint"] for fold in report_of(competition)["folds"])
+        write_soup(folder.checkpoints(fold), folder.soup(fold))
+        os.utime(folder.soup(fold), (1, 1))
+    assert folder.scored_checkpoint(0).name == "soup.ckpt"
+    best = folder.best(1)
+    best.write_bytes(folder.last(1).read_bytes())
+    os.utime(best, (0, 0))
+    assert {folder.scored_checkpoint(fold).name for fold in (0, 1)} == {"best.ckpt"}
 
 
 def test_what_is_missing_is_named(scored, tmp_path: Path, capsys) -> None:

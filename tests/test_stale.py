@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,8 +10,9 @@ import pandas as pd
 import pytest
 
 from conftest import Competition
+from data.digests import content_key
 from ensemble import drop_pictures
-from runs.sources import beside_answer, changed_sources, write_sources
+from runs.sources import beside_answer, changed_sources, files_state, write_sources
 from stages import LEARN, call, checkpoint, errors_of, report_of
 from submissions.check import stale_lines
 from training.checkpoints import write_checkpoint
@@ -177,9 +179,37 @@ def test_a_submission_knows_what_it_was_made_of(
         assert [line.split()[2] for line in told] == ([str(path)] if path else [])
         if path:
             path.write_bytes(before)
-    next(own.input.glob("test_hq/new1_01*")).touch()
-    assert call("submission", ["check", *own.flags()]) == 0
-    assert "stale: test image new1_01: newer than the answer" in capsys.readouterr().out
+    image = next(own.input.glob("test_hq/new1_01*"))
+    for at in (1, 2 * 10**9):  # an older file in its place, a newer one
+        os.utime(image, (at, at))
+        assert call("submission", ["check", *own.flags()]) == 0
+        told = "stale: test image new1_01: not the file that was predicted"
+        assert told in capsys.readouterr().out
+
+
+def test_a_band_in_the_place_of_another_makes_another_image(tmp_path: Path) -> None:
+    """Its files' sizes and the newest of their times stay as they were."""
+    files = [tmp_path / f"{band}.tif" for band in ("B02", "B03", "B04")]
+    for at, file in enumerate(files):
+        file.write_bytes(bytes([at]))
+        os.utime(file, (at, at))
+    before = files_state(files)
+    files[0].rename(tmp_path / "other")
+    files[1].rename(files[0])
+    (tmp_path / "other").rename(files[1])
+    assert files_state(files) != before
+
+
+def test_an_image_of_several_files_is_known_by_all_of_them(tmp_path: Path) -> None:
+    """A run goes on with the very pixels it began with: of bands in files, too."""
+    files = [tmp_path / f"a_{band}.tif" for band in ("B02", "B03")]
+    for file in files:
+        file.write_bytes(b"one")
+    rows = [{"img": "a", "image": "a_{band:B02}.tif"}]
+    masks = SimpleNamespace(files=lambda row: [])
+    before = content_key(rows, tmp_path, masks)
+    files[1].write_bytes(b"two")
+    assert content_key(rows, tmp_path, masks) != before
 
 
 def test_sources_are_found_where_the_output_is_a_link_to_another_disk(tmp_path: Path) -> None:

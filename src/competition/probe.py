@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from os.path import splitext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
 from imaging.images import PixelRules, image_size, read_image, read_values
 from imaging.rle import Size
-from imaging.sources import without_window
+from imaging.sources import MARK
 from imaging.tiff import declared_nodata
 
 # Files a suffix whose size is looked at, and pairs of a suffix and size that are decoded.
@@ -95,5 +96,5 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
 
 
 def _suffixes(row: Row) -> str:
-    names = (without_window(row[column]) for column in ("image", "mask"))
-    return " ".join(name.suffix.lower() for name in names)
+    names = (MARK.sub("", row[column]) for column in ("image", "mask"))
+    return " ".join(splitext(name)[1].lower() for name in names)

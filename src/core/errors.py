@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ class Stopped(KeyboardInterrupt):
     """A wish to stop, as Ctrl-C and SIGTERM are.
 
     Args:
-        line: what is told of it.
+        line: what is told of it; "": another process has told it.
         by: the signal.
     """
 
@@ -122,25 +123,32 @@ def _send_again(number: int) -> None:
 def _wishes_to_stop() -> Iterator[None]:
     """SIGTERM stops as Ctrl-C does, and no wish to stop is lost.
 
-    One that comes where Python drops errors, in a finalizer or a hook of a fork, comes again; one
-    that a library makes another error of, as imports do, is one still. What finalizers say of
-    things that were stopped half-made is not told.
+    One that something swallows, Python in a finalizer or a hook of a fork, a library by a bare
+    `except`, comes again; one that a library makes another error of, as imports do, is one still.
+    What finalizers say of things that were stopped half-made is not told.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     wishes: list[int] = []
+    ended = False
+
+    def swallowed(number: int) -> None:
+        if not ended:
+            _send_again(number)
+
+    def wish(number: int) -> Stopped:
+        # Not in the handler, whose frame the error's own traceback keeps.
+        error = Stopped(by=number)
+        weakref.finalize(error, swallowed, number).atexit = False
+        return error
 
     def stop(number: int, frame: Any) -> None:
         wishes.append(number)
-        raise Stopped(by=number)
+        raise wish(number)
 
     def dropped(unraisable: Any) -> None:
-        error = unraisable.exc_value
-        if isinstance(error, KeyboardInterrupt):
-            by = error.code - 128 if isinstance(error, Stopped) else signal.SIGINT
-            _send_again(by)
-        elif not wishes:
+        if not wishes:
             hook(unraisable)
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, stop)}
@@ -154,6 +162,7 @@ def _wishes_to_stop() -> Iterator[None]:
             raise
         raise Stopped(by=wishes[-1]) from None
     finally:
+        ended = True
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -189,7 +198,8 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
             line = system_error_line(error)
         except KeyboardInterrupt as stop:
             told = stop if isinstance(stop, Stopped) else Stopped()
-            print(f"{told}: {GOES_ON}", file=sys.stderr)
+            if str(told):
+                print(f"{told}: {GOES_ON}", file=sys.stderr)
             return told.code
         except Exception as error:
             if not is_out_of_memory(error):

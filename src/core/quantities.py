@@ -23,6 +23,11 @@ def duration(text: str) -> float:
     return seconds
 
 
+def counted(count: int, noun: str) -> str:
+    """Such as `1 fold`, `2 folds`."""
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
 def time_words(seconds: float) -> str:
     """Such as `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:

@@ -10,6 +10,7 @@ from pathlib import Path
 from competition.mask_source import MaskSource
 from core.errors import UserError
 from data.specs import Row
+from imaging.sources import stored_files
 from streaming.files import digest_of
 
 
@@ -44,7 +45,8 @@ def content_key(
 
 
 def _files_of(row: Row, root: Path, masks: MaskSource) -> list[Path]:
-    paths = [root / row["image"]]
+    paths: list[Path] = []
     with contextlib.suppress(UserError):  # told, with all others, when it is read
+        paths += stored_files(root / row["image"])
         paths += masks.files(row)
     return paths

@@ -118,7 +118,12 @@ def read_part(path: str | Path, hints: Hints, box: Box) -> Held | None:
 def image_suffixes() -> tuple[str, ...]:
     """Suffixes of all rows, each with its dot."""
     _load_recipe()
-    return tuple(suffix for row in READERS.values() for suffix in row.suffixes)
+    return _suffixes_of(tuple(READERS.values()))
+
+
+@functools.cache
+def _suffixes_of(readers: tuple[Reader, ...]) -> tuple[str, ...]:
+    return tuple(suffix for row in readers for suffix in row.suffixes)
 
 
 def without_suffix(name: str) -> str:

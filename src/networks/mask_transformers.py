@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from core.errors import UserError
 from networks.encoder_weights import fit_tensor, read_weights
-from networks.padding import cut, padded_side
+from networks.padding import cut, is_exported, padded_side
 from networks.smp import offline_error
 
 # Scores are probabilities; their logits stay finite.
@@ -108,6 +108,8 @@ class MaskTransformer(nn.Module):
     def _padded(self, image: torch.Tensor, fill: float | None = None) -> torch.Tensor:
         height, width = image.shape[-2:]
         ends = [padded_side(side, self.stride, self.stride) - side for side in (width, height)]
+        if not is_exported() and not any(ends):
+            return image
         edges = (0, ends[0], 0, ends[1])
         if fill is None:
             return F.pad(image, edges, mode="replicate")

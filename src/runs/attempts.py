@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from core.errors import Stopped
 from core.knobs import SRC
 from core.processes import as_child
 from runs.folder import RunFolder
 
 # Seconds between two looks at the scores.
 LOOK = 0.5
+# Exit codes of a script that was stopped by Ctrl-C, by SIGTERM.
+STOPPED = (130, 143)
 # Seconds that a process has to end well once it is asked to.
 PATIENCE = 60.0
 
@@ -45,6 +48,9 @@ def call_script(
         words: after it.
         log: file that what it prints is appended to; None: it prints where this process does.
         go_on: is asked again and again; when it says no, the script is ended.
+
+    Raises:
+        Stopped: both were stopped, and the script has said so.
     """
     command = [sys.executable, str(SRC / f"{script}.py"), *words]
     if log is None:
@@ -63,6 +69,11 @@ def call_script(
                 break
             except subprocess.TimeoutExpired:
                 pruned = go_on is not None and not go_on()
+    except KeyboardInterrupt:
+        _end(process)
+        if log is None and process.returncode in STOPPED:
+            raise Stopped("", process.returncode - 128) from None
+        raise
     finally:
         _end(process)
     text = log.read_text(encoding="utf-8", errors="replace") if log else ""

@@ -61,8 +61,11 @@ class RunFolder:
         return self.soup(fold) if made else self.best(fold)
 
     def _has_soup(self, fold: int) -> bool:
-        best, soup = self.best(fold), self.soup(fold)
-        return soup.is_file() and soup.stat().st_mtime_ns >= best.stat().st_mtime_ns
+        if not self.soup(fold).is_file():
+            return False
+        from training.checkpoints import is_soup_of
+
+        return is_soup_of(self.soup(fold), self.best(fold))
 
     def trained(self) -> list[int]:
         """Folds that have a best.ckpt."""

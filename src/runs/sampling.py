@@ -39,31 +39,37 @@ def check_sampling(
     Raises:
         UserError: they cannot.
     """
-    from Lightning_datamodule import split_rows
+    from Lightning_datamodule import rows_in, split_table
 
-    for fold in folds:
-        rows, _ = split_rows(table, fold, holdout=holdout)
-        check_draws(rows, loader)
-        if not pseudo:
-            check_foreground(rows, loader, holds, name=f"fold {fold}")
-
-
-def check_draws(rows: Sequence[Row], loader: "LoaderSpec") -> None:
-    """Makes sure that columns which say how often images are drawn are there, and are numbers.
-
-    Raises:
-        UserError: they are not.
-    """
-    column = loader.weight_column
-    known = sorted({str(name) for row in rows for name in row})
+    column, known = loader.weight_column, sorted(map(str, table.columns))
     if column not in ("", SHIPPED_WEIGHTS, *known):
         raise UserError(
             f"WEIGHT_COLUMN: no column {column!r}.{nearest(column, known)} There are: "
             f"{', '.join(known)}"
         )
-    row_weights(rows, column)
-    if loader.balance == "source":
-        balance_sources(rows, np.empty((len(rows), 0)))
+    for fold in folds:
+        train, _ = split_table(table, fold, holdout=holdout)
+        weighted, balanced = column in known, loader.balance == "source"
+        sought = not pseudo and by_foreground(loader)
+        rows = rows_in(train) if weighted or balanced or sought else []
+        if weighted:
+            row_weights(rows, column)
+        if balanced:
+            balance_sources(rows, np.empty((len(rows), 0)))
+        if sought:
+            check_foreground(rows, loader, holds, name=f"fold {fold}")
+
+
+def by_foreground(loader: "LoaderSpec") -> list[str]:
+    """The knobs, as a user sets them, that draw images by the foreground they hold."""
+    rates = f"POSITIVE_RATE={','.join(map(str, loader.positive_rate))}"
+    wanted = {
+        rates: bool(loader.positive_rate),
+        f"BALANCE={loader.balance}": loader.balance in ("class", "area"),
+        f"FOREGROUND_CROPS={loader.foreground_crops:g}": loader.foreground_crops > 0,
+        f"MIX={','.join(loader.mix)}": any(mix.partition(":")[0] == "paste" for mix in loader.mix),
+    }
+    return [knob for knob, asked in wanted.items() if asked]
 
 
 def check_foreground(
@@ -82,14 +88,7 @@ def check_foreground(
     """
     weights = row_weights(rows, loader.weight_column) or [1.0] * len(rows)
     drawn = [row for row, weight in zip(rows, weights, strict=True) if weight]
-    rates = f"POSITIVE_RATE={','.join(map(str, loader.positive_rate))}"
-    wanted = {
-        rates: bool(loader.positive_rate),
-        f"BALANCE={loader.balance}": loader.balance in ("class", "area"),
-        f"FOREGROUND_CROPS={loader.foreground_crops:g}": loader.foreground_crops > 0,
-        f"MIX={','.join(loader.mix)}": any(mix.partition(":")[0] == "paste" for mix in loader.mix),
-    }
-    told = [knob for knob, asked in wanted.items() if asked]
+    told = by_foreground(loader)
     if told and not any(map(holds, drawn)):
         raise UserError(
             f"{name}: no training image that is drawn holds foreground, {' and '.join(told)} "
@@ -98,6 +97,6 @@ def check_foreground(
         )
     if loader.positive_rate and all(map(holds, drawn)):
         raise UserError(
-            f"{name}: all training images that are drawn hold foreground, {rates} needs some "
+            f"{name}: all training images that are drawn hold foreground, {told[0]} needs some "
             "without: leave it out"
         )

@@ -3,12 +3,16 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from core.files import file_digest, write_json
+from streaming.files import state_of
 
 NAME = "made_of.json"
+# Where it stands there of which files the images were, by their ids.
+IMAGES = "images"
 
 
 def beside_answer(path: Path) -> Path:
@@ -16,7 +20,15 @@ def beside_answer(path: Path) -> Path:
     return path.with_name(f"{path.stem}.{NAME}")
 
 
-def write_sources(path: Path, files: Iterable[Path]) -> None:
+def files_state(files: Iterable[Path]) -> str:
+    """A key of files as they are now: names, sizes and times."""
+    states = [(file.name, state_of(file)) for file in sorted(files)]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
+
+
+def write_sources(
+    path: Path, files: Iterable[Path], images: Mapping[str, str] | None = None
+) -> None:
     """Writes SHA-256 of each file or folder, "" of one that is not there, by its path.
 
     Paths start from the folder of `path`, so that a project that moves takes them along.
@@ -24,8 +36,10 @@ def write_sources(path: Path, files: Iterable[Path]) -> None:
     Args:
         path: of the JSON file.
         files: what the result was made of, and the result's own.
+        images: `files_state` of each image that it is an answer for.
     """
-    write_json(path, {os.path.relpath(file, path.parent): _digest(file) for file in files})
+    digests = {os.path.relpath(file, path.parent): _digest(file) for file in files}
+    write_json(path, {**digests, IMAGES: images} if images else digests)
 
 
 def changed_sources(path: Path) -> list[str]:
@@ -53,14 +67,33 @@ def is_made_of(path: Path, file: Path) -> bool:
 
 def read_sources(path: Path) -> dict[str, str] | None:
     """Digests by path; none where nothing is told, None where it cannot be read."""
+    told = _read(path)
+    if told is None:
+        return None
+    digests = {name: digest for name, digest in told.items() if name != IMAGES}
+    return digests if all(isinstance(digest, str) for digest in digests.values()) else None
+
+
+def changed_images(path: Path, images: Mapping[str, Iterable[Path]]) -> list[str]:
+    """Ids of the images whose files are others than those that `path` tells of.
+
+    Args:
+        path: as of `write_sources`.
+        images: the files of each.
+    """
+    told = (_read(path) or {}).get(IMAGES)
+    known = told if isinstance(told, dict) else {}
+    return [img for img in images if img in known and files_state(images[img]) != known[img]]
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError):
         return None
-    whole = isinstance(told, dict) and all(isinstance(digest, str) for digest in told.values())
-    return told if whole else None
+    return told if isinstance(told, dict) else None
 
 
 def _digest(path: Path) -> str:

@@ -14,8 +14,7 @@ from core.errors import UserError
 from imaging.images import image_size
 from imaging.sources import stored_files
 from runs.reports import Report
-from runs.sources import beside_answer, changed_sources, read_sources
-from streaming.files import state_of
+from runs.sources import beside_answer, changed_images, changed_sources, read_sources
 from submissions.answer import Answer, read_answer
 from submissions.linter import Linter
 from submissions.plan import match_images
@@ -114,14 +113,9 @@ def stale_lines(path: Path, images: Mapping[str, Path]) -> list[str]:
     made_of = beside_answer(path)
     if not made_of.is_file():
         return []
-    wrote = made_of.stat().st_mtime_ns
-    newer = [
-        img
-        for img, image in images.items()
-        if any((state_of(file) or (0, 0))[1] > wrote for file in stored_files(image))
-    ]
-    told = f"{newer[0]} and {len(newer) - 1} more" if len(newer) > 1 else "".join(newer)
-    lines = [f"test image {told}: newer than the answer"] if newer else []
+    changed = changed_images(made_of, {img: stored_files(path) for img, path in images.items()})
+    told = f"{changed[0]} and {len(changed) - 1} more" if len(changed) > 1 else "".join(changed)
+    lines = [f"test image {told}: not the file that was predicted"] if changed else []
     return [f"{line}: {_again(made_of)}" for line in changed_sources(made_of) + lines]
 
 

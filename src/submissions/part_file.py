@@ -21,8 +21,8 @@ class PartFile:
     Args:
         path: of the file.
         key: of what all rows depend on.
-        states: (size, time) of each image's file: what was made of an image that has changed since
-            is not done.
+        states: a key of each image's files: what was made of an image that has changed since is
+            not done.
         shared: copies it as it grows.
     """
 
@@ -30,7 +30,7 @@ class PartFile:
         self,
         path: Path,
         key: str,
-        states: Mapping[str, tuple[int, int]] | None = None,
+        states: Mapping[str, str] | None = None,
         *,
         shared: SharedFile | None = None,
     ):
@@ -48,7 +48,7 @@ class PartFile:
                 values = _whole_line(line)
                 if values is None or (values == {"key": self.key}) != (at == 0):
                     break
-                if at and tuple(values.get("state", ())) == self.states.get(values["img"], ()):
+                if at and values.get("state", "") == self.states.get(values["img"], ""):
                     self.done[values["img"]] = self._end
                 self._end += len(line)
 
@@ -104,7 +104,7 @@ def _whole_line(line: bytes) -> dict[str, Any] | None:
     rows = values.get("rows")
     whole = (
         isinstance(values.get("img"), str)
-        and isinstance(values.get("state", []), list)
+        and isinstance(values.get("state", ""), str)
         and isinstance(rows, list)
         and all(isinstance(row, list) and len(row) == len(Row._fields) for row in rows)
     )

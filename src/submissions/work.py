@@ -7,12 +7,14 @@ from pathlib import Path
 from competition.listings import find_test_images
 from core.recipes import recipe_digest
 from data.specs import DataSpec
+from imaging.sources import stored_files
 from inference.stream import files_of
 from postprocessing.rules import describe
 from runs.reports import Report, check_same_task, checkpoints_of, read_blend, read_report
 from runs.run import Run
 from runs.shares import Share
-from streaming.files import digest_of, state_of
+from runs.sources import files_state
+from streaming.files import digest_of
 from submissions.answer import Answer, read_answer
 from submissions.part_file import fingerprint
 from submissions.plan import match_images
@@ -80,14 +82,16 @@ class Work:
         decided = [report.to_dict() for report in reports]
         return fingerprint(decided, self.answer.key(), states, asked, *self.samples())
 
-    def states(self) -> dict[str, tuple[int, int]]:
-        """Of each image the bytes of the files that networks read, and the time of the newest."""
+    def states(self) -> dict[str, str]:
+        """Of each image a key of the files that networks read: their names, sizes and times."""
         specs = list(dict.fromkeys(report.spec for report in self.reports))
-        found = {}
-        for img in self.answer.plan.images:
-            states = [state_of(file) or (0, 0) for file in files_of(self.found[img], specs)]
-            found[img] = sum(size for size, _ in states), max((t for _, t in states), default=0)
-        return found
+        return {
+            img: files_state(files_of(self.found[img], specs)) for img in self.answer.plan.images
+        }
+
+    def taken(self) -> dict[str, str]:
+        """Of each image a key of all its files, as `submissions.check` compares it."""
+        return {img: files_state(stored_files(self.found[img])) for img in self.answer.plan.images}
 
     def samples(self) -> list[Path]:
         """The sample submission, if there is one."""

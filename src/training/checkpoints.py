@@ -1,5 +1,6 @@
 """Checkpoints go straight to disk under another name, and are renamed last."""
 
+import functools
 import hashlib
 import io
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from core.files import writing
+
+# Where a soup says of which best.ckpt it was mixed, by its `weights_digest`.
+SOUP_OF = "soup_of"
 
 
 class _Remembering(io.FileIO):
@@ -66,6 +70,25 @@ def weights_digest(path: Path) -> str:
     except Exception:  # as in `read_notes`
         return ""
     return digest.hexdigest()
+
+
+def is_soup_of(soup: Path, best: Path) -> bool:
+    """Whether soup.ckpt was mixed of this very best.ckpt, wherever both were copied to.
+
+    A soup of before they told their source counts where it is not older.
+    """
+    states = [path.stat() for path in (soup, best)]
+    return _is_soup_of(soup, best, *((state.st_size, state.st_mtime_ns) for state in states))
+
+
+@functools.lru_cache(maxsize=64)
+def _is_soup_of(soup: Path, best: Path, made: tuple[int, int], trained: tuple[int, int]) -> bool:
+    """As `is_soup_of`, of files of these sizes and times: every stage asks for every fold."""
+    try:
+        source = torch.load(soup, map_location="cpu", weights_only=True, mmap=True)[SOUP_OF]
+    except Exception:  # as in `read_notes`
+        return made[1] >= trained[1]
+    return bool(source == weights_digest(best))
 
 
 class MovableCheckpoint(ModelCheckpoint):

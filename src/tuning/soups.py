@@ -19,7 +19,7 @@ from scoring.gains import paired_gain
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from scoring.oof_scores import oof_values, read_truth
-from training.checkpoints import write_checkpoint
+from training.checkpoints import SOUP_OF, weights_digest, write_checkpoint
 
 Weights = Mapping[str, torch.Tensor]
 # A soup that is being judged; what a kill leaves of it goes as all parts do.
@@ -84,7 +84,7 @@ def write_soup(folder: Path, target: Path) -> None:
         raise UserError(f"no {missing[0]}: a soup needs best.ckpt and last.ckpt of every fold")
     best, last = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
     mixed = mix(best["state_dict"], last["state_dict"])
-    write_checkpoint(target, {**best, "state_dict": mixed})
+    write_checkpoint(target, {**best, "state_dict": mixed, SOUP_OF: weights_digest(paths[0])})
 
 
 def soup_values(
