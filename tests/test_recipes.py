@@ -12,6 +12,7 @@ from competition.masks import MASKS
 from conftest import Competition
 from core.errors import UserError
 from core.flags import load_config
+from core.recipes import recipe_digest
 from imaging.readers import READERS
 from metrics import METRICS
 from stages import LEARN, call, errors_of
@@ -121,6 +122,46 @@ def test_a_run_is_of_its_recipes_rows(
     capsys.readouterr()
     assert call("Lightning_trainer", flags) == 2
     assert "RECIPE: its Python file is not what it was" in "".join(errors_of(capsys))
+
+
+@pytest.mark.usefixtures("tiny_net")
+def test_what_was_scored_with_other_rows_is_not_handed_out(
+    own: Path, competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The metric may be another by now, or the networks: the tester scores them anew."""
+    flags = competition.flags("--recipe", str(own), "--epochs", "1")
+    assert [call(stage, flags) for stage in ("Lightning_trainer", "Lightning_tester")] == [0, 0]
+    assert call("ensemble", flags) == 0
+    Path(f"{own}.py").write_text(ROWS + "# other\n")
+    capsys.readouterr()
+    kernel = ["infer", "--owner", "alice", "--competition", "cars", *flags]
+    for stage, words in (
+        *(("tune", [*verb, *flags]) for verb in ([], ["soup"], ["blend", "--runs", "baseline,b"])),
+        *(("ensemble", flags), ("kernel", kernel), ("pseudo_label", flags)),
+        ("compare_runs", ["--pair", "baseline,b", *flags]),
+    ):
+        assert call(stage, words) == 2
+        (line,) = errors_of(capsys)
+        assert f"was scored before {own}.py was changed" in line
+        assert "score it again: python src/Lightning_tester.py" in line
+    assert call("tune", competition.flags("--metric", "dice")) == 2
+    assert "pass its --recipe" in errors_of(capsys)[0]
+    assert [call(stage, flags) for stage in ("Lightning_tester", "tune", "ensemble")] == [0, 0, 0]
+
+
+def test_a_recipe_is_what_it_imports_from_beside_it(own: Path) -> None:
+    helper = own.with_name("nets_of_mine.py")
+    helper.write_text("import deeper_of_mine\n")
+    (deeper := own.with_name("deeper_of_mine.py")).write_text("A = 1\n")
+    Path(f"{own}.py").write_text(
+        f"{ROWS}def late():\n    from nets_of_mine import deeper_of_mine\n"
+    )
+    digests = []
+    for text in ("A = 1\n", "A = 2\n", "A = 1\n"):
+        deeper.write_text(text)
+        load_config(["--recipe", str(own)])
+        digests.append(recipe_digest())
+    assert digests[0] == digests[2] != digests[1]
 
 
 def test_a_recipe_travels_in_the_kernel(own: Path) -> None:

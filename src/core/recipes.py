@@ -4,6 +4,7 @@ The Python file adds rows to tables by importing them: `from metrics import METR
 `METRICS["mine"] = ...`. Every process that reads a table loads it once, by SEG_RECIPE.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -15,7 +16,10 @@ from pathlib import Path
 from core.errors import UserError, nearest
 
 ROOT = Path(__file__).resolve().parents[2]
+SRC = ROOT / "src"
 VARIABLE = "SEG_RECIPE"
+# Digests of recipes as they were loaded: a file that is edited meanwhile is not what runs.
+_LOADED: dict[Path, str] = {}
 
 
 def find_recipe(name: str) -> Path:
@@ -46,9 +50,32 @@ def recipe_file() -> Path | None:
 
 
 def recipe_digest() -> str | None:
-    """A key of that file's content; None without one."""
+    """A key of what that file held when it was loaded; None without one.
+
+    Of modules that lie beside it and that it imports, too.
+    """
     path = recipe_file()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
+    return (_LOADED.get(path) or _digest(path)) if path else None
+
+
+def _digest(path: Path) -> str:
+    files = [path]
+    for file in files:  # grows by what each imports
+        files += [beside for beside in _imported(file) if beside not in files]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _imported(path: Path) -> list[Path]:
+    """Modules beside a Python file that it imports; none of one that does not parse."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):  # told when it is loaded
+        return []
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    beside = (path.with_name(f"{name.partition('.')[0]}.py") for name in sorted(names))
+    own = {file.name for file in SRC.glob("*.py")}  # those come first
+    return [file for file in beside if file.name not in own and file.is_file()]
 
 
 def load_recipe() -> None:
@@ -60,6 +87,7 @@ def load_recipe() -> None:
     path = recipe_file()
     if path is None:
         return
+    _LOADED[path] = _digest(path)
     loaded = sys.modules.get(path.stem)
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
         return

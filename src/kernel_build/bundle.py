@@ -20,6 +20,7 @@ from typing import Any
 from core.errors import UserError, raise_all
 from core.files import write_json, writing
 from kernel_side.mount import MANIFEST, bundle_id_of, file_hash
+from runs.records import UNKNOWN
 from runs.reports import Report
 
 METADATA = "dataset-metadata.json"
@@ -58,7 +59,7 @@ def export_run(report: Report, checkpoints: Sequence[Path], folder: Path, *, hal
         export_weights(path, folder / name, half=half)
         folds.append(replace(fold, checkpoint=f"{name}.safetensors", network="", data=""))
     name = f"{run}.report.json"
-    replace(report, folds=folds).write(folder / name)
+    replace(report, folds=folds, recipe_file=UNKNOWN).write(folder / name)
     return name
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from core.errors import script
@@ -10,6 +11,7 @@ from core.knobs import SRC
 from kernel_build.bundle import add_wheels, export_run, safe_name, write_manifest
 from kernel_build.image import import_closure, missing_distributions
 from kernel_build.notebook import INFER_ROOTS
+from runs.records import UNKNOWN
 from runs.reports import checkpoints_of, read_blend, read_report
 
 
@@ -42,7 +44,7 @@ def export_runs(
     blended = read_blend(output / both, list(reports.values()))
     if blended:
         files[both] = f"{safe_name(both)}.blend.json"
-        blended.write(folder / files[both])
+        replace(blended, recipe_file=UNKNOWN).write(folder / files[both])
     return files
 
 

@@ -10,7 +10,7 @@ from core.errors import UserError
 from core.records import read_values
 from postprocessing.rules import Rule
 from runs.predictions import VIEWS_FILE, open_oof
-from runs.records import WeighedViews
+from runs.records import UNKNOWN, WeighedViews
 from runs.reports import check_same_task, read_report
 from runs.run import Run
 from scoring.oof import OofImages
@@ -60,7 +60,7 @@ class ReportRun:
 
     @cached_property
     def weighed_views(self) -> WeighedViews | None:
-        """What `tune.py tta` found for these networks, images and masks; None if nobody asked."""
+        """What `tune.py tta` found for these networks, rows, images and masks; None where not."""
         path = self.configured.results / VIEWS_FILE
         networks = {str(fold.fold): fold.network for fold in self.report.folds}
         data = {str(fold.fold): fold.data for fold in self.report.folds}
@@ -69,7 +69,8 @@ class ReportRun:
         except (OSError, ValueError):
             return None
         same = (known.metric, known.networks, known.data) == (self.metric, networks, data)
-        return known if same else None
+        coded = {known.recipe_file, self.report.recipe_file} - {UNKNOWN}
+        return known if same and len(coded) < 2 else None
 
     @cached_property
     def images(self) -> OofImages:

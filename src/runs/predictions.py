@@ -15,7 +15,7 @@ from core.files import file_digest
 from data.check import files_key
 from data.specs import DataSpec
 from Lightning_datamodule import rows_in
-from runs.reports import Report, check_scored, read_report
+from runs.reports import Report, check_same_recipe, check_scored, read_report
 from runs.run import Run
 from scoring.oof import OofImages, read_oof_rows, read_oof_table
 
@@ -50,12 +50,13 @@ def open_oof(run: Run, name: str) -> tuple[OofImages, Report]:
 
     Raises:
         UserError: it is not scored, oof.csv is not what the report was made of, or networks,
-            images or masks have changed since.
+            images, masks or RECIPE have changed since.
     """
     folder, report = run.output / name, read_report(run.output, name)
     spec = report.spec
     check_oof(folder, report)
     check_scored(report.folds, run.logs, name)
+    check_same_recipe(report)
     for fold in report.folds:
         rows = rows_in(run.table, [fold.fold])
         if fold.data and fold.data != data_key(run.input, spec, rows, run.masks):

@@ -74,6 +74,7 @@ class WeighedViews(Record):
         gain: of it, held out.
         real: whether that is more than noise.
         times: seconds with them, as a multiple of those without.
+        recipe_file: key of RECIPE's Python file; None without one.
     """
 
     metric: str
@@ -84,3 +85,4 @@ class WeighedViews(Record):
     gain: float
     real: bool
     times: float
+    recipe_file: str | None = UNKNOWN

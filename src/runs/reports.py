@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from core.advice import command
 from core.errors import UserError, nearest, raise_all
 from core.files import file_digest
+from core.recipes import recipe_digest, recipe_file
 from core.records import Record, known_values, read_values
 from core.typed import misfits
+from runs.records import UNKNOWN
 
 # --help and wrong flags answer at once: torch comes in where a report is read.
 if TYPE_CHECKING:
@@ -94,6 +96,8 @@ class Report(Record):
         tuning: what tune.py found, for the page and the ledger.
         blend: where the run is a mean of runs.
         trivial: `name` and `score` of the best mask that no network made; empty: not known.
+        recipe_file: key of RECIPE's Python file as it was scored under; None without one, UNKNOWN
+            of before, and in what a kernel carries.
     """
 
     run: str
@@ -114,6 +118,7 @@ class Report(Record):
     tuning: Mapping[str, Any] = field(default_factory=dict)
     blend: Blend | None = None
     trivial: Mapping[str, Any] = field(default_factory=dict)
+    recipe_file: str | None = UNKNOWN
 
     @property
     def decision(self) -> "list[Rule]":
@@ -234,13 +239,15 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
     """Checkpoints of the report's folds that TRAIN_FOLDS asks for; None: of all.
 
     Raises:
-        UserError: none is left, or one is gone or not the network that was scored.
+        UserError: none is left, one is gone or not the network that was scored, or RECIPE has
+            changed since.
     """
     chosen = [fold for fold in report.folds if wanted is None or fold.fold in wanted]
     if not chosen:
         known = [fold.fold for fold in report.folds]
         raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
     check_scored(chosen, logs, report.run)
+    check_same_recipe(report)
     paths = [logs / fold.checkpoint for fold in chosen]
     gone = [str(path) for path in paths if not path.is_file()]
     if gone:
@@ -263,6 +270,29 @@ def check_scored(folds: Sequence[FoldReport], logs: Path, run: str) -> None:
                 f"{logs / fold.checkpoint} is not the network that was scored, so its rules and "
                 f"threshold are not its own. Score it first: {command('Lightning_tester', run=run)}"
             )
+
+
+def check_same_recipe(report: Report) -> None:
+    """Makes sure that a run was scored with the rows that RECIPE's Python file has now.
+
+    Raises:
+        UserError: the file has changed since, or one is missing or new.
+    """
+    then, now = report.recipe_file, recipe_digest()
+    if then in (UNKNOWN, now):
+        return
+    again = f"score it again: {command('Lightning_tester', run=report.run)}"
+    if report.blend:
+        again = (
+            f"weigh it again: {command('tune', verb='blend')} --runs {report.run.replace('+', ',')}"
+        )
+    if now is None:
+        what = "with a recipe's Python file, none is given: pass its --recipe, or "
+    elif then is None:
+        what = f"without {recipe_file()}: leave --recipe out, or "
+    else:
+        what = f"before {recipe_file()} was changed, networks or metric may be others: "
+    raise UserError(f"run {report.run!r} was scored {what}{again}")
 
 
 def was_scored(fold: FoldReport, logs: Path) -> bool:
@@ -288,7 +318,7 @@ def read_blend(folder: Path, reports: Sequence[Report]) -> Report | None:
     """The report that tune.py blend left for these runs, None without one.
 
     Raises:
-        UserError: the runs were scored anew since.
+        UserError: the runs were scored anew since, or RECIPE has changed.
     """
     path = folder / "report.json"
     report = Report.read(path) if len(reports) > 1 and path.is_file() else None
@@ -299,4 +329,5 @@ def read_blend(folder: Path, reports: Sequence[Report]) -> Report | None:
             f"{path} was made of other predictions of these runs: run src/tune.py blend again, or "
             "delete it to weigh them alike"
         )
+    check_same_recipe(report)
     return report

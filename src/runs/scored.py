@@ -306,6 +306,7 @@ def write_report(
         rules=known.rules if known else (),
         tuning=known.tuning if known else {},
         trivial=trivial or {},
+        recipe_file=recipe_digest(),
     ).write(path)
     path.with_name(EARLIER).unlink(missing_ok=True)
     return ranked

@@ -10,6 +10,7 @@ import torch
 from core.advice import command
 from core.columns import align
 from core.files import file_digest
+from core.recipes import recipe_digest
 from data.specs import Row
 from inference.views import SETS
 from Lightning_datamodule import rows_in
@@ -75,6 +76,7 @@ def choose_views(run: Run, *, limit: int) -> None:
         gain=gain.gain,
         real=taken,
         times=prices[name] / spent[""],
+        recipe_file=recipe_digest(),
     )
     run.results.mkdir(parents=True, exist_ok=True)
     verdict.write(run.results / VIEWS_FILE)

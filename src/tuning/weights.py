@@ -11,6 +11,7 @@ import torch
 from core.columns import align
 from core.errors import UserError
 from core.files import writing
+from core.recipes import recipe_digest
 from imaging.levels import write_probs
 from postprocessing.means import KINDS, mean_probs, weight_grid
 from postprocessing.rules import Rule
@@ -218,5 +219,6 @@ def write_blend(
         min_area=run.min_area,
         blend=replace(blend, oof_keys=[report.oof_key for report in reports]),
         trivial=trivial,
+        recipe_file=recipe_digest(),
     ).write(folder / "report.json")
     return folder
