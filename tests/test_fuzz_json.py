@@ -119,7 +119,7 @@ COCO = {
 def test_coco_is_masks_of_the_images_size(dice: Dice) -> None:
     draw_file(COCO, dice)
     try:
-        masks = read_coco_masks(COMPETITION)
+        masks = read_coco_masks(COMPETITION, [COMPETITION.mask_path])
         mask, objects = (read({"img": "a"}, SIZE) for read in (masks.read, masks.objects))
     except UserError:
         return

@@ -51,7 +51,7 @@ def further_types(root: Path, at: int) -> None:
     ("draw", "lines"),
     [
         (second_test_set, ["8 testB_*.bmp: test images", "8 testA_*_anno.bmp: masks of the test"]),
-        (good_ones, ["8 train/good/*.png: no masks of theirs were found", "ABSENT=empty"]),
+        (good_ones, ["8 train/*/*.png: no masks of theirs were found", "ABSENT=empty"]),
         (negatives, ["8 train-neg/*.png: no masks of theirs"]),
         (
             before_and_after,

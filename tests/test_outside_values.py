@@ -231,7 +231,7 @@ def test_counts_of_other_pixels_are_refused(tmp_path: Path, counts: Any) -> None
     }
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="no COCO polygon or run length"):
-        read_coco_masks(competition_in(tmp_path, mask_path=path)).read({"img": "a"}, SIZE)
+        read_coco_masks(competition_in(tmp_path, mask_path=path), [path]).read({"img": "a"}, SIZE)
 
 
 # ---------------------------------------------------------------- ids

@@ -15,6 +15,7 @@ from competition.no_data import DataOnly
 from competition.polygon_files import (
     ANNOTATION_SUFFIXES,
     annotation_files,
+    coco_files,
     read_coco_masks,
     read_outlines,
     stamp_of,
@@ -244,12 +245,12 @@ def _group_run_lengths(competition: Competition, stamp: object) -> MaskSource:
 
 
 def _build_coco(competition: Competition) -> MaskSource:
-    return _read_coco(competition, stamp_of([competition.mask_path]))
+    return _read_coco(competition, stamp_of(coco_files(competition)))
 
 
 @functools.lru_cache(maxsize=4)
 def _read_coco(competition: Competition, stamp: object) -> MaskSource:
-    return read_coco_masks(competition)
+    return read_coco_masks(competition, coco_files(competition))
 
 
 def _build_outlines(competition: Competition) -> MaskSource:

@@ -12,12 +12,13 @@ from competition.drawings import DRAWINGS
 from competition.drawn import Drawn
 from competition.listings import find_mask_names
 from competition.outline_masks import Annotation, Entry, OutlineMasks, classes_of
+from competition.patterns import FilePattern
 from competition.spec import Competition
 from competition.table_files import AUTO, file_stamp
 from competition.tables import image_id
 from competition.text_drawings import is_prose, is_text, read_text
 from competition.xml_drawings import XML_DRAWINGS, read_xml
-from core.errors import UserError, nearest
+from core.errors import UserError, nearest, raise_all
 from core.gates import is_whole_number
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".wkt", ".txt")
@@ -52,14 +53,47 @@ def stamp_of(paths: Sequence[Path]) -> tuple[object, ...]:
     return tuple((path, file_stamp(path)) for path in paths)
 
 
-def read_coco_masks(competition: Competition) -> OutlineMasks:
-    """The masks of the COCO file MASK_PATH.
+def coco_files(competition: Competition) -> list[Path]:
+    """The COCO file MASK_PATH, or those in that folder which MASK_PATTERN fits; else all of it.
 
     Raises:
-        UserError: it is none, or has categories that are no classes.
+        UserError: there is none.
     """
-    path = competition.mask_path
-    entries = read_coco(load_document(path), path, competition)
+    path, pattern = competition.mask_path, competition.mask_pattern
+    if not path.is_dir():
+        return [path]
+    if pattern:
+        rule = FilePattern(pattern, "", knobs=("MASK_PATTERN", "ID_TEMPLATE"))
+        names = list(rule.find(path, is_wanted=lambda name: name[0] != ".").values())
+    else:
+        names = sorted(name for name in os.listdir(path) if name.lower().endswith(".json"))
+    if not names:
+        fitting = f" that fits MASK_PATTERN {pattern!r}" if pattern else ""
+        raise UserError(f"{path}: no COCO file{fitting}: set MASK_PATH to the file, or its folder")
+    return [path / name for name in names]
+
+
+def read_coco_masks(competition: Competition, paths: Sequence[Path]) -> OutlineMasks:
+    """The masks of COCO files, an image in one of them.
+
+    Raises:
+        UserError: one is none, lists images of another, or has categories that are no classes.
+    """
+    entries: dict[str, list[Entry]] = {}
+    file_of: dict[str, Path] = {}
+    problems = []
+    for path in paths:
+        found = read_coco(load_document(path), path, competition)
+        problems += [
+            f"{img}: {file_of[img].name} and {path.name}" for img in found if img in file_of
+        ]
+        file_of |= dict.fromkeys(found, path)
+        entries |= found
+    raise_all(
+        problems,
+        f"{competition.mask_path}: images that two COCO files list: set MASK_PATH to one of them, "
+        "or leave files out by MASK_PATTERN:",
+    )
     return OutlineMasks(entries, competition, by_area=True)
 
 
@@ -70,8 +104,8 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
         UserError: files that are none of the known kinds, or labels that are no classes.
     """
     documents = _documents(paths)
-    if len(documents) == 1 and is_coco(documents[0][1]):
-        return read_coco_masks(competition)
+    if documents and all(is_coco(data) for _, data in documents):
+        return read_coco_masks(competition, paths)
     ids = {}
     if competition.mask_pattern and competition.mask_path.is_dir():
         ids = {competition.mask_path / n: i for i, n in find_mask_names(competition).items()}

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from core.errors import UserError, nearest
@@ -65,6 +66,8 @@ def file_stamp(path: Path) -> tuple[int, int] | None:
     try:
         state = path.stat()
     except OSError:
+        return None
+    if not S_ISREG(state.st_mode):  # TRAIN_CSV that is empty is the folder INPUT
         return None
     return state.st_size, state.st_mtime_ns
 

@@ -123,8 +123,9 @@ def _count(census: Census, pixels: np.ndarray) -> None:
     edges = counts[values == 0].sum() + counts[-1]
     census.hard.append(float(edges / pixels.size))
     numbers = [value for value in values.tolist() if value]
-    if 1 < len(numbers) <= MANY:
+    if len(numbers) > 1:
         census.running.append(numbers[-1] == len(numbers))
+        numbers = numbers[:: -(-len(numbers) // MANY)]
         census.single.append(_share_of_one_part(pixels, numbers))
 
 

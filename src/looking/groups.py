@@ -19,6 +19,7 @@ from looking.layout import Layout
 from looking.likeness import Looks, nearest_apart
 from looking.lines import Line
 from looking.listing import constant_columns
+from looking.sequences import SEQUENCE
 
 # Regular expressions whose bracket may be a group, the plainest first.
 PATTERNS = {
@@ -27,6 +28,9 @@ PATTERNS = {
     r"([^_-]+)[_-]": "what stands before the first _",
     r"([A-Za-z]+)\d+$": "the letters before a number",
 }
+# The image that a labelling tool has cut up, or augmented, under names of its own:
+# IMG_0718_scaled_1_png_jpg.rf.9d2c of IMG_0718.
+RENAMED = r"(?i)(.+?)(?:[_-][a-z]+[_-]?\d+)?(?:_(?:png|jpe?g|bmp|webp|tiff?))+\.rf\.[0-9a-f]+$"
 # The stack that a page is of.
 PAGES = r"(.+)_\d+$"
 # Words of a column that is a split already.
@@ -79,6 +83,15 @@ def find_grouping(names: Sequence[str], looks: Looks, layout: Layout) -> Groupin
         if _is_grouping(cells):
             share, lift = likeness_in_groups(cells, looks)
             return Grouping("GROUP_PATTERN", PAGES, "stacks of pages", cells, share, lift)
+    if layout.train.template.startswith(f"{{{SEQUENCE}}}_"):
+        cells = np.array([name.partition("_")[0] for name in names], object)
+        share, lift = likeness_in_groups(cells, looks)
+        return Grouping("GROUP_COLUMN", SEQUENCE, "folders of sequences", cells, share, lift)
+    cells = _matched(RENAMED, names)
+    if _is_grouping(cells):
+        share, lift = likeness_in_groups(cells, looks)
+        told = "the image before .rf. and its number"
+        return Grouping("GROUP_PATTERN", RENAMED, told, cells, share, lift)
     for pattern, told in PATTERNS.items():
         cells = _matched(pattern, names)
         if _is_grouping(cells):

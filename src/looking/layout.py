@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
+from looking.coco_parts import choose_coco, named_images
 from looking.kinds import band_schemes, class_schemes
 from looking.listing import HALF, Listed, name_objects, rank_training, read_tables
 from looking.outline_lines import find_drawn
 from looking.published import SPLIT, join_parts_of_split, test_beside
 from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of
+from looking.sequences import join_sequences
 from looking.stacks import find_single, page_by_page, paged
 from looking.survey import SLIPS, FileSet, Survey
 from looking.twins import part_twins
@@ -33,7 +35,7 @@ class Layout:
         meta: a second table of them.
         sample: the sample submission's name; "" where there is none.
         sampled: the same, read; None where it cannot be (a header alone).
-        coco: the annotation file of the training images.
+        coco: COCO files of the training images; () where there are none.
         instances: the folder of folders of one an image, whose masks/ has a file an object.
         object_files: the folder of mask files, an object each, that `listed` names.
         drawn: other annotation files, one an image.
@@ -52,7 +54,7 @@ class Layout:
     meta: Listed | None
     sample: str
     sampled: Listed | None
-    coco: str
+    coco: tuple[str, ...]
     instances: str
     object_files: str
     drawn: Scheme | None
@@ -85,7 +87,7 @@ def find_layout(survey: Survey) -> Layout:
     if test is train and sampled and ranked and ranked[0].columns.rle:
         train = _without_asked(train, sampled, ranked[0])
     headers = [name for name in broken if words_in(name) & {"sample", "submission"}]
-    coco = _choose_coco(survey.coco, train)
+    coco = choose_coco(survey.coco, train)
     masks, valid = _part_masks(candidates, survey.sets, schemes, train, test)
     drawn, drawing = None, ""
     if not (masks or coco):
@@ -107,9 +109,14 @@ def find_layout(survey: Survey) -> Layout:
         wanted = chosen.ids[chosen.columns.id]
         train = replace(train, paths={i: p for i, p in train.paths.items() if i in wanted})
     parts = None
-    if valid is None and not coco:
+    if valid is None:
         asked = test is not None and any(one.names(test.paths) for one in samples)
-        parts = join_parts_of_split(train, masks, schemes, named=ranked, asked=asked)
+        drawn_on = named_images(survey.root, coco) if len(coco) > 1 else set()
+        parts = join_parts_of_split(
+            train, masks, schemes, named=ranked, drawn=drawn_on, asked=asked
+        )
+    if parts is None and (sequences := join_sequences(train, masks, schemes)):
+        train, masks = sequences
     if parts:
         ranked = [one for one in ranked if one.names(parts[0].paths.keys() - train.paths.keys())]
         if test and parts[0].template.startswith(f"{{{SPLIT}}}_"):
@@ -319,18 +326,6 @@ def _choose_object_files(
             if named := name_objects(tables, train.paths, names):
                 return files.root or ".", named
     return None
-
-
-def _choose_coco(names: Sequence[str], train: Scheme) -> str:
-    """The annotation file of the training images: called train, or beside them."""
-
-    def rank(name: str) -> tuple[bool, bool, int]:
-        words = words_in(name)
-        beside = name.rpartition("/")[0] == train.files.root
-        return (not beside, not words & TRAIN, len(name))
-
-    fitting = [name for name in names if not words_in(name) & (TEST | VAL)]
-    return min(fitting, key=rank, default="")
 
 
 def _choose_meta(

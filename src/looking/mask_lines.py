@@ -13,10 +13,12 @@ from competition.run_cells import holds_run_values
 from competition.tables import holds_outlines, joined_classes
 from core.gates import is_whole_number
 from looking.census import HARD, MANY, Census, take_census
+from looking.coco_parts import coco_places, named_images
 from looking.layout import Layout
 from looking.lines import MOST_CLASSES, Line
 from looking.listing import Listed
 from looking.outline_lines import absent_line, outline_lines, units_line
+from looking.sequences import SEQUENCE
 from looking.survey import SLIPS
 
 VOID = 255
@@ -49,12 +51,18 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
         yield from lines
         maps = any(line.value == "multiclass" for line in lines)
         why = "and the others' masks tell the class of every pixel" if maps else ""
+        if f"{{{SEQUENCE}}}" in layout.train.pattern:
+            why = "and they are frames between those that have one"
         yield from _unmasked_lines(layout, "though empty masks are files" if census.empty else why)
     elif layout.object_files:
         yield from _object_file_lines(layout)
     elif layout.coco:
-        yield Line("MASK_PATH", layout.coco, "polygons or run lengths of a COCO file")
-        yield from coco_lines(layout.survey.root / layout.coco)
+        root = layout.survey.root
+        yield from coco_places(layout.coco, layout.survey.coco)
+        yield from coco_lines([root / name for name in layout.coco])
+        known = named_images(root, layout.coco) & layout.train.paths.keys()
+        why = "and COCO files list those without objects, too"
+        yield from absent_line(len(layout.train.paths), len(known), unlabelled=why)
     elif layout.listed is not None and layout.listed.columns.rle:
         yield from table_lines(layout.listed, layout)
     elif layout.instances:
@@ -180,11 +188,13 @@ def _is_trimap(values: Sequence[Any], census: Census) -> bool:
 
 
 def _number_objects(census: Census, values: Sequence[Any]) -> bool:
-    """Whether values, or colours, number objects: each is one part, images hold the first n."""
+    """Whether values, or colours, number objects: each one part, of very many or of the first n."""
     if len(census.single) < 3 or np.mean(census.single) < ONE_PART:
         return False
     if census.coloured:
         return _colours_of_objects(census.palettes)
+    if len(values) > MANY:
+        return True
     counts = [census.files[value] for value in values if value]
     fewer = counts == sorted(counts, reverse=True) and counts[-1] < counts[0]
     return bool(fewer and all(census.running) and len(set(census.most)) > 1)
@@ -281,20 +291,25 @@ def _table_class_lines(texts: Sequence[str], column: str) -> Iterator[Line]:
         yield Line("CLASS_NAMES", ",".join(texts), "")
 
 
-def coco_lines(path: Path) -> Iterator[Line]:
-    """Knobs of a COCO file: its categories that have an outline."""
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
-    used = {one.get("category_id") for one in content["annotations"] if one.get("segmentation")}
-    names = [
-        str(one.get("name", one["id"])).replace(",", " ")
-        for one in content.get("categories", [])
-        if one["id"] in used
-    ]
-    outlines = f"{len(content['annotations'])} outlines of {len(content['images'])} images"
-    if len(used) < 2:
+def coco_lines(paths: Sequence[Path]) -> Iterator[Line]:
+    """Knobs of COCO files: their categories that have an outline."""
+    names: list[str] = []
+    counts = [0, 0]
+    for path in paths:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        counts[0] += len(content["annotations"])
+        counts[1] += len(content["images"])
+        used = {one.get("category_id") for one in content["annotations"] if one.get("segmentation")}
+        names += [
+            str(one.get("name", one["id"])).replace(",", " ")
+            for one in content.get("categories", [])
+            if one["id"] in used
+        ]
+    outlines = f"{counts[0]} outlines of {counts[1]} images"
+    names = list(dict.fromkeys(names))
+    if len(names) < 2:
         yield Line("TASK", "binary", f"{outlines}, one category: {', '.join(names)}")
         return
-    names = list(dict.fromkeys(names))
     yield Line("TASK", "multiclass", f"{outlines}, {len(names)} categories; 0 is what none covers")
     yield Line("CLASSES", str(len(names) + 1), "")
     yield Line("CLASS_NAMES", ",".join(["background", *names]), "")

@@ -1,6 +1,6 @@
 """Training and validation images in folders of their own: one set, whose split is a column."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from competition.patterns import FilePattern
@@ -20,6 +20,7 @@ def join_parts_of_split(
     readings: Mapping[int, Sequence[Scheme]],
     *,
     named: Sequence[Listed],
+    drawn: Collection[str] = (),
     asked: bool,
 ) -> tuple[Scheme, Scheme | None] | None:
     """Images and masks of both folders, train/ and val/; None where there are no two such.
@@ -30,6 +31,7 @@ def join_parts_of_split(
         train, masks: of one of the folders; no masks where a table has them.
         readings: of all sets, by the set's identity.
         named: tables of the images.
+        drawn: images that annotation files of both parts list.
         asked: whether a sample asks for test images by ids without such a word.
     """
     sets = [scheme for ways in readings.values() for scheme in ways]
@@ -41,7 +43,9 @@ def join_parts_of_split(
         return None
     images = _join(train, other, sets, clash=clash)
     if masks is None:
-        whole = named and named[0].best_column(other.paths)[1] >= HALF * len(other.paths)
+        listed = named[0].best_column(other.paths)[1] if named else 0
+        drawn_on = len(other.paths.keys() & set(drawn))
+        whole = max(listed, drawn_on) >= HALF * len(other.paths)
         return (images, None) if whole and not clash else None
     if more := _like(masks, sets):
         masks = _join(masks, more, sets, clash=clash)

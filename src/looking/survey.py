@@ -11,15 +11,13 @@ from pathlib import Path
 from competition.patterns import same_name
 from competition.polygon_files import ANNOTATION_SUFFIXES
 from imaging.readers import is_image
+from looking.folders import FEW, Files, Folders, find_alike
 from looking.words import MASK, ROLES, TEST, TRAIN, words_in
 
 # A tile's place, which ends many names without telling what they are.
 PLACE = re.compile(r"[_\-](?:x\d+[_\-]y|r(?:ow)?\d+[_\-]c(?:ol)?)\d+", re.IGNORECASE)
 # Names that every system leaves behind.
 RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
-# A set of files is told from a stray one.
-FEW = 3
-DOZEN = 12
 # Kinds of files that an image may have, by the words that end their names: at least, at most.
 MANY, MOST = 6, 128
 # Names of one file a folder with a number in them, that are no places in a series: band_08, B8A.
@@ -131,7 +129,7 @@ def survey(root: Path) -> Survey:
 
 def _sets_of(paths: Sequence[str]) -> list[FileSet]:
     """Files that lie alike, the largest set first."""
-    sets = [found for group in _alike(paths) for found in _split_names(*group)]
+    sets = [found for group in find_alike(paths) for found in _split_names(*group)]
     return sorted(sets, key=lambda found: -len(found.files))
 
 
@@ -147,52 +145,7 @@ def _is_coco(path: Path) -> bool:
     return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
 
 
-Group = tuple[tuple[str | None, ...], list[tuple[tuple[str, ...], str, str]]]
-
-
-def _alike(paths: Sequence[str]) -> list[Group]:
-    """Paths by the folders that they lie in; folders of one kind are one."""
-    tree = [(tuple(path.split("/")), (), path) for path in paths]
-    return _merge(tree, ())
-
-
-def _merge(
-    tree: Sequence[tuple[tuple[str, ...], tuple[str, ...], str]], folders: tuple[str | None, ...]
-) -> list[Group]:
-    """Groups below a folder; `tree` holds the rest of each path, and folders that differ."""
-    here = [(vary, parts[0], path) for parts, vary, path in tree if len(parts) == 1]
-    groups: list[Group] = [(folders, here)] if here else []
-    below = defaultdict(list)
-    for parts, vary, path in tree:
-        if len(parts) > 1:
-            below[parts[0]].append((parts[1:], vary, path))
-    # Train, test, images and masks do not come by the dozen: those are ids.
-    plain = [name for name in below if len(below) > DOZEN or not words_in(name) & ROLES]
-    merged = plain if len(plain) > 1 and _same_kind([below[name] for name in plain]) else []
-    if merged:
-        rest = [
-            (parts, (*vary, name), path) for name in merged for parts, vary, path in below[name]
-        ]
-        groups += _merge(rest, (*folders, None))
-    for name in below:
-        if name not in merged:
-            groups += _merge(below[name], (*folders, name))
-    return groups
-
-
-def _same_kind(branches: Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...], str]]]) -> bool:
-    """Whether more than half of the folders hold the same kinds of files at the same depths."""
-    kinds: Counter[frozenset[tuple[int, str]]] = Counter()
-    for branch in branches:
-        kinds[
-            frozenset((len(parts), Path(parts[-1]).suffix.lower()) for parts, _, _ in branch)
-        ] += 1
-    return 2 * kinds.most_common(1)[0][1] > len(branches)
-
-
-def _split_names(
-    folders: tuple[str | None, ...], files: Sequence[tuple[tuple[str, ...], str, str]]
-) -> list[FileSet]:
+def _split_names(folders: Folders, files: Files) -> list[FileSet]:
     """The files of like folders, by their names where folders share them, or by their ends."""
     alike = _shared_names(files)
     named = [
@@ -208,7 +161,7 @@ def _split_names(
     return [*named, *(_split_tails(folders, rest) if rest else [])]
 
 
-def _shared_names(files: Sequence[tuple[tuple[str, ...], str, str]]) -> list[str]:
+def _shared_names(files: Files) -> list[str]:
     """Names that half of the folders have, and that count nothing: image.png, B08.tif."""
     folders = len({vary for vary, _, _ in files})
     counts = Counter(name for _, name, _ in files)
@@ -221,9 +174,7 @@ def _shared_names(files: Sequence[tuple[tuple[str, ...], str, str]]) -> list[str
     ]
 
 
-def _split_tails(
-    folders: tuple[str | None, ...], files: Sequence[tuple[tuple[str, ...], str, str]]
-) -> list[FileSet]:
+def _split_tails(folders: Folders, files: Files) -> list[FileSet]:
     """The files of like folders, by what their names end with."""
     stems = {(vary, name.rpartition(".")[0]) for vary, name, _ in files}
     tails: Counter[str] = Counter()

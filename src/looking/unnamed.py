@@ -15,6 +15,8 @@ from looking.words import MASK, TEST, VAL
 # Files of a set that are looked at, and names that are held against those of the images.
 TRIED = 3
 NAMES = 20
+# Words of marks of objects that are followed, which are no outlines.
+TRACKS = {"track", "tracking", "tra", "man_track"}
 Change = tuple[str, str, str]
 
 
@@ -31,7 +33,7 @@ def find_unnamed(
     best, most = None, 0
     if _are_flat(train, root):
         return None
-    for files in sets:
+    for files in sorted(sets, key=lambda one: bool(one.words & TRACKS)):
         if files in (train.files, test and test.files) or _is_other_split(files, train.files):
             continue
         for images, masks in _readings(train, files, sets):

@@ -120,7 +120,7 @@ def _owner(files: FileSet, layout: Layout) -> str:
 
 def _table_lines(layout: Layout) -> Iterator[str]:
     used = {one.name for one in (layout.listed, layout.meta, layout.sampled) if one}
-    used |= {layout.sample, layout.coco, layout.drawing}
+    used |= {layout.sample, *layout.coco, layout.drawing}
     rest = [name for name in layout.survey.tables if name not in used]
     for name in [name for name in rest if name in layout.broken]:
         yield f"{name}: {layout.broken[name].splitlines()[0]}"
