@@ -36,7 +36,7 @@ from runs.identity import begun_identity, check_networks, drop_run, open_run
 from runs.launch import launched, meet
 from runs.names import check_names
 from runs.owners import networks, owning
-from runs.prepared import prepare_data
+from runs.prepared import check_files, prepare_data
 from runs.records import Finished
 from runs.run import Run
 from runs.sharing import share_folds, words_of
@@ -335,6 +335,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_lightning()
     check_trainer_kwargs(config.TRAINER_KWARGS)
     run, fit = run_of(config), fit_of(config)
+    check_files(run)
     check_machine(fit.machine, fit.trainer_kwargs)
     check_sharding(fit)
     model = check_network(fit.model_name, run.spec, batch=fit.train_batch_size)

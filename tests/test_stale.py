@@ -96,6 +96,24 @@ def test_a_mended_mask_is_scored_anew(own: Competition, capsys: pytest.CaptureFi
     assert call("tune", own.flags()) == 0
 
 
+def test_masks_that_are_gone_are_told_together_before_any_work(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = [own.input / row for row in own.table["mask"].iloc[[0, 1, 11]]]
+    for path in gone:
+        path.unlink()
+    capsys.readouterr()
+    for stage, words in (
+        *(("Lightning_tester", []), ("tune", []), ("tune", ["tta"]), ("tune", ["soup"])),
+        *(("Lightning_trainer", ["--run", "new"]), ("Lightning_trainer", ["--dry-run"])),
+    ):
+        assert call(stage, [*words, *own.flags()]) == 2
+        head, *lines = errors_of(capsys)
+        assert "files of train_folds.csv are missing" in head
+        assert [line.rpartition(" ")[2] for line in lines] == list(map(str, gone))
+    assert not (own.logs / "new").exists()
+
+
 def test_predictions_with_views_do_not_pass_for_those_without(
     own: Competition, monkeypatch: pytest.MonkeyPatch
 ) -> None:

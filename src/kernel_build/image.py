@@ -80,6 +80,7 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
     "pytorch_lightning": "pytorch-lightning",
+    "lightning_fabric": "pytorch-lightning",
     "huggingface_hub": "huggingface-hub",
     "segmentation_models_pytorch": "segmentation-models-pytorch",
 }

@@ -15,6 +15,7 @@ from core.files import file_digest
 from data.check import files_key
 from data.specs import DataSpec
 from Lightning_datamodule import rows_in
+from runs.prepared import check_files
 from runs.reports import Report, check_same_recipe, check_scored, read_report
 from runs.run import Run
 from scoring.oof import OofImages, read_oof_rows, read_oof_table
@@ -60,6 +61,7 @@ def open_oof(run: Run, name: str) -> tuple[OofImages, Report]:
     for fold in report.folds:
         rows = rows_in(run.table, [fold.fold])
         if fold.data and fold.data != data_key(run.input, spec, rows, run.masks):
+            check_files(run, [one.fold for one in report.folds])
             raise UserError(
                 f"images, masks or MASK_ knobs of fold {fold.fold} have changed since run {name!r} "
                 f"was scored. Score it again: {command('Lightning_tester', run=name)}"

@@ -1,11 +1,37 @@
 """The training images of a run, read once before its networks are: checked, and kept decoded."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from core.errors import UserError, raise_all
+from imaging.sources import stored_files
 from runs.run import Run
+from streaming.files import state_of
 
 if TYPE_CHECKING:
     from data.cached_pairs import PairCache
+
+
+def check_files(run: Run, folds: Sequence[int] | None = None) -> None:
+    """Makes sure that no image or mask of these folds, None: of all, is missing; opens none.
+
+    Raises:
+        UserError: lists those that are.
+    """
+    from Lightning_datamodule import rows_in
+
+    missing = [line for row in rows_in(run.table, folds) for line in _missing(run, row)]
+    raise_all(
+        missing, "files of train_folds.csv are missing: put them back, or run folds.py again:"
+    )
+
+
+def _missing(run: Run, row: Mapping[str, Any]) -> list[str]:
+    try:
+        files = [*stored_files(run.input / row["image"]), *run.masks.files(row)]
+    except UserError as error:
+        return [str(error)]
+    return [f"{row['img']}: no file {file}" for file in files if state_of(file) is None]
 
 
 def prepare_data(run: Run, *, cache: str) -> "PairCache | None":

@@ -8,13 +8,12 @@ from typing import Any
 import pandas as pd
 
 from core.advice import command
-from core.errors import UserError, raise_all
+from core.errors import UserError
 from core.files import file_digest, writing
 from core.recipes import recipe_digest
 from core.records import read_values
 from data.specs import DataSpec
 from imaging.levels import write_probs
-from imaging.sources import stored_files
 from Lightning_datamodule import rows_in, split_rows
 from Lightning_module import load_module
 from runs.baseline import best_trivial, trivial_words
@@ -22,11 +21,11 @@ from runs.fold_records import FoldRecord, HoldoutRecord
 from runs.fold_table import choose_folds
 from runs.identity import check_own_fold
 from runs.predictions import data_key, pictures_key, table_key
+from runs.prepared import check_files
 from runs.reports import Report, report_path
 from runs.run import Run
 from runs.shares import WHOLE, Share, Shares
 from scoring.scorer import Scored, Scorer
-from streaming.files import state_of
 
 # The report of predictions that are being made anew.
 EARLIER = "report.earlier.json"
@@ -53,7 +52,7 @@ def trained_folds(run: Run) -> list[int]:
 
 def score_share(run: Run, folds: Sequence[int], share: Share) -> bool:
     """Scores a share of each fold's images; returns whether all processes are done with theirs."""
-    check_images(run, folds)
+    check_files(run, folds)
     found = [score_fold(run, fold, share) for fold in folds]
     if None in found:  # those of folds before may be done by now
         found = [score_fold(run, fold, share) for fold in folds]
@@ -70,7 +69,7 @@ def score_run(run: Run, folds: Sequence[int], *, worst: bool = False) -> pd.Data
         folds: that are trained.
         worst: oof.csv is ordered by score, else by id.
     """
-    check_images(run, folds)
+    check_files(run, folds)
     records = [record for fold in folds if (record := score_fold(run, fold))]
     scorer = build_scorer(run)
     scorer.pool(records)
@@ -163,18 +162,6 @@ def predict_fold(
         write_probs(folder / f"{img}.png", probs[: predictor.spec.outputs])
         found[img] = vars(scorer.take())
     return found
-
-
-def check_images(run: Run, folds: Sequence[int]) -> None:
-    """Makes sure that no image of these folds is missing.
-
-    Raises:
-        UserError: some are.
-    """
-    images = [(row["img"], run.input / row["image"]) for row in rows_in(run.table, folds)]
-    files = ((img, file) for img, path in images for file in stored_files(path))
-    gone = [f"{img}: no file {file}" for img, file in files if state_of(file) is None]
-    raise_all(gone, "images of train_folds.csv are missing: put them back, or make folds anew:")
 
 
 def _images(root: Path, rows: Mapping[str, Any]) -> list[tuple[str, Path]]:

@@ -18,6 +18,7 @@ from postprocessing.rules import label_by
 from runs.baseline import beside, best_trivial
 from runs.identity import check_own_fold, check_same_folds
 from runs.predictions import VIEWS_FILE, data_key
+from runs.prepared import check_files
 from runs.records import WeighedViews
 from runs.reports import Report, check_same_task, report_path, was_scored
 from runs.run import Run
@@ -39,6 +40,7 @@ def choose_views(run: Run, *, limit: int) -> None:
     check_same_folds(run)
     for fold in folds:
         check_own_fold(run, fold, run.folder.scored_checkpoint(fold))
+    check_files(run, folds)
     tell_unscored(run)
     whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes, by_image=True)
     rows, values = list[dict[str, Any]](), list[torch.Tensor]()
