@@ -1,13 +1,17 @@
 """What comes from outside: one line and exit code 2, whatever a text, a file or the system does."""
 
+import base64
+import bz2
 import contextlib
 import errno
+import lzma
 import os
 import signal
 import sys
 import time
+import zlib
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,17 +21,21 @@ import pytest
 import tifffile
 import torch
 
+from competition.table_files import read_table
 from conftest import SRC, Competition
 from core.errors import UserError, script
 from core.flags import load_config
 from core.gates import id_problem, is_whole_number
 from core.processes import hush_lost_connections
+from imaging.coco_counts import write_counts
 from imaging.files import decoding
 from imaging.rle import rle_areas, rle_decode
 from Lightning_datamodule import LoaderSpec, build_loader
 from runs.fold_table import read_fold_table
 from runs.training import check_resumable
 from stages import files_end_at
+from submissions import packed_counts
+from submissions.answer_format import CellError
 from training.checkpoints import write_checkpoint
 
 
@@ -480,6 +488,52 @@ def test_a_volume_is_unpacked_no_further_than_it_reaches(tmp_path: Path) -> None
     path.write_bytes(packed)
     with pytest.raises(UserError, match="cannot be decoded"):
         read_image(path, channels=1)
+
+
+def test_what_matlab_packs_in_structs_is_told_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scipy.io import savemat
+
+    from imaging import arrays
+    from imaging.images import read_image
+
+    path = tmp_path / "x.mat"
+    savemat(path, {"a": {"image": np.zeros((40, 30), np.uint8)}}, do_compression=True)
+    assert read_image(path).shape == (40, 30, 3)
+    monkeypatch.setattr(arrays, "largest_picture", lambda: 100)
+    with pytest.raises(UserError, match="more than this machine takes"):
+        read_image(path)
+
+
+def test_a_packed_cell_is_unpacked_no_further_than_a_mask_reaches() -> None:
+    text = base64.b64encode(zlib.compress(b"0" * 10_000)).decode()
+    with pytest.raises(CellError, match="longer than any mask"):
+        packed_counts._unpack(text, (9, 9))
+    counts = write_counts(np.eye(9, dtype=np.uint8))
+    text = base64.b64encode(zlib.compress(counts.encode())).decode()
+    assert packed_counts._unpack(text, (9, 9)).sum() == 81
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "words"),
+    [
+        ("x.csv.bz2", bz2.compress, "is compressed: unpack it"),
+        ("x.csv.xz", lzma.compress, "is compressed: unpack it"),
+        ("x.csv", lambda text: b"PK\x03\x04" + b"[Content_Types].xml" + text, "Excel workbook"),
+        ("x.csv.gz", bytes, ""),
+    ],
+)
+def test_a_table_is_what_it_holds_whatever_its_name(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes], words: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(pack(b"img,mask\na,b\n"))
+    if words:
+        with pytest.raises(UserError, match=words):
+            read_table(path)
+    else:
+        assert read_table(path)["img"].tolist() == ["a"]
 
 
 def test_numbers_count_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ AUTO = "auto"
 SEPARATORS = (",", ";", "\t")
 # Lines that say whether a table has a header.
 LOOKED_AT = 50
+# What the first file in a workbook's zip is called.
+EXCEL = b"[Content_Types].xml"
 # How files begin that are no tables, and what to do with them.
 NO_TABLES = {
     (
@@ -29,7 +31,10 @@ NO_TABLES = {
     ): "is JSON, not a CSV table: a COCO file goes to MASK_PATH; else write a table of it "
     "with pandas: pd.read_json(path).to_csv(...), lines=True for one object a line",
     (b"\x93NUMPY",): "is an array of NumPy, not a CSV table: mask arrays are files of MASK_PATH",
-    (b"PK\x03\x04", b"\x1f\x8b"): "is compressed: unpack it",
+    (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"): (
+        "is compressed: unpack it"
+    ),
+    (b"\xd0\xcf\x11\xe0",): "is an Excel workbook, not a CSV table: save its sheet as CSV",
     (b"PAR1",): "is Parquet, not a CSV table: pd.read_parquet(path).to_csv(...)",
 }
 
@@ -117,6 +122,7 @@ def _read_cells(path: Path, *, rows: int | None = None) -> "pd.DataFrame":
                 encoding=encoding,
                 index_col=False,
                 nrows=rows,
+                compression=None,  # by its content, not by its name
             )
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(_no_table(path)) from None
@@ -189,6 +195,8 @@ def _encoding_of(path: Path) -> str:
     with path.open("rb") as stream:
         head = stream.read(1 << 16)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"PK") and EXCEL in start:
+        raise UserError(f"{path}: is an Excel workbook, not a CSV table: save its sheet as CSV")
     for marks, what in NO_TABLES.items():
         if start.startswith(marks):
             raise UserError(f"{path}: {what}")

@@ -6,6 +6,8 @@ import importlib
 import io
 import math
 import re
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -20,6 +22,8 @@ HDF5, MATLAB, GZIP = b"\x89HDF\r\n\x1a\n", b"MATLAB 5.0", b"\x1f\x8b"
 MATLAB_73 = b"MATLAB 7.3 MAT-file"
 # The size of a NIfTI header, in either byte order; its bytes.
 NIFTI, NIFTI_HEADER = (b"\x5c\x01\0\0", b"\0\0\x01\x5c"), 348
+# Bytes before the first variable of a MATLAB file; the kind of those that are packed.
+MATLAB_HEADER, MATLAB_PACKED = 128, 15
 # Classes of MATLAB that are numbers.
 NUMBERS = re.compile(r"u?int(8|16|32|64)|single|double|logical")
 # Those that hold others.
@@ -119,11 +123,28 @@ def _matrix(stream: BinaryIO, name: str, part: str) -> tuple[str, tuple[int, ...
     nested = [key for key, _, kind in variables if kind in NESTED]
     if nested:
         stream.seek(0)
+        check_shape((_matlab_bytes(stream),), name, 1)
+        stream.seek(0)
         for key, value in loadmat(stream, variable_names=nested).items():
             found |= {path: array.shape for path, array in _walk_matlab(key, value)}
     matrices = {path: (path, shape) for path, shape in found.items() if min(shape, default=0) > 1}
     chosen: tuple[str, tuple[int, ...]] = _only(matrices, part, name)
     return chosen
+
+
+def _matlab_bytes(stream: BinaryIO) -> int:
+    """Bytes that the variables of a MATLAB file claim to be once they are unpacked."""
+    stream.seek(MATLAB_HEADER - 4)
+    order = "<" if stream.read(4).endswith(b"IM") else ">"
+    claimed = 0
+    while len(tag := stream.read(8)) == 8:
+        kind, size = struct.unpack(f"{order}II", tag)
+        packed = stream.read(size)
+        if kind == MATLAB_PACKED:
+            head = zlib.decompressobj().decompress(packed, 8)
+            _, size = struct.unpack(f"{order}II", head)
+        claimed += size
+    return claimed
 
 
 def _walk_matlab(path: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 import base64
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +16,7 @@ from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
 from core.files import writing, writing_folder
+from imaging.arrays import check_shape
 from imaging.mask_pixels import decode_mask
 from imaging.palettes import palette_reader
 from imaging.rle import Size
@@ -80,11 +82,12 @@ class MaskArchive(AnswerFile):
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
                     if not info.is_dir():
+                        check_shape((info.file_size,), info.filename, 1)
                         data = archive.read(info)
                         yield from _entries(info.filename, data, plan, found)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}: run src/ensemble.py") from None
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
             raise UserError(f"{path}: no zip ({error}): write the file again") from None
 
 

@@ -21,6 +21,8 @@ from submissions.run_lengths import RunsFormat
 
 # No image is smaller.
 LEAST_PIXELS = 1024
+# Letters that a count of any image takes at most.
+LONGEST = 7
 PACKED = re.compile(
     r"\s*\S+ [-+.eE\d]+ e[AJN][A-Za-z0-9+/=]+( \S+ [-+.eE\d]+ e[AJN][A-Za-z0-9+/=]+)*\s*"
 )
@@ -103,7 +105,7 @@ class Packed(RunsFormat):
             need = "need label, confidence and mask for each object, one blank between"
             raise CellError("syntax", f"{short(cell)}: {len(words)} words: {need}")
         return [
-            (self._class(label), _confidence(number), runs_of(_unpack(mask), size))
+            (self._class(label), _confidence(number), runs_of(_unpack(mask, size), size))
             for label, number, mask in zip(words[::3], words[1::3], words[2::3], strict=True)
         ]
 
@@ -123,9 +125,14 @@ def _confidence(text: str) -> float:
     return value
 
 
-def _unpack(text: str) -> np.ndarray:
+def _unpack(text: str, size: Size) -> np.ndarray:
+    most = LONGEST * (size[0] * size[1] + 1)  # of a run each pixel; no more of it is unpacked
     try:
-        return read_cell(zlib.decompress(base64.b64decode(text, validate=True)).decode("ascii"))
+        packed = zlib.decompressobj()
+        counts = packed.decompress(base64.b64decode(text, validate=True), most)
+        if not packed.eof:
+            raise zlib.error("cut off, or longer than any mask of the image")
+        return read_cell(counts.decode("ascii"))
     except (binascii.Error, zlib.error, UnicodeDecodeError) as error:
         what = f"{short(text)} is no base64 of zlib of COCO counts ({error})"
         raise CellError("syntax", what) from None
