@@ -23,6 +23,7 @@ import torch
 
 from competition.table_files import read_table
 from conftest import SRC, Competition
+from core import errors
 from core.errors import UserError, script
 from core.flags import load_config
 from core.gates import id_problem, is_whole_number
@@ -488,6 +489,30 @@ def test_a_volume_is_unpacked_no_further_than_it_reaches(tmp_path: Path) -> None
     path.write_bytes(packed)
     with pytest.raises(UserError, match="cannot be decoded"):
         read_image(path, channels=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "a smaller batch, crop"),
+        (ImportError("lib.so: failed to map segment from shared object"), "while libraries are"),
+    ],
+)
+def test_want_of_memory_is_one_line_with_the_limit_there_is(
+    error: Exception,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    @script
+    def main(argv: object) -> int:
+        raise error
+
+    monkeypatch.setattr(errors, "_memory_limit", lambda: 3 * 10**9)
+    assert main() == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert "raise ulimit -v, which is 3.0 GB" in line
 
 
 def test_what_matlab_packs_in_structs_is_told_before_it_is_unpacked(

@@ -86,7 +86,14 @@ def reason_of(error: BaseException) -> str:
 
 
 # Of errors for want of memory that have no class of their own.
-NO_MEMORY = ("an't allocate memory", "annot allocate memory", "nsufficient memory", "ut of memory")
+NO_ROOM = "ailed to map segment"  # of a library that is loaded
+NO_MEMORY = (
+    NO_ROOM,
+    "an't allocate memory",
+    "annot allocate memory",
+    "nsufficient memory",
+    "ut of memory",
+)
 # What helps against errors of the system, by errno.
 REMEDIES = {
     errno.ENOSPC: "free some space there",
@@ -109,6 +116,25 @@ def system_error_line(error: OSError) -> str:
     path = f"{name}: " if name else ""
     remedy = REMEDIES.get(error.errno or 0, "")
     return f"{path}{error.strerror or error}{': ' + remedy if remedy else ''}"
+
+
+def memory_line(error: BaseException) -> str:
+    """Want of memory in one line, with what helps."""
+    limit = _memory_limit()
+    more = f"raise ulimit -v, which is {limit / 1e9:.1f} GB" if limit else "use a machine with more"
+    if NO_ROOM in str(error):
+        return f"out of memory while libraries are loaded: {more}"
+    return f"out of memory: a smaller batch, crop or --num-workers 0 takes less; or {more}"
+
+
+def _memory_limit() -> int:
+    """Bytes of addresses that this process may have, 0 without a limit."""
+    if os.name == "nt":
+        return 0
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return 0 if limit == resource.RLIM_INFINITY else limit
 
 
 def _send_again(number: int) -> None:
@@ -204,7 +230,7 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            line = "out of memory: a smaller batch, crop or --num-workers 0 takes less"
+            line = memory_line(error)
         print(f"error: {line}", file=sys.stderr)
         return 2
 
