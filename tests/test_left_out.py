@@ -1,13 +1,18 @@
 """look.py says which files its recipe does not use, and why; images without masks are told."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from competitions import competition_in
+from core.errors import UserError
 from layouts import ids, image, save, union
 from looking.layout import find_layout
 from looking.survey import survey
 from looking.unused import unused_lines
+from submissions.work import open_answer
 
 
 def told(root: Path) -> str:
@@ -60,9 +65,9 @@ def further_types(root: Path, at: int) -> None:
         (further_types, ["depths.csv: tables that no line", "8 *.xyz: nothing here reads"]),
     ],
 )
-def test_what_is_not_used_is_told(draw: object, lines: list[str], tmp_path: Path) -> None:
+def test_what_is_not_used_is_told(draw: Any, lines: list[str], tmp_path: Path) -> None:
     for at in range(8):
-        draw(tmp_path, at)  # type: ignore[operator]
+        draw(tmp_path, at)
     found = told(tmp_path)
     assert [line for line in lines if line not in found] == [], found
 
@@ -73,3 +78,11 @@ def test_nothing_is_told_where_all_is_used(tmp_path: Path) -> None:
         save(tmp_path / f"masks/{at}.png", union(at))
         save(tmp_path / f"test/{at + 9}.png", image(at))
     assert told(tmp_path) == ""
+
+
+def test_without_test_images_and_sample_the_answer_wants_images(tmp_path: Path) -> None:
+    save(tmp_path / "images/1.png", image(1))
+    run: Any = SimpleNamespace(competition=competition_in(tmp_path))
+    spec: Any = SimpleNamespace(task="binary", classes=1)
+    with pytest.raises(UserError, match=r"no test images .*, and no sample submission: set TEST"):
+        open_answer(run, spec, None)

@@ -62,11 +62,11 @@ def _merge(
         if len(parts) > 1:
             below[parts[0]].append((parts[1:], vary, path))
     # Train, test, images and masks do not come by the dozen: those are ids.
-    counted = Counter(map(_without_numbers, below))
+    counted = Counter(map(without_numbers, below))
     plain = [
         name
         for name in below
-        if len(below) > DOZEN or not words_in(name) & ROLES or counted[_without_numbers(name)] > FEW
+        if len(below) > DOZEN or not words_in(name) & ROLES or counted[without_numbers(name)] > FEW
     ]
     merged = plain if len(plain) > 1 and _same_kind([below[name] for name in plain]) else []
     if merged:
@@ -80,7 +80,7 @@ def _merge(
     return groups
 
 
-def _without_numbers(name: str) -> str:
+def without_numbers(name: str) -> str:
     """What folders that are counted are called alike: Case_Training_# of Case_Training_007."""
     return re.sub(r"\d+", "#", name)
 

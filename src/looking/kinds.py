@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -27,6 +27,8 @@ LOOKED_AT, FEW = 8, 6
 LEAST = 3
 # Two annotators of one thing share more of their foreground than this.
 SAME = 0.7
+# Pictures of one place at two times, of which masks tell what has changed.
+TIMES = ({"a", "b"}, {"before", "after"}, {"t1", "t2"}, {"time1", "time2"}, {"im1", "im2"})
 Key = tuple[str, ...]
 
 
@@ -64,7 +66,7 @@ def band_schemes(files: FileSet, others: Sequence[FileSet], root: Path) -> Itera
     """Readings in which files that differ in their band alone are one image.
 
     Args:
-        files: a set of pictures of one channel, or of arrays.
+        files: a set of pictures of one channel, or of two times, or of arrays.
         others: all sets of the survey.
         root: folder of the survey.
     """
@@ -74,7 +76,8 @@ def band_schemes(files: FileSet, others: Sequence[FileSet], root: Path) -> Itera
         sizes = [len(keys) for keys in family.kinds.values()]
         whole = {key for keys in family.kinds.values() for key in keys}
         complete = min(sizes) >= NEARLY_ALL * len(whole)
-        scheme = family.scheme("band") if complete and _is_one_channel(family, root) else None
+        fit = complete and (_is_one_channel(family, root) or _are_times(family.kinds))
+        scheme = family.scheme("band") if fit else None
         if scheme:
             yield scheme
 
@@ -233,6 +236,10 @@ def _in_folders(files: FileSet) -> tuple[Files, Files, list[str]]:
         by_name[name][(folder,)] = path
     below = files.folders[files.folders.index(None) + 1 :]
     return by_folder, by_name, [str(one) for one in below]
+
+
+def _are_times(kinds: Iterable[str]) -> bool:
+    return {kind.lower() for kind in kinds} in TIMES
 
 
 def _is_one_channel(family: Family, root: Path) -> bool:

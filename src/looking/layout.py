@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
+from looking.asked import choose_test, place_of, without_asked
 from looking.coco_parts import choose_coco, named_images
 from looking.kinds import band_schemes, class_schemes
 from looking.listing import HALF, Listed, name_objects, rank_training, read_tables
@@ -12,10 +13,10 @@ from looking.published import SPLIT, join_parts_of_split, test_beside
 from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of
 from looking.sequences import join_sequences
 from looking.stacks import find_single, page_by_page, paged
-from looking.survey import SLIPS, FileSet, Survey
+from looking.survey import SLIPS, FileSet, Survey, folders_apart
 from looking.twins import part_twins
 from looking.unnamed import find_unnamed
-from looking.words import IMAGE, MASK, TEST, TRAIN, VAL, words_in
+from looking.words import COLOURED, IMAGE, MASK, TEST, TRAIN, VAL, words_in
 
 # Words of mask files of single objects, or single annotators, where others show all of an image.
 SINGLE = {"instance", "instances", "individual"}
@@ -81,11 +82,11 @@ def find_layout(survey: Survey) -> Layout:
     train, candidates = _choose_train(pictures, survey.sets, schemes, tables)
     ranked = rank_training(tables, train.paths)
     samples = [one for one in tables if one.is_sample and one not in ranked[:1]]
-    test = _choose_test(pictures, schemes, train, samples)
+    test = choose_test(pictures, schemes, train, samples)
     fitting = [one for one in samples if test is None or one.names(test.paths)]
     sampled = min(fitting or samples, key=lambda one: len(one.name), default=None)
     if test is train and sampled and ranked and ranked[0].columns.rle:
-        train = _without_asked(train, sampled, ranked[0])
+        train = without_asked(train, sampled, ranked[0])
     headers = [name for name in broken if words_in(name) & {"sample", "submission"}]
     coco = choose_coco(survey.coco, train)
     masks, valid = _part_masks(candidates, survey.sets, schemes, train, test)
@@ -102,6 +103,10 @@ def find_layout(survey: Survey) -> Layout:
         single = find_single(survey.sets, survey.root)
         if found := single or find_unnamed(train, test, survey.sets, survey.root):
             train, masks, test = found
+        elif len(apart := folders_apart(survey.sets)) > len(survey.sets):
+            other = find_layout(replace(survey, sets=apart))
+            if other.masks is not None:
+                return other
     if masks and ranked and _is_less(ranked[0], masks, train):
         ranked = []
     if masks and not ranked and (chosen := _choose_list(survey, masks, train)):
@@ -215,7 +220,14 @@ def _masks_of(train: Scheme, sets: Sequence[FileSet], schemes: Schemes) -> list[
     families = [scheme for _, scheme in found if scheme.kinds]
     found = [pair for pair in found if not any(_is_kind_of(pair[1], one) for one in families)]
     deep = {id(scheme): scheme.files.folders.count(None) for _, scheme in found}
-    found.sort(key=lambda pair: (-pair[0], deep[id(pair[1])], _tells_objects(pair[1].files.words)))
+    found.sort(
+        key=lambda pair: (
+            -pair[0],
+            bool(pair[1].files.words & COLOURED),
+            deep[id(pair[1])],
+            _tells_objects(pair[1].files.words),
+        )
+    )
     return [scheme for _, scheme in found]
 
 
@@ -230,44 +242,6 @@ def _tells_objects(words: set[str]) -> bool:
     return bool(words & SINGLE) and "semantic" not in words
 
 
-def _choose_test(
-    pictures: Sequence[FileSet], schemes: Schemes, train: Scheme, samples: Sequence[Listed]
-) -> Scheme | None:
-    """The images that a sample names, else those of a folder called test."""
-    candidates = [
-        scheme
-        for files in pictures
-        if files is not train.files
-        for scheme in schemes[id(files)]
-        if scheme.kinds == train.kinds
-        if scheme.template == train.template or not files.nested
-    ]
-    if any(_asks(one, train) for one in samples):
-        return train
-    for scheme in candidates:
-        if any(one.names(scheme.paths) for one in samples):
-            return scheme
-    called = [one for one in candidates if one.files.words & TEST]
-    place = _place(train.files)
-
-    def rank(one: Scheme) -> tuple[bool, bool, int]:
-        return one.template == train.template, _place(one.files) == place, len(one.paths)
-
-    return max(called, key=rank, default=None)
-
-
-def _asks(sampled: Listed, train: Scheme) -> bool:
-    """Whether a sample asks for images that lie among those to train on."""
-    column, count = sampled.best_column(train.paths)
-    return count > 0 and sampled.ids[column] <= train.paths.keys()
-
-
-def _without_asked(train: Scheme, sampled: Listed, listed: Listed) -> Scheme:
-    """The images of one folder without those that a sample asks for and the table does not name."""
-    asked = sampled.ids[sampled.best_column(train.paths)[0]] - listed.ids[listed.columns.id]
-    return replace(train, paths={i: p for i, p in train.paths.items() if i not in asked})
-
-
 def _part_masks(
     masks: Sequence[Scheme],
     sets: Sequence[FileSet],
@@ -277,17 +251,12 @@ def _part_masks(
 ) -> tuple[Scheme | None, Scheme | None]:
     """Mask files, and fields of view: those have a like beside the test images."""
     beside = _masks_of(test, sets, schemes) if test else []
-    places = {_place(one.files) for one in beside} - {""}
-    seen = [one for one in masks if _place(one.files) in places]
+    places = {place_of(one.files) for one in beside} - {""}
+    seen = [one for one in masks if place_of(one.files) in places]
     true = [one for one in masks if one not in seen]
     if not true:
         return (masks[0] if masks else None), None
     return true[0], seen[0] if seen and seen[0].template == "{id}" else None
-
-
-def _place(files: FileSet) -> str:
-    """What sets of training and test files have in common: the last folder, or the one name."""
-    return files.tail.rpartition(".")[0] if files.fixed else (files.folders or ("",))[-1] or ""
 
 
 def _is_less(listed: Listed, masks: Scheme, train: Scheme) -> bool:

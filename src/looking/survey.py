@@ -11,7 +11,7 @@ from pathlib import Path
 from competition.patterns import same_name
 from competition.polygon_files import ANNOTATION_SUFFIXES
 from imaging.readers import is_image
-from looking.folders import FEW, Files, Folders, find_alike
+from looking.folders import DOZEN, FEW, Files, Folders, find_alike, without_numbers
 from looking.words import MASK, ROLES, TEST, TRAIN, words_in
 
 # A tile's place, which ends many names without telling what they are.
@@ -143,6 +143,38 @@ def _is_coco(path: Path) -> bool:
     except (ValueError, OSError):
         return False
     return isinstance(content, dict) and {"images", "annotations"} <= content.keys()
+
+
+def folders_apart(sets: Sequence[FileSet], *, counted: bool = False) -> list[FileSet]:
+    """Sets of which folders of one kind that hold the same names are sets of their own.
+
+    As semantic/7.png and instance/7.png, or seq_1/left/7.png and seq_1/right/7.png.
+
+    Args:
+        sets: of a survey.
+        counted: folders that differ in their number alone, too, maps_1/7.png and maps_2/7.png.
+    """
+    parted = [part for files in sets for part in _parted(files, counted)]
+    return sorted(parted, key=lambda found: -len(found.files))
+
+
+def _parted(files: FileSet, counted: bool) -> list[FileSet]:
+    places = [at for at, name in enumerate(files.folders) if name is None]
+    for place in reversed(places):
+        at = files.folders[:place].count(None)
+        by_folder: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
+        for key, path in files.files.items():
+            by_folder[key[at]][(*key[:at], *key[at + 1 :])] = path
+        own = {key for members in by_folder.values() for key in members}
+        if len(set(map(without_numbers, by_folder))) < len(by_folder) and not counted:
+            continue
+        if 2 <= len(by_folder) <= DOZEN and len(files.files) >= 1.5 * len(own):
+            start, end = files.folders[:place], files.folders[place + 1 :]
+            return [
+                FileSet((*start, name, *end), files.tail, members, files.head, fixed=files.fixed)
+                for name, members in by_folder.items()
+            ]
+    return [files]
 
 
 def _split_names(folders: Folders, files: Files) -> list[FileSet]:

@@ -9,14 +9,14 @@ import numpy as np
 from looking.census import MANY, read_mask_values
 from looking.listing import HALF
 from looking.schemes import Scheme, read_scheme, schemes_of
-from looking.survey import FileSet
-from looking.words import MASK, TEST, VAL
+from looking.survey import FileSet, folders_apart
+from looking.words import COLOURED, MASK, TEST, VAL
 
 # Files of a set that are looked at, and names that are held against those of the images.
 TRIED = 3
 NAMES = 20
-# Words of marks of objects that are followed, which are no outlines.
-TRACKS = {"track", "tracking", "tra", "man_track"}
+# Words of marks of objects that are followed, which are no outlines, of objects, and of colours.
+LESS = {"track", "tracking", "tra", "instance", "instances", *COLOURED}
 Change = tuple[str, str, str]
 
 
@@ -33,10 +33,13 @@ def find_unnamed(
     best, most = None, 0
     if _are_flat(train, root):
         return None
-    for files in sorted(sets, key=lambda one: bool(one.words & TRACKS)):
+    apart = [one for one in folders_apart(sets, counted=True) if one not in sets]
+    for files in sorted([*sets, *apart], key=lambda one: bool(one.words & LESS)):
         if files in (train.files, test and test.files) or _is_other_split(files, train.files):
             continue
         for images, masks in _readings(train, files, sets):
+            if 2 * len(masks.clashes) >= len(masks.paths):  # ids of files of several folders
+                continue
             common = len(images.paths.keys() & masks.paths.keys())
             enough = common >= HALF * min(len(images.paths), len(masks.paths))
             if enough and common > most and (files.words & MASK or _are_flat(masks, root)):

@@ -77,6 +77,8 @@ def _why(files: FileSet, layout: Layout) -> str:
         return f"{layout.listed.name} does not name these images"
     if files in (layout.train.files, layout.test and layout.test.files):
         return "their ids are those of other files, or their names do not fit the pattern"
+    if layout.masks and {*files.files.values()} & {*layout.masks.paths.values()}:
+        return "beside the masks that MASK_PATH names"
     if files.words & MASK:
         if owner == "test":
             return "masks of the test images, as it seems: no stage reads them"

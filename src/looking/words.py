@@ -14,6 +14,8 @@ MASK = {
     *("anno", "annotations", "annos", "annot", "seg", "segmentation", "segmentations", "manual"),
     *("target", "targets", "instances", "lbl", "lbls"),
 }
+# Of masks for the eye, where others hold numbers of classes.
+COLOURED = {"color", "colors", "colour", "colormap", "colormaps", "rgb", "vis", "overlay"}
 # Words of masks that other words end with.
 ENDS = ("mask", "masks", "label", "labels", "truth", "annot")
 IMAGE = {"image", "images", "img", "imgs", "input", "inputs", "picture", "pictures", "photo", "rgb"}

@@ -73,6 +73,12 @@ def choose_format(competition: Competition, sample: Sample, size_of: SizeOf) -> 
             "your own is a row of SUBMISSIONS in a recipe, docs/house.md"
         )
     why = f"may be {' or '.join(names)}" if names else "shows no mask, nor does TRAIN_CSV"
+    if not sample.shipped:
+        name = f"no sample submission {name}, and TRAIN_CSV shows no mask"
+        raise UserError(
+            f"{name}: how masks are to be spelled is not known. Set SUBMISSION to one of {known}: "
+            "see the competition's page"
+        )
     raise UserError(
         f"{name}: column {sample.columns.rle!r} {why}: how masks are to be spelled is not known. "
         f"Set SUBMISSION to one of {known}: see the competition's page"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from competition.listings import find_test_images
+from core.errors import UserError
 from core.recipes import recipe_digest
 from data.specs import DataSpec
 from imaging.sources import stored_files
@@ -137,6 +138,11 @@ def open_answer(
     competition = run.competition
     # A sample that is a header alone may come without test images.
     there = unlisted or competition.test_path.is_dir()
+    if not there and not competition.test_csv.is_file():
+        raise UserError(
+            f"no test images {competition.test_path}, and no sample submission: set TEST_PATH, or "
+            "pass a folder of images by --predict"
+        )
     found = find_test_images(competition, unlisted) if there else {}
     answer = read_answer(
         competition, found, task=spec.task, classes=spec.classes, listed=not unlisted

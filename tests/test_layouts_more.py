@@ -1,0 +1,168 @@
+"""Layouts of further competitions in miniature: look.py reads images and masks as drawn."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from competition.listings import find_test_images
+from competition.masks import build_masks
+from competition.training_images import collect_images
+from core.flags import load_config
+from imaging.images import read_image
+from imaging.rle import rle_encode
+from layouts import SIZE, ids, image, planes, save, union
+from looking.layout import find_layout
+from looking.lines import words_of
+from looking.steps import first_lines, flat
+from looking.survey import survey
+from runs.experiment import competition_of, data_spec
+
+COLOURS = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
+PARTS = (("train", range(8)), ("val", range(8, 12)), ("test", range(12, 16)))
+# The number of each training image by its path, and the test images.
+Drawn = tuple[dict[str, int], int]
+
+
+def change_pairs(root: Path) -> Drawn:
+    """LEVIR-CD: A and B are one place at two times."""
+    found = {}
+    for part, numbers in PARTS:
+        for at in numbers:
+            save(root / f"{part}/A/{part}_{at}.png", image(at))
+            save(root / f"{part}/B/{part}_{at}.png", image(at + 50))
+            save(root / f"{part}/label/{part}_{at}.png", union(at))
+            if part != "test":
+                found[f"{part}/A/{part}_{at}.png"] = at
+    return found, 4
+
+
+def kinds_of_truth(root: Path) -> Drawn:
+    """KITTI: folders of classes, of objects and of colours, none called masks."""
+    for at in range(8):
+        name = f"{at:06d}_10.png"
+        save(root / f"training/image_2/{name}", image(at))
+        save(root / f"training/semantic/{name}", ids(at))
+        save(root / f"training/semantic_rgb/{name}", COLOURS[ids(at)])
+        save(root / f"training/instance/{name}", ids(at) * np.uint8(2))
+        save(root / f"testing/image_2/{name}", image(at + 20))
+    return {f"training/image_2/{at:06d}_10.png": at for at in range(8)}, 8
+
+
+def colour_maps(root: Path) -> Drawn:
+    """BDD100K: colours for the eye lie before numbers of classes."""
+    found = {}
+    for part, numbers in PARTS:
+        for at in numbers:
+            path = f"{part}/{at:04x}-{at}"
+            save(root / f"images/10k/{path}.jpg", image(at))
+            if part != "test":
+                found[f"images/10k/{path}.jpg"] = at
+                save(root / f"labels/sem_seg/colormaps/{path}.png", COLOURS[ids(at)])
+                save(root / f"labels/sem_seg/masks/{path}.png", ids(at))
+    return found, 4
+
+
+def two_cameras(root: Path) -> Drawn:
+    """EndoVis: left and right frames of sequences, truth of the left ones."""
+    found = {}
+    for at in range(12):
+        name = f"seq_{at // 3}/{{}}/frame{at % 3:03d}.png"
+        save(root / name.format("left_frames"), image(at))
+        save(root / name.format("right_frames"), image(at + 40))
+        save(root / name.format("labels"), ids(at))
+        found[name.format("left_frames")] = at
+    return found, 0
+
+
+def folder_a_patient(root: Path) -> Drawn:
+    """LGG brains: masks beside slices in folders of patients, a table of patients."""
+    found = {}
+    for at in range(12):
+        name = f"TCGA_CS_49{at // 4}_1996090{at // 4}"
+        save(root / f"kaggle_3m/{name}/{name}_{at % 4 + 1}.tif", image(at))
+        save(root / f"kaggle_3m/{name}/{name}_{at % 4 + 1}_mask.tif", union(at))
+        found[f"kaggle_3m/{name}/{name}_{at % 4 + 1}.tif"] = at
+    (root / "kaggle_3m/data.csv").write_text("Patient,cluster\nTCGA_CS_490,1\nTCGA_CS_491,2\n")
+    return found, 0
+
+
+def part_twice(root: Path) -> Drawn:
+    """FloodNet: train/train-org-img and train/train-label-img."""
+    found = {}
+    for part, numbers in PARTS:
+        for at in numbers:
+            path = f"v1.0/{part}/{part}-org-img/{6000 + 3 * at}.jpg"
+            save(root / path, image(at))
+            save(root / f"v1.0/{part}/{part}-label-img/{6000 + 3 * at}_lab.png", ids(at))
+            if part != "test":
+                found[path] = at
+    return found, 4
+
+
+def whole_words(root: Path) -> Drawn:
+    """ADE20K: images/training and annotations/training, ids that say the part, too."""
+    found = {}
+    for part, word, numbers in (("training", "train", range(8)), ("validation", "val", range(3))):
+        for number in numbers:
+            at, name = number + 8 * (word == "val"), f"{part}/ADE_{word}_{number + 1:08d}"
+            save(root / f"ADE/images/{name}.jpg", image(at))
+            save(root / f"ADE/annotations/{name}.png", ids(at))
+            found[f"ADE/images/{name}.jpg"] = at
+            save(root / f"release_test/testing/ADE_test_{at + 1:08d}.jpg", image(at))
+    return found, 11
+
+
+def two_columns(root: Path) -> Drawn:
+    """Ultrasound nerves: masks as files and in a table whose ids are two columns."""
+    found, rows, answer = {}, ["subject,img,pixels"], ["img,pixels"]
+    for at in range(12):
+        name = f"{at // 4 + 1}_{at % 4 + 1}"
+        save(root / f"train/{name}.tif", image(at))
+        save(root / f"train/{name}_mask.tif", union(at))
+        rows.append(f"{name.replace('_', ',')},{rle_encode(union(at) > 0, order='column')}")
+        found[f"train/{name}.tif"] = at
+        save(root / f"test/{at + 1}.tif", image(at))
+        answer.append(f"{at + 1},1 1")
+    (root / "train_masks.csv").write_text("\n".join(rows))
+    (root / "sample_submission.csv").write_text("\n".join(answer))
+    return found, 12
+
+
+DRAWN: dict[Callable[[Path], Drawn], str] = {
+    change_pairs: "binary",
+    kinds_of_truth: "multiclass",
+    colour_maps: "multiclass",
+    two_cameras: "multiclass",
+    folder_a_patient: "binary",
+    part_twice: "multiclass",
+    whole_words: "multiclass",
+    two_columns: "binary",
+}
+
+
+@pytest.mark.parametrize("draw", DRAWN)
+def test_a_competition_is_read_as_it_was_drawn(
+    draw: Callable[[Path], Drawn], tmp_path: Path
+) -> None:
+    numbers, tests = draw(tmp_path)
+    lines = flat(first_lines(find_layout(survey(tmp_path)), {}))
+    config = load_config(["--input", str(tmp_path), *words_of(lines)])[0]
+    competition, pixels = competition_of(config), data_spec(config).pixels
+    table = collect_images(competition).table
+    masks = build_masks(competition)
+    found = {}
+    for row in table.to_dict("records"):
+        path = re.sub(r"\{band:(\w+)\}", r"\1", row["image"])
+        at = found[path] = numbers[path]
+        truth = ids(at) if DRAWN[draw] == "multiclass" else planes(at).any(0)
+        np.testing.assert_array_equal(masks.read(row, SIZE), truth)
+    assert (found, config.TASK) == (numbers, DRAWN[draw])
+    assert len(find_test_images(competition) if tests else {}) == tests
+    if draw is change_pairs:
+        pair = read_image(tmp_path / table["image"][0], **pixels)
+        assert pair.shape == (*SIZE, 6)
+        first = numbers[re.sub(r"\{band:(\w+)\}", r"\1", table["image"][0])]
+        np.testing.assert_array_equal(pair, np.dstack([image(first), image(first + 50)]))
