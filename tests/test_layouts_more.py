@@ -14,7 +14,9 @@ from core.flags import load_config
 from imaging.images import read_image
 from imaging.rle import rle_encode
 from layouts import SIZE, ids, image, planes, save, union
+from looking.groups import find_grouping
 from looking.layout import find_layout
+from looking.likeness import join_looks
 from looking.lines import words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
@@ -166,3 +168,21 @@ def test_a_competition_is_read_as_it_was_drawn(
         assert pair.shape == (*SIZE, 6)
         first = numbers[re.sub(r"\{band:(\w+)\}", r"\1", table["image"][0])]
         np.testing.assert_array_equal(pair, np.dstack([image(first), image(first + 50)]))
+
+
+def test_a_table_with_a_row_a_volume_groups_its_pages(tmp_path: Path) -> None:
+    rows = ["volume,scroll_id"]
+    for volume in range(6):
+        pages = [volume * 4 + page for page in range(4)]
+        save(tmp_path / f"images/v{volume}.tif", np.stack([image(at, 1) for at in pages]))
+        save(tmp_path / f"labels/v{volume}.tif", np.stack([union(at) for at in pages]))
+        rows.append(f"v{volume},{volume // 2}")
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    layout = find_layout(survey(tmp_path))
+    lines = flat(first_lines(layout, {}))
+    config = load_config(["--input", str(tmp_path), *words_of(lines)])[0]
+    table = collect_images(competition_of(config)).table
+    assert table["scroll_id"].tolist() == [str(at // 8) for at in range(24)]
+    grouping = find_grouping(list(table["img"]), join_looks([None] * 24), layout)
+    assert grouping is not None
+    assert (grouping.value, len(set(grouping.groups))) == ("scroll_id", 3)

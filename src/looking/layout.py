@@ -7,7 +7,14 @@ from core.errors import UserError
 from looking.asked import choose_test, place_of, without_asked
 from looking.coco_parts import choose_coco, named_images
 from looking.kinds import band_schemes, class_schemes
-from looking.listing import HALF, Listed, name_objects, rank_training, read_tables
+from looking.listing import (
+    HALF,
+    Listed,
+    choose_volumes,
+    name_objects,
+    rank_training,
+    read_tables,
+)
 from looking.outline_lines import find_drawn
 from looking.published import SPLIT, join_parts_of_split, test_beside
 from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of
@@ -129,7 +136,9 @@ def find_layout(survey: Survey) -> Layout:
         train, masks = parts
     if twins := part_twins(train, masks):
         train, masks = twins
+    volumes = None
     if pages := page_by_page(train, masks, survey.root):
+        volumes = choose_volumes(tables, train.paths)
         train, masks = pages
         ranked = []  # tables name stacks, not pages
         test = test and paged(test, survey.root)
@@ -140,7 +149,7 @@ def find_layout(survey: Survey) -> Layout:
         valid=valid,
         test=test,
         listed=ranked[0] if ranked else None,
-        meta=_choose_meta(tables, ranked, train),
+        meta=volumes or _choose_meta(tables, ranked, train),
         sample=sampled.name if sampled else min(headers, key=len, default=""),
         sampled=sampled,
         coco=coco,

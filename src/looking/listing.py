@@ -108,9 +108,34 @@ def name_objects(
     return found
 
 
+def choose_volumes(tables: Sequence[Listed], stacks: Collection[str]) -> Listed | None:
+    """The table whose first column names all stacks, with more columns that say of what each is."""
+    for one in tables:
+        first = next(iter(one.table))
+        named = set(stacks) <= one.ids.get(str(first), set())
+        if named and not one.is_sample and not one.columns.rle and len(one.table.columns) > 1:
+            return one
+    return None
+
+
 def constant_columns(listed: Listed, images: Collection[str]) -> "pd.DataFrame":
-    """One row an image: img, and the columns whose cells agree within every image."""
-    key, _ = listed.best_column(images)
+    """One row an image: img, and the columns whose cells agree within every image.
+
+    Of a table with a row a stack each of its pages, vol1_07, has the row of vol1.
+    """
+    key, count = listed.best_column(images)
+    stacks = {img: img.rpartition("_")[0] for img in images}
+    by_stack, stacked = listed.best_column(stacks.values())
+    if count or not stacked:
+        return _constant_rows(listed, key, images)
+    rows = _constant_rows(listed, by_stack, stacks.values()).set_index("img")
+    pages = [img for img, stack in stacks.items() if stack in rows.index]
+    table = rows.loc[[stacks[img] for img in pages]].reset_index(drop=True)
+    table.insert(0, "img", pages)
+    return table
+
+
+def _constant_rows(listed: Listed, key: str, images: Collection[str]) -> "pd.DataFrame":
     ids = listed.table[key].map(image_id)
     kept = ids.isin(set(images))
     columns = Columns(key, listed.columns.rle, None)
