@@ -93,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     refused, unclear = try_recipe([*places, *words_of(flat(sections))])
     if unclear:
         notes += [f"the sample submission is left out: {line}" for line in unclear]
-        sections["Files"]["TEST_CSV"] = Line("TEST_CSV", "none.csv", "see TO DO above")
+        sections["Files"]["TEST_CSV"] = Line(
+            "TEST_CSV", "none.csv", "see TO DO above; take this line out when that is done"
+        )
     findings = find_all(seen)
     shift = compare_sets([p.picture for p in seen.train], [p.picture for p in seen.test])
     name = args.name or re.sub(r"[^\w.-]+", "_", config.INPUT.resolve().name)
