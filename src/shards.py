@@ -112,14 +112,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runs.experiment import run_of
     from runs.prepared import check_pairs
     from streaming.packing import write_shards
+    from streaming.shards import INDEX
     from streaming.store import open_store
 
     run = run_of(config)
+    store = open_store(args.to if "://" in args.to else ROOT / args.to)
+    store.size(INDEX)  # a bucket that is not there, or keys that are wrong, before all is read
     if args.dry_run:  # before the check, which leaves its result in OUTPUT
         print(plan_line(run, args.shard_mb << 20))
         return 0
     check_pairs(run)
-    store = open_store(args.to if "://" in args.to else ROOT / args.to)
     samples = write_shards(
         samples_of(run),
         store,

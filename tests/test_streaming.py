@@ -140,6 +140,39 @@ def test_what_is_wrong_with_shards_is_told(
     assert re.search(told.replace("(", r"\("), line), line
 
 
+@pytest.mark.usefixtures("bucket")
+def test_a_bucket_that_is_not_there_is_told_before_anything_is_read(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(competition.root.rglob("*"))
+    assert call("shards", [*competition.flags(), "--to", "s3://nowhere/cars"]) == 2
+    (line,) = errors_of(capsys)
+    assert re.search(
+        "s3://nowhere/cars: .*there is no such bucket: make it, or mend its name", line
+    )
+    assert sorted(competition.root.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("bucket")
+def test_what_helps_depends_on_what_a_store_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Bucket("s3://shards/some")
+    with pytest.raises(UserError, match=r"0.tar cannot be reached .*: see SHARDS, or run"):
+        store.read("0.tar")
+    with pytest.raises(UserError, match="no such bucket"):
+        Bucket("s3://nowhere/some").write("0.tar", b"")
+    with monkeypatch.context() as patch:
+        patch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)  # keys are looked at
+        for ask in (lambda: store.size("0.tar"), lambda: store.write("0.tar", b"")):
+            with pytest.raises(UserError, match="look at AWS_ACCESS_KEY_ID"):
+                ask()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    _client.cache_clear()
+    with pytest.raises(UserError, match="look at AWS_ENDPOINT_URL and the network"):
+        store.size("0.tar")
+    _client.cache_clear()
+
+
 def test_shards_do_not_come_among_the_data(
     competition: Competition, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ SCHEME = "s3://"
 REQUESTS = 16
 # Times that an answer is begun again which breaks off in its middle.
 ATTEMPTS = 3
+PACK_AGAIN = "see SHARDS, or run shards.py"
 
 
 class Store(Protocol):
@@ -143,7 +144,7 @@ class Bucket:
         try:
             yield client
         except (BotoCoreError, ClientError) as error:
-            raise _missing(self.place, key, reason_of(error)) from None
+            raise _missing(self.place, key, reason_of(error), _remedy(error)) from None
 
 
 @functools.lru_cache(maxsize=1)
@@ -170,5 +171,21 @@ def _broken_off() -> tuple[type[Exception], ...]:
     return IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
 
-def _missing(place: str, key: str, reason: str) -> UserError:
-    return UserError(f"{place}: {key} cannot be reached ({reason}): see SHARDS, or run shards.py")
+def _remedy(error: Any) -> str:
+    """What helps against what an object store answers, or its silence."""
+    from botocore.exceptions import ConnectionError, HTTPClientError
+
+    answer = getattr(error, "response", {})
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    if status in (401, 403) or "Credentials" in type(error).__name__:
+        return "look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and at what they may do there"
+    of_bucket = getattr(error, "operation_name", "") == "HeadBucket"
+    if of_bucket or answer.get("Error", {}).get("Code") == "NoSuchBucket":
+        return "there is no such bucket: make it, or mend its name"
+    if isinstance(error, ConnectionError | HTTPClientError):
+        return "look at AWS_ENDPOINT_URL and the network, then the same command goes on"
+    return PACK_AGAIN
+
+
+def _missing(place: str, key: str, reason: str, remedy: str = PACK_AGAIN) -> UserError:
+    return UserError(f"{place}: {key} cannot be reached ({reason}): {remedy}")

@@ -36,7 +36,7 @@ class Agreement(Callback):
         torch.distributed.all_gather_object(everyone, self.mine)
         first = everyone[0]
         for rank, other in enumerate(everyone):
-            names = [name for name in first if other.get(name) != first[name]]
+            names = [name for name in first if str(other.get(name)) != str(first[name])]
             if names:
                 told = "; ".join(
                     f"{name} is {first[name]} and {other.get(name)}" for name in names[:SHOWN]
