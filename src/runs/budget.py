@@ -116,6 +116,27 @@ def plan_epochs(fit: Fit, run: Run, budget: Budget, pace: Pace, folds: Sequence[
     return epochs
 
 
+def plan_together(fit: Fit, run: Run, budget: Budget, pace: Pace, folds: Sequence[int]) -> int:
+    """`plan_epochs` of the first process for all that train: each has a clock of its own.
+
+    Raises:
+        UserError: as `plan_epochs`, of the first process.
+        SystemExit: the first tells it.
+    """
+    from training.pacing import from_first_rank
+
+    problem, epochs = None, 0
+    if is_main_process():
+        try:
+            epochs = plan_epochs(fit, run, budget, pace, folds)
+        except UserError as error:
+            problem = error
+    epochs = from_first_rank(epochs)
+    if not epochs:
+        raise problem or SystemExit(2)
+    return epochs
+
+
 def plan_lines(fit: Fit, run: Run, budget: Budget, pace: Pace, todo: Sequence[int]) -> list[str]:
     """What a session will do: folds, epochs, when each ends, memory and disk.
 
@@ -173,7 +194,7 @@ def settle_epochs(
     limit = min(MEASURED, TRIAL * budget.seconds)
     pace = from_first_rank(measure_pace(fit, run, todo[0], limit=limit, cache=cache))
     if budget.sets_epochs and not begun:
-        fit = fit.with_epochs(plan_epochs(fit, run, budget, pace, todo))
+        fit = fit.with_epochs(plan_together(fit, run, budget, pace, todo))
     if is_main_process():
         print("\n".join(plan_lines(fit, run, budget, pace, todo)), flush=True)
     return fit

@@ -16,12 +16,21 @@ LEAST, MOST = 1 / 2, 2
 
 
 def from_first_rank(value: Any) -> Any:
-    """What the first of several processes has; `value` itself where there is one process."""
+    """What the first of several processes has; `value` itself where there is one process.
+
+    Raises:
+        SystemExit: the first has ended, and told why.
+    """
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()):
         return value
     values = [value]
-    distributed.broadcast_object_list(values, src=0)
+    try:
+        distributed.broadcast_object_list(values, src=0)
+    except RuntimeError:
+        if distributed.get_rank() == 0:
+            raise
+        raise SystemExit(2) from None
     return values[0]
 
 
