@@ -8,7 +8,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, gaussian_filter, grey_dilation, grey_erosion
 
 from core.errors import UserError
 from losses import LOSSES, build_loss, foreign
@@ -423,7 +423,33 @@ def rates_twin(p, y, valid):
     return (0.1 * means[0] + 0.9 * means[1]).mean()
 
 
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])
+
+
+def soft_skeleton(plane, steps):
+    """Algorithm 1 of Shit et al. 2021, by SciPy's morphology of grey values."""
+    skeleton = 0.0
+    for _ in range(steps + 1):
+        opened = grey_dilation(grey_erosion(plane, footprint=CROSS), size=(3, 3))
+        skeleton = skeleton + (1 - skeleton) * np.maximum(plane - opened, 0)
+        plane = grey_erosion(plane, footprint=CROSS)
+    return skeleton
+
+
+def cldice_twin(p, y, valid, *, steps=5):
+    lines, true_lines = np.zeros(p.shape), np.zeros(p.shape)
+    for at in np.ndindex(p.shape[:2]):
+        lines[at], true_lines[at] = (soft_skeleton(q[at], steps) for q in (p, y))
+    axes = (0, 2, 3)
+    precision = ((lines * y).sum(axes) + 1) / (lines.sum(axes) + 1)
+    recall = ((true_lines * p).sum(axes) + 1) / (true_lines.sum(axes) + 1)
+    cldice = (2 * precision * recall / (precision + recall)).mean()
+    dice = ((2 * (p * y).sum(axes) + 1) / (p.sum(axes) + y.sum(axes) + 1)).mean()
+    return 0.5 * (1 - dice) + 0.5 * (1 - cldice)
+
+
 NEW = {
+    "cldice": cldice_twin,
     "sensitivity_specificity": rates_twin,
     "gdice": gdice_twin,
     "gdice_batch": partial(gdice_twin, batch=True),
@@ -433,6 +459,10 @@ NEW = {
     "hausdorff": hausdorff_twin,
 }
 ENTROPIES = {"topk": topk_twin, "exp_log": exp_log_twin}
+
+
+def test_every_row_has_a_twin():
+    assert {*FORMULAS, *NEW, *ENTROPIES, "distance_ce"} == set(LOSSES)
 
 
 @pytest.mark.parametrize("task", CLASSES)
@@ -458,6 +488,18 @@ def test_distances_weigh_pixels_by_scipy():
     assert make("distance_ce", "binary")(logits, target).item() == pytest.approx(expected, rel=1e-5)
     empty = make("distance_ce", "binary")(logits, 0 * target)
     assert empty.item() == pytest.approx(make("bce", "binary")(logits, 0 * target).item())
+
+
+def test_centre_lines_of_thick_parts_are_those_of_the_paper():
+    """Parts thicker than a few pixels, unlike noise, take several steps to their centre lines."""
+    rng = np.random.default_rng(3)
+    planes = gaussian_filter(rng.normal(size=(2, 1, 40, 48)), (0, 0, 3, 3))
+    logits = torch.from_numpy(30 * planes).float()
+    target = torch.from_numpy(np.roll(planes, 2, -1) > 0.02).to(torch.uint8)
+    for steps in (1, 5):
+        expected = cldice_twin(*planes_of(logits, target, "binary"), steps=steps)
+        value = make(f"cldice:steps={steps}", "binary")(logits, target)
+        assert value.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_centre_lines_hold_what_is_thin_together():

@@ -1,5 +1,6 @@
 """Mask2Former and EoMT: queries to logits, their own loss, files, and runs with them."""
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,60 @@ def test_a_file_of_transformers_with_other_classes_and_channels(tmp_path: Path) 
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(UserError, match=r"x\.safetensors: 0 of .* tensors of the backbone fit"):
         build_model("small_mask2former", weights=str(tmp_path / "x.safetensors"))
+
+
+# Parts of Swin as published files and versions of transformers before 5.9 call them, and as later
+# ones do.
+EARLIER, LATER = (
+    ("encoder.", "attention.self.query.", "attention.self.key.", "attention.self.value."),
+    ("encoder.swin.", "attention.q_proj.", "attention.k_proj.", "attention.v_proj."),
+)
+EARLIER += ("attention.output.dense.", "attention.self.relative_position_bias_table")
+LATER += (
+    "attention.o_proj.",
+    "attention.relative_position_bias.relative_position_bias_table",
+)
+EARLIER += ("intermediate.dense.", "output.dense.")
+LATER += ("mlp.fc1.", "mlp.fc2.")
+SWIN_PLACE = "model.pixel_level_module.encoder."
+
+
+def respelled(state: dict[str, torch.Tensor], spelling: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """A state of Mask2Former with the names of Swin in one of the two spellings."""
+    found = {}
+    for key, value in state.items():
+        if key.startswith(SWIN_PLACE):
+            key = "encoder." + key.removeprefix(SWIN_PLACE).removeprefix("swin.")
+            pairs = [*zip(EARLIER, LATER, strict=True)][1:]
+            known = next((two for two in pairs if two[0] in key or two[1] in key), ("-", "-"))
+            old = known[0] if known[0] in key else known[1]
+            key = key.replace(old, known[spelling is LATER])
+            key = "model.pixel_level_module." + key.replace("encoder.", spelling[0], 1)
+        found[key] = value
+    return found
+
+
+@pytest.mark.parametrize("spelling", [EARLIER, LATER], ids=["earlier", "later"])
+def test_files_of_earlier_and_later_versions_fit(spelling: tuple[str, ...], tmp_path: Path) -> None:
+    source, image = build(3).eval(), torch.rand(1, 3, 64, 64)
+    state = respelled(source.transformer.state_dict(), spelling)
+    # A table that earlier versions keep and a norm that later ones have: no mask depends on them.
+    table = f"{SWIN_PLACE}encoder.layers.0.blocks.0.attention.self.relative_position_index"
+    norm = f"{SWIN_PLACE}swin.layernorm.weight"
+    idle = re.compile(r"relative_position_index$|swin\.layernorm")
+    state = {key: value for key, value in state.items() if not idle.search(key)}
+    state[table if spelling is EARLIER else norm] = torch.ones(3)
+
+    torch.manual_seed(1)
+    for fill in ("checkpoint", "file"):
+        model = build_model("small_mask2former", classes=3, size=(64, 64)).eval()
+        if fill == "checkpoint":
+            model.load_state_dict({f"transformer.{key}": value for key, value in state.items()})
+        else:
+            save_file(state, tmp_path / "model.safetensors")
+            model.load_file(tmp_path / "model.safetensors")
+        with torch.inference_mode():
+            torch.testing.assert_close(model(image), source(image))
 
 
 @pytest.mark.parametrize("name", SMALL)

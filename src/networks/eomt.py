@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from core.errors import UserError
 from networks.encoder_weights import fit_tensor
-from networks.mask_transformers import MaskTransformer, fetch
+from networks.mask_transformers import MaskTransformer, fetch, lacking
 from networks.padding import is_exported
 
 # DINOv2's sizes, and how many of the last blocks hold queries.
@@ -143,7 +142,7 @@ def build_eomt(
     try:
         from transformers import EomtConfig, EomtForUniversalSegmentation
     except ImportError as error:
-        raise UserError("eomt needs the package transformers: pip install transformers") from error
+        raise lacking("eomt") from error
     grid = GRID if size is None else math.ceil(max(size) / PATCH)
     options: dict[str, Any] = {
         **VITS[vit],

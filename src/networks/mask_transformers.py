@@ -1,6 +1,8 @@
 """Mask transformers of the optional package transformers: queries say a mask and a class each."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, MutableMapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,26 @@ SWIN: dict[str, dict[str, Any]] = {
     "small": {"embed_dim": 96, "depths": [2, 2, 18, 2], "num_heads": [3, 6, 12, 24]},
     "base": {"embed_dim": 128, "depths": [2, 2, 18, 2], "num_heads": [4, 8, 16, 32]},
 }
+# What transformers called the parts of Swin before 5.9, as published files still do, to what it
+# calls them now.
+SWIN_NAMES = {
+    r"\.encoder\.swin\.": ".encoder.",
+    r"\.attention\.self\.(q|k|v)(?:uery|ey|alue)\.": r".attention.\1_proj.",
+    r"\.attention\.self\.relative": ".attention.relative_position_bias.relative",
+    r"\.attention\.output\.dense\.": ".attention.o_proj.",
+    r"\.intermediate\.dense\.": ".mlp.fc1.",
+    r"(\.blocks\.[0-9]+)\.output\.dense\.": r"\1.mlp.fc2.",
+}
+# What some versions keep in files and no mask depends on: a table that follows from the window's
+# size, and the norm of features that are not asked for.
+IDLE = re.compile(r"relative_position_index$|\.swin\.layernorm\.")
+
+
+def swin_name(key: str) -> str:
+    """The name of a tensor of Swin in any version of transformers."""
+    for pattern, name in SWIN_NAMES.items():
+        key = re.sub(pattern, name, key)
+    return key
 
 
 class MaskTransformer(nn.Module):
@@ -129,13 +151,17 @@ class MaskTransformer(nn.Module):
 
 
 class Mask2Former(MaskTransformer):
-    """Mask2Former, see the base.
+    """Mask2Former, see the base; its files fit every version of transformers from 5 on.
 
     Source: Cheng et al. 2022.
 
     Args:
         transformer: of transformers, Mask2FormerForUniversalSegmentation.
     """
+
+    def __init__(self, transformer: Any):
+        super().__init__(transformer)
+        self.register_load_state_dict_pre_hook(rename_saved)
 
     @property
     def encoder(self) -> nn.Module:
@@ -144,11 +170,30 @@ class Mask2Former(MaskTransformer):
         return encoder
 
     def renamed(self, source: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Tensors of a file by the names of Mask2Former: its own, or those of Swin alone."""
-        if any(key.startswith("model.") for key in source):
-            return dict(source)
-        place = "model.pixel_level_module.encoder.swin."
-        return {place + key.removeprefix("swin."): value for key, value in source.items()}
+        """Tensors of a file by the names of Mask2Former here: its own, or those of Swin alone."""
+        whole = any(key.startswith("model.") for key in source)
+        place = "" if whole else "model.pixel_level_module.encoder."
+        here = {swin_name(key): key for key in self.transformer.state_dict()}
+        files = {place + key.removeprefix("swin."): value for key, value in source.items()}
+        return {here.get(swin_name(key), key): value for key, value in files.items()}
+
+
+def rename_saved(
+    model: Mask2Former, state: MutableMapping[str, torch.Tensor], prefix: str, *_: Any
+) -> None:
+    """Gives what another version of transformers has saved the names that it has here.
+
+    Args:
+        model: that is about to be filled.
+        state: to fill it with, changed in place.
+        prefix: of the model's own names there.
+    """
+    place, here = f"{prefix}transformer.", model.transformer.state_dict()
+    saved = {key: state.pop(key) for key in [*state] if key.startswith(place)}
+    named = model.renamed({key.removeprefix(place): value for key, value in saved.items()})
+    idle = {key: value for key, value in here.items() if IDLE.search(key)}
+    kept = {key: value for key, value in named.items() if not IDLE.search(key)}
+    state.update({place + key: value for key, value in (kept | idle).items()})
 
 
 def _masks_of(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -160,6 +205,17 @@ def _masks_of(target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     planes = target == 1
     classes = planes.flatten(1).any(1).nonzero()[:, 0]
     return planes[classes], classes
+
+
+def lacking(name: str) -> UserError:
+    """The error of a network whose package is missing here, or too old for it."""
+    try:
+        here = f", got {version('transformers')}"
+    except PackageNotFoundError:
+        here = ""
+    return UserError(
+        f"{name} needs the package transformers, 5 or later{here}: pip install -U transformers"
+    )
 
 
 def build_mask2former(
@@ -185,9 +241,7 @@ def build_mask2former(
     try:
         from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
     except ImportError as error:
-        raise UserError(
-            "mask2former needs the package transformers: pip install transformers"
-        ) from error
+        raise lacking("mask2former") from error
     backbone = {
         "model_type": "swin",
         "num_channels": channels,
