@@ -20,6 +20,7 @@ from conftest import SRC, Competition
 from core.errors import UserError, told_problems
 from kernel_build.bundle import export_weights, pack_wheel, write_manifest
 from kernel_build.check import LIMIT, check_kernel
+from kernel_build.export import close_bundle
 from kernel_build.image import IMAGES, import_closure, missing_distributions, module_path
 from kernel_build.notebook import INFER_ROOTS, sent_size, slugify, unpack_cell
 from kernel_runs import flags, folder_of, kernel
@@ -64,6 +65,35 @@ def test_weights_of_another_network_are_refused(kernel_made: Competition, tmp_pa
     shutil.copyfile(bundle / "second.fold_0.json", tmp_path / "a.json")
     with pytest.raises(UserError, match=r"a\.safetensors does not load"):
         load_module(tmp_path / "a.safetensors")
+
+
+def test_packages_that_the_image_lacks_travel_with_the_network_that_is_made_of_them(
+    kernel_made: Competition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a recipe's network takes parts of a package that the recipe itself does not name."""
+    for image in IMAGES.values():
+        monkeypatch.delitem(image, "timm")
+    monkeypatch.setattr("kernel_build.export.missing_distributions", lambda *_: [])
+    shutil.copytree(folder_of(kernel_made) / "bundle", tmp_path / "bundle")
+    for path in [*(tmp_path / "bundle").glob("*.whl")]:
+        path.unlink()
+    close_bundle(tmp_path / "bundle", {})
+    wheels = sorted(path.name.split("-")[0] for path in (tmp_path / "bundle").glob("*.whl"))
+    assert wheels == ["segmentation_models_pytorch", "timm"]
+
+
+@pytest.mark.parametrize("verb", ["infer", "train"])
+def test_a_title_that_kaggle_does_not_take_is_told_before_anything_is_written(
+    competition: Competition, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = flags(competition, "--run", "r" * 50)
+    del words[words.index("--runs") : words.index("--runs") + 2]
+    assert kernel(verb, *words) == 2
+    told = capsys.readouterr().err
+    title = f"{'r' * 50} {'inference' if verb == 'infer' else 'training'}"
+    assert f"--title: got {len(title)} characters, {title!r}, need 5 to 50" in told
+    assert "--dataset-title: got" in told
+    assert not [*competition.output.rglob("bundle"), *competition.output.rglob("notebook")]
 
 
 def test_the_wheel_is_a_wheel(tmp_path: Path) -> None:

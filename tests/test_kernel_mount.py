@@ -16,6 +16,7 @@ from kernel_build.rehearsal import MATRIX, Rehearsal, forecast, mount_bundle, mo
 from kernel_runs import folder_of
 from kernel_side.mount import (
     Job,
+    check_packages,
     check_sample,
     find_bundle,
     find_competition,
@@ -30,7 +31,8 @@ LAYOUTS = ("new", "old")
 
 def job_of(made: Competition, /, **changes: Any) -> Job:
     values = json.loads((folder_of(made) / "job.json").read_text())
-    values.pop("weights")
+    for name in ("weights", "recipe"):
+        values.pop(name)
     lists = {key: tuple(v) for key, v in values.items() if isinstance(v, list)}
     return Job(**{**values, **lists, **changes})
 
@@ -230,6 +232,20 @@ def test_two_processes_share_the_images(kernel_made: Competition, tmp_path: Path
         written.append(place.read_bytes())
         assert json.loads((root / "working" / "costs.json").read_text())["images"] == 3
     assert written[0] == written[1]
+
+
+def test_packages_of_the_networks_are_compared_with_the_image_s(
+    kernel_made: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((folder_of(kernel_made) / "bundle" / "manifest.json").read_text())
+    saved = manifest["packages"]
+    assert {"segmentation-models-pytorch", "timm", "torch"} <= set(saved)
+    check_packages(saved, [])
+    assert capsys.readouterr().out == ""
+    check_packages({**saved, "timm": "0.0.1"}, [])
+    assert capsys.readouterr().out.strip().endswith(f"saved: timm {saved['timm']} (0.0.1)")
+    with pytest.raises(UserError, match=r"lacks packages(?s:.)*no-such-thing, saved with 1\.2"):
+        check_packages({**saved, "no-such-thing": "1.2"}, [])
 
 
 # ---------------------------------------------------------------- the forecast

@@ -119,6 +119,21 @@ def test_downloaded_weights_ask_for_internet(competition: Competition, tmp_path:
     assert (folder / "bundle" / "encoder.safetensors").is_file()
 
 
+def test_loggers_that_the_image_has_no_packages_for_are_told(
+    competition: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = flags(competition)
+    at = words.index("--runs")
+    words[at : at + 2] = ["--run", "tr", "--encoder-weights", "none"]
+    assert kernel("train", *words, "--loggers", "csv,mlflow,wandb") == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[1:] == ["  mlflow needs mlflow-skinny"]
+    assert not (competition.output / "tr").exists()
+    (tmp_path / "mlflow_skinny-3.1-py3-none-any.whl").write_bytes(b"")
+    wheels = ("--wheels", str(tmp_path))
+    assert kernel("train", *words, "--loggers", "csv,mlflow,wandb", *wheels) == 0
+
+
 def test_the_page_s_template_and_style_travel_with_its_code() -> None:
     """Cells that write files make the room again, whole, and the check takes them."""
     from core.knobs import SRC

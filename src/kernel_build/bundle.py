@@ -119,7 +119,7 @@ def add_wheels(distributions: Iterable[str], folder: Path, given: Path | None) -
         UserError: a given wheel is for one kind of machine.
     """
     ready = sorted(given.glob("*.whl")) if given else []
-    names = {path: re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower() for path in ready}
+    names = {path: distribution_of(path) for path in ready}
     raise_all(
         [f"{path.name}: the image's Python changes" for path in ready if not is_pure(path.name)],
         "wheels must be py3-none-any:",
@@ -129,6 +129,11 @@ def add_wheels(distributions: Iterable[str], folder: Path, given: Path | None) -
         if name not in names.values():
             wheels.append(pack_wheel(name, folder))
     return [path.name for path in wheels]
+
+
+def distribution_of(wheel: Path) -> str:
+    """Which distribution a wheel's name says that it holds."""
+    return re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
 
 
 def is_pure(wheel: str) -> bool:

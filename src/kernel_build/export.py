@@ -1,7 +1,8 @@
 """Writes the bundle of RUN where --target says: what kernel.py infer does, for the train kernel."""
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from core.errors import script
 from core.flags import load_config
 from core.knobs import SRC
 from kernel_build.bundle import add_wheels, export_run, safe_name, write_manifest
-from kernel_build.image import import_closure, missing_distributions
+from kernel_build.image import import_closure, missing_distributions, not_in_image
 from kernel_build.notebook import INFER_ROOTS
 from runs.records import UNKNOWN
 from runs.reports import checkpoints_of, read_blend, read_report
@@ -48,6 +49,31 @@ def export_runs(
     return files
 
 
+def packages_in(folder: Path) -> dict[str, str]:
+    """Versions of the packages that a bundle's networks are written in, by name."""
+    about = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
+    told = [json.loads(path.read_text(encoding="utf-8"))["packages"] for path in about]
+    return {name: version for packages in told for name, version in packages.items()}
+
+
+def close_bundle(folder: Path, reports: Mapping[str, str], wheels: Path | None = None) -> str:
+    """Adds what Kaggle's image lacks and the manifest to a bundle of runs; returns its id.
+
+    Args:
+        folder: with the runs' weights and reports.
+        reports: file of each run's report.
+        wheels: folder of some of the wheels; others are packed from what is installed.
+
+    Raises:
+        UserError: a package that can be no wheel for any machine.
+    """
+    packages = packages_in(folder)
+    lacking = missing_distributions(SRC, import_closure(SRC, INFER_ROOTS))
+    # On Kaggle packed again, too: a mounted wheel may be a folder by now.
+    add_wheels(sorted({*lacking, *not_in_image(packages)}), folder, wheels)
+    return write_manifest(folder, kind="infer", reports=reports, packages=packages)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", type=Path, required=True, help="folder of the bundle")
 
@@ -58,9 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.target.mkdir(parents=True)
     where = {"output": config.OUTPUT, "logs": config.LOGS, "folds": config.TRAIN_FOLDS}
     reports = export_runs([config.RUN], args.target, **where)
-    # Packed from what is installed: the mounted wheel may be a folder by now.
-    add_wheels(missing_distributions(SRC, import_closure(SRC, INFER_ROOTS)), args.target, None)
-    bundle_id = write_manifest(args.target, kind="infer", reports=reports)
+    bundle_id = close_bundle(args.target, reports)
     print(f"exported {config.RUN} as bundle {bundle_id}: {args.target}")
     return 0
 

@@ -39,6 +39,7 @@ IMAGES = {
         "nibabel": "",
         "shapely": "",
         "transformers": "",
+        "wandb": "",
         "tensorboard": "",
         "tqdm": "",
         "jinja2": "",
@@ -68,6 +69,7 @@ IMAGES = {
         "nibabel": "",
         "shapely": "",
         "transformers": "",
+        "wandb": "",
         "tensorboard": "",
         "tqdm": "",
         "jinja2": "",
@@ -143,5 +145,17 @@ def missing_distributions(src: Path, modules: Iterable[str]) -> list[str]:
     local = {path.stem for path in src.iterdir()}
     outside = names - local - set(sys.stdlib_module_names)
     outside |= loaded_distributions() - local
+    return not_in_image({DISTRIBUTIONS.get(name, name) for name in outside} - UNASKED)
+
+
+def not_in_image(distributions: Iterable[str]) -> list[str]:
+    """Those that some image lacks, sorted."""
     present = set.intersection(*(set(image) for image in IMAGES.values()))
-    return sorted({DISTRIBUTIONS.get(name, name) for name in outside} - present - UNASKED)
+    return sorted(set(distributions) - present)
+
+
+def unnoted(distributions: Iterable[str]) -> list[str]:
+    """Those that the images bring in a version that nobody noted, sorted."""
+    return sorted(
+        {name for name in distributions for image in IMAGES.values() if image.get(name) == ""}
+    )

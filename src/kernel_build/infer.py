@@ -8,9 +8,9 @@ from typing import Any
 from core.files import write_json, writing_folder
 from core.knobs import SRC
 from core.recipes import recipe_file
-from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
-from kernel_build.export import export_runs
-from kernel_build.image import import_closure, missing_distributions
+from kernel_build.bundle import write_dataset_metadata
+from kernel_build.export import close_bundle, export_runs, packages_in
+from kernel_build.image import unnoted
 from kernel_build.job import answer_knobs, names_of, runs_of, sample_of, travelling_knobs
 from kernel_build.notebook import (
     CPU,
@@ -36,9 +36,14 @@ def build_bundle(runs: Sequence[str], folder: Path, *, wheels: Path | None, **ho
     `how` as `export_runs` takes it.
     """
     folder.mkdir(parents=True)
-    reports = export_runs(runs, folder, **how)
-    add_wheels(missing_distributions(SRC, import_closure(SRC, INFER_ROOTS)), folder, wheels)
-    return write_manifest(folder, kind="infer", reports=reports)
+    bundle_id = close_bundle(folder, export_runs(runs, folder, **how), wheels)
+    packages = packages_in(folder)
+    for name in unnoted(packages):
+        print(
+            f"note: a network needs {name}, {packages[name]} here; Kaggle's image has it, nobody "
+            "noted which: the notebook says so where it installs"
+        )
+    return bundle_id
 
 
 def build_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
@@ -85,4 +90,5 @@ def write_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     recipe = recipe_file()
     trained = made_of(runs, **where) if bundle_id else []
     write_sources(folder / NAME, [*trained, competition.test_csv, *([recipe] if recipe else [])])
-    write_json(folder / "job.json", {**vars(job), "weights": args.weights})
+    here = {"weights": args.weights, "recipe": str(recipe or "")}
+    write_json(folder / "job.json", {**vars(job), **here})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from competition.spec import Competition
-from core.errors import UserError
+from core.errors import UserError, raise_all
 from core.knobs import PREFIX, fill, spell
 from core.recipes import recipe_file
 from runs.measured import Asked, pixel_values
@@ -22,6 +22,7 @@ HOST_KNOBS = (
 # The fields of imaging.rle.Layout.
 LAYOUT_KNOBS = ("RLE_ORDER", "RLE_BASE", "RLE_RELATIVE")
 MEASURED_KNOBS = ("VALUE_RANGE", "MODEL_MEAN", "MODEL_STD")
+MOST_TITLE = 50
 UNDER_INPUT = ("TRAIN_PATH", "MASK_PATH", "VALID_PATH", "TEST_PATH", "TRAIN_CSV", "TEST_CSV")
 
 
@@ -80,7 +81,7 @@ def names_of(
     """(owner, kernel title, data set title).
 
     Raises:
-        UserError: no owner or no competition.
+        UserError: no owner or no competition, or a title that Kaggle does not take.
     """
     owner = args.owner or os.environ.get("KAGGLE_USERNAME", "")
     if not owner:
@@ -88,7 +89,17 @@ def names_of(
     if not competition:
         raise UserError("COMPETITION: need the slug of kaggle.com/competitions/<slug>")
     title = args.title or f"{'+'.join(runs)} {kind}".replace("_", " ")
-    return owner, title, args.dataset_title or f"{title} bundle"
+    dataset = args.dataset_title or f"{title} bundle"
+    asked = (("--title", title, 5), ("--dataset-title", dataset, 6))
+    raise_all(
+        [
+            f"{flag}: got {len(text)} characters, {text!r}, need {least} to {MOST_TITLE}"
+            for flag, text, least in asked
+            if not least <= len(text) <= MOST_TITLE
+        ],
+        "titles that Kaggle does not take:",
+    )
+    return owner, title, dataset
 
 
 def sample_of(competition: Competition, answer: "Answer") -> dict[str, Any]:

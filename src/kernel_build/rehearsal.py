@@ -151,7 +151,7 @@ def reference(
         (folder / run).mkdir(parents=True)
         if (output / run / "report.json").is_file():
             shutil.copyfile(output / run / "report.json", folder / run / "report.json")
-    words = [sys.executable, str(SRC / "ensemble.py"), *job["knobs"]]
+    words = [sys.executable, str(SRC / "ensemble.py"), *knobs_here(job)]
     words += ["--runs", ",".join(runs), "--input", str(competition)]
     words += ["--output", str(folder), "--logs", str(logs)]
     env = {name: text for name, text in os.environ.items() if not name.startswith("SEG_")}
@@ -159,6 +159,14 @@ def reference(
     if done.returncode:
         raise UserError(f"ensemble.py itself fails: {done.stderr.strip().splitlines()[-1]}")
     return folder / "+".join(runs) / job["answer"]
+
+
+def knobs_here(job: Mapping[str, Any]) -> list[str]:
+    """A kernel's flags, its recipe where it lies on this machine: there it has a folder alone."""
+    words = list(job["knobs"])
+    if job.get("recipe"):
+        words[words.index("--recipe") + 1] = job["recipe"]
+    return words
 
 
 def compare(ours: Path, theirs: Path, *, exact: bool) -> str:

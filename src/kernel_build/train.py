@@ -6,15 +6,21 @@ What it leaves in /kaggle/working holds a bundle that an inference kernel attach
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.errors import UserError
+from core.errors import UserError, raise_all
 from core.files import write_json
 from core.knobs import SRC
 from core.recipes import recipe_file
-from kernel_build.bundle import add_wheels, write_dataset_metadata, write_manifest
-from kernel_build.image import import_closure, missing_distributions
+from kernel_build.bundle import (
+    add_wheels,
+    distribution_of,
+    write_dataset_metadata,
+    write_manifest,
+)
+from kernel_build.image import import_closure, missing_distributions, not_in_image
 from kernel_build.job import names_of, runs_of, travelling_knobs
 from kernel_build.notebook import CPU, Kernel, build_cells, slugify, write_notebook
 from kernel_build.push import write_commands
@@ -23,6 +29,7 @@ from runs import audits
 from runs.fold_table import choose_folds, read_fold_table
 from runs.names import check_names
 from runs.sources import NAME, write_sources
+from training.loggers import NEEDS
 
 ROOTS = (
     *("Lightning_trainer", "Lightning_tester", "ensemble"),
@@ -49,6 +56,22 @@ STEPS = [
         "train.finish(JOB, SRC, bundle, paths, finished)\nprint('the end was reached')\n",
     ),
 ]
+
+
+def check_loggers(names: Sequence[str], wheels: Path | None) -> None:
+    """Makes sure that Kaggle's image has what rows of LOGGERS need, or a wheel brings it.
+
+    Raises:
+        UserError: lists the rows that would stop the training there.
+    """
+    brought = {distribution_of(path) for path in wheels.glob("*.whl")} if wheels else set()
+    needed = {name: NEEDS[name][1] for name in names if name in NEEDS}
+    lacking = set(not_in_image(needed.values())) - brought
+    raise_all(
+        [f"{name} needs {package}" for name, package in needed.items() if package in lacking],
+        "LOGGERS that Kaggle's image has no packages for: leave them out of this call, or put "
+        "the packages' wheels into a folder for --wheels:",
+    )
 
 
 def find_encoder(weights: str | None) -> Path | None:
@@ -92,6 +115,7 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     if len(runs) > 1:
         raise UserError(f"train makes one kernel a run, got {', '.join(runs)}: choose one")
     check_names(config)
+    check_loggers(config.LOGGERS, args.wheels)
     table = read_fold_table(config.FOLDS_CSV)
     audits.check_strict_folds(config.FOLDS_CSV, strict=config.STRICT_FOLDS)
     folds = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)

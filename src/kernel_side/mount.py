@@ -10,8 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,36 @@ def install(bundle: Bundle, work: Path) -> list[str]:
             raise UserError(f"pip refuses {packed}: {done.stderr.strip().splitlines()[-1]}")
     names = ", ".join(name for name in bundle.files if name.endswith(".whl")) or "nothing"
     print(f"installed {names}")
-    return [str(target), *unpacked] if packed else unpacked
+    paths = [str(target), *unpacked] if packed else unpacked
+    check_packages(bundle.manifest.get("packages", {}), paths)
+    return paths
+
+
+def check_packages(saved: Mapping[str, str], paths: Sequence[str]) -> None:
+    """Tells which packages of the networks are here in another version than they were saved with.
+
+    Args:
+        saved: versions by name.
+        paths: folders of Python's beside sys.path.
+
+    Raises:
+        UserError: some are missing.
+    """
+    here = {name: _version(name, [*paths, *sys.path]) for name in saved}
+    raise_all(
+        [f"{name}, saved with {saved[name]}" for name in saved if here[name] is None],
+        "this image lacks packages of the networks, put their wheels into a folder and make the "
+        "kernel again with --wheels:",
+    )
+    others = [f"{name} {here[name]} ({saved[name]})" for name in saved if here[name] != saved[name]]
+    if others:
+        print(f"here, and when the networks were saved: {', '.join(others)}")
+
+
+def _version(name: str, paths: Sequence[str]) -> str | None:
+    """The version of the distribution that Python would import from those folders."""
+    found = next(iter(distributions(name=name, path=list(paths))), None)
+    return found.version.partition("+")[0] if found else None
 
 
 def check_sample(job: Job) -> None:
