@@ -44,6 +44,7 @@ def test_schedules_follow_their_formulas(tmp_path: Path) -> None:
     done = np.arange(STEPS - 4) / (STEPS - 4)
     after = {
         "none": np.ones(STEPS - 4),
+        "cosine": (1 + np.cos(np.pi * done)) / 2,
         "poly": (1 - done) ** 0.9,
         "step": np.select([done < 0.6, done < 0.85], [1, 0.1], 0.01),
     }
@@ -58,9 +59,10 @@ def test_one_cycle_peaks_after_the_warmup_and_ends_near_zero(tmp_path: Path) -> 
     spy = Spy()
     fit(tmp_path, spy, scheduler="onecycle")
     rates = np.array(spy.rates)[:, 0]
-    assert rates.argmax() == 3
-    assert rates[0] == pytest.approx(0.01 / 25)
-    assert rates[-1] < 1e-6
+    up, down = np.arange(4) / 3, np.arange(1, 17) / 16
+    ends = [(1 / 25, 1.0, up), (1.0, 1 / 25 / 1e4, down)]
+    shares = [end + (begin - end) * (1 + np.cos(np.pi * at)) / 2 for begin, end, at in ends]
+    np.testing.assert_allclose(rates / 0.01, np.concatenate(shares), rtol=1e-6)
 
 
 def test_plateau_falls_once_the_score_stands_still(tmp_path: Path) -> None:
