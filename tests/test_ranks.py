@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -100,6 +101,35 @@ def test_two_ranks_equal_one_process_whichever_starts_them_and_a_lost_rank_resum
         other = weights[1]["state_dict"][name]
         if value.is_floating_point():
             torch.testing.assert_close(other, value, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny_net")
+def test_a_process_a_machine_started_by_hand_trains_what_one_process_does(
+    competition: Competition,
+) -> None:
+    """Two machines with the folders in common, which are this one twice."""
+    flags = competition.flags("--fold", "0", "--epochs", "3", "--freeze-layers", "encoder.1")
+    flags += ["--loss", "bce", "--optimizer", "sgd", "--lr", "0.05"]
+    words = [str(TESTS / "tiny_net.py"), *flags, "--run", "nodes", "--train-batch-size", "3"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    second = subprocess.Popen(
+        [sys.executable, *words, "--num-nodes", "2"],
+        env={**os.environ, **meeting, "NODE_RANK": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    first = run_python(*words, "--num-nodes", "2", **meeting, NODE_RANK="0")
+    assert first.returncode == 0, first.stderr[-3000:]
+    assert "trained" not in second.communicate(timeout=60)[0], "one machine tells"
+    assert second.returncode == 0
+    assert main([*flags, "--run", "alone", "--train-batch-size", "6"]) == 0
+    weights = [checkpoint(fold_of(competition, run), "last") for run in ("alone", "nodes")]
+    for name, value in weights[0]["state_dict"].items():
+        if value.is_floating_point():
+            torch.testing.assert_close(weights[1]["state_dict"][name], value, atol=1e-3, rtol=1e-3)
 
 
 SHARDED = """
@@ -217,6 +247,8 @@ ELASTIC = {
     ("variables", "words"),
     [
         (SRUN, ""),
+        ({"NODE_RANK": "0"}, ""),
+        ({"NODE_RANK": "1"}, "NODE_RANK=1 is a machine's number among several"),
         # A shell of salloc, or the script of sbatch: nobody starts the others.
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, "Write srun before the command"),
         ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "interactive"}, ""),

@@ -17,8 +17,8 @@ PR_SET_PDEATHSIG = 1
 DEAD = ("Z", "X")
 # Names the process that a script is called by as a part of its own work.
 CALLER = "ENDS_WITH_PROCESS"
-# Where torchrun, Lightning and Slurm tell a process its rank.
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+# Where torchrun, Lightning and Slurm tell a process its rank, and a person which machine it is on.
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 @functools.cache

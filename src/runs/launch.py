@@ -91,6 +91,11 @@ def _check_by_hand(num_nodes: int) -> None:
             f"NUM_NODES={num_nodes}: the machines find each other by {', '.join(MEETING)} (0 to "
             f"{num_nodes - 1}), set on each, or by torchrun or srun, which set them",
         )
+    elif os.environ.get("NODE_RANK", "0") != "0":
+        raise UserError(
+            f"NODE_RANK={os.environ['NODE_RANK']} is a machine's number among several, NUM_NODES "
+            "is 1: unset it to train on this one alone, or set --num-nodes"
+        )
 
 
 def environment_plugins() -> list[Any]:
