@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from conftest import SRC
+from core.errors import UserError
 
 ROOT = SRC.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,6 +53,26 @@ def test_a_command_parses(script, words, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "load_config", stop)
     with pytest.raises(Parsed):
         module.main(shlex.split(words.replace("recipes/mine.args", str(recipe))))
+
+
+def test_flags_of_the_cookbook_are_taken():
+    """Each by itself, of classes or of one, of crops or not; --pair and --advise are of others."""
+    from core.flags import load_config
+    from Lightning_trainer import add_arguments
+
+    lines = [line for line in read(ROOT / "docs" / "cookbook.md").splitlines() if "|" in line]
+    found = {flag for line in lines for flag in re.findall(r"`(--[a-z][^`]+ [^`]+)`", line)}
+    assert len(found) > 30
+    classes = ["--task", "multiclass", "--classes", "3", "--loss", "ce"]
+    objects = ["--mask-format", "instances"]
+    for flag in sorted(found):
+        words, problems = shlex.split(flag), []
+        for others in ([], classes, objects):
+            try:
+                load_config([*others, *words], add_arguments)
+            except UserError as error:
+                problems.append(str(error))
+        assert len(problems) < 3, (flag, problems)
 
 
 def own_recipe(readme: str) -> str:
