@@ -39,17 +39,16 @@ FOLDER = "export"
 
 
 def formats_of(asked: Sequence[str] | None) -> list[str]:
-    """The formats that --format names; None: all.
+    """The formats that --format names, in the order of FORMATS; None: all.
 
     Raises:
         UserError: an unknown one, or packages that are not installed.
     """
     from inference.formats import FORMATS, find_format
 
-    formats = list(asked or FORMATS)
-    for name in formats:
+    for name in asked or FORMATS:
         find_format(name)
-    return formats
+    return [name for name in FORMATS if name in (asked or FORMATS)]
 
 
 def folder_of(run: Run, fold: int) -> Path:
@@ -70,6 +69,10 @@ def write_formats(network: Path, formats: Sequence[str], folder: Path) -> list[s
 
     quiet_lightning()
     export = Export(load_module(network), digest=file_digest(network))
+    if getattr(export.module.model, "traced_in_minutes", False) and {"program", "onnx"} & {
+        *formats
+    }:
+        print("note: this network is traced for program and onnx in minutes, not seconds")
     lines = ["any size" if export.dynamic else "{} x {} pixels only".format(*export.sizes[0])]
     for name in formats:
         path, gap = write_file(export, name, folder)

@@ -15,6 +15,7 @@ from torch import nn
 from conftest import Competition, run_python
 from core.errors import UserError
 from data.specs import DataSpec
+from export import formats_of
 from inference import formats
 from inference.formats import FORMATS, write_file
 from inference.portable import Export, channel_names
@@ -47,6 +48,12 @@ def export_of(spec: DataSpec) -> Export:
 @pytest.fixture
 def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, "tiny", NETWORKS["padded"])
+
+
+def test_what_is_quick_to_refuse_a_network_is_asked_first() -> None:
+    """Torch.export takes minutes for some that TorchScript refuses in seconds."""
+    assert formats_of(["onnx", "program", "torchscript"]) == ["torchscript", "program", "onnx"]
+    assert set(formats_of(None)) == set(FORMATS)
 
 
 @pytest.mark.usefixtures("any_size")

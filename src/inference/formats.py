@@ -99,13 +99,14 @@ def read_weights(path: Path) -> Callable[[Tensor], Tensor]:
     return Portable(load_module(path))
 
 
+# The quickest first: what refuses a network does so before torch.export takes its minutes.
 FORMATS: dict[str, Format] = {
-    "onnx": Format(".onnx", write_onnx, read_onnx, ("onnx", "onnxscript", "onnxruntime")),
-    "torchscript": Format(".ts", write_torchscript, read_torchscript),
-    "program": Format(".pt2", write_program, read_program),
     "safetensors": Format(
         ".safetensors", lambda export, path: write_weights(export.module, path), read_weights
     ),
+    "torchscript": Format(".ts", write_torchscript, read_torchscript),
+    "program": Format(".pt2", write_program, read_program),
+    "onnx": Format(".onnx", write_onnx, read_onnx, ("onnx", "onnxscript", "onnxruntime")),
 }
 
 

@@ -159,6 +159,9 @@ class Mask2Former(MaskTransformer):
         transformer: of transformers, Mask2FormerForUniversalSegmentation.
     """
 
+    # torch.export follows each of Swin's windows, and each point that its decoder looks at.
+    traced_in_minutes = True
+
     def __init__(self, transformer: Any):
         super().__init__(transformer)
         self.register_load_state_dict_pre_hook(rename_saved)
