@@ -25,8 +25,8 @@ from core.errors import UserError, script
 from core.flags import load_config, number, set_variable
 from core.locks import Claim
 from core.processes import end_with_parent, is_main_process, process_age
-from core.quantities import counted, duration, time_words
-from runs.audits import check_strict_folds, folds_made_of, stale_notes
+from core.quantities import duration
+from runs.audits import check_strict_folds
 from runs.budget import Budget, begun_epochs, settle_epochs
 from runs.experiment import fit_of, identity_of, run_of
 from runs.fit import Fit
@@ -41,6 +41,7 @@ from runs.records import Finished
 from runs.run import Run
 from runs.sharing import share_folds, words_of
 from runs.starts import check_resumed, check_starts, find_setting
+from runs.telling import end_line, spent_line, tell_start
 from runs.trial import check_machine, check_network
 
 STAGE = "Lightning_trainer"
@@ -104,37 +105,6 @@ def train_folds(
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return ended
-
-
-def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
-    """Says what is odd about the steps to come; returns the score to beat in words."""
-    from Lightning_datamodule import split_rows
-    from runs.baseline import best_trivial, trivial_words
-
-    notes = stale_notes(run.folds_csv, folds_made_of(run.competition, fit.knobs))
-    if todo:
-        train, _ = split_rows(run.table, todo[0], holdout=run.holdout)
-        notes += fit.steps(len(train)).notes()
-    for note in notes:
-        print(f"note: {note}")
-    return trivial_words(best_trivial(run))
-
-
-def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivial: str) -> str:
-    """What was trained now, in which time, and what it scores beside what needs no network."""
-    scores = [done.score for done in ended]
-    seconds = [done.seconds for done in ended if done.fold not in kept]
-    spread = f"{min(scores):.4f} to {max(scores):.4f}" if len(scores) > 1 else ""
-    beside = "; ".join(filter(None, (spread, trivial)))
-    told = f"trained {counted(len(seconds), 'fold')} in {sum(seconds) / 60:.1f} min"
-    before = f"{counted(len(kept), 'fold')} finished before"
-    if not seconds:
-        told = f"nothing to train, {before}"
-    elif kept:
-        told += f", {before}"
-    mean = sum(scores) / len(scores)
-    beside = f" ({beside})" if beside else ""
-    return f"{told}, val_{run.metric} {mean:.4f}{beside}: {run.folder.path}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -201,18 +171,6 @@ def open_finished(run: Run, folds: Sequence[int], *, epochs: int) -> None:
             run.folder.finished(fold).unlink()
 
 
-def spent_line(run: Run, folds: Sequence[int], session: Session) -> str:
-    """Where the folds stand when the time of a session is spent."""
-    taken = min(session.budget.seconds, session.budget.limit)
-    done = [fold for fold in folds if run.folder.is_finished(fold)]
-    begun = [fold for fold in run.folder.trained() if fold in folds and fold not in done]
-    return (
-        f"{time_words(taken)} are spent: folds {done} are finished, {begun} have a best.ckpt so "
-        f"far, of {list(folds)}. The same command goes on; stages to come take what there is: "
-        f"{run.folder.path}"
-    )
-
-
 def share(args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
     """Trains the folds several at a time in processes of their own; returns the closing line."""
     from runs.baseline import best_trivial, trivial_words
@@ -243,7 +201,7 @@ def share(args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
     share_folds(todo, args.processes, command, is_open=is_open)
     ended = [done for fold in folds if (done := run.folder.read_finished(fold))]
     if len(ended) < len(folds):
-        return spent_line(run, folds, Session(budget))
+        return spent_line(run, folds, budget)
     return end_line(run, ended, kept=kept, trivial=trivial_words(best_trivial(run)))
 
 
@@ -289,7 +247,7 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         session = Session(budget, moves, resume, longer=args.resume is not None)
         ended = train_folds(fit, run, folds, session, cache=cache)
     if len(ended) < len(folds):
-        return spent_line(run, folds, session)
+        return spent_line(run, folds, budget)
     known = [done for done in ended if done]
     return end_line(run, known, kept=kept, trivial=trivial) if len(known) == len(ended) else ""
 

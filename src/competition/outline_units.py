@@ -27,7 +27,7 @@ def _shares(row: Row, size: Size) -> tuple[float, float]:
 def _grid(row: Row, size: Size) -> tuple[float, float]:
     """DSTL 2016's: Xmax and Ymin, which is negative, are where an image ends."""
     height, width = size
-    x, y = (float(row[name]) for name in GRID)
+    x, y = (decimal_number(row[name]) for name in GRID)
     return width * width / (width + 1) / x, height * height / (height + 1) / y
 
 
