@@ -211,6 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
     mine = Claim(config.OUTPUT, "+".join(runs), f"shard {share.index} of {share.count}")
     with owning("ensemble", [] if args.dry_run else [*chain(*read), mine]):
+        from runs.predictions import changed_notes
         from submissions.work import read_work
 
         kept = {"save_masks": config.SAVE_MASKS, "save_probs": config.SAVE_PROBS}
@@ -218,6 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         work = read_work(run_of(config), runs, args.predict, skip=skip, **kept)
         for report in work.reports:
             print(f"run {report.run}: {networks_line(report, config.TRAIN_FOLDS)}")
+        for note in changed_notes(work.run, work.reports):
+            print(f"note: {note}")
         if args.dry_run:
             print(forecast(work, share))
         else:

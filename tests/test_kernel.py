@@ -8,6 +8,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from kernel_build.image import IMAGES, import_closure, missing_distributions, mo
 from kernel_build.notebook import INFER_ROOTS, sent_size, slugify, unpack_cell
 from kernel_runs import flags, folder_of, kernel
 from Lightning_module import load_module
+from runs.reports import Report
 from stages import checkpoint, copy_of
 
 
@@ -146,7 +148,9 @@ def test_the_closure_is_what_python_imports() -> None:
     assert set(import_closure(SRC, ["ensemble"])) == seen | {"config"}
 
 
-def test_the_same_runs_give_the_same_bytes(kernel_made: Competition, tmp_path: Path) -> None:
+def test_the_same_runs_give_the_same_bytes(
+    kernel_made: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = folder_of(kernel_made)
     before = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     kept = shutil.copytree(kernel_made.root, tmp_path / "copy")
@@ -157,6 +161,12 @@ def test_the_same_runs_give_the_same_bytes(kernel_made: Competition, tmp_path: P
     again = folder_of(other)
     after = {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()}
     assert before == after
+    assert "have changed since" not in capsys.readouterr().out
+    path = other.output / "first" / "report.json"
+    report = Report.read(path)
+    replace(report, folds=[replace(fold, data="others") for fold in report.folds]).write(path)
+    assert kernel("infer", *flags(other)) == 0
+    assert capsys.readouterr().out.count("have changed since run 'first' was scored") == 1
 
 
 def test_the_metadata_says_offline_and_two_t4(kernel_made: Competition) -> None:

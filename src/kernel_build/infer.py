@@ -23,8 +23,9 @@ from kernel_build.notebook import (
 )
 from kernel_build.push import write_commands
 from kernel_side.mount import Job
-from runs.experiment import competition_of
-from runs.reports import made_of
+from runs.experiment import competition_of, run_of
+from runs.predictions import changed_notes
+from runs.reports import made_of, read_report
 from runs.sources import NAME, write_sources
 from submissions.answer import read_answer
 from submissions.outlook import test_images
@@ -64,6 +65,9 @@ def write_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     if not source:
         source = f"{owner}/{slugify(dataset)}"
         half = args.weights == "fp16"
+        reports = [read_report(config.OUTPUT, run) for run in runs]
+        for note in changed_notes(run_of(config), reports):
+            print(f"note: {note}")
         bundle_id = build_bundle(runs, folder / "bundle", wheels=args.wheels, half=half, **where)
         write_dataset_metadata(folder / "bundle", name=source, title=dataset)
     job = Job(

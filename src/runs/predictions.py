@@ -13,7 +13,7 @@ from core.advice import command
 from core.errors import UserError
 from core.files import file_digest
 from data.check import files_key
-from data.specs import DataSpec
+from data.specs import DataSpec, Row
 from Lightning_datamodule import rows_in
 from runs.prepared import check_files
 from runs.reports import Report, check_same_recipe, check_scored, read_report
@@ -28,6 +28,38 @@ def data_key(root: Path, spec: DataSpec, rows: Iterable[Mapping[str, Any]], mask
     """A key of images and masks as they are now: files' sizes and times, and how masks are read."""
     ordered = sorted(rows, key=lambda row: row["img"])
     return files_key(ordered, root, spec, masks)[:16]
+
+
+def changed_data(report: Report, rows: Iterable[Row], root: Path, masks: Any) -> list[str]:
+    """A line where a run's folds, images or masks are not what its scores and rules are of.
+
+    Args:
+        report: of the run.
+        rows: of train_folds.csv.
+        root: folder that their paths start from.
+        masks: the truth.
+    """
+    by_fold: dict[int, list[Row]] = {}
+    for row in rows:
+        by_fold.setdefault(row["kfold"], []).append(row)
+    changed = [
+        fold.fold
+        for fold in report.folds
+        if fold.data not in ("", data_key(root, report.spec, by_fold.get(fold.fold, []), masks))
+    ]
+    remedy = f"score it again: {command('Lightning_tester', run=report.run)}"
+    told = "train_folds.csv, images, masks or MASK_ knobs have changed since run"
+    return [f"folds {changed}: {told} {report.run!r} was scored: {remedy}"] if changed else []
+
+
+def changed_notes(run: Run, reports: Iterable[Report]) -> list[str]:
+    """`changed_data` of some runs; nothing where no training data are, as in a kernel."""
+    scored = [report for report in reports if any(fold.data for fold in report.folds)]
+    try:
+        rows = rows_in(run.table) if scored else []
+        return [n for report in scored for n in changed_data(report, rows, run.input, run.masks)]
+    except UserError:
+        return []
 
 
 def pictures_key(folder: Path, rows: Iterable[Mapping[str, Any]]) -> str:

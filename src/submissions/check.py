@@ -46,11 +46,12 @@ def drift_from_oof(
 
     A machine that only predicts (a kernel) has none of them: that is a note, not an error.
     """
+    from runs.predictions import changed_data
     from submissions.drift import drift_lines, oof_shares
 
     try:
         images, report = _stored_oof(competition, run_output, folds_csv)
-        for line in changed_data(images, report):
+        for line in changed_data(report, images.rows, images.root, images.masks):
             linter.found.warn("stale", line)
         images.rows = images.rows[:: -(-len(images.rows) // SAMPLED)]
         first_class = 0 if 0 in linter.plan.wanted else 1
@@ -66,21 +67,6 @@ def drift_from_oof(
         if (size := linter.size_of(img))
     ]
     return drift_lines(np.array(shares), known) if shares else []
-
-
-def changed_data(images: "OofImages", report: Report) -> list[str]:
-    """A line where a run's folds, images or masks are not what its scores and rules are of."""
-    from runs.predictions import data_key
-
-    changed = []
-    for fold in report.folds:
-        rows = [row for row in images.rows if row["kfold"] == fold.fold]
-        now = data_key(images.root, report.spec, rows, images.masks)
-        if fold.data not in ("", now):
-            changed.append(fold.fold)
-    remedy = f"score it again: {command('Lightning_tester', run=report.run)}"
-    told = "train_folds.csv, images, masks or MASK_ knobs have changed since run"
-    return [f"folds {changed}: {told} {report.run!r} was scored: {remedy}"] if changed else []
 
 
 def _stored_oof(
