@@ -19,12 +19,13 @@ from packaging.requirements import Requirement
 
 from conftest import SRC, Competition
 from core.errors import UserError, told_problems
+from kernel_build import infer
 from kernel_build.bundle import export_weights, pack_wheel, write_manifest
 from kernel_build.check import LIMIT, check_kernel
 from kernel_build.export import close_bundle
 from kernel_build.image import IMAGES, import_closure, missing_distributions, module_path
 from kernel_build.notebook import INFER_ROOTS, sent_size, slugify, unpack_cell
-from kernel_runs import flags, folder_of, kernel
+from kernel_runs import NETWORKS, flags, folder_of, kernel
 from Lightning_module import load_module
 from runs.reports import Report
 from stages import checkpoint, copy_of
@@ -148,9 +149,25 @@ def test_the_closure_is_what_python_imports() -> None:
     assert set(import_closure(SRC, ["ensemble"])) == seen | {"config"}
 
 
-def test_the_same_runs_give_the_same_bytes(
-    kernel_made: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_runs_scored_on_other_data_are_told_before_weights_are_written(
+    kernel_made: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def of_other_data(output: Path, run: str) -> Report:
+        report = Report.read(output / run / "report.json")
+        return replace(report, folds=[replace(fold, data="others") for fold in report.folds])
+
+    def stop(*words: Any, **how: Any) -> None:
+        raise UserError("far enough")
+
+    monkeypatch.setattr(infer, "read_report", of_other_data)
+    monkeypatch.setattr(infer, "build_bundle", stop)
+    assert kernel("infer", *flags(kernel_made)) == 2
+    told = capsys.readouterr().out
+    for run in NETWORKS:
+        assert told.count(f"have changed since run '{run}' was scored") == 1
+
+
+def test_the_same_runs_give_the_same_bytes(kernel_made: Competition, tmp_path: Path) -> None:
     folder = folder_of(kernel_made)
     before = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     kept = shutil.copytree(kernel_made.root, tmp_path / "copy")
@@ -161,12 +178,6 @@ def test_the_same_runs_give_the_same_bytes(
     again = folder_of(other)
     after = {p.relative_to(again): p.read_bytes() for p in again.rglob("*") if p.is_file()}
     assert before == after
-    assert "have changed since" not in capsys.readouterr().out
-    path = other.output / "first" / "report.json"
-    report = Report.read(path)
-    replace(report, folds=[replace(fold, data="others") for fold in report.folds]).write(path)
-    assert kernel("infer", *flags(other)) == 0
-    assert capsys.readouterr().out.count("have changed since run 'first' was scored") == 1
 
 
 def test_the_metadata_says_offline_and_two_t4(kernel_made: Competition) -> None:

@@ -1,6 +1,7 @@
 """The training images of a run, read once before its networks are: checked, and kept decoded."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, raise_all
@@ -9,6 +10,7 @@ from runs.run import Run
 from streaming.files import state_of
 
 if TYPE_CHECKING:
+    from competition.mask_source import MaskSource
     from data.cached_pairs import PairCache
 
 
@@ -20,15 +22,18 @@ def check_files(run: Run, folds: Sequence[int] | None = None) -> None:
     """
     from Lightning_datamodule import rows_in
 
-    missing = [line for row in rows_in(run.table, folds) for line in _missing(run, row)]
+    masks = run.masks  # what keeps them from being built is of no image
+    missing = [
+        line for row in rows_in(run.table, folds) for line in _missing(row, run.input, masks)
+    ]
     raise_all(
         missing, "files of train_folds.csv are missing: put them back, or run folds.py again:"
     )
 
 
-def _missing(run: Run, row: Mapping[str, Any]) -> list[str]:
+def _missing(row: Mapping[str, Any], root: Path, masks: "MaskSource") -> list[str]:
     try:
-        files = [*stored_files(run.input / row["image"]), *run.masks.files(row)]
+        files = [*stored_files(root / row["image"]), *masks.files(row)]
     except UserError as error:
         return [str(error)]
     return [f"{row['img']}: no file {file}" for file in files if state_of(file) is None]
