@@ -234,7 +234,7 @@ def rehearse_train(folder: Path, data: Path, *, gpu: bool) -> None:
         working = play(folder, data, Rehearsal(), root, variables=_machine(gpu))
         left = folder / "working"
         with writing_folder(left) as part:
-            shutil.copytree(working, part, dirs_exist_ok=True)
+            shutil.copytree(working, part, ignore_dangling_symlinks=True, dirs_exist_ok=True)
     notebook = json.loads((left / "__notebook__.ipynb").read_text())
     outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
     print("".join("".join(o.get("text", "")) for o in outputs if "text" in o).strip())

@@ -41,7 +41,10 @@ def resume(job: Job, bundle: Bundle) -> None:
         if run.is_dir():
             # Mounts keep no time stamps that matter and cannot be written: copies are ours.
             shutil.copytree(
-                run, working / "lightning_logs" / job.runs[0], copy_function=shutil.copyfile
+                run,
+                working / "lightning_logs" / job.runs[0],
+                copy_function=shutil.copyfile,
+                ignore_dangling_symlinks=True,
             )
             names = sorted(path.parent.name for path in run.glob("fold_*/finished.json"))
             print(f"resuming {run}: finished {', '.join(names) or 'none'}")
