@@ -147,8 +147,7 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips the norm; Lightning refuses with a fused optimiser even where nothing scales."""
-        root = sharded_root(self.trainer)
-        if root is not None and gradient_clip_val:
+        if gradient_clip_val and (root := sharded_root(self.trainer)) is not None:
             root.clip_grad_norm_(gradient_clip_val)  # of all parts together
         elif optimizer.defaults.get("fused") and gradient_clip_val:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)

@@ -28,14 +28,14 @@ def look_lines(root: Path) -> Any:
     return load_config(["--input", str(root), *words_of(lines)])[0]
 
 
-def write_coco(path: Path, names: dict[str, int], category: int = 1) -> None:
-    """A COCO file of images by name, each with the rings of its number."""
+def write_coco(path: Path, names: dict[str, int], called: dict[int, str] | None = None) -> None:
+    """A COCO file of images by name, each with the rings of its number, all of category 1."""
     images = [
         {"id": at, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
         for at, name in enumerate(names)
     ]
     outlines = [
-        {"image_id": at, "category_id": category, "segmentation": [np.ravel(ring).tolist()]}
+        {"image_id": at, "category_id": 1, "segmentation": [np.ravel(ring).tolist()]}
         for at, number in enumerate(names.values())
         for ring in rings(number)
     ]
@@ -45,7 +45,9 @@ def write_coco(path: Path, names: dict[str, int], category: int = 1) -> None:
             {
                 "images": images,
                 "annotations": outlines,
-                "categories": [{"id": category, "name": "cell"}],
+                "categories": [
+                    {"id": one, "name": name} for one, name in (called or {1: "cell"}).items()
+                ],
             }
         )
     )
@@ -87,6 +89,29 @@ def test_an_image_of_two_coco_files_is_told(tmp_path: Path) -> None:
     competition = competition_in(tmp_path, mask_path=tmp_path / "notes", mask_format="coco")
     with pytest.raises(UserError, match=r"two COCO files list(?s:.)*2: a\.json and b\.json"):
         build_masks(competition)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "first", "second"),
+    [
+        ({"task": "multiclass", "classes": 3, "class_names": ("ground", "car", "dog")}, 1, 2),
+        ({"class_names": ("car",)}, 1, 0),
+    ],
+    ids=["multiclass", "binary"],
+)
+def test_coco_files_that_number_categories_in_their_own_way(
+    knobs: dict[str, Any], first: int, second: int, tmp_path: Path
+) -> None:
+    """In each file the outlines are of category 1: cars in the one, dogs in the other."""
+    write_coco(tmp_path / "notes/a.json", {"1.png": 1}, {1: "car", 2: "dog"})
+    write_coco(tmp_path / "notes/b.json", {"2.png": 2}, {1: "dog", 2: "car"})
+    competition = competition_in(
+        tmp_path, mask_path=tmp_path / "notes", mask_format="coco", **knobs
+    )
+    masks = build_masks(competition)
+    for img, value in (("1", first), ("2", second)):
+        truth = union(int(img)) // 255 * value
+        np.testing.assert_array_equal(masks.read({"img": img}, SIZE), truth)
 
 
 def test_sequences_and_their_numbered_masks_are_one_set(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_quick_to_refuse_a_network_is_asked_first() -> None:
-    """Torch.export takes minutes for some that TorchScript refuses in seconds."""
+    """Torch.export takes minutes for some networks, TorchScript seconds."""
     assert formats_of(["onnx", "program", "torchscript"]) == ["torchscript", "program", "onnx"]
     assert set(formats_of(None)) == set(FORMATS)
 

@@ -155,5 +155,7 @@ def found(
 
 @pytest.mark.parametrize("knob", TABLES)
 def test_a_kernel_finds_every_row_by_its_flags(knob: str, found: dict[str, dict[str, str]]) -> None:
-    errors = {row: error for row, error in found.get(knob, {}).items() if error}
+    if knob not in found:
+        pytest.skip("ensemble.py does not ask for it")
+    errors = {row: error for row, error in found[knob].items() if error}
     assert not errors

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from competition.drawings import is_image_records
 from competition.outline_masks import Annotation, Entry, classes_of
@@ -16,17 +16,74 @@ def is_coco(data: Any) -> bool:
     return isinstance(data, Mapping) and "images" in data and not is_image_records(data)
 
 
-def read_coco(data: Any, path: Path, competition: Competition) -> dict[str, list[Entry]]:
-    """The entries of each image id of an annotation file; several of one file name are annotators.
+class Document(NamedTuple):
+    """What a COCO file holds.
+
+    Attributes:
+        path: of it.
+        names: of categories, by id.
+        images: id, file name, height, width.
+        found: of each outline the image's id, the category's, the segmentation.
+    """
+
+    path: Path
+    names: dict[Any, Any]
+    images: list[list[Any]]
+    found: list[tuple[Any, Any, Any]]
+
+
+def read_coco(
+    documents: Sequence[tuple[Path, Any]], competition: Competition
+) -> dict[str, list[Entry]]:
+    """The entries of each image id of COCO files; several of one name in a file are annotators.
+
+    Where files number their categories each in a way of its own, a category is its name.
 
     Args:
-        data: the JSON document.
-        path: of the file, for messages.
+        documents: files and the JSON that they hold.
         competition: its classes.
 
     Raises:
-        UserError: no COCO annotations, or categories that are none of the classes.
+        UserError: no COCO annotations, an image in two files, or categories that are none of the
+            classes.
     """
+    parts = [_read_document(path, data) for path, data in documents]
+    names: dict[Any, Any] = {}
+    by_name = False
+    for part in parts:
+        by_name |= any(names.get(one, name) != name for one, name in part.names.items())
+        names |= part.names
+
+    def category_of(part: Document, category: Any) -> Any:
+        return str(part.names.get(category, category)) if by_name else category
+
+    used = [category_of(part, category) for part in parts for _, category, _ in part.found]
+    cls_of = classes_of(used, {} if by_name else names, competition)
+    entries: dict[str, list[Entry]] = {}
+    file_of: dict[str, Path] = {}
+    twice = []
+    for part in parts:
+        by_id = {number: Entry((high, wide), []) for number, _, high, wide in part.images}
+        lost = [f"{number!r}" for number, _, _ in part.found if number not in by_id]
+        raise_all(sorted(set(lost)), f"{part.path}: annotations of images that it does not list:")
+        for number, category, segmentation in part.found:
+            cls = cls_of.get(category_of(part, category))
+            if cls is not None:
+                by_id[number].annotations.append(Annotation(cls, segmentation))
+        for number, file_name, _, _ in part.images:
+            img = image_id(file_name)
+            if file_of.setdefault(img, part.path) != part.path:
+                twice.append(f"{img}: {file_of[img].name} and {part.path.name}")
+            entries.setdefault(img, []).append(by_id[number])
+    raise_all(
+        twice,
+        f"{competition.mask_path}: images that two COCO files list: set MASK_PATH to one of them, "
+        "or leave files out by MASK_PATTERN:",
+    )
+    return entries
+
+
+def _read_document(path: Path, data: Any) -> Document:
     try:
         names = {one["id"]: one.get("name", "") for one in data.get("categories", [])}
         fields = ("id", "file_name", "height", "width")
@@ -42,18 +99,7 @@ def read_coco(data: Any, path: Path, competition: Competition) -> dict[str, list
             f"{path}: no COCO annotations ({type(error).__name__}: {error}): need images with id, "
             "file_name, height, width, and annotations with image_id, category_id, segmentation"
         ) from None
-    cls_of = classes_of([category for _, category, _ in found], names, competition)
-    by_id: dict[Any, Entry] = {}
-    entries: dict[str, list[Entry]] = {}
-    for number, file_name, height, width in images:
-        by_id[number] = Entry((height, width), [])
-        entries.setdefault(image_id(file_name), []).append(by_id[number])
-    lost = [f"{number!r}" for number, _, _ in found if number not in by_id]
-    raise_all(sorted(set(lost)), f"{path}: annotations of images that it does not list:")
-    for number, category, segmentation in found:
-        if category in cls_of:
-            by_id[number].annotations.append(Annotation(cls_of[category], segmentation))
-    return entries
+    return Document(path, names, images, found)
 
 
 def _check_kinds(images: Sequence[Sequence[Any]], found: Sequence[tuple[Any, Any, Any]]) -> None:

@@ -18,7 +18,7 @@ from competition.table_files import AUTO, file_stamp
 from competition.tables import image_id
 from competition.text_drawings import is_prose, is_text, read_text
 from competition.xml_drawings import XML_DRAWINGS, read_xml
-from core.errors import UserError, nearest, raise_all
+from core.errors import UserError, nearest
 from core.gates import is_whole_number
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".wkt", ".txt")
@@ -74,27 +74,9 @@ def coco_files(competition: Competition) -> list[Path]:
 
 
 def read_coco_masks(competition: Competition, paths: Sequence[Path]) -> OutlineMasks:
-    """The masks of COCO files, an image in one of them.
-
-    Raises:
-        UserError: one is none, lists images of another, or has categories that are no classes.
-    """
-    entries: dict[str, list[Entry]] = {}
-    file_of: dict[str, Path] = {}
-    problems = []
-    for path in paths:
-        found = read_coco(load_document(path), path, competition)
-        problems += [
-            f"{img}: {file_of[img].name} and {path.name}" for img in found if img in file_of
-        ]
-        file_of |= dict.fromkeys(found, path)
-        entries |= found
-    raise_all(
-        problems,
-        f"{competition.mask_path}: images that two COCO files list: set MASK_PATH to one of them, "
-        "or leave files out by MASK_PATTERN:",
-    )
-    return OutlineMasks(entries, competition, by_area=True)
+    """The masks of COCO files, see `read_coco`."""
+    documents = [(path, load_document(path)) for path in paths]
+    return OutlineMasks(read_coco(documents, competition), competition, by_area=True)
 
 
 def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMasks:
@@ -105,7 +87,7 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
     """
     documents = _documents(paths)
     if documents and all(is_coco(data) for _, data in documents):
-        return read_coco_masks(competition, paths)
+        return OutlineMasks(read_coco(documents, competition), competition, by_area=True)
     ids = {}
     if competition.mask_pattern and competition.mask_path.is_dir():
         ids = {competition.mask_path / n: i for i, n in find_mask_names(competition).items()}

@@ -41,8 +41,8 @@ def build_bundle(runs: Sequence[str], folder: Path, *, wheels: Path | None, **ho
     packages = packages_in(folder)
     for name in unnoted(packages):
         print(
-            f"note: a network needs {name}, {packages[name]} here; Kaggle's image has it, nobody "
-            "noted which: the notebook says so where it installs"
+            f"note: a network needs {name}, {packages[name]} here; Kaggle's image has it in a "
+            "version that is not known here: the notebook prints it where it differs"
         )
     return bundle_id
 

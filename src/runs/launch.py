@@ -34,7 +34,7 @@ def launched() -> tuple[int, int] | None:
     told = os.environ.get(_first("SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"), "")
     if tasks % nodes or len(set(re.findall(r"(?:^|,)([0-9]+)", told))) > 1:
         raise UserError(
-            f"Slurm: {tasks} tasks on {nodes} machines ({told or 'as it likes'}), need as many on "
+            f"Slurm: {tasks} tasks on {nodes} machines{told and f' ({told})'}, need as many on "
             "each: srun --nodes and --ntasks-per-node"
         )
     return tasks // nodes, nodes

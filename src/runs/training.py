@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import Stopped, UserError, reason_of
-from core.files import write_json
+from core.files import file_digest, write_json
 from core.processes import is_main_process
 from runs.fit import ALONE, Fit, Turn
 from runs.fitting import build_trainer
@@ -127,13 +127,13 @@ def train_fold(
 def alike(fit: Fit, run: Run, fold: int, last: Path) -> dict[str, Any]:
     """What all processes that train a fold must have alike: knobs, table, and where they start."""
     shared = {name: value for name, value in fit.knobs.items() if name not in fit.free}
-    start = last.stat().st_size if last.is_file() else 0
+    start = file_digest(last)[:8] if fit.machine.world > 1 and last.is_file() else ""
     return {
         "--fold": fold,
         "RUN": run.name,
         **shared,
         "train_folds.csv": run.folds_digest[:8],
-        "bytes of last.ckpt": start,
+        "last.ckpt": start,
     }
 
 
