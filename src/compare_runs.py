@@ -18,11 +18,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.advice import command
 from core.errors import UserError, nearest, script
 from core.files import clear_parts, writing
 from core.flags import load_config, names
 from reporting.ledger import write_ledger_page
 from runs.ledger import read_runs, read_scalars
+from runs.reports import read_report
 
 SMALLER_IS_BETTER = ("hours", "epochs")
 # Columns in which the metric says what is better.
@@ -104,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--scalars: no TensorBoard scalars in {folder}{need}")
         print(json.dumps(scalars))
         return 0
+    for run in args.pair or args.advise or ():
+        read_report(config.OUTPUT, run)  # what is missing is told before torch comes in
     if args.pair:
         from runs.experiment import run_of
         from runs.pairs import compare_pair
@@ -118,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     runs = read_runs(config.LOGS, config.OUTPUT)
     if not len(runs.table):
-        raise UserError("\n  ".join([f"no run in {config.LOGS} to compare", *runs.notes]))
+        none = f"no run in {config.LOGS}: train one, {command('Lightning_trainer')}, or set LOGS"
+        raise UserError("\n  ".join([none, *runs.notes]))
     table = filter_runs(runs.table, args.where)
     if args.pick:
         print(pick_run(table, args.pick, runs.distances))

@@ -24,7 +24,7 @@ from core.locks import Claim
 from core.recipes import recipe_file
 from runs.experiment import run_of
 from runs.owners import owning, scored
-from runs.reports import made_of
+from runs.reports import made_of, read_report
 from runs.shares import Share, parse_share
 from runs.sources import beside_answer, write_sources
 from streaming.copies import SharedFile
@@ -211,6 +211,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     read = [scored(config.LOGS, config.OUTPUT, run, config.TRAIN_FOLDS) for run in runs]
     mine = Claim(config.OUTPUT, "+".join(runs), f"shard {share.index} of {share.count}")
     with owning("ensemble", [] if args.dry_run else [*chain(*read), mine]):
+        for run in runs:
+            read_report(config.OUTPUT, run)  # what is missing is told before torch comes in
+
         from runs.predictions import changed_notes
         from submissions.work import read_work
 

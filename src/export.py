@@ -30,6 +30,7 @@ from core.locks import Claim
 from core.quantities import disk_words, time_words
 from core.recipes import recipe_file
 from runs.experiment import run_of
+from runs.folder import RunFolder
 from runs.owners import networks, owning
 from runs.run import Run
 from runs.sources import NAME, changed_sources, is_made_of, write_sources
@@ -154,6 +155,7 @@ VERBS = {"write": add_write, "check": add_check}
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, verbs=VERBS, verb="write", description=__doc__)
+    RunFolder(config.LOGS, config.RUN).check_trained()  # told before torch comes in
 
     run = run_of(config)
     trained = run.folder.trained()
@@ -161,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not folds:
         raise UserError(
             f"no network to export in {run.folder.path}: folds {trained} are trained, asked for "
-            f"{run.train_folds or 'all'}"
+            f"{list(run.train_folds or ())}"
         )
     claims = networks(run.logs, run.name, run.train_folds, reads=True)
     check = args.verb == "check"

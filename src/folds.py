@@ -258,28 +258,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from competition.groups import find_groups
     from competition.masks import build_masks
+    from competition.training_images import collect_images
+    from runs.experiment import competition_of, data_spec, loader_spec, run_of
+    from submissions.outlook import sample_notes
+
+    competition, how = competition_of(config), fill(Split, config)
+    outlook = sample_notes(competition)
+    # Files that are not there are told before torch comes in.
+    data = leave_out_tests(keep_sources(collect_images(competition), config.SOURCES), how)
+
     from competition.probe import probe_pairs
     from competition.run_layout import recognise_layout
     from competition.series import series_notes
-    from competition.training_images import collect_images
     from competition.volumes import check_volumes, find_volumes
     from data.draws import Foreground
     from looking.forecast import folds_line
     from runs.audits import folds_made_of, write_verdict
     from runs.baseline import read_trivial
-    from runs.experiment import competition_of, data_spec, loader_spec, run_of
     from runs.fold_table import choose_folds
     from runs.joining import join_new
     from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
     from runs.sampling import check_sampling
-    from submissions.outlook import sample_notes
 
     check_names(config, "METRIC", *(["LOSS"] if config.SOFT_LABELS else []))
-    competition, how = competition_of(config), fill(Split, config)
-    outlook = sample_notes(competition)
     cuts: list[str] = []
-    data = leave_out_tests(keep_sources(collect_images(competition), config.SOURCES), how)
     data = cut_images(data, competition, how, cuts)
     table, notes = data.table, [*data.notes, *cuts, *recognise_layout(competition).notes, *outlook]
     rows: list[Any] = table.to_dict("records")

@@ -39,11 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     if args.name and (problem := id_problem(args.name)):
         raise UserError(f"--name {problem}")
+    from looking.layout import find_layout
+    from looking.survey import survey
+
+    layout = find_layout(survey(config.INPUT))  # a wrong INPUT is told before torch comes in
+
     from collections import Counter
 
     from looking.findings import find_all
     from looking.forecast import look_line
-    from looking.layout import find_layout
     from looking.lines import Line, words_of
     from looking.page import Painter, write_look_page
     from looking.recipe import recipe_text, write_recipe
@@ -60,13 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         told_lines,
         try_recipe,
     )
-    from looking.survey import survey
     from looking.unused import unused_lines
     from runs.experiment import competition_of, data_spec
 
     places = ["--input", str(config.INPUT), "--output", str(config.OUTPUT)]
     told, notes, output = told_lines(args), [], config.OUTPUT
-    layout = find_layout(survey(config.INPUT))
     sections = first_lines(layout, told)
     own = {knob: line for knob, line in told.items() if knob not in flat(sections)}
     config, _ = load_config([*places, *words_of(flat(sections)), *words_of(own)])

@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
 
     from runs.experiment import competition_of
-    from submissions.answers import score_file
     from submissions.check import check_file
 
     linter = check_file(
@@ -37,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     path = linter.path
     if args.labels:
+        from submissions.answers import score_file
+
         score = score_file(
             path, args.labels, linter, metric=config.METRIC, volume_pattern=config.VOLUME_PATTERN
         )

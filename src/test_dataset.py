@@ -20,6 +20,10 @@ from core.flags import load_config
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes OUTPUT/sample.png: images as they are above, augmented below."""
     config, _ = load_config(argv, description=__doc__)
+    from runs.fold_table import read_fold_table
+
+    table = read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
+
     import numpy as np
 
     from competition.masks import build_masks
@@ -27,9 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from imaging.drawings import TRUTH, draw_contours, tile, to_rgb, write_sheet
     from Lightning_datamodule import rows_in
     from runs.experiment import competition_of, data_spec
-    from runs.fold_table import read_fold_table
 
-    rows = rows_in(read_fold_table(config.FOLDS_CSV))
+    rows = rows_in(table)
     masks = build_masks(competition_of(config))
     tiles = []
     for augment in (None, config.AUGMENTATION):

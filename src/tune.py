@@ -28,8 +28,10 @@ from core.flags import load_config, names, number
 from core.knobs import knob_values
 from core.locks import Claim
 from runs.fold_table import read_fold_table
+from runs.folder import RunFolder
 from runs.names import check_names
 from runs.owners import networks, owning, scored
+from runs.reports import read_report
 
 if TYPE_CHECKING:
     from runs.run import Run
@@ -67,6 +69,18 @@ def claims_of(args: argparse.Namespace, logs: Path, output: Path, run: str) -> l
         read = [claim for name in args.runs for claim in scored(logs, output, name, None)]
         return [*read, Claim(output, "+".join(args.runs))]
     return [*networks(logs, run, None, reads=args.verb != "soup"), Claim(output, run)]
+
+
+def check_there(args: argparse.Namespace, logs: Path, output: Path, run: str) -> None:
+    """Makes sure that what a verb begins from is there.
+
+    Raises:
+        UserError: no network, or a run that is not scored, or whose report is broken.
+    """
+    if args.verb in ("tta", "soup"):
+        RunFolder(logs, run).check_trained()
+    for name in args.runs if args.verb == "blend" else [run] if args.verb == "rules" else []:
+        read_report(output, name)
 
 
 def plan_line(run: "Run", args: argparse.Namespace) -> str:
@@ -124,21 +138,22 @@ def tune(run: "Run", args: argparse.Namespace, knobs: Mapping[str, Any]) -> None
 @script
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, verbs=VERBS, verb="rules", description=__doc__)
-    check_names(config, "METRIC")
-    read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
+    read_fold_table(config.FOLDS_CSV)  # what is missing is told before torch comes in
+    plan = args.dry_run and args.verb != "rules"  # of the rules the verdicts themselves are printed
+    claims = [] if plan else claims_of(args, config.LOGS, config.OUTPUT, config.RUN)
+    with owning("tune", claims):
+        check_there(args, config.LOGS, config.OUTPUT, config.RUN)
+        check_names(config, "METRIC")
 
-    from training.console import quiet_lightning
-
-    quiet_lightning()
-    if args.dry_run and args.verb != "rules":  # of the rules the verdicts themselves are printed
         from runs.experiment import run_of
+        from training.console import quiet_lightning
 
-        print(plan_line(run_of(config), args))
-        return 0
-    with owning("tune", claims_of(args, config.LOGS, config.OUTPUT, config.RUN)):
-        from runs.experiment import run_of
-
-        tune(run_of(config), args, knob_values(config))
+        quiet_lightning()
+        run = run_of(config)
+        if plan:
+            print(plan_line(run, args))
+        else:
+            tune(run, args, knob_values(config))
     return 0
 
 

@@ -139,7 +139,7 @@ def test_the_script_from_the_run_to_another_program(
 ) -> None:
     flags = competition.flags("--fold", "0", "--epochs", "1")
     assert call("export", flags) == 2
-    assert "no network to export" in told(capsys)
+    assert "has no network" in told(capsys)
     assert call("Lightning_trainer", flags) == 0
     assert call("export", [*flags, "--format", "torchscript,safetensors"]) == 0
     assert "torchscript: network.ts" in told(capsys)

@@ -11,6 +11,7 @@ from PIL import Image
 
 import folds
 from competition import splits as splitters
+from competition.contents import contents_line
 from competition.fold_column import read_folds
 from competition.mask_source import MaskSource, Row
 from competition.masks import MASKS, build_masks
@@ -462,6 +463,28 @@ def test_letters_of_a_table(tmp_path: Path, encoding: str) -> None:
     ids = ["Größe_1.png", "é" * 40_000]
     (tmp_path / "t.csv").write_text("img\n" + "\n".join(ids) + "\n", encoding=encoding)
     assert read_table(tmp_path / "t.csv")["img"].tolist() == ids
+
+
+def test_a_folder_that_holds_no_data_is_told_with_what_helps(tmp_path: Path) -> None:
+    """One level too high or too low, a file, packed files, nothing there."""
+    home = tmp_path / "home"
+    (home / "cars" / "train_hq").mkdir(parents=True)
+    wrong = {
+        home: f"home/cars holds train_hq: pass --input {home / 'cars'}",
+        home / "cars" / "train_hq": f"home/cars holds train_hq: pass --input {home / 'cars'}",
+        tmp_path / "gone": f"There is no folder {tmp_path / 'gone'}: ",
+        tmp_path / "all.zip": "all.zip is a file: unpack it, and pass the folder",
+        tmp_path / "packed": "holds readme.txt, train.zip: unpack train.zip there",
+        tmp_path / "other": "holds readme.txt: look",
+    }
+    for folder in ("packed", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "readme.txt").touch()
+    for packed in ("all.zip", "packed/train.zip"):
+        (tmp_path / packed).touch()
+    for root, told in wrong.items():
+        wanted = [root / "train_masks.csv", root / "train_hq"]
+        assert told in contents_line(root, "look", wanted)
 
 
 def test_missing_table_and_columns_name_what_is_there(tmp_path: Path) -> None:

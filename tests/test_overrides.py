@@ -333,6 +333,34 @@ def test_a_wrong_value_of_a_scripts_own_flag_loads_nothing(script: str, words: l
     assert f"error: {words[-2]}: got {words[-1]!r}" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["folds"], "There is no folder {data}: pass that of the competition's data"),
+        (["look"], "There is no folder {data}: pass that of the competition's data"),
+        (["test_dataset"], "python src/folds.py"),
+        (["Lightning_tester"], "python src/Lightning_trainer.py"),
+        (["tune"], "python src/Lightning_tester.py"),
+        (["tune", "soup"], "python src/Lightning_trainer.py"),
+        (["ensemble", "--runs", "bas"], "no report {output}/bas/report.json. Score the run"),
+        (["compare_runs", "--pair", "baseline,bas"], "no report {output}/baseline/report.json"),
+        (["export"], "python src/Lightning_trainer.py"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_is_missing_is_told_before_torch_is_loaded(
+    words: list[str], told: str, tmp_path: Path
+) -> None:
+    places = {name: tmp_path / name for name in ("data", "output", "logs")}
+    if words != ["test_dataset"]:
+        places["output"].mkdir()
+        (places["output"] / "train_folds.csv").write_text("img,image,mask,group,kfold\na,a,a,a,0\n")
+    flags = ["--input", "{data}", "--output", "{output}", "--logs", "{logs}"]
+    code, _, err, loaded = answer_of(*words, *(flag.format(**places) for flag in flags))
+    assert (code, err.count("\n"), told.format(**places) in err) == (2, 1, True), err
+    assert "torch" not in loaded
+
+
 def test_every_file_that_can_be_run_is_a_script() -> None:
     runnable = [path.stem for path in sorted(SRC.glob("*.py")) if "__main__" in path.read_text()]
     assert runnable == SCRIPTS

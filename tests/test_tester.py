@@ -195,7 +195,7 @@ def test_a_fold_that_is_not_trained_is_named(
 
 def test_no_fold_at_all(competition: Competition, capsys: pytest.CaptureFixture[str]) -> None:
     assert score_again(competition) == 2
-    assert errors_of(capsys)[0].startswith("error: no fold of run 'baseline' is trained")
+    assert errors_of(capsys)[0].startswith("error: run 'baseline' has no network in")
     assert not run_of(competition).exists()
 
 

@@ -1,12 +1,12 @@
 """The training images of a competition, one row each: where image and mask lie, what is known."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from competition.contents import contents_line
 from competition.listings import find_train_names
 from competition.masks import build_masks, mask_format
 from competition.row_files import attach_files, drop_absent
@@ -24,9 +24,6 @@ from core.advice import command
 from core.errors import UserError, raise_all
 from core.gates import check_ids
 from imaging.rle import is_empty_rle, rle_areas
-
-# Files and folders of INPUT that an error lists.
-NAMED = 8
 
 
 class TrainingImages(NamedTuple):
@@ -114,9 +111,14 @@ def _join(table: pd.DataFrame, competition: Competition) -> pd.DataFrame:
 def _from_folder(competition: Competition) -> TrainingImages:
     folder = competition.train_path
     if not folder.is_dir():
+        otherwise = (
+            f"{command('look')} writes the flags for it into recipes/, or set TRAIN_PATH, "
+            "MASK_PATH and TRAIN_CSV"
+        )
+        there = contents_line(competition.input, otherwise, [competition.train_csv, folder])
         raise UserError(
             f"no training images: neither {competition.train_csv} nor the folder {folder} "
-            f"exists. {_what_there_is(competition.input)}"
+            f"exists. {there}"
         )
     masks = build_masks(competition)
     table = pd.DataFrame({"img": sorted(find_train_names(competition))})
@@ -125,22 +127,6 @@ def _from_folder(competition: Competition) -> TrainingImages:
     notes = [f"no table {competition.train_csv}: took the images of {folder}"]
     notes += attach_files(table, competition, masks, dropped=dropped)
     return TrainingImages(_join(table, competition), None, None, notes)
-
-
-def _what_there_is(root: Path) -> str:
-    """What INPUT holds instead of what was looked for, and what to do about it."""
-    found = sorted(
-        f"{path.name}/" if path.is_dir() else path.name
-        for path in (root.iterdir() if root.is_dir() else ())
-        if not path.name.startswith(".")
-    )
-    if not found:
-        return f"Put the competition's data into {root}, or make a toy one: python src/demo_data.py"
-    named = ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" * (len(found) > NAMED))
-    return (
-        f"{root} holds {named}: {command('look')} writes the flags for it into recipes/, or set "
-        "TRAIN_PATH, MASK_PATH and TRAIN_CSV"
-    )
 
 
 def _check_folders(raw: pd.Series, ids: pd.Series, name: str) -> None:

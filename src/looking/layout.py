@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from competition.contents import contents_line
 from core.errors import UserError
 from looking.asked import choose_test, place_of, without_asked
 from looking.coco_parts import choose_coco, named_images
@@ -80,8 +81,8 @@ def find_layout(survey: Survey) -> Layout:
     """
     if not survey.sets:
         raise UserError(
-            f"{survey.root}: no images in it: unpack the competition's files there, and pass the "
-            "folder that holds them: --input <folder>"
+            f"{survey.root}: no images in it. "
+            + contents_line(survey.root, "pass the folder that holds images: --input <folder>")
         )
     tables, broken = read_tables(survey.root, survey.tables)
     schemes = {id(one): _readings(one, survey) for one in survey.sets}

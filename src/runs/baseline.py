@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_json
-from Lightning_datamodule import rows_in
-from runs.predictions import data_key, table_key
 from runs.run import Run
-from scoring.baseline import best_of, trivial_scores
 
 FILE = "baseline.json"
 
@@ -21,6 +18,10 @@ def read_trivial(run: Run) -> dict[str, float]:
 
     Kept in output/baseline.json, and computed anew where folds, masks or METRIC have changed.
     """
+    from Lightning_datamodule import rows_in
+    from runs.predictions import data_key, table_key
+    from scoring.baseline import trivial_scores
+
     rows = rows_in(run.table)
     data = data_key(run.input, run.spec, rows, run.masks)
     sources = [run.metric, table_key(run.table), data]
@@ -38,6 +39,8 @@ def read_trivial(run: Run) -> dict[str, float]:
 
 def best_trivial(run: Run) -> dict[str, Any]:
     """`name` and `score` of the best that needs no network; empty where there is none."""
+    from scoring.baseline import best_of
+
     best = best_of(read_trivial(run), run.metric, run.spec)
     return dict(zip(("name", "score"), best, strict=True)) if best else {}
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.advice import command
+from core.errors import UserError, nearest
 from core.gates import is_whole_number
 from core.records import NewerRecord, read_values
 from runs.records import Begun, Finished
@@ -72,6 +74,20 @@ class RunFolder:
         paths = self.path.glob("fold_*/checkpoints/best.ckpt")
         names = [path.parents[1].name.removeprefix("fold_") for path in paths]
         return sorted(int(name) for name in names if is_whole_number(name))
+
+    def check_trained(self) -> None:
+        """Makes sure that there is a network.
+
+        Raises:
+            UserError: no fold has a best.ckpt.
+        """
+        if self.trained():
+            return
+        there = {path.parents[2].name for path in self.logs.glob("*/fold_*/checkpoints/best.ckpt")}
+        raise UserError(
+            f"run {self.run!r} has no network in {self.path}.{nearest(self.run, sorted(there))} "
+            f"Train it: {command('Lightning_trainer', run=self.run)}"
+        )
 
     def has_checkpoints(self) -> bool:
         """Whether any fold has a network to lose."""

@@ -135,13 +135,16 @@ class Report(Record):
         Raises:
             UserError: no such file, a newer version, or broken.
         """
-        remedy = f"score the run: {command('Lightning_tester', run=path.parent.name)}"
+        scoring = command("Lightning_tester", run=path.parent.name)
+        remedy = f"score the run: {scoring}"
         try:
             report = cls(**_arguments(read_values(path, cls.VERSION, remedy), path))
             raise_all(_misfits(report), f"{path} is broken, {remedy}:")
             return report
         except FileNotFoundError:
-            raise UserError(f"no report {path}: {remedy}") from None
+            there = sorted(one.parent.name for one in path.parents[1].glob("*/report.json"))
+            near = nearest(path.parent.name, there)
+            raise UserError(f"no report {path}.{near} Score the run: {scoring}") from None
         except UserError:
             raise
         except KeyError as error:

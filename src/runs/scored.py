@@ -39,12 +39,16 @@ def trained_folds(run: Run) -> list[int]:
     """The chosen folds that have a network; says which have none.
 
     Raises:
-        UserError: no fold is trained.
+        UserError: none of them is trained.
     """
+    run.folder.check_trained()
     folds, folder = choose_folds(run.table, run.train_folds, holdout=run.holdout), run.folder
     trained = [fold for fold in folds if folder.scored_checkpoint(fold).is_file()]
     if not trained:
-        raise UserError(f"no fold of run {run.name!r} is trained in {folder.path}")
+        raise UserError(
+            f"of run {run.name!r} the folds {folder.trained()} are trained, not {folds}: train "
+            "these, or take those by --folds"
+        )
     if trained != folds:
         print(f"of the folds {folds} only {trained} are trained: taking these")
     return trained
