@@ -531,6 +531,11 @@ knobs.check(
         ("CROP_SIZE", min(SIZE) >= 32, "sides of 32 pixels or more"),
         ("MIXUP", 0 <= MIXUP <= 100, "0 to 100"),
         (
+            "MIXUP",
+            not MIXUP or TRAIN_BATCH_SIZE > 1,
+            "0 with TRAIN_BATCH_SIZE=1: it blends images of one batch",
+        ),
+        (
             "TRAIN_SCALES",
             not TRAIN_SCALES
             or (len(TRAIN_SCALES) == 2 and 0.1 <= TRAIN_SCALES[0] <= TRAIN_SCALES[1] <= 4),

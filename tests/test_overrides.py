@@ -208,6 +208,7 @@ def test_space_separated_list_is_told_the_comma() -> None:
         (["--submission-file", "report.json"], "SUBMISSION_FILE"),
         (["--submission-file", "masks", "--save-masks", "true"], "SUBMISSION_FILE"),
         (["--mixup", "1e30"], "MIXUP"),
+        (["--mixup", "0.4", "--train-batch-size", "1"], "MIXUP"),
         (["--id-template", "{id}"], "ID_TEMPLATE"),
         (["--stratify-column", "organ"], "STRATIFY_COLUMN"),
         (["--split-column", "part", "--split", "kfold"], "SPLIT_COLUMN"),

@@ -254,7 +254,9 @@ def _read_coco(competition: Competition, stamp: object) -> MaskSource:
 
 
 def _build_outlines(competition: Competition) -> MaskSource:
-    if competition.mask_path.exists() or competition.mask_path.suffix or competition.mask_pattern:
+    path = competition.mask_path
+    holds = path.is_file() or (path.is_dir() and _holds_annotations(path))
+    if holds or competition.masks_chosen or competition.mask_pattern:
         return _read_files(competition, stamp_of(annotation_files(competition)))
     return _read_cells(competition, file_stamp(competition.train_csv))
 

@@ -39,7 +39,8 @@ def annotation_files(competition: Competition) -> list[Path]:
     names = sorted(os.listdir(path)) if path.is_dir() else []
     wanted = [n for n in names if n.lower().endswith(ANNOTATION_SUFFIXES) and n[0] != "."]
     if not wanted:
-        near = nearest(path.name, os.listdir(path.parent)) if path.parent.is_dir() else ""
+        beside = os.listdir(path.parent) if path.parent.is_dir() else []
+        near = nearest(path.name, (name for name in beside if name != path.name))
         raise UserError(
             f"{path}: no annotation file, and no folder of them.{near} Set MASK_PATH to a file of "
             f"all images, or to a folder of one each ({', '.join(ANNOTATION_SUFFIXES)})"

@@ -221,7 +221,10 @@ def _bracket_of(cells: "pd.Series", pattern: str) -> "list[str]":
     rule = compile_bracket(pattern, "CLASS_PATTERN")
     matches = [rule.match(cell) for cell in cells]
     odd = [cell for cell, match in zip(cells, matches, strict=True) if cell and not match]
-    raise_all([repr(cell) for cell in dict.fromkeys(odd)], f"CLASS_PATTERN {pattern!r} fits not:")
+    raise_all(
+        [repr(cell) for cell in dict.fromkeys(odd)],
+        f"CLASS_PATTERN {pattern!r} does not fit these cells from their first letter on:",
+    )
     return [(match[1] or "") if match else "" for match in matches]
 
 

@@ -23,7 +23,9 @@ def find_volumes(table: "pd.DataFrame", column: str, pattern: str) -> "pd.Series
         return None
     volumes = [volume_of(img, pattern) for img in table["img"]]
     lost = [img for img, volume in zip(table["img"], volumes, strict=True) if not volume]
-    raise_all(lost, f"VOLUME_PATTERN {pattern!r} does not fit these images:")
+    raise_all(
+        lost, f"VOLUME_PATTERN {pattern!r} does not fit these images from their first letter on:"
+    )
     return pd.Series(volumes, index=table.index, dtype=object)
 
 
