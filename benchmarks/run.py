@@ -35,7 +35,7 @@ DEFAULT = (
     "ladder",
     "epoch",
 )
-EXTRA = ("quality", "short", "recipe", "growth", "stream", "gpu")
+EXTRA = ("quality", "short", "recipe", "ablation", "growth", "stream", "gpu")
 
 
 def measure(name: str, folder: Path, *, toy: bool = False) -> Path:

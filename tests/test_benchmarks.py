@@ -23,7 +23,7 @@ def run(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [QUICK, ["stream"]])
+@pytest.mark.parametrize("names", [QUICK, ["stream"], ["ablation"]])
 def test_toy_numbers_become_json_a_table_and_a_picture(run, names, tmp_path: Path) -> None:
     results = tmp_path / "results"
     assert run([*names, "--toy", "--results", str(results)]) == 0
