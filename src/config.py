@@ -335,7 +335,8 @@ SAVE_TOP_K: Free[int] = 1
 SAVE_MINUTES: Free[float] = 15.0
 
 # ======== Machine ========
-# Channels-last memory, on or off; auto: some steps are measured, training and prediction apart.
+# Channels-last memory, on or off; auto: some steps are measured, training and prediction apart, and
+# kept in LOGS/layouts.json. Layouts round differently: on or off makes machines agree to the bit.
 CHANNELS_LAST: Free[Literal["auto", "on", "off"]] = "auto"
 # torch.compile in training; auto: on a GPU, if the steps to come save more than compiling costs.
 COMPILE: Free[Literal["off", "auto", "on"]] = "off"

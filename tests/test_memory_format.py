@@ -110,6 +110,26 @@ def test_a_broken_run_goes_on_in_the_layout_that_it_began_with(
     assert same_weights(weights("whole"), weights("broken"))
 
 
+@pytest.mark.parametrize("content", ['{"a": 1}', None])
+def test_other_folds_and_runs_take_what_was_measured_once(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    """A busy clock must not give one SEED two trainings; a broken file is measured anew."""
+    asked = gains(monkeypatch, 2.0, 0.5)
+    kept = competition.logs / "layouts.json"
+    if content is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(content)
+    words = ("--epochs", "1", "--channels-last", "auto")
+    assert main(competition.flags(*words)) == 0
+    gains(monkeypatch, 0.5, 2.0)
+    assert main(competition.flags(*words, "--run", "again")) == 0
+    assert asked == [True, False]
+    for fold in (0, 1):
+        one, two = (fold_of(competition, run, fold) for run in ("baseline", "again"))
+        assert same_weights(*(checkpoint(folder, "last")["state_dict"] for folder in (one, two)))
+
+
 @pytest.mark.parametrize("mode", ["on", "off"])
 def test_on_and_off_are_not_measured(
     competition: Competition, monkeypatch: pytest.MonkeyPatch, mode: str

@@ -146,7 +146,8 @@ def build_callbacks(
     timer = Timer(fit.trainer_kwargs.get("max_time"))
     rates = [LearningRateMonitor("step")] if fit.loggers else []
     # The layout before the moving average, which copies the network.
-    memory = ChannelsLast(fit.channels_last, fit.train_batch_size, layout)
+    measured = folder.parents[1] / "layouts.json" if turn else None
+    memory = ChannelsLast(fit.channels_last, fit.train_batch_size, layout, measured)
     callbacks = [*best, *paces, Finite(name), *rates, timer, *shown, LastValidation(), memory]
     if module is not None:
         callbacks += build_freeze(

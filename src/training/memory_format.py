@@ -2,14 +2,17 @@
 
 import contextlib
 import copy
+import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
+from core.files import write_json
 from networks.outputs import logits_of
 
 # A gain below this is noise of the clock.
@@ -92,16 +95,25 @@ class ChannelsLast(Callback):
     """Puts the network into the memory layout of CHANNELS_LAST before it is trained.
 
     The decision goes into the checkpoint's notes, "channels_last": {"train", "predict", "machine"};
-    a resumed run keeps it, for another layout rounds otherwise.
+    a resumed run keeps it, for another layout rounds otherwise. So do other folds and runs: what
+    was measured stands in a file.
 
     Args:
         mode: auto, on or off.
         batch: images of a training step.
         known: the decision of an earlier session of this fold.
+        measured: a JSON file of decisions by network, image, batch, precision and machine; None:
+            nothing is kept.
     """
 
-    def __init__(self, mode: str, batch: int, known: Mapping[str, Any] | None = None):
-        self.mode, self.batch, self.known = mode, batch, known
+    def __init__(
+        self,
+        mode: str,
+        batch: int,
+        known: Mapping[str, Any] | None = None,
+        measured: Path | None = None,
+    ):
+        self.mode, self.batch, self.known, self.measured = mode, batch, known, measured
 
     def setup(self, trainer: Any, module: Any, stage: str) -> None:
         """Decides on the first rank for all of them: DDP wants equal strides."""
@@ -119,6 +131,19 @@ class ChannelsLast(Callback):
         here = machine_of(device)
         if self.known and self.known["machine"] == here:
             return dict(self.known)
+        size = " x ".join(map(str, (module.spec.channels, *module.spec.size)))
+        name = f"{module.hparams['model_name']}, {self.batch} of {size}, {precision}, {here}"
+        key = f"{name}, torch {torch.__version__}"
+        before = read_decisions(self.measured)
+        if key not in before:
+            before[key] = {**self._measure(module, device, precision, here), "machine": here}
+            if self.measured:
+                write_json(self.measured, {**read_decisions(self.measured), key: before[key]})
+        return before[key]
+
+    def _measure(
+        self, module: Any, device: torch.device, precision: str, here: str
+    ) -> dict[str, bool]:
         small = device.type == "cpu"
         batch = min(self.batch, CPU_BATCH) if small else self.batch
         model = copy.deepcopy(module.model).to(device)
@@ -134,4 +159,17 @@ class ChannelsLast(Callback):
             for what, gain in zip(("training", "prediction"), gains.values(), strict=True)
         )
         print(f"channels-last auto: {told} ({here})", flush=True)
-        return {**{name: gain > WORTH for name, gain in gains.items()}, "machine": here}
+        return {name: gain > WORTH for name, gain in gains.items()}
+
+
+def read_decisions(path: Path | None) -> dict[str, dict[str, Any]]:
+    """What ChannelsLast has measured before; what cannot be read is measured anew."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        return {
+            key: {"train": bool(one["train"]), "predict": bool(one["predict"]), "machine": here}
+            for key, one in found.items()
+            if isinstance(here := one["machine"], str)
+        }
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return {}
