@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+import folds
 import search
 import train_stages
 from conftest import Competition
@@ -121,6 +122,28 @@ def test_a_machine_that_slows_down_gets_fewer_epochs(
     assert main(competition.flags("--budget", f"{budget}s")) == 0
     assert 0.9 * budget <= seconds.passed[0] <= budget
     assert sum(epochs_of(competition)) < 22
+
+
+def test_a_first_epoch_that_warms_up_takes_no_epochs_from_the_first_folds(
+    competition: Competition, seconds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Networks of all folds are trained alike: the last has no time that others were denied."""
+    forward = TinyNet.forward
+
+    def cold(net: Any, image: torch.Tensor) -> torch.Tensor:
+        if image.device.type != "meta" and net.training and not hasattr(net, "warm"):
+            net.warm = True
+            seconds.passed[0] += 0.8 * EPOCH
+        return forward(net, image)
+
+    monkeypatch.setattr(TinyNet, "forward", cold)
+    budget = 4 * 6 * EPOCH
+    words = ("--n-folds", "4", "--val-every", "5", "--cache", "none")
+    folds.main(competition.flags(*words))
+    assert main(competition.flags("--budget", f"{budget}s", *words)) == 0
+    assert 0.9 * budget <= seconds.passed[0] <= budget
+    found = epochs_of(competition, (0, 1, 2, 3))
+    assert max(found) - min(found) <= 1, found
 
 
 def test_a_budget_below_an_epoch_is_refused_before_anything_is_written(

@@ -141,7 +141,11 @@ def build_callbacks(
     if turn is not None:
         pulse = Pulse(turn.number, turn.of)
         shown = [pulse, (Live if on_terminal() else EpochLines)(name, monitor, pulse)]
-    paces = [Pacing(turn.end, fit.epochs)] if turn and turn.end < math.inf else []
+    paces = []
+    if turn and turn.end < math.inf:
+        # Rounded down, all folds but the last would leave the rest of an epoch to that one.
+        over = 0.5 if turn.number < turn.of else 0.0
+        paces = [Pacing(turn.end, fit.epochs, fit.val_every, over)]
     # Lightning ignores max_time where there is a timer.
     timer = Timer(fit.trainer_kwargs.get("max_time"))
     rates = [LearningRateMonitor("step")] if fit.loggers else []

@@ -23,7 +23,8 @@ class Pace:
     """What a fold takes, measured.
 
     Attributes:
-        start: seconds from the beginning of a fold to its first epoch.
+        start: seconds from the beginning of a fold to its first epoch, and what that one takes more
+            than others: it warms up.
         step: seconds of a batch of training.
         image: seconds of an image of validation.
         epoch: seconds of an epoch beside: first batch, curves, checkpoints.
@@ -95,7 +96,7 @@ def pace_of(meter: Any, disk: int) -> Pace:
     steps = meter.steps[meter.batches - 1 :] or meter.steps or [epoch - validation]
     step = statistics.mean(steps)
     return Pace(
-        start=meter.first - meter.made,
+        start=meter.first - meter.made + max(0.0, meter.epochs[0] - epoch),
         step=step,
         image=validation / max(1, meter.images),
         epoch=max(0.0, epoch - validation - meter.batches * step),

@@ -87,14 +87,39 @@ class Pacing(Callback):
     The rate follows: a schedule over all steps is one over those that there will be. One of torch's
     own (onecycle) is only cut short. The checkpoint's notes tell the epochs of now.
 
+    The first epoch of a session warms up. Of it the second half of its steps counts, and what it
+    takes beside steps and validation; later ones count whole.
+
     Args:
         end: by time.monotonic.
         planned: epochs of the fold.
+        val_every: epochs to a validation; the last is always validated.
+        over: of an epoch, what may end later to keep the plan: folds to come have so much less.
     """
 
-    def __init__(self, end: float, planned: int):
-        self.end, self.planned = end, planned
+    def __init__(self, end: float, planned: int, val_every: int, over: float = 0.0):
+        self.end, self.planned, self.val_every, self.over = end, planned, val_every, over
         self.marks: list[tuple[int, float]] = []
+        # Of the epoch before: when half of its steps and all were done, its validation.
+        self.half: tuple[int, float] | None = None
+        self.trained = self.steady = self.validation = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The seconds that all steps of an epoch take, by those of its second half."""
+        self.trained, count = time.monotonic(), trainer.num_training_batches
+        if batch_idx == (count - 1) // 2:
+            self.half = batch_idx, self.trained
+        elif self.half:
+            first, then = self.half
+            self.steady = (self.trained - then) / (batch_idx - first) * count
+
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
+        self.validation = -time.monotonic()
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        self.validation += time.monotonic()
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         """Comes before those that ask which epoch is the last."""
@@ -115,10 +140,22 @@ class Pacing(Callback):
     def _last(self) -> int:
         """The epochs that end in time; as planned until the speed is known."""
         epoch, now = self.marks[-1]
-        # The first epoch of a session warms up: it counts where there are hardly any others.
-        warm, began = self.marks[min(1, len(self.marks) - 1) if self.planned > 3 else 0]
-        if epoch == warm:
+        if len(self.marks) == 1:
             return self.planned
-        fits = epoch + int((self.end - now) / max(1e-9, (now - began) / (epoch - warm)))
+        left = self.end - now - (self.validation if self.val_every > 1 else 0.0)
+        room = left / max(1e-9, self._epoch_seconds(epoch, now))
+        fits = epoch + int(room)
+        if fits < self.planned:
+            fits = min(self.planned, epoch + int(room + self.over))
         least = max(epoch + 1, math.ceil(self.planned * LEAST))
         return max(least, min(fits, int(self.planned * MOST)))
+
+    def _epoch_seconds(self, epoch: int, now: float) -> float:
+        first, began = self.marks[0]
+        if len(self.marks) > 2:
+            first, began = self.marks[1]
+            return (now - began) / (epoch - first)
+        if not self.steady:  # an epoch of a step or two
+            return now - began - (self.validation if self.val_every > 1 else 0.0)
+        beside = max(0.0, now - self.trained - self.validation)
+        return self.steady + beside + self.validation / self.val_every
