@@ -55,6 +55,8 @@ def scored(scored: Competition, tmp_path_factory: pytest.TempPathFactory) -> Com
     """A competition with a scored run, and its predictions under the name of another."""
     made = copy_of(scored, tmp_path_factory.mktemp("twice"))
     shutil.copytree(made.output / "baseline", made.output / "baseline2")
+    report = made.output / "baseline2" / "report.json"
+    report.write_text(report.read_text().replace('"run": "baseline"', '"run": "baseline2"'))
     return made
 
 
