@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from conftest import SRC, run_python
-from core.errors import UserError
+from core.errors import UserError, script
 from core.flags import load_config
 from core.knobs import kind_of, knob_values, parse, read_knobs, spell
 
@@ -235,6 +235,68 @@ def test_a_constant_without_annotation_is_refused_by_name(tmp_path: Path) -> Non
     told = config_from(text.replace("EPOCHS: int = 20", "EPOCHS = 20\nPATIENCE = 3.5"), tmp_path)
     assert any(line.strip().startswith("EPOCHS: no annotation") for line in told)
     assert "Write PATIENCE: float = ..." in "\n".join(told)
+
+
+def edited(folder: Path, monkeypatch: pytest.MonkeyPatch, **lines: str) -> int:
+    """Has config.py with other lines imported; returns the number of the last of them."""
+    text, number = (SRC / "config.py").read_text(), 0
+    for name, line in lines.items():
+        shipped = next(one for one in text.splitlines(True) if one.startswith(f"{name}: "))
+        number = text[: text.index(shipped)].count("\n") + 1
+        text = text.replace(shipped, line + "\n")
+    (folder / "config.py").write_text(text)
+    monkeypatch.syspath_prepend(folder)
+    return number
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        ("EPOCHS", "EPOCHS: int = 20 +", "line {at}: invalid syntax: EPOCHS: int = 20 +"),
+        ("LOSS", "LOSS: str = bce", "line {at}: name 'bce' is not defined (a text needs quotes"),
+        ("EPOCHS", "", "name 'EPOCHS' is not defined (a text needs quotes; a knob that was"),
+        ("EPOCHS", "EPOCHS: int", "EPOCHS: config.py gives it no value"),
+        ("EPOCHS", "EPOCHS: int = 1 / 0", "line {at}: division by zero: EPOCHS: int = 1 / 0"),
+        ("LR", "import no_such_module", "line {at}: No module named 'no_such_module'"),
+        ("EPOCHS", "EPOCHS: int = '20'", "EPOCHS: config.py has '20', need int. Did you mean 20?"),
+        ("EPOCHS", "EPOCHS: int = 20.5", "EPOCHS: config.py has 20.5, need int.\n"),
+        ("LR", "LR: float = '1e-3'", "LR: config.py has '1e-3', need float. Did you mean 0.001?"),
+        ("BANDS", "BANDS: tuple[str, ...] = (3, 1)", "has (3, 1), need tuple[str, ...]. Did you"),
+        ("CROP_SIZE", "CROP_SIZE: int | tuple[int, int] = (9,)", "need int | tuple[int, int]."),
+        ("COMPILE", "COMPILE: Literal['off', 'on'] = True", "config.py has True, need off | on"),
+    ],
+)
+def test_a_mistake_in_config_is_told_with_its_place(
+    name: str, line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = edited(tmp_path, monkeypatch, **{name: line})
+    with pytest.raises(UserError) as error:
+        load_config([])
+    assert told.format(at=at) in f"{error.value}\n"
+
+
+def test_lists_texts_and_whole_numbers_in_config_are_what_knobs_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds = "TRAIN_FOLDS: Free[tuple[int, ...] | None] = [1]"
+    place, rate = 'INPUT: Free[Path] = "data"', "LR: float = 1"
+    edited(tmp_path, monkeypatch, TRAIN_FOLDS=folds, INPUT=place, LR=rate)
+    config = load_config([])[0]
+    assert (config.INPUT, config.TRAIN_FOLDS) == (SRC.parent / "data", (1,))
+    assert type(config.LR) is float
+
+
+def test_a_knob_that_was_deleted_is_named_where_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = ModuleType("config")
+
+    @script
+    def main(argv: Sequence[str] | None = None) -> int:
+        return int(config.EPOCHS)
+
+    assert main([]) == 2
+    assert "config.py has no knob EPOCHS: " in capsys.readouterr().err
 
 
 def test_headings_say_nothing_of_what_defines_a_run(tmp_path: Path) -> None:

@@ -227,6 +227,10 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
             if str(told):
                 print(f"{told}: {GOES_ON}", file=sys.stderr)
             return told.code
+        except AttributeError as error:
+            if getattr(error.obj, "__name__", "") != "config":
+                raise
+            line = f"config.py has no knob {error.name}: it was deleted or renamed, put it back"
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

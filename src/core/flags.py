@@ -6,10 +6,12 @@ and every process started later (data-loading workers, ranks) sees the same valu
 
 import argparse
 import importlib
+import linecache
 import math
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from types import ModuleType
@@ -227,6 +229,35 @@ def _remember(words: Sequence[str]) -> None:
     remember([word for word in words if word.startswith("@")], flags.items())
 
 
+def _import_config() -> ModuleType:
+    """config.py, imported afresh.
+
+    Raises:
+        ConfigError: values in it do not hold.
+        UserError: it is no Python, or a line of it fails.
+    """
+    sys.modules.pop("config", None)
+    try:
+        return importlib.import_module("config")
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_told_line(error)) from error
+
+
+def _told_line(error: Exception) -> str:
+    """Where importing a file failed, why, and what stands there."""
+    if isinstance(error, SyntaxError):
+        path, line, told = error.filename, error.lineno, error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        last = [frame for frame in frames if frame.name == "<module>"][-1]
+        path, line, told = last.filename, last.lineno, str(error)
+    if isinstance(error, NameError):
+        told += " (a text needs quotes; a knob that was deleted or renamed must come back)"
+    return f"{path}, line {line}: {told}: {linecache.getline(path or '', line or 0).strip()}"
+
+
 def load_config(
     argv: Sequence[str] | None = None,
     add_arguments: AddArguments | None = None,
@@ -271,8 +302,7 @@ def load_config(
         if name.isupper():
             set_variable(name, text)
     try:
-        sys.modules.pop("config", None)
-        config = importlib.import_module("config")
+        config = _import_config()
     except ConfigError as error:
         _restore_environment()
         raise ConfigError(problems + error.problems) from None

@@ -1,6 +1,7 @@
 """Knobs: annotated constants of config.py, read from a text, checked, told as plain values."""
 
 import ast
+import contextlib
 import os
 import re
 from dataclasses import Field, fields
@@ -114,6 +115,58 @@ def _parse_tuple(text: str, arms: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(parse(item, arm) for item, arm in zip(items, arms, strict=True))
 
 
+def as_declared(value: Any, kind: Any) -> Any:
+    """A value of config.py as its annotation has it.
+
+    A list is taken for a tuple, a text for a path, a whole number for a float.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    origin, arms = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        for arm in arms:
+            with contextlib.suppress(ValueError):
+                return as_declared(value, arm)
+        raise ValueError
+    if origin is Literal:
+        fits = isinstance(value, str) and value in arms
+    elif origin is tuple:
+        if isinstance(value, list | tuple):
+            kinds = arms[:1] * len(value) if arms[-1] is Ellipsis else arms
+            return tuple(as_declared(*pair) for pair in zip(value, kinds, strict=True))
+        fits = False
+    elif isinstance(value, bool):
+        fits = kind is bool
+    elif kind is float and isinstance(value, int | float):
+        return float(value)
+    elif kind is Path and isinstance(value, str):
+        return Path(value)
+    else:
+        fits = isinstance(value, origin or kind)
+    if not fits:
+        raise ValueError
+    return value
+
+
+def _declare(knobs: dict[str, Any], kinds: dict[str, Any]) -> list[str]:
+    """Makes the values that stand in config.py those of their annotations; a line a misfit."""
+    problems = []
+    for name, kind in kinds.items():
+        if name not in knobs:
+            problems.append(f"{name}: config.py gives it no value")
+            continue
+        value = knobs[name]
+        try:
+            knobs[name] = as_declared(value, kind)
+        except ValueError:
+            told = f"{name}: config.py has {repr(value)[:60]}, need {kind_name(kind)}."
+            with contextlib.suppress(*BAD_TEXT):
+                told += f" Did you mean {parse(spell(value), kind)!r}?"
+            problems.append(told)
+    return problems
+
+
 def spell(value: Any) -> str:
     """The text of a knob's value, as `knob_values` has it, that `parse` reads: 0,2 or none."""
     if isinstance(value, list | tuple):
@@ -157,6 +210,9 @@ def apply_environment(knobs: dict[str, Any]) -> list[str]:
     """Puts SEG_ variables into `knobs` (config's globals); returns a line a problem.
 
     Called right after the last knob: an UPPER_CASE constant without an annotation is a problem.
+
+    Raises:
+        ConfigError: values of config.py itself are of another kind than their annotations say.
     """
     kinds = {name: kind_of(kind) for name, kind in knobs["__annotations__"].items()}
     problems = [
@@ -165,6 +221,7 @@ def apply_environment(knobs: dict[str, Any]) -> list[str]:
         for name, value in knobs.items()
         if name.isupper() and name not in kinds
     ]
+    misfits = _declare(knobs, kinds)
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name, text = variable.removeprefix(PREFIX), os.environ[variable]
         if name not in kinds:
@@ -175,6 +232,8 @@ def apply_environment(knobs: dict[str, Any]) -> list[str]:
         except BAD_TEXT:
             near = _near_choice(text, kinds[name])
             problems.append(f"{name}: got {text!r}, need {kind_name(kinds[name])}.{near}")
+    if misfits:  # what follows in config.py asks for their ranges
+        raise ConfigError(problems + misfits)
     return problems
 
 
@@ -223,7 +282,7 @@ def read_knobs(path: Path) -> list[tuple[str, str, str, str]]:
     """(section, name, default text, comment) of every knob, read from the text of config.py."""
     knobs: list[tuple[str, str, str, str]] = []
     section, comment = "", list[str]()
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         if heading := re.fullmatch(r"# ==+ (.+?) ==+", line):
             section, comment = heading[1], []
         elif line.startswith("# "):
