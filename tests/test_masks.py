@@ -54,6 +54,14 @@ def test_binary_values(tmp_path: Path, suffix: str, top: int) -> None:
     np.testing.assert_array_equal(mask, BLOB)
 
 
+def test_a_photo_is_no_mask_whose_colours_could_be_declared(tmp_path: Path) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = _write(tmp_path / "photo.png", Image.fromarray(photo))
+    for rules in (BINARY, MaskRules("multiclass", 5)):
+        with pytest.raises(UserError, match=r"has 40\d\d colours, as a photo has: does MASK_PATH"):
+            read_mask_file(path, rules)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp", ".tif"])
 def test_a_palette_means_its_colours(tmp_path: Path, suffix: str) -> None:
     path = _write(tmp_path / f"m{suffix}", _palette(IDS))

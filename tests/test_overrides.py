@@ -170,6 +170,15 @@ def test_space_separated_list_is_told_the_comma() -> None:
     assert "--folds 0,2" in problems_of("--folds", "0", "2")
 
 
+def test_files_of_flags_are_told_by_their_names(tmp_path: Path) -> None:
+    old = tmp_path / "old.args"
+    old.write_text("--image-size 512\n")
+    assert f"--image-size: no such flag (in {old})." in problems_of(f"@{old}")
+    assert "x.args: a file of flags is given with @: @x.args" in problems_of("x.args")
+    assert "Did you mean carvana.args?" in problems_of("@recipes/carvan.args")
+    assert "Did you mean" not in problems_of("@recipes/nothere.args")
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
@@ -422,6 +431,11 @@ def test_what_is_missing_is_told_before_torch_is_loaded(
     code, _, err, loaded = answer_of(*words, *(flag.format(**places) for flag in flags))
     assert (code, err.count("\n"), told.format(**places) in err) == (2, 1, True), err
     assert "torch" not in loaded
+
+
+def test_a_script_runs_as_a_module_too() -> None:
+    done = run_python("-m", "src.look", "--no-such-flag", cwd=SRC.parent)
+    assert (done.returncode, "no such flag" in done.stderr) == (2, True)
 
 
 def test_every_file_that_can_be_run_is_a_script() -> None:

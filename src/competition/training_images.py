@@ -124,7 +124,9 @@ def _from_folder(competition: Competition) -> TrainingImages:
     table = pd.DataFrame({"img": sorted(find_train_names(competition))})
     check_ids(table["img"], "ids of training images: call the files otherwise:")
     table, dropped = drop_absent(table, competition, masks)
-    notes = [f"no table {competition.train_csv}: took the images of {folder}"]
+    table_path = competition.train_csv
+    named = "TRAIN_CSV is empty" if table_path == competition.input else f"no table {table_path}"
+    notes = [f"{named}: took the images of {folder}"]
     notes += attach_files(table, competition, masks, dropped=dropped)
     return TrainingImages(_join(table, competition), None, None, notes)
 

@@ -52,13 +52,23 @@ def _expand(words: Sequence[str], inside: tuple[Path, ...]) -> Iterator[str]:
             yield word
 
 
+def told_in(words: Sequence[str], flag: str) -> str:
+    """In which of a command's files of flags a word stands, ` (in recipes/x.args)`, or nothing."""
+    recipes = [f"@{path}" for path in _recipes_in(words)]
+    for word in [*recipes, *words]:
+        if word.startswith("@") and flag in _expand([word], ()):
+            return f" (in {word[1:]})"
+    return ""
+
+
 def _find(name: str) -> Path:
     """A file as it is named, or from the repository root, so that any working directory will do."""
     for path in (Path(name), ROOT / name):
         if path.is_file():
             return path.resolve()
     known = sorted(path.name for path in (ROOT / "recipes").glob("*.args"))
-    meant = nearest(Path(name).name, known)
+    near = nearest(Path(name).stem, [Path(one).stem for one in known])
+    meant = near and near.replace("?", ".args?")
     held = ", ".join(known[:NAMED]) + (f" and {len(known) - NAMED} more" * (len(known) > NAMED))
     raise UserError(f"@{name}: no such file of flags.{meant or f' recipes/ holds {held}'}")
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from core.advice import remember
 from core.errors import UserError, nearest, raise_all
-from core.flag_files import expand_flag_files
+from core.flag_files import expand_flag_files, told_in
 from core.knobs import (
     BAD_TEXT,
     HEADLINE,
@@ -121,7 +121,12 @@ def build_parser(
 
 
 def _unknown_words(
-    unknown: Sequence[str], known: Sequence[str], *, others: Mapping[str, str], verb: str
+    unknown: Sequence[str],
+    known: Sequence[str],
+    *,
+    others: Mapping[str, str],
+    verb: str,
+    given: Sequence[str],
 ) -> list[str]:
     """A line a word that no flag takes; the value of an unknown flag is told with the flag.
 
@@ -130,6 +135,7 @@ def _unknown_words(
         known: every flag.
         others: flags of other verbs, each with its verb.
         verb: that was given.
+        given: the words of the command as it was typed, with files of flags by their names.
     """
     problems = []
     for before, word in pairwise(["", *unknown]):
@@ -137,7 +143,9 @@ def _unknown_words(
         if flag in others:
             problems.append(f"{flag}: a flag of {others[flag]}, not of {verb}")
         elif word.startswith("-"):
-            problems.append(f"{word}: no such flag.{nearest(flag, known)}")
+            problems.append(f"{word}: no such flag{told_in(given, word)}.{nearest(flag, known)}")
+        elif word.endswith(".args"):
+            problems.append(f"{word}: a file of flags is given with @: @{word}")
         elif not before.startswith("-"):
             problems.append(f"{word}: not a flag; lists are written with commas: --folds 0,2")
     return problems
@@ -187,6 +195,8 @@ def _choose_verb(words: Sequence[str], verbs: Verbs, default: str) -> tuple[str,
         return default or next(iter(verbs)), list(words)
     verb = found[0] if found else ""
     if verb not in verbs:
+        if verb.endswith(".args"):
+            raise UserError(f"{verb}: a file of flags is given with @: @{verb}")
         got = f"got {verb!r}" if verb else "nothing to do"
         raise UserError(f"{got}, need one of {', '.join(verbs)}.{nearest(verb, verbs)}")
     for at in [at for at, word in enumerate(words) if word == verb]:
@@ -286,7 +296,8 @@ def load_config(
             all of them at once.
     """
     follow_caller()
-    words = join_numbers(expand_flag_files(sys.argv[1:] if argv is None else argv))
+    given = sys.argv[1:] if argv is None else argv
+    words = join_numbers(expand_flag_files(given))
     others: dict[str, str] = {}
     if verbs:
         verb, words = _choose_verb(words, verbs, verb)
@@ -294,9 +305,9 @@ def load_config(
     parser = build_parser(description, add_arguments)
     args, unknown = parser.parse_known_args(words)
     args.verb = verb
-    _remember(sys.argv[1:] if argv is None else argv)
+    _remember(given)
     known = [option for action in parser._actions for option in action.option_strings]
-    problems = _unknown_words(unknown, known, others=others, verb=verb)
+    problems = _unknown_words(unknown, known, others=others, verb=verb, given=given)
     _restore_environment()
     for name, text in vars(args).items():
         if name.isupper():

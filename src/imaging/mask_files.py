@@ -18,6 +18,8 @@ from imaging.sources import own_file, page_of, window_of
 IGNORE = 255
 UNDECLARED = 254
 SHOWN = 10
+# Classes are fewer; a drawing that was stored as JPEG or scaled has more colours, too.
+MOST_COLOURS = 1000
 JPEG_THRESHOLD = 128
 # JPEG rounds chroma: a grey picture stored in colour comes back a few steps off grey.
 JPEG_GREY_SPREAD = 8
@@ -117,11 +119,16 @@ def mask_of_pixels(
     if grey is None and rules.task == "binary" and not jpeg:
         grey = _one_colour(pixels)
     if grey is None:
-        colours = _shown(np.unique(pixels[:, :, :3].reshape(-1, 3), axis=0))
+        colours = np.unique(pixels[:, :, :3].reshape(-1, 3), axis=0)
+        if len(colours) > MOST_COLOURS:
+            raise UserError(
+                f"{name}: has {len(colours)} colours, as a photo has: does MASK_PATH name the "
+                "images, or MASK_SUFFIX their ends? Colours of a mask are declared by MASK_VALUES"
+            )
         raise UserError(
-            f"{name}: the mask is in colours {colours}, their classes are unknown: declare them "
-            "with MASK_VALUES, as {(255, 0, 0): 1}; or {0: 0, 1: 1} where it is the indices of a "
-            "palette that are the classes"
+            f"{name}: the mask is in colours {_shown(colours)}, their classes are unknown: declare "
+            "them with MASK_VALUES, as {(255, 0, 0): 1}; or {0: 0, 1: 1} where it is the indices "
+            "of a palette that are the classes"
         )
     if rules.task == "binary":
         return _binary(grey, name, rules, jpeg=jpeg)
