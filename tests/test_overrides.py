@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -431,6 +432,22 @@ def test_what_is_missing_is_told_before_torch_is_loaded(
     code, _, err, loaded = answer_of(*words, *(flag.format(**places) for flag in flags))
     assert (code, err.count("\n"), told.format(**places) in err) == (2, 1, True), err
     assert "torch" not in loaded
+
+
+@pytest.mark.parametrize("script", ["folds", "Lightning_trainer", "ensemble"])
+def test_another_python_without_the_packages_is_one_line(script: str) -> None:
+    done = run_python("-S", str(SRC / f"{script}.py"))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"is not installed for {sys.executable}: activate the environment" in done.stderr
+
+
+def test_a_python_that_is_too_old_is_one_line() -> None:
+    old = "import sys; sys.version_info = (3, 10)"
+    done = run_python(
+        "-c", f"{old}; import core.loading as c; c.stop_while_loading()", PYTHONPATH=str(SRC)
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "need Python 3.11 or newer" in done.stderr
 
 
 def test_a_script_runs_as_a_module_too() -> None:

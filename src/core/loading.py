@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
+from typing import Any, NoReturn
 
+OLDEST = (3, 11)
 GOES_ON = "the same command goes on"
 
 
@@ -11,10 +14,32 @@ def stop_while_loading() -> None:
 
     A script calls it before all other imports: nothing is begun then, and libraries make other
     errors of an exception that is raised while they are imported. `core.errors.script` takes over.
+    A Python that is too old, and a package that is not installed, are one line, too: exit code 2.
     """
+    if sys.version_info < OLDEST:
+        _refuse(f"need Python 3.11 or newer, this is {sys.version.split()[0]}, {sys.executable}")
+    sys.excepthook = _tell_missing
     signal.signal(signal.SIGTERM, _leave)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _leave)
+
+
+def _refuse(line: str) -> NoReturn:
+    os.write(2, f"error: {line}\n".encode())
+    sys.exit(2)
+
+
+def _tell_missing(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """An exception hook: which package this Python lacks, and what brings it."""
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    here = os.path.join(os.path.dirname(os.path.dirname(__file__)), package)
+    ours = os.path.exists(here) or os.path.exists(here + ".py")
+    if issubclass(kind, ModuleNotFoundError) and package and not ours:
+        _refuse(
+            f"{package} is not installed for {sys.executable}: activate the environment that has "
+            "it, or pip install -r requirements.txt"
+        )
+    sys.__excepthook__(kind, error, trace)
 
 
 def _leave(number: int, frame: object) -> None:
