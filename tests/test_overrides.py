@@ -167,6 +167,11 @@ def test_value_of_an_unknown_flag_is_not_another_problem() -> None:
     assert "lists are written" not in told
 
 
+@pytest.mark.parametrize("words", [["--run"], ["--input", "--epochs", "3"], ["--epochs"]])
+def test_a_value_that_was_forgotten_is_not_the_word_true(words: list[str]) -> None:
+    assert problems_of(*words) == f"{words[0]}: expected one argument"
+
+
 def test_space_separated_list_is_told_the_comma() -> None:
     assert "--folds 0,2" in problems_of("--folds", "0", "2")
 
@@ -185,7 +190,6 @@ def test_files_of_flags_are_told_by_their_names(tmp_path: Path) -> None:
     [
         (["--epochs", "0"], "EPOCHS"),
         (["--epochs", "2.5"], "EPOCHS"),
-        (["--epochs"], "EPOCHS"),
         (["--lr", "nan"], "LR"),
         (["--lr", "inf"], "LR"),
         (["--classes", "3"], "CLASSES"),

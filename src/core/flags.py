@@ -29,6 +29,7 @@ from core.knobs import (
     kind_name,
     parse,
     read_knobs,
+    switches,
 )
 from core.memory import keep_freed_memory
 from core.processes import follow_caller
@@ -105,14 +106,15 @@ def build_parser(
     if add_arguments:
         add_arguments(parser)
     groups: dict[str, Any] = {}
+    without_value = switches(SRC / "config.py")
     for section, name, default, comment in read_knobs(SRC / "config.py"):
         group = groups.setdefault(section, parser.add_argument_group(section))
         group.add_argument(
             "--" + name.lower().replace("_", "-"),
             *ALIASES.get(name, ()),
             dest=name,
-            nargs="?",
-            const="true",
+            nargs="?" if name in without_value else None,
+            const="true" if name in without_value else None,
             default=argparse.SUPPRESS,
             metavar="VALUE",
             help=f"{comment} Default: {default}".replace("%", "%%"),

@@ -295,6 +295,12 @@ def read_knobs(path: Path) -> list[tuple[str, str, str, str]]:
     return knobs
 
 
+def switches(path: Path) -> set[str]:
+    """Names of the knobs that may be true, by the text of config.py: their flag needs no value."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return set(re.findall(r"^([A-Z][A-Z0-9_]*): [^=\n]*\bbool\b", text, re.MULTILINE))
+
+
 def knob_values(config: ModuleType) -> dict[str, Any]:
     """Every knob with its value as JSON holds it: paths as text, tuples as lists."""
     values: dict[str, Any] = {}
