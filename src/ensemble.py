@@ -174,7 +174,7 @@ def publish(work: "Work", unchecked: Path, taken: Mapping[str, str]) -> None:
     recipe = recipe_file()
     made = made_of(work.runs, output=run.output, logs=run.logs, folds=run.train_folds)
     sources = [*made, *work.samples(), *([recipe] if recipe else [])]
-    write_sources(beside_answer(work.path), [work.path, *sources], taken)
+    write_sources(beside_answer(work.path), [work.path, *sources], taken, stack=work.stack)
 
 
 def predict(work: "Work", share: Share) -> None:

@@ -79,7 +79,7 @@ def label_fold(
             continue
         write_mask(folder / f"{img}.png", decide(report, probs, sure.numpy()))
         image = Path(os.path.relpath(paths[img], run.input)).as_posix()
-        key = pair_key(paths[img], folder / f"{img}.png")
+        key = pair_key(paths[img], folder / f"{img}.png", stack=report.spec.stack)
         rows.append({"img": img, "image": image, "confident": round(share, 4), "key": key})
     return rows
 
@@ -154,7 +154,8 @@ def label(run: Run, report: Report, images: dict[str, Path], *, confident: float
             tables.append(pd.DataFrame(rows).assign(fold=fold, teacher=teacher))
         with writing(part / "pseudo.csv") as table:
             pd.concat(tables).to_csv(table, index=False)
-        write_json(part / "pseudo.json", {**pseudo_key(run), "networks": networks_of(report)})
+        made_by = {"networks": networks_of(report), "stack": report.spec.stack}
+        write_json(part / "pseudo.json", {**pseudo_key(run), **made_by})
     print(
         f"pseudo-labels of {len(tables)} teachers: {folder}. Next: "
         f"{command('Lightning_trainer', run=f'{run.name}_pseudo')} --pseudo {run.name}"

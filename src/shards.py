@@ -44,17 +44,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def samples_of(run: "Run") -> "Iterator[Sample]":
-    """The training images with their masks in the order of the table, then the test images."""
+    """The training images with their masks in the order of the table, then the test images.
+
+    Last come slices of their series that are neither: STACK shows them to a network.
+    """
     from competition.listings import find_test_images
-    from imaging.sources import stored_files
+    from imaging.sources import SLICE, has_mark, series_files, series_of, stored_files
     from Lightning_datamodule import rows_in
     from streaming.packing import Sample
 
-    for row in rows_in(run.table):
-        yield Sample(row, stored_files(run.input / row["image"]), run.masks.files(row))
+    rows, tested = rows_in(run.table), dict[str, Path]()
     if run.competition.test_path.is_dir():
-        for img, path in find_test_images(run.competition).items():
-            yield Sample({"img": img}, stored_files(path))
+        tested = find_test_images(run.competition)
+    paths = [*(run.input / row["image"] for row in rows), *tested.values()]
+    for row in rows:
+        yield Sample(row, stored_files(run.input / row["image"]), run.masks.files(row))
+    for img, path in tested.items():
+        yield Sample({"img": img}, stored_files(path))
+    packed = {file for path in paths for file in stored_files(path)}
+    series = dict.fromkeys(series_of(path) for path in paths if has_mark(path, SLICE))
+    for file in chain.from_iterable(map(series_files, series)):
+        if file not in packed:
+            yield Sample({"img": file.stem}, [file])
 
 
 def tables_of(run: "Run") -> dict[str, Path]:

@@ -17,6 +17,7 @@ from core.knobs import knob_values
 from runs.experiment import identity_of, run_of
 from runs.folder import RunFolder
 from runs.identity import check_same_folds, open_run
+from runs.records import ORDERED
 from stages import call
 from training.checkpoints import write_checkpoint
 
@@ -116,6 +117,20 @@ def test_a_run_of_before_learns_its_data(
     assert "takes the present images and masks for its own" in capsys.readouterr().out
     again(own)
     assert capsys.readouterr().out == ""
+    assert json.loads(begun(own).read_text()) == values
+
+
+def test_a_run_whose_data_were_known_in_another_way_is_not_refused(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files have other times, and its key of what they hold is of before bands had an order."""
+    begin(own)
+    values = json.loads(begun(own).read_text())
+    old = values["data"].removeprefix(ORDERED)
+    begun(own).write_text(json.dumps({**values, "data": old, "files": "other"}))
+    capsys.readouterr()
+    again(own)
+    assert "takes the present images and masks for its own" in capsys.readouterr().out
     assert json.loads(begun(own).read_text()) == values
 
 

@@ -80,7 +80,7 @@ def files_key(
     digest.update(f"{type(masks).__qualname__} {joblib.hash(told)}".encode())
     for row in rows:
         digest.update(row["img"].encode())
-        paths = stored_files(root / row["image"])
+        paths = stored_files(root / row["image"], spec.stack)
         with contextlib.suppress(UserError):  # told, with all others, when it is read
             paths += masks.files(row)
         for path in paths:

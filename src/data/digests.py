@@ -15,7 +15,12 @@ from streaming.files import digest_of
 
 
 def content_key(
-    rows: Sequence[Row], root: Path, masks: MaskSource, tables: Iterable[Path] = ()
+    rows: Sequence[Row],
+    root: Path,
+    masks: MaskSource,
+    *,
+    stack: Sequence[int] = (),
+    tables: Iterable[Path] = (),
 ) -> str:
     """A key of the bytes of every image and mask, by image; reads them all.
 
@@ -23,11 +28,15 @@ def content_key(
         rows: of train_folds.csv.
         root: folder that their paths start from.
         masks: says which files an image's mask lies in.
+        stack: steps to slices that networks see beside an image, without masks, too.
         tables: files that hold masks of many images.
     """
     from tqdm import tqdm
 
     files = [(row["img"], path) for row in rows for path in _files_of(row, root, masks)]
+    own = {path for _, path in files}
+    beside = (path for row in rows for path in stored_files(root / row["image"], stack))
+    files += [(path.name, path) for path in dict.fromkeys(beside) if path not in own]
     files += [("", path) for path in tables if path.is_file()]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(
@@ -40,7 +49,8 @@ def content_key(
                 disable=None,
             )
         )
-    named = sorted((img, digest) for (img, _), digest in zip(files, digests, strict=True))
+    named = [(img, digest) for (img, _), digest in zip(files, digests, strict=True)]
+    named.sort(key=lambda file: file[0])  # bands and masks of an image stay in their order
     return hashlib.sha256(repr(named).encode()).hexdigest()[:16]
 
 

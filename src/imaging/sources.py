@@ -6,6 +6,7 @@ and its bands. At the end, {page:7} is a page of a stack, counted from 0, and
 {window:512,0,256,256} a part of the image: top, left, height, width.
 """
 
+import contextlib
 import functools
 import glob
 import os
@@ -131,11 +132,24 @@ def image_files(
     return [own_file(_set_mark(one, BAND, band)) for one in paths for band in bands]
 
 
-def stored_files(path: str | Path) -> list[Path]:
-    """All files that hold bands of an image: what was made of them is stale when one changes."""
-    if not has_mark(path, BAND):
-        return [own_file(path)]
-    return [Path(name) for name in sorted(_glob(str(path), part=BAND))]
+def stored_files(path: str | Path, stack: Sequence[int] = ()) -> list[Path]:
+    """All files that hold bands of an image: what was made of them is stale when one changes.
+
+    Args:
+        path: with marks, where there is more than one file.
+        stack: steps to the slices before and after whose files count as well.
+    """
+    paths = [str(path)]
+    if stack and has_mark(path, SLICE):
+        with contextlib.suppress(UserError):  # its own file is gone: whoever reads it says so
+            paths += _neighbours(str(path), stack)
+    return list(dict.fromkeys(file for one in paths for file in _stored(one)))
+
+
+def series_files(series: str) -> list[Path]:
+    """All files of a series, of `series_of`: every slice in every band."""
+    paths = [_set_mark(series, SLICE, value) for value in _slices(series)]
+    return list(dict.fromkeys(file for path in paths for file in _stored(path)))
 
 
 def series_of(path: str | Path) -> str:
@@ -146,6 +160,13 @@ def series_of(path: str | Path) -> str:
 def _own(mark: re.Match[str]) -> str:
     """What stands in the place of a mark in the name of the path's own file."""
     return "" if mark[1] in (WINDOW, PAGE) else mark[2]
+
+
+def _stored(path: str) -> list[Path]:
+    """`stored_files` of an image alone."""
+    if not has_mark(path, BAND):
+        return [own_file(path)]
+    return [Path(name) for name in sorted(_glob(path, part=BAND))]
 
 
 def _neighbours(path: str, steps: Sequence[int]) -> list[str]:

@@ -14,7 +14,7 @@ from core.locks import guarded, others
 from core.records import NewerRecord
 from runs.fold_table import folds_digest
 from runs.folder import RunFolder
-from runs.records import UNKNOWN, Begun
+from runs.records import ORDERED, UNKNOWN, Begun
 from runs.run import Run
 
 # Digests beside the knobs, and what to say of one that has changed.
@@ -92,7 +92,7 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
                 f"run {run.name!r} was begun with another configuration.{way_back(before, now)} "
                 "Choose another --run, or --overwrite to lose it:",
             )
-            if before.data == UNKNOWN:
+            if not _tells_data(before, now):
                 print(f"run {run.name!r} of before takes the present images and masks for its own")
             now = replace(now, knobs=before.knobs)
             if isinstance(now.init, dict) and isinstance(before.init, dict):  # of folds gone, too
@@ -121,11 +121,14 @@ def data_of(run: Run, known: Begun | None) -> dict[str, Any]:
     if known and known.files == files and known.data != UNKNOWN:
         return {"files": files, "data": known.data}
     tables = [run.competition.train_csv, run.competition.mask_path]
-    several = run.masks.several_rows
-    return {
-        "files": files,
-        "data": content_key(rows, run.input, run.masks, tables if several else ()),
-    }
+    key = content_key(
+        rows,
+        run.input,
+        run.masks,
+        stack=run.spec.stack,
+        tables=tables if run.masks.several_rows else (),
+    )
+    return {"files": files, "data": ORDERED + key}
 
 
 def check_own_fold(run: Run, fold: int, checkpoint: Path) -> None:
@@ -216,8 +219,14 @@ def _other_knobs(before: Begun, now: Begun) -> dict[str, tuple[Any, Any]]:
 
 def _other_files(before: Begun, now: Begun) -> list[str]:
     """What to say of each of FILES that differs."""
-    digests = {name: (getattr(before, name), getattr(now, name)) for name in FILES}
+    names = [name for name in FILES if name != "data" or _tells_data(before, now)]
+    digests = {name: (getattr(before, name), getattr(now, name)) for name in names}
     return [FILES[name] for name, (was, is_now) in digests.items() if _differ(was, is_now)]
+
+
+def _tells_data(before: Begun, now: Begun) -> bool:
+    """Whether a run knows its images and masks, in the way that they are known by now."""
+    return before.data == now.data or str(before.data).startswith(ORDERED)
 
 
 def _differ(before: Any, now: Any) -> bool:

@@ -57,14 +57,21 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
         raise UserError(f"PSEUDO: run {teachers!r} has no pseudo-labels for fold {fold}")
     rows: list[Any] = mine.head(limit).to_dict("records")
     mask = (folder / f"fold_{fold}").as_posix()
-    _check_pairs(run, rows, folder / f"fold_{fold}", teachers)
+    _check_pairs(run, rows, folder / f"fold_{fold}", teachers, stack=made.get("stack", ()))
     return [
         {"img": MARK + row["img"], "image": row["image"], "mask": f"{mask}/{row['img']}.png"}
         for row in rows
     ]
 
 
-def _check_pairs(run: Run, rows: Sequence[Mapping[str, Any]], masks: Path, teachers: str) -> None:
+def _check_pairs(
+    run: Run,
+    rows: Sequence[Mapping[str, Any]],
+    masks: Path,
+    teachers: str,
+    *,
+    stack: Sequence[int],
+) -> None:
     """Makes sure that images and masks are those that pseudo_label.py saw and wrote.
 
     Raises:
@@ -72,7 +79,8 @@ def _check_pairs(run: Run, rows: Sequence[Mapping[str, Any]], masks: Path, teach
     """
 
     def changed(row: Mapping[str, Any]) -> bool:
-        key = pair_key(run.input / row["image"], masks / f"{row['img']}.png")
+        mask = masks / f"{row['img']}.png"
+        key = pair_key(run.input / row["image"], mask, stack=stack)
         return bool(row.get("key", key) != key)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -83,9 +91,9 @@ def _check_pairs(run: Run, rows: Sequence[Mapping[str, Any]], masks: Path, teach
     )
 
 
-def pair_key(image: Path, mask: Path) -> str:
-    """A key of what an image and its mask hold; a file that is missing has none."""
-    digests = map(digest_of, (*stored_files(image), mask))
+def pair_key(image: Path, mask: Path, *, stack: Sequence[int] = ()) -> str:
+    """A key of what an image, its neighbours by `stack` and its mask hold; no file has none."""
+    digests = map(digest_of, (*stored_files(image, stack), mask))
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 

@@ -8,6 +8,8 @@ from core.records import Record
 
 # A digest that a file of before did not know of.
 UNKNOWN = "unknown"
+# Begins a key of data that knows bands and masks of an image by their order; those of before do not.
+ORDERED = "2-"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.files import file_digest, write_json
+from imaging.sources import stored_files
 from streaming.files import state_of
 
 NAME = "made_of.json"
-# Where it stands there of which files the images were, by their ids.
-IMAGES = "images"
+# Where it stands there of which files the images were, by their ids, and how far from an image in
+# its series a file of it may be.
+IMAGES, STACK = "images", "stack"
 
 
 def beside_answer(path: Path) -> Path:
@@ -27,7 +29,11 @@ def files_state(files: Iterable[Path]) -> str:
 
 
 def write_sources(
-    path: Path, files: Iterable[Path], images: Mapping[str, str] | None = None
+    path: Path,
+    files: Iterable[Path],
+    images: Mapping[str, str] | None = None,
+    *,
+    stack: Sequence[int] = (),
 ) -> None:
     """Writes SHA-256 of each file or folder, "" of one that is not there, by its path.
 
@@ -37,9 +43,10 @@ def write_sources(
         path: of the JSON file.
         files: what the result was made of, and the result's own.
         images: `files_state` of each image that it is an answer for.
+        stack: steps to the slices whose files are an image's, too.
     """
     digests = {os.path.relpath(file, path.parent): _digest(file) for file in files}
-    write_json(path, {**digests, IMAGES: images} if images else digests)
+    write_json(path, {**digests, IMAGES: images, STACK: stack} if images else digests)
 
 
 def changed_sources(path: Path) -> list[str]:
@@ -70,20 +77,26 @@ def read_sources(path: Path) -> dict[str, str] | None:
     told = _read(path)
     if told is None:
         return None
-    digests = {name: digest for name, digest in told.items() if name != IMAGES}
+    digests = {name: digest for name, digest in told.items() if name not in (IMAGES, STACK)}
     return digests if all(isinstance(digest, str) for digest in digests.values()) else None
 
 
-def changed_images(path: Path, images: Mapping[str, Iterable[Path]]) -> list[str]:
+def changed_images(path: Path, images: Mapping[str, Path]) -> list[str]:
     """Ids of the images whose files are others than those that `path` tells of.
 
     Args:
         path: as of `write_sources`.
-        images: the files of each.
+        images: by id.
     """
-    told = (_read(path) or {}).get(IMAGES)
-    known = told if isinstance(told, dict) else {}
-    return [img for img in images if img in known and files_state(images[img]) != known[img]]
+    told = _read(path) or {}
+    known, stack = told.get(IMAGES), told.get(STACK, [])
+    if not isinstance(known, dict) or not all(isinstance(step, int) for step in stack):
+        return []
+    return [
+        img
+        for img, image in images.items()
+        if img in known and files_state(stored_files(image, stack)) != known[img]
+    ]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ from competition.spec import Competition
 from core.advice import command
 from core.errors import UserError
 from imaging.images import image_size
-from imaging.sources import stored_files
 from runs.reports import Report
 from runs.sources import beside_answer, changed_images, changed_sources, read_sources
 from submissions.answer import Answer, read_answer
@@ -99,7 +98,7 @@ def stale_lines(path: Path, images: Mapping[str, Path]) -> list[str]:
     made_of = beside_answer(path)
     if not made_of.is_file():
         return []
-    changed = changed_images(made_of, {img: stored_files(path) for img, path in images.items()})
+    changed = changed_images(made_of, images)
     told = f"{changed[0]} and {len(changed) - 1} more" if len(changed) > 1 else "".join(changed)
     lines = [f"test image {told}: not the file that was predicted"] if changed else []
     return [f"{line}: {_again(made_of)}" for line in changed_sources(made_of) + lines]

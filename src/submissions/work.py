@@ -92,7 +92,15 @@ class Work:
 
     def taken(self) -> dict[str, str]:
         """Of each image a key of all its files, as `submissions.check` compares it."""
-        return {img: files_state(stored_files(self.found[img])) for img in self.answer.plan.images}
+        return {
+            img: files_state(stored_files(self.found[img], self.stack))
+            for img in self.answer.plan.images
+        }
+
+    @property
+    def stack(self) -> list[int]:
+        """Steps to the slices that some network sees beside an image."""
+        return sorted({step for report in self.reports for step in report.spec.stack})
 
     def samples(self) -> list[Path]:
         """The sample submission, if there is one."""
