@@ -1,6 +1,5 @@
 """The LightningModule: model, loss, metric and optimiser of one fold, and one shared step."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import nn
 
 from core.advice import command
 from core.errors import UserError, reason_of
+from core.gates import json_value
 from criteria.base import StagedLoss
 from data.specs import DataSpec
 from losses import build_loss
@@ -344,7 +344,7 @@ def load_module(path: Path) -> SegmentationModule:
 def _load_exported(path: Path) -> SegmentationModule:
     from safetensors.torch import load_file
 
-    described = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    described = json_value(path.with_suffix(".json").read_text(encoding="utf-8"))
     module = SegmentationModule(**described["module"])
     module.load_state_dict(load_file(path), strict=True)
     return module

@@ -12,7 +12,6 @@ if __name__ == "__main__":
 import argparse
 import csv
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,7 @@ from typing import Any, NamedTuple
 from core.errors import UserError, script
 from core.files import clear_parts, write_json
 from core.flags import load_config
-from core.gates import whole_number
+from core.gates import json_value, whole_number
 
 MARKER = ".demo_data.json"
 PART = ".demo_data.part"
@@ -171,10 +170,10 @@ def written_before(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is a file; the demo needs a folder: pass another --input")
     found = count_files(folder) if folder.exists() else {}
     try:
-        marker = json.loads((folder / MARKER).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        marker = {}
-    mine = marker.get("files", {})
+        marker = json_value((folder / MARKER).read_text())
+        mine = dict[str, int](marker["files"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        marker, mine = {}, {}
     foreign = [name for name, count in found.items() if count > mine.get(name, 0)]
     if foreign:
         raise UserError(

@@ -16,6 +16,7 @@ if __name__ == "__main__":
     stop_while_loading()
 
 import argparse
+import contextlib
 import random
 import tempfile
 import time
@@ -257,9 +258,10 @@ def known_rows(competition: "Competition") -> "pd.DataFrame":
     path = competition.train_csv
     if not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if {"img", "image", "mask"} <= set(table.columns):
-        return table
+    with contextlib.suppress(ValueError):  # told, with what it should be, when it is collected
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if {"img", "image", "mask"} <= set(table.columns):
+            return table
     return collect_images(competition).table
 
 

@@ -31,6 +31,7 @@ from typing import Any
 
 from core.advice import command
 from core.errors import Stopped, UserError, nearest, raise_all, script, told_problems
+from core.flag_files import word_lines
 from core.flags import as_flags, load_config
 from core.knobs import ROOT
 from runs.attempts import STOPPED, call_script
@@ -61,11 +62,7 @@ def read_stages(path: Path) -> list[Stage]:
     if not places:
         raise UserError(f"no file {path}: {NEED}")
     stages: list[Stage] = []
-    for at, line in enumerate(places[0].read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError as error:
-            raise UserError(f"{path}, line {at}: {error}: {line.strip()[:80]!r}") from None
+    for at, line, words in word_lines(places[0]):
         if not words:
             continue
         name, *flags = words

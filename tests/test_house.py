@@ -41,6 +41,13 @@ def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
         assert other == room or HEIGHT.get(other, 1) < HEIGHT.get(room, 1), module
 
 
+def test_json_is_read_through_its_gate_alone() -> None:
+    """Python's own reader has an error of its own for a text that is nested deeply."""
+    read = {path for path in SRC.rglob("*.py") if "json.load" in path.read_text(encoding="utf-8")}
+    assert {path.parent.name for path in read} == {"core", "kernel_side"}
+    assert [path.name for path in read if path.parent.name == "core"] == ["gates.py"]
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     graph = {
         ".".join(path.relative_to(SRC).with_suffix("").parts): local_imports(

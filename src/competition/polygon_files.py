@@ -1,6 +1,5 @@
 """Annotation files: COCO, or what drawing programs export, of all images or one each."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from competition.tables import image_id
 from competition.text_drawings import is_prose, is_text, read_text
 from competition.xml_drawings import XML_DRAWINGS, read_xml
 from core.errors import UserError, nearest
-from core.gates import is_whole_number
+from core.gates import is_whole_number, json_value
 
 ANNOTATION_SUFFIXES = (".json", ".jsonl", ".ndjson", ".geojson", ".xml", ".wkt", ".txt")
 FAULTS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
@@ -158,7 +157,7 @@ def load_document(path: Path) -> Any:
         return _load_json(text)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: set MASK_PATH to the annotations") from None
-    except (ValueError, RecursionError, ElementTree.ParseError) as error:
+    except (ValueError, ElementTree.ParseError) as error:
         raise UserError(
             f"{path}: no COCO annotations, and neither JSON, JSON lines, XML, WKT nor YOLO "
             f"({error}): it is cut off, or masks of another MASK_FORMAT"
@@ -167,12 +166,12 @@ def load_document(path: Path) -> Any:
 
 def _load_json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json_value(text)
     except ValueError:
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) < 2:
             raise
-        return [json.loads(line) for line in lines]
+        return [json_value(line) for line in lines]
 
 
 def read_drawn(path: Path, data: Any, label: str) -> list[Drawn]:

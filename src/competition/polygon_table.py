@@ -1,6 +1,5 @@
 """Outlines in the cells of TRAIN_CSV: WKT, GeoJSON, or JSON lists of points."""
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from competition.polygon_files import FAULTS, entries_of
 from competition.spec import Competition
 from competition.tables import Columns, image_id
 from core.errors import UserError, raise_all
+from core.gates import json_value
 from imaging.polygons import is_wkt, read_geojson, read_wkt
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def read_cell(cell: str) -> Any:
         return None
     if is_wkt(cell):
         return read_wkt(cell)
-    value = json.loads(cell)
+    value = json_value(cell)
     if isinstance(value, Mapping):
         return read_geojson(value) if "type" in value else value
     return read_nested(value) if value else None

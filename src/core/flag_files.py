@@ -47,7 +47,8 @@ def _expand(words: Sequence[str], inside: tuple[Path, ...]) -> Iterator[str]:
             if path in inside:
                 chain = " -> ".join(file.name for file in (*inside, path))
                 raise UserError(f"{path}: a file of flags includes itself: {chain}")
-            yield from _expand(_read(path), (*inside, path))
+            words_of_file = (word for _, _, words in word_lines(path) for word in words)
+            yield from _expand(list(words_of_file), (*inside, path))
         else:
             yield word
 
@@ -73,7 +74,12 @@ def _find(name: str) -> Path:
     raise UserError(f"@{name}: no such file of flags.{meant or f' recipes/ holds {held}'}")
 
 
-def _read(path: Path) -> list[str]:
+def word_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
+    """(number, line, its words) of each line of a text of flags; # begins a comment.
+
+    Raises:
+        UserError: it is no text, or too large a one, or a quote has no end.
+    """
     data = path.read_bytes()
     if len(data) > LARGEST:
         raise UserError(f"{path}: {len(data)} bytes are no file of flags")
@@ -83,10 +89,9 @@ def _read(path: Path) -> list[str]:
         raise UserError(f"{path}: not UTF-8 text ({error}): save it as UTF-8") from None
     if "\0" in text:
         raise UserError(f"{path}: holds a zero byte, it is no text (or UTF-16: save it as UTF-8)")
-    words = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            words += shlex.split(line, comments=True)
+            words = shlex.split(line, comments=True)
         except ValueError as error:
             raise UserError(f"{path}, line {number}: {error}: {line.strip()[:80]!r}") from None
-    return words
+        yield number, line, words

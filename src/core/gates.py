@@ -1,8 +1,10 @@
-"""What comes in from outside as text: numbers and ids, each through one gate."""
+"""What comes in from outside as text: numbers, JSON and ids, each through one gate."""
 
+import json
 import math
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from core.errors import raise_all
 
@@ -50,6 +52,18 @@ def decimal_number(value: object) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]!r} is no finite number")
     return number
+
+
+def json_value(text: str | bytes) -> Any:
+    """The value that a text of JSON tells.
+
+    Raises:
+        ValueError: it is none, or nested deeper than Python follows.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists in lists, deeper than Python follows") from None
 
 
 def id_problem(img: str) -> str | None:

@@ -5,7 +5,6 @@ this host the system says whether the owner lives; of an owner on another host t
 """
 
 import contextlib
-import json
 import os
 import platform
 import signal
@@ -19,6 +18,7 @@ from typing import NamedTuple
 
 from core.errors import UserError
 from core.files import write_json
+from core.gates import json_value
 from core.processes import birth_of, host_key
 
 # Folder beside the runs' own; it holds a folder a run, which holds a file an owner.
@@ -72,7 +72,7 @@ class Owner:
     def read(cls, path: Path) -> "Owner | None":
         """The owner in a lock's file; None if it is gone or broken."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            return cls(**json_value(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
 

@@ -1,6 +1,5 @@
 """Records: dataclasses kept as JSON files that say of which version they are."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from core.errors import UserError
 from core.files import write_json
+from core.gates import json_value
 from core.typed import misfits
 
 
@@ -27,10 +27,7 @@ def read_values(path: Path, version: int, remedy: str) -> dict[str, Any]:
         NewerRecord: a newer version has written it.
         OSError, ValueError: it cannot be read, or holds no such object.
     """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError(str(error)) from None
+    values = json_value(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise ValueError(f"it holds a {type(values).__name__}, need an object")
     told = values.get("version", 0)
@@ -41,6 +38,25 @@ def read_values(path: Path, version: int, remedy: str) -> dict[str, Any]:
             f"{path} is of version {told}, this code reads up to {version}: update the code, or "
             f"{remedy}"
         )
+    return values
+
+
+def read_object(path: Path, remedy: str, *names: str) -> dict[str, Any]:
+    """The JSON object in a file of our own, with the values of these names at least.
+
+    Raises:
+        UserError: no such file, or it is cut off or another; the remedy is told.
+    """
+    try:
+        values = json_value(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(values, dict):
+            raise ValueError(f"it holds a {type(values).__name__}, need an object")
+        if gone := [name for name in names if name not in values]:
+            raise ValueError(f"it lacks {', '.join(gone)}")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: {remedy}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is broken ({error}): {remedy}") from None
     return values
 
 

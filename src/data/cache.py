@@ -6,7 +6,6 @@ and without a cache, and the augmentation's warp stays the only interpolation of
 """
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -23,6 +22,7 @@ from filelock import FileLock, Timeout
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.files import clear_parts, write_json, writing_folder
+from core.gates import json_value
 from core.quantities import size_words
 from data.cached_pairs import (
     HEIGHT,
@@ -119,7 +119,7 @@ def form_of(source: Pairs) -> MaskForm:
 
 
 def _load(done: Path, spec: DataSpec, names: Sequence[str]) -> PairCache:
-    form = json.loads((done / "cache.json").read_text())["form"]
+    form = json_value((done / "cache.json").read_text())["form"]
     form = MaskForm(form["dtype"], tuple(form["more"]), form["packed"])
     return PairCache(spec, form, names, np.load(done / "index.npy"), done / "pairs.bin")
 
@@ -223,7 +223,8 @@ def _fill_tensor(source: Pairs, form: MaskForm, index: np.ndarray, total: int) -
 
 def _is_whole(done: Path) -> bool:
     try:
-        described = json.loads((done / "cache.json").read_text())
+        described = json_value((done / "cache.json").read_text())
+        np.load(done / "index.npy", mmap_mode="r")
         return (done / "pairs.bin").stat().st_size == described["bytes"]
     except (OSError, ValueError, KeyError, TypeError):
         return False

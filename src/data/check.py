@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import joblib
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.files import write_json
+from core.gates import json_value
 from data.specs import DataSpec, Row
 from imaging.images import read_image
 from imaging.sources import stored_files
@@ -62,7 +62,7 @@ def check_data(
 
 def _stamped(stamp: Path) -> str | None:
     try:
-        return json.loads(stamp.read_text())["key"]
+        return json_value(stamp.read_text())["key"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

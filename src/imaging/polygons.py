@@ -1,6 +1,5 @@
 """Polygons with holes: as text, and drawn into a mask."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.gates import decimal_number
+from core.gates import decimal_number, json_value
 from imaging.rle import Size
 
 # (N, 2) of x and y.
@@ -97,7 +96,7 @@ def read_wkt(text: str) -> Polygons:
     if body.upper() == "EMPTY":
         return Polygons((), "map")
     lists = WKT_POINT.sub(r"[\1,\2]", body).replace("(", "[").replace(")", "]")
-    polygons = json.loads(lists)
+    polygons = json_value(lists)
     return Polygons(_read_parts(polygons if multi else [polygons]), "map")
 
 

@@ -1,13 +1,13 @@
 """Run lengths as values of JSON or Python: lists, lists of pairs, COCO's counts with their size."""
 
 import ast
-import json
 import re
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from core.gates import json_value
 from imaging.coco_counts import counted_runs, plain_counts, read_counts
 from imaging.rle import Size
 
@@ -64,16 +64,16 @@ def read_run_values(text: str) -> list[RunValue]:
 def is_json(text: str) -> bool:
     """Whether a text is JSON; else it may be what Python shows."""
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        json_value(text)
+    except ValueError:
         return False
     return True
 
 
 def _value_of(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return json_value(text)
+    except ValueError:
         pass
     try:
         return ast.literal_eval(text.strip())

@@ -1,6 +1,5 @@
 """Every rule of Kaggle's client and server that can be checked before a push."""
 
-import json
 import re
 import subprocess
 import sys
@@ -9,10 +8,11 @@ from typing import Any
 
 from core.errors import UserError, raise_all
 from core.knobs import SRC
+from core.records import read_object
 from kernel_build.bundle import METADATA as DATASET_METADATA
 from kernel_build.bundle import is_pure
 from kernel_build.image import local_imports
-from kernel_build.notebook import METADATA, NOTEBOOK, sent_size, slugify, unpack_cell
+from kernel_build.notebook import AGAIN, METADATA, NOTEBOOK, sent_size, slugify, unpack_cell
 from kernel_side.mount import MANIFEST, file_hash
 from runs.sources import NAME, changed_sources
 
@@ -47,7 +47,7 @@ def check_kernel(folder: Path) -> str:
     metadata_path, bundle = folder / "notebook" / METADATA, folder / "bundle"
     if not metadata_path.is_file():
         raise UserError(f"no kernel in {folder}. Make it first: src/kernel.py infer")
-    metadata = json.loads(metadata_path.read_text())
+    metadata = read_object(metadata_path, AGAIN)
     problems = stale_problems(folder) + metadata_problems(metadata, folder / "notebook")
     notebook = folder / "notebook" / NOTEBOOK
     if notebook.is_file():
@@ -67,7 +67,7 @@ def check_kernel(folder: Path) -> str:
 
 def stale_problems(folder: Path) -> list[str]:
     """What has changed since a kernel was made."""
-    return [f"{line}: make the kernel again" for line in changed_sources(folder / NAME)]
+    return [f"{line}: {AGAIN}" for line in changed_sources(folder / NAME)]
 
 
 def metadata_problems(metadata: dict[str, Any], folder: Path) -> list[str]:
@@ -120,9 +120,9 @@ def metadata_problems(metadata: dict[str, Any], folder: Path) -> list[str]:
 def notebook_problems(notebook: Path, *, internet: bool) -> list[str]:
     """What is wrong in the notebook itself."""
     try:
-        content = json.loads(notebook.read_text(encoding="utf-8"))
-    except ValueError as error:
-        return [f"{notebook.name}: not JSON: {error}"]
+        content = read_object(notebook, AGAIN, "cells")
+    except UserError as error:
+        return [str(error)]
     problems = []
     if content.get("metadata", {}).get("kernelspec", {}).get("name") != "python3":
         problems.append("kernelspec: need python3, Kaggle stops without it")
@@ -152,7 +152,7 @@ def _cell_problems(source: str, written: set[str], src: Path, *, internet: bool)
             return [f"{label}: line {error.lineno} does not compile: {error.msg}"]
     problems = [f"{label}: imports {name}, which no cell writes" for name in missing]
     if found and (src / label).is_file() and (src / label).read_text(encoding="utf-8") != code:
-        problems.append(f"{label}: is not the file in src any more, make the kernel again")
+        problems.append(f"{label}: is not the file in src any more, {AGAIN}")
     here = [str(home) for home in (Path.home(), src.parent) if len(home.parts) > 2]
     paths = [*HOST_PATH.findall(code), *(path for path in here if path in code)]
     problems += [f"{label}: path of this machine {path}" for path in paths]
@@ -167,7 +167,7 @@ def dataset_problems(bundle: Path, kernel: dict[str, Any]) -> list[str]:
     path = bundle / DATASET_METADATA
     if not path.is_file():
         return [f"{DATASET_METADATA}: missing in the bundle"]
-    metadata = json.loads(path.read_text())
+    metadata = read_object(path, AGAIN)
     title, name = str(metadata.get("title", "")), str(metadata.get("id", ""))
     subtitle = metadata.get("subtitle")
     licences = metadata.get("licenses") or []
@@ -200,12 +200,12 @@ def bundle_problems(bundle: Path) -> list[str]:
         problems.append(f"{len(files)} files of {total / 1e9:.1f} GB: need below 1000 and 20 GB")
     if not (bundle / MANIFEST).is_file():
         return [*problems, f"{MANIFEST}: missing"]
-    told = json.loads((bundle / MANIFEST).read_text())["files"]
+    told = read_object(bundle / MANIFEST, AGAIN, "files")["files"]
     there = {p.name: p for p in files if p.name not in (MANIFEST, DATASET_METADATA)}
     problems += [f"{name}: in the manifest, not there" for name in told if name not in there]
     problems += [f"{name}: not in the manifest" for name in there if name not in told]
     problems += [
-        f"{name}: is not the file of the manifest, make the kernel again"
+        f"{name}: is not the file of the manifest, {AGAIN}"
         for name, path in there.items()
         if name in told and file_hash(path) != told[name]["sha256"]
     ]

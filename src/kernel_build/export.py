@@ -1,7 +1,6 @@
 """Writes the bundle of RUN where --target says: what kernel.py infer does, for the train kernel."""
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from core.errors import script
 from core.flags import load_config
 from core.knobs import SRC
+from core.records import read_object
 from kernel_build.bundle import add_wheels, export_run, safe_name, write_manifest
 from kernel_build.image import import_closure, missing_distributions, not_in_image
 from kernel_build.notebook import INFER_ROOTS
@@ -52,7 +52,7 @@ def export_runs(
 def packages_in(folder: Path) -> dict[str, str]:
     """Versions of the packages that a bundle's networks are written in, by name."""
     about = [path.with_suffix(".json") for path in sorted(folder.glob("*.safetensors"))]
-    told = [json.loads(path.read_text(encoding="utf-8"))["packages"] for path in about]
+    told = [read_object(path, "make the bundle again", "packages")["packages"] for path in about]
     return {name: version for packages in told for name, version in packages.items()}
 
 

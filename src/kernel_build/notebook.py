@@ -12,11 +12,14 @@ from typing import Any
 
 from core.files import write_json, writing
 from core.recipes import recipe_file
+from core.records import read_object
 from kernel_build.image import files_beside, import_closure, module_path
 from kernel_side.mount import Job
 
 NOTEBOOK = "kernel.ipynb"
 METADATA = "kernel-metadata.json"
+# What helps against a file that is not as it was made.
+AGAIN = "make the kernel again"
 CPU = "cpu"
 TRAIN_FOLDER = "train_kernel"
 # Letters of source that travel as text; JSON adds a tenth, Kaggle takes less than a million.
@@ -217,7 +220,7 @@ def write_notebook(folder: Path, cells: Sequence[Mapping[str, Any]], kernel: Ker
 
 def sent_size(notebook: Path) -> int:
     """Bytes of a notebook as the kaggle client sends it: outputs dropped, ASCII only."""
-    content = json.loads(notebook.read_text(encoding="utf-8"))
+    content = read_object(notebook, AGAIN, "cells")
     for cell in content["cells"]:
         if "outputs" in cell and cell["cell_type"] == "code":
             cell["outputs"] = []

@@ -1,7 +1,6 @@
 """COMMANDS.md: what to type to bring a kernel to Kaggle, and --push, which types it."""
 
 import argparse
-import json
 import re
 import shutil
 import subprocess
@@ -12,7 +11,8 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.files import writing
-from kernel_build.notebook import METADATA, Kernel, slugify
+from core.records import read_object
+from kernel_build.notebook import AGAIN, METADATA, Kernel, slugify
 
 COMMANDS = "COMMANDS.md"
 # The client leaves with 0 after some failures: what it says on success is the test.
@@ -188,12 +188,14 @@ def push(folder: Path, *, submit: str = "") -> None:
     Raises:
         UserError: what the client said.
     """
-    metadata = json.loads((folder / "notebook" / METADATA).read_text())
+    sources = ("id", "dataset_sources", "competition_sources")
+    metadata = read_object(folder / "notebook" / METADATA, AGAIN, *sources)
     name = metadata["id"]
     for dataset in metadata["dataset_sources"]:
         words = ["-p", "bundle", "--dir-mode", "zip"]
         if _exists(dataset, folder):
-            bundle = json.loads((folder / "bundle" / "manifest.json").read_text())["bundle_id"]
+            manifest = read_object(folder / "bundle" / "manifest.json", AGAIN, "bundle_id")
+            bundle = manifest["bundle_id"]
             _expect(["datasets", "version", *words, "-m", f"bundle {bundle}"], folder, CREATED)
         else:
             _expect(["datasets", "create", *words], folder, CREATED)

@@ -1,6 +1,5 @@
 """Rehearsals of an inference kernel, each compared byte for byte with ensemble.py."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,10 +15,11 @@ from competition.spec import Competition
 from core.errors import UserError, raise_all
 from core.files import writing_folder
 from core.knobs import SRC
+from core.records import read_object
 from kernel_build.check import notebook_problems, stale_problems
 from kernel_build.hidden import write_hidden
 from kernel_build.image import import_closure, missing_distributions
-from kernel_build.notebook import METADATA, NOTEBOOK, TRAIN_FOLDER
+from kernel_build.notebook import AGAIN, METADATA, NOTEBOOK, TRAIN_FOLDER
 from kernel_build.runner import namespaces, run_notebook, write_html
 
 JOB = "job.json"
@@ -112,7 +112,8 @@ def play(
     Raises:
         UserError: the notebook fails.
     """
-    metadata = json.loads((folder / "notebook" / METADATA).read_text())
+    sources = ("dataset_sources", "kernel_sources", "competition_sources")
+    metadata = read_object(folder / "notebook" / METADATA, AGAIN, *sources)
     names, place = mount_names(metadata, way.layout)
     mounted = {place: competition}
     for source in metadata["dataset_sources"]:
@@ -235,7 +236,7 @@ def rehearse_train(folder: Path, data: Path, *, gpu: bool) -> None:
         left = folder / "working"
         with writing_folder(left) as part:
             shutil.copytree(working, part, ignore_dangling_symlinks=True, dirs_exist_ok=True)
-    notebook = json.loads((left / "__notebook__.ipynb").read_text())
+    notebook = read_object(left / "__notebook__.ipynb", "run it again", "cells")
     outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
     print("".join("".join(o.get("text", "")) for o in outputs if "text" in o).strip())
 
@@ -266,7 +267,7 @@ def rehearse(
     """
     if not (folder / JOB).is_file():
         raise UserError(f"no kernel in {folder}. Make it first: src/kernel.py infer")
-    job = json.loads((folder / JOB).read_text())
+    job = read_object(folder / JOB, AGAIN, "weights", "answer", "hours")
     problems = stale_problems(folder)
     problems += notebook_problems(folder / "notebook" / NOTEBOOK, internet=False)
     raise_all(problems, f"{folder} is not ready for Kaggle:")
@@ -291,7 +292,7 @@ def rehearse(
             )
             exact = job["weights"] != "fp16"
             word = compare(working / job["answer"], expected[way.hidden], exact=exact)
-            cost = json.loads((working / "costs.json").read_text())
+            cost = read_object(working / "costs.json", "run it again", "images", "seconds")
             costs.append(cost)
             kind = "hidden rerun" if way.hidden else "public sample"
             print(

@@ -5,7 +5,6 @@ written and there is no network. Elsewhere KAGGLE_ROOT stands for /kaggle, and P
 connections.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from core.errors import UserError
+from core.records import read_object
 
 RUNNER = ("papermill", "ipykernel", "nbconvert")
 # Hides what the image lacks in the folder where it is installed here, and there only.
@@ -209,7 +209,7 @@ _DEAD = "http://127.0.0.1:1"
 
 def _error_of(working: Path, stderr: str) -> str:
     """The failed cell's error in one line, or the runner's own last line."""
-    notebook = json.loads((working / "__notebook__.ipynb").read_text(encoding="utf-8"))
+    notebook = read_object(working / "__notebook__.ipynb", "run it again", "cells")
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             if output.get("output_type") == "error":

@@ -1,12 +1,12 @@
 """COCO files of one data set, a file a part: of train and of val, beside those of test."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from competition.patterns import FilePattern
 from competition.tables import image_id
+from core.gates import json_value
 from looking.lines import Line
 from looking.published import SPLIT
 from looking.schemes import Scheme
@@ -39,7 +39,7 @@ def _without_part(name: str) -> str:
 
 def named_images(root: Path, names: Sequence[str]) -> set[str]:
     """Ids of the images that COCO files list."""
-    found = (json.loads((root / name).read_text(encoding="utf-8-sig"))["images"] for name in names)
+    found = (json_value((root / name).read_text(encoding="utf-8-sig"))["images"] for name in names)
     return {image_id(str(one.get("file_name", ""))) for images in found for one in images}
 
 

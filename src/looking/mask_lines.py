@@ -1,6 +1,5 @@
 """How masks are written, as knobs: of mask files, of run lengths in a table, of a COCO file."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -11,7 +10,7 @@ import numpy as np
 
 from competition.run_cells import holds_run_values
 from competition.tables import holds_outlines, joined_classes
-from core.gates import is_whole_number
+from core.gates import is_whole_number, json_value
 from looking.census import HARD, MANY, Census, take_census
 from looking.coco_parts import coco_places, named_images
 from looking.layout import Layout
@@ -296,7 +295,7 @@ def coco_lines(paths: Sequence[Path]) -> Iterator[Line]:
     names: list[str] = []
     counts = [0, 0]
     for path in paths:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json_value(path.read_text(encoding="utf-8-sig"))
         counts[0] += len(content["annotations"])
         counts[1] += len(content["images"])
         used = {one.get("category_id") for one in content["annotations"] if one.get("segmentation")}

@@ -1,6 +1,5 @@
 """What lies under a folder never seen: sets of files that lie alike, tables, annotation files."""
 
-import json
 import os
 import re
 from collections import Counter, defaultdict
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from competition.patterns import same_name
 from competition.polygon_files import ANNOTATION_SUFFIXES
+from core.gates import json_value
 from imaging.readers import is_image
 from looking.folders import DOZEN, FEW, Files, Folders, find_alike, without_numbers
 from looking.words import MASK, ROLES, TEST, TRAIN, words_in
@@ -139,7 +139,7 @@ def _is_coco(path: Path) -> bool:
         with path.open("rb") as stream:
             if not stream.read(64).lstrip(b"\xef\xbb\xbf \n").startswith(b"{"):
                 return False
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json_value(path.read_text(encoding="utf-8-sig"))
     except (ValueError, OSError):
         return False
     return isinstance(content, dict) and {"images", "annotations"} <= content.keys()

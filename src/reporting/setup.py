@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from core.gates import json_value
 from core.knobs import ROOT, SRC, read_knobs
 from reporting.blocks import Cell, Section, Table, number
 from reporting.run import ReportRun
@@ -66,9 +67,9 @@ def config_section(run: ReportRun) -> Section:
     values, notes = dict(run.knobs), list[str]()
     paths = sorted(run.configured.folder.path.glob("fold_*/config.json"))
     try:
-        trained = json.loads(paths[0].read_text())
+        trained = json_value(paths[0].read_text())
         values |= {name: trained[name] for name in values if name in trained}
-    except (IndexError, OSError, ValueError):
+    except (IndexError, OSError, ValueError, TypeError):
         notes = ["No config.json of the training: these are the knobs now."]
     for name in SCORED_WITH:
         values[name] = getattr(run.report, name.lower())

@@ -3,7 +3,6 @@
 STRICT_FOLDS trains on no others.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from competition.spec import Competition
 from core.advice import command
 from core.errors import UserError
 from core.files import file_digest, write_json
+from core.gates import json_value
 from runs.fold_table import folds_digest
 
 NAME = "fold_audit.json"
@@ -45,7 +45,7 @@ def stale_notes(folds_csv: Path, now: Mapping[str, Any]) -> list[str]:
     Folds that were written by hand, or by a folds.py that did not say, are not compared.
     """
     try:
-        told = json.loads(folds_csv.with_name(NAME).read_text(encoding="utf-8"))
+        told = json_value(folds_csv.with_name(NAME).read_text(encoding="utf-8"))
         before = told["made_of"] if told["folds"] == folds_digest(folds_csv) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -67,7 +67,7 @@ def check_strict_folds(folds_csv: Path, *, strict: bool) -> None:
         return
     path = folds_csv.with_name(NAME)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_value(path.read_text(encoding="utf-8"))
         digest, leaks, verdict = found["folds"], found["leaks"], found["verdict"]
     except (OSError, ValueError, KeyError, TypeError):
         digest, leaks, verdict = "", True, ""

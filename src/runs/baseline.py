@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_json
+from core.gates import json_value
 from runs.run import Run
 
 FILE = "baseline.json"
@@ -28,7 +29,7 @@ def read_trivial(run: Run) -> dict[str, float]:
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
     path = run.output / FILE
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(path.read_text())
+        known = json_value(path.read_text())
         if known["key"] == key:
             scores: dict[str, float] = known["scores"]
             return scores
@@ -64,7 +65,7 @@ def told_trivial(output: Path, metric: str, *, less: bool = False) -> dict[str, 
         less: whether less of it is better.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads((output / FILE).read_text())
+        known = json_value((output / FILE).read_text())
         if known["metric"] == metric and known["scores"]:
             name = (min if less else max)(known["scores"], key=known["scores"].__getitem__)
             return {"name": name, "score": float(known["scores"][name])}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from competition.spec import SHIPPED_MASKS, SHIPPED_SAMPLE, SHIPPED_TABLE, Competition
 from core.files import file_digest
+from core.gates import json_value
 from core.knobs import PREFIX, ROOT, fill, free_knobs, knob_values
 from core.recipes import recipe_digest
 from core.rows import pick
@@ -135,7 +136,7 @@ def identity_of(config: Any) -> Begun:
     pseudo = config.OUTPUT / (config.PSEUDO or "-") / "pseudo" / "pseudo.csv"
     return Begun(
         folds=folds_digest(config.FOLDS_CSV),
-        knobs=json.loads(json.dumps(knobs, default=str)),
+        knobs=json_value(json.dumps(knobs, default=str)),
         recipe=recipe_digest(),
         weights=file_digest(weights) if weights.is_file() else None,
         pseudo=file_digest(pseudo) if pseudo.is_file() else None,

@@ -1,6 +1,5 @@
 """What folds.py measured of the training files, for knobs that leave it to them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError
 from core.files import write_json
+from core.gates import json_value
 from core.ranges import percentiles_of
 
 # --help and wrong flags answer at once: what reads pictures comes in where it is used.
@@ -124,7 +124,7 @@ def _read(asked: Asked) -> "Statistics":
     from data.statistics import Statistics
 
     try:
-        known = json.loads(asked.path.read_text(encoding="utf-8"))
+        known = json_value(asked.path.read_text(encoding="utf-8"))
         if known["key"] == asked.key:
             return Statistics(
                 **{field.name: tuple(known[field.name]) for field in fields(Statistics)}

@@ -1,7 +1,6 @@
 """Pseudo-labelled rows of another run, as more training rows for a student."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import Any
 
 from core.advice import command
 from core.errors import UserError, raise_all
+from core.records import read_object
 from data.pseudo_masks import MARK
 from imaging.sources import stored_files
 from runs.reports import Report, report_path
@@ -34,10 +34,10 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
     """
     import pandas as pd
 
-    folder = run.output / teachers / "pseudo"
+    folder, again = run.output / teachers / "pseudo", command("pseudo_label", run=teachers)
     if not (folder / "pseudo.json").is_file():
-        raise UserError(f"PSEUDO: no {folder}. Make them: {command('pseudo_label', run=teachers)}")
-    made = json.loads((folder / "pseudo.json").read_text())
+        raise UserError(f"PSEUDO: no {folder}. Make them: {again}")
+    made = read_object(folder / "pseudo.json", f"make it again: {again}")
     now = pseudo_key(run)
     differs = [name for name in now if made.get(name) != now[name]]
     problems = [f"{name}: {made.get(name)} then, {now[name]} now" for name in differs]
@@ -51,8 +51,12 @@ def read_pseudo_rows(run: Run, teachers: str, fold: int, *, limit: int) -> list[
         f"pseudo-labels of run {teachers!r} are of other folds or data, students would see "
         "what they are scored on. Make them again with src/pseudo_label.py:",
     )
-    table = pd.read_csv(folder / "pseudo.csv", dtype={"img": str, "key": str})
-    mine = table[table["fold"] == fold].sort_values(["confident", "img"], ascending=[False, True])
+    try:
+        table = pd.read_csv(folder / "pseudo.csv", dtype={"img": str, "image": str, "key": str})
+        mine = table[table["fold"] == fold]
+        mine = mine.sort_values(["confident", "img"], ascending=[False, True])
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{folder / 'pseudo.csv'} is broken ({error}): {again}") from None
     if mine.empty:
         raise UserError(f"PSEUDO: run {teachers!r} has no pseudo-labels for fold {fold}")
     rows: list[Any] = mine.head(limit).to_dict("records")

@@ -8,7 +8,7 @@ from core.records import Record
 
 # A digest that a file of before did not know of.
 UNKNOWN = "unknown"
-# Begins a key of data that knows bands and masks of an image by their order; those of before do not.
+# Begins a key of data that knows bands and masks of an image by their order, as none of before.
 ORDERED = "2-"
 
 

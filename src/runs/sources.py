@@ -1,13 +1,13 @@
 """What a result was made of: digests kept beside it, compared by whoever reads it."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core.files import file_digest, write_json
+from core.gates import json_value
 from imaging.sources import stored_files
 from streaming.files import state_of
 
@@ -101,10 +101,10 @@ def changed_images(path: Path, images: Mapping[str, Path]) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json_value(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     return told if isinstance(told, dict) else None
 

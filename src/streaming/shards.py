@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import io
-import json
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from core.errors import UserError, raise_all, reason_of
 from core.files import file_digest, writing
+from core.gates import json_value
 from core.knobs import PREFIX, ROOT
 from streaming.store import REQUESTS, Store, open_store
 
@@ -239,11 +239,11 @@ def bring_tables(output: Path) -> None:
 def _tables(store: Store) -> dict[str, str]:
     """SHA-256 of the tables by key, all below input/ or output/."""
     try:
-        tables = dict(json.loads(store.read(TABLES)))
+        tables = dict(json_value(store.read(TABLES)))
         for key in tables:
             if key.partition("/")[0] not in ("input", "output") or ".." in key.split("/"):
                 raise ValueError(f"{key!r} lies elsewhere")
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         if isinstance(error, UserError):
             raise
         raise _not_ours(store, TABLES, error) from None

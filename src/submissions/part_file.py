@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import naming
+from core.gates import json_value
 from streaming.copies import SharedFile
 from submissions.answer_files import Row
 
@@ -90,14 +91,14 @@ class PartFile:
         """The rows of a finished image."""
         with self.path.open("rb") as stream:
             stream.seek(self.done[img])
-            return [Row(*values) for values in json.loads(stream.readline())["rows"]]
+            return [Row(*values) for values in json_value(stream.readline())["rows"]]
 
 
 def _whole_line(line: bytes) -> dict[str, Any] | None:
     """The values of a line of a part; None if it is cut off, broken or of another shape."""
     try:
-        values = json.loads(line) if line.endswith(b"\n") else None
-    except (ValueError, RecursionError):
+        values = json_value(line) if line.endswith(b"\n") else None
+    except ValueError:
         return None
     if not isinstance(values, dict):
         return None

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from competition.polygon_files import load_document
 from competition.spec import Competition
 from core.errors import UserError
 from core.files import writing
-from core.gates import is_whole_number
+from core.gates import is_whole_number, json_value
 from imaging.rle import Size
 from submissions.answer_files import AnswerFile, Entry, Findings, Row
 from submissions.answer_format import CellError, Frame, Item
@@ -45,7 +46,7 @@ class ResultsFile(AnswerFile):
             UserError: no such file, or no JSON list.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json_value(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}: run src/ensemble.py") from None
         except ValueError as error:
@@ -78,7 +79,7 @@ def _entry(plan: Plan, img: str, row: Row) -> dict[str, Any]:
     return {
         "image_id": image_number(plan, text),
         "category_id": int(label) if is_whole_number(label) else row.cls,
-        "segmentation": json.loads(row.cell),
+        "segmentation": json_value(row.cell),
         "score": round(row.confidence, 4),
     }
 
@@ -111,8 +112,11 @@ def _trained_categories(competition: Competition) -> list[tuple[int, str]]:
     path = competition.mask_path
     if path.suffix != ".json" or not path.is_file():
         return []
-    data = json.loads(path.read_text(encoding="utf-8-sig"))
-    return [(one["id"], one.get("name", "")) for one in data.get("categories", [])]
+    data = load_document(path)
+    try:
+        return [(one["id"], one.get("name", "")) for one in data.get("categories", [])]
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: categories are not as COCO has them: id and name each") from None
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class CocoResults(Counts):
     def runs(self, cell: str, size: Size) -> list[Runs]:
         """The runs of the one mask."""
         try:
-            values = json.loads(cell)
+            values = json_value(cell)
             told, counts = tuple(values["size"]), str(values["counts"])
         except (ValueError, KeyError, TypeError):
             need = 'need {"size": [H, W], "counts": "..."}'

@@ -1,6 +1,5 @@
 """The sample submission as it lies there, and what the training table adds where it is silent."""
 
-import json
 from collections import Counter as Counts
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from competition.tables import (
     train_table,
 )
 from core.errors import UserError, raise_all
-from core.gates import is_whole_number
+from core.gates import is_whole_number, json_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +166,7 @@ def _read_json_sample(path: Path) -> Sample:
         UserError: it is neither.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = json_value(path.read_text(encoding="utf-8-sig"))
         found = values["images"] if isinstance(values, dict) else values
         key = "file_name" if isinstance(values, dict) else "image_id"
         ids = [str(one[key]) for one in found]

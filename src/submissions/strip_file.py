@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from core.files import naming
+from core.gates import json_value
 
 
 class StripFile:
@@ -68,8 +69,8 @@ def _unpack(line: bytes) -> np.ndarray | None:
     if not line.endswith(b"\n"):
         return None
     try:
-        values = json.loads(line)
+        values = json_value(line)
         data = zlib.decompress(base64.b64decode(values["mask"]))
         return np.frombuffer(data, np.uint8).reshape(values["shape"])
-    except (ValueError, KeyError, TypeError, RecursionError, zlib.error):
+    except (ValueError, KeyError, TypeError, zlib.error):
         return None

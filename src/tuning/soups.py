@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from core.advice import command
-from core.errors import UserError
+from core.errors import UserError, reason_of
 from data.specs import Row
 from postprocessing.rules import decide_by, label_by
 from runs.baseline import beside, best_trivial
-from runs.identity import check_same_folds
+from runs.identity import check_own_fold, check_same_folds
 from runs.predictions import open_oof
 from runs.reports import check_same_task, checkpoints_of
 from runs.run import Run
@@ -45,6 +46,8 @@ def take_soup(run: Run) -> bool:
             f"{command('Lightning_tester', run=run.name)}"
         )
     checkpoints_of(report, run.logs, None)
+    for fold in folds:
+        check_own_fold(run, fold, run.folder.last(fold))
     whole = WholeScore(run.metric, task=run.spec.task, classes=run.spec.classes, by_image=True)
     trials = {fold: run.folder.checkpoints(fold) / TRIAL for fold in folds}
     try:
@@ -76,15 +79,37 @@ def write_soup(folder: Path, target: Path) -> None:
     """Writes the mean of best.ckpt and last.ckpt of a fold's `folder` as a checkpoint.
 
     Raises:
-        UserError: one of them is missing.
+        UserError: one of them is missing or broken, or they are two networks.
     """
     paths = [folder / name for name in ("best.ckpt", "last.ckpt")]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise UserError(f"no {missing[0]}: a soup needs best.ckpt and last.ckpt of every fold")
-    best, last = (torch.load(path, map_location="cpu", weights_only=True) for path in paths)
+    best, last = map(_read_weights, paths)
+    if {name: value.shape for name, value in best["state_dict"].items()} != {
+        name: value.shape for name, value in last["state_dict"].items()
+    }:
+        raise UserError(f"{paths[1]} holds another network than best.ckpt: put its own back")
     mixed = mix(best["state_dict"], last["state_dict"])
     write_checkpoint(target, {**best, "state_dict": mixed, SOUP_OF: weights_digest(paths[0])})
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    """A checkpoint of this project as it is on disk.
+
+    Raises:
+        UserError: it cannot be read, or its weights are no numbers.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        finite = all(bool(torch.isfinite(v).all()) for v in checkpoint["state_dict"].values())
+    except Exception as error:  # torch has a kind of its own for every way a file can be broken
+        raise UserError(
+            f"{path} does not load: {reason_of(error)}. Put it back, or train the fold again"
+        ) from error
+    if not finite:
+        raise UserError(f"{path} holds nan or infinity: a soup of it is none")
+    return checkpoint
 
 
 def soup_values(
