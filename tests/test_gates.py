@@ -17,9 +17,11 @@ from unittest.mock import patch
 
 import cv2
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 import torch
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from competition.table_files import read_table
 from conftest import SRC, Competition
@@ -28,15 +30,19 @@ from core.errors import UserError, script
 from core.flags import load_config
 from core.gates import id_problem, is_whole_number
 from core.processes import hush_lost_connections
+from imaging import packed
 from imaging.coco_counts import write_counts
 from imaging.files import decoding
+from imaging.images import image_size, read_image
 from imaging.rle import rle_areas, rle_decode
+from imaging.sources import Box, with_window
 from Lightning_datamodule import LoaderSpec, build_loader
 from runs.fold_table import read_fold_table
 from runs.training import check_resumable
 from stages import files_end_at
 from submissions import packed_counts
 from submissions.answer_format import CellError
+from test_readers import dicom as write_dicom
 from training.checkpoints import write_checkpoint
 
 
@@ -489,6 +495,58 @@ def test_a_volume_is_unpacked_no_further_than_it_reaches(tmp_path: Path) -> None
     path.write_bytes(packed)
     with pytest.raises(UserError, match="cannot be decoded"):
         read_image(path, channels=1)
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzma"])
+@pytest.mark.parametrize("bands", [1, 5])
+def test_a_strip_unpacks_to_no_more_than_it_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str, bands: int
+) -> None:
+    """Whole, and read by its windows."""
+    pixels = np.full((8, 9, bands) if bands > 1 else (8, 9), 7, np.uint16)
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(
+        path,
+        pixels,
+        compression=compression,
+        photometric="minisblack",
+        planarconfig="contig" if bands > 1 else None,
+    )
+    rules = {"channels": bands, "bits": 16, "bands": tuple("12345"[:bands])}
+    monkeypatch.setattr(packed, "MODEST", 1000)
+    assert (read_image(path, **rules) == 7).all()
+    pack = {"zlib": zlib.compress, "lzma": lzma.compress}[compression]
+    with tifffile.TiffFile(path) as file:
+        (at,), tag = file.pages.first.dataoffsets, file.pages.first.tags["StripByteCounts"]
+    data, more = path.read_bytes(), pack(bytes(1_000_000))
+    whole = bytearray(data[:at] + more + data[at:])
+    whole[tag.valueoffset : tag.valueoffset + 4] = len(more).to_bytes(4, "little")
+    path.write_bytes(whole)
+    for place in (path, with_window(path, Box(1, 1, 4, 4))):
+        with pytest.raises(UserError, match="unpacks to more than"):
+            read_image(place, **rules)
+
+
+def test_packed_dicom_unpacks_to_no_more_than_this_machine_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tags are packed, too: even its size is behind them; and tags may claim any size."""
+    from imaging import arrays, dicom
+
+    path = tmp_path / "x.dcm"
+    write_dicom(path, np.full((9, 8), 7, np.uint8), "MONOCHROME2", bits=8)
+    file = pydicom.dcmread(path)
+    file.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    file.save_as(path)
+    assert image_size(path) == read_image(path).shape[:2] == (9, 8)
+    monkeypatch.setattr(arrays, "largest_picture", lambda: 8)
+    with pytest.raises(UserError, match=r"claims \(9, 8\), more than this machine takes"):
+        read_image(path)
+    monkeypatch.setattr(packed, "MODEST", 100)
+    monkeypatch.setattr(dicom, "largest_picture", lambda: 10)
+    for read in (read_image, image_size):
+        with pytest.raises(UserError, match="unpacks to more than 80 bytes"):
+            read(path)
 
 
 @pytest.mark.parametrize(

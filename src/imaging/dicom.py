@@ -6,9 +6,14 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from core.errors import UserError, reason_of
+from core.memory import DECODING, largest_picture
+from imaging.arrays import check_shape
+from imaging.packed import check_deflated
 
 # What stands behind the first 128 bytes.
 DICOM = b"DICM"
+# Where the first tags begin and how long they may be; among them what says that the rest is packed.
+LENGTH_AT, HEAD, DEFLATED = 140, 1024, b"1.2.840.10008.1.2.1.99"
 
 
 def read_dicom(data: bytes, name: str) -> tuple[np.ndarray, str]:
@@ -22,7 +27,9 @@ def read_dicom(data: bytes, name: str) -> tuple[np.ndarray, str]:
     """
     pydicom = _pydicom(name)
     try:
+        check_packed(data)
         file = pydicom.dcmread(io.BytesIO(data))
+        check_shape(_layout(file)[0], name, -(-int(file.BitsAllocated) // 8))
         pixels = pydicom.pixels.pixel_array(file)
     except UserError:
         raise
@@ -43,12 +50,28 @@ def dicom_shape(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], str]:
     Raises:
         UserError: pydicom is missing, or tags that say no size.
     """
+    pydicom, head = _pydicom(name), stream.read(HEAD)
     try:
-        return _layout(_pydicom(name).dcmread(stream, stop_before_pixels=True))
+        if DEFLATED in head:
+            check_packed(head + stream.read())
+        stream.seek(0)
+        return _layout(pydicom.dcmread(stream, stop_before_pixels=True))
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{name}: no DICOM picture ({reason_of(error)})") from None
+
+
+def check_packed(data: bytes) -> None:
+    """Makes sure that a deflated file unpacks to no more than this machine takes.
+
+    Raises:
+        ValueError: it does: pydicom unpacks all of it to read a tag.
+    """
+    if DEFLATED in data[:HEAD]:
+        size = int.from_bytes(data[LENGTH_AT : LENGTH_AT + 4], "little")
+        packed = data[LENGTH_AT + 4 + size :]
+        check_deflated(packed, DECODING * largest_picture(), raw=True)
 
 
 def _layout(file: Any) -> tuple[tuple[int, ...], str]:

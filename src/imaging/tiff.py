@@ -1,14 +1,16 @@
 """TIFF pages: what their tags say, and bands that neither OpenCV nor PIL decodes (2, 5 or more)."""
 
 import logging
+import math
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import tifffile
-from tifffile import EXTRASAMPLE, PHOTOMETRIC
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
 from core.errors import UserError
+from imaging.packed import check_deflated, check_lzma
 from imaging.sources import own_file
 from streaming.files import open_file
 
@@ -21,6 +23,8 @@ COLOUR_MODELS = {
     PHOTOMETRIC.YCBCR,
     PHOTOMETRIC.CIELAB,
 }
+DEFLATED = {COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE, COMPRESSION.PIXTIFF}
+PACKED = DEFLATED | {COMPRESSION.LZMA}
 # The subfile types of what is no picture of its own: a smaller copy, a transparency mask.
 COPY_OR_MASK = 0b101
 
@@ -151,10 +155,38 @@ def read_tiff_bands(page: tifffile.TiffPage, name: str) -> np.ndarray:
             f"{tifffile.COMPRESSION(page.compression).name}, need NONE or ADOBE_DEFLATE: save the "
             "file again so, or pip install imagecodecs"
         )
+    check_chunks(page)
     pixels = page.asarray()
     if pixels.ndim not in (2, 3):
         raise ValueError(f"its pixels are {pixels.shape}")
     return np.moveaxis(pixels, 0, -1) if page.axes.startswith("S") else pixels
+
+
+def check_chunks(page: tifffile.TiffPage) -> None:
+    """Makes sure that no strip or tile of a page unpacks to more than it claims.
+
+    Raises:
+        ValueError: one does; tifffile's own decoders unpack all that there is.
+    """
+    if page.compression not in PACKED:
+        return
+    stream = page.parent.filehandle
+    for at, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        stream.seek(at)
+        check_chunk(page, stream.read(count))
+
+
+def check_chunk(page: tifffile.TiffPage, packed: bytes) -> None:
+    """As `check_chunks`, of one of them.
+
+    Raises:
+        ValueError: as there.
+    """
+    most = math.prod(page.chunks) * np.dtype(page.dtype).itemsize
+    if page.compression in DEFLATED:
+        check_deflated(packed, most)
+    elif page.compression == COMPRESSION.LZMA:
+        check_lzma(packed, most)
 
 
 def declared_nodata(path: Path) -> float | None:

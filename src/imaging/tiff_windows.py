@@ -7,7 +7,7 @@ import tifffile
 from tifffile import COMPRESSION, PHOTOMETRIC
 
 from imaging.sources import Box
-from imaging.tiff import has_codec, tiff_orientation
+from imaging.tiff import check_chunk, has_codec, tiff_orientation
 
 # Plain colours as stored; tifffile's decoder of JPEG gives RGB, too.
 PLAIN = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
@@ -82,6 +82,7 @@ def _copy_chunk(
     data = stream.read(page.databytecounts[index])
     if len(data) < page.databytecounts[index]:
         raise ValueError(f"strip or tile {index} is cut off")
+    check_chunk(page, data)
     tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
     given = tables if page.compression == COMPRESSION.JPEG else {}
     decoded, (plane, _, top, left, _), _ = page.decode(data or None, index, **given)
