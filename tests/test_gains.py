@@ -70,3 +70,13 @@ def test_rare_large_gains_are_no_proof(count: int) -> None:
     rng, rounds = np.random.default_rng(count), 500
     real = sum(gain_of(rng.exponential(size=count) - 1).real for _ in range(rounds))
     assert real / rounds < 0.025
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_rare_large_losses_are_overlooked_no_more_often_than_the_docs_say(count: int) -> None:
+    """Many gain a little, few lose much: nothing in the mean. docs/after.md: one in six."""
+    rng, rounds = np.random.default_rng(count), 400
+    losses = rng.exponential(size=(rounds, count)), rng.lognormal(size=(rounds, count))
+    for loss, mean in zip(losses, (1, np.exp(0.5)), strict=True):
+        real = sum(gain_of(mean - one).real for one in loss)
+        assert real / rounds < 1 / 6 + 3 * np.sqrt(1 / 6 * 5 / 6 / rounds)

@@ -1,11 +1,9 @@
 """A soup is the mean of two networks, is refused unless it is better, and is followed if so."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from Lightning_module import load_module
@@ -119,46 +117,6 @@ def test_a_soup_is_one_of_its_very_network(scored, tmp_path: Path) -> None:
     best.write_bytes(folder.last(1).read_bytes())
     os.utime(best, (0, 0))
     assert {folder.scored_checkpoint(fold).name for fold in (0, 1)} == {"best.ckpt"}
-
-
-def cut_off(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:900])
-
-
-def of_the_other_fold(path: Path) -> None:
-    """It has seen the images of this one."""
-    path.write_bytes(path.parents[2].joinpath("fold_1/checkpoints/last.ckpt").read_bytes())
-
-
-def diverged(path: Path) -> None:
-    content = torch.load(path, weights_only=True)
-    content["state_dict"]["model.head.0.bias"] *= torch.nan
-    torch.save(content, path)
-
-
-def of_another_network(path: Path) -> None:
-    content = torch.load(path, weights_only=True)
-    content["state_dict"].pop("model.head.0.bias")
-    torch.save(content, path)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "told"),
-    [
-        (cut_off, "does not load"),
-        (of_the_other_fold, "was trained as fold 1"),
-        (diverged, "holds nan or infinity"),
-        (of_another_network, "holds another network"),
-    ],
-)
-def test_no_soup_is_made_of_a_last_network_that_is_not_the_folds_own(
-    scored, tmp_path: Path, capsys, spoil: Callable[[Path], None], told: str
-) -> None:
-    competition = copy_of(scored, tmp_path)
-    spoil(checkpoint(competition, 0).with_name("last.ckpt"))
-    assert call("tune", ["soup", *competition.flags()]) == 2
-    assert told in errors_of(capsys)[0]
-    assert soups(competition) == []
 
 
 def test_what_is_missing_is_named(scored, tmp_path: Path, capsys) -> None:

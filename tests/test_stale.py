@@ -10,18 +10,9 @@ import pandas as pd
 import pytest
 
 from conftest import Competition
-from data.check import files_key
 from data.digests import content_key
-from data.specs import DataSpec
 from ensemble import drop_pictures
-from imaging.sources import stored_files
-from runs.sources import (
-    beside_answer,
-    changed_images,
-    changed_sources,
-    files_state,
-    write_sources,
-)
+from runs.sources import beside_answer, changed_sources, files_state, write_sources
 from stages import LEARN, call, checkpoint, errors_of, report_of
 from submissions.check import stale_lines
 from training.checkpoints import write_checkpoint
@@ -236,53 +227,6 @@ def test_an_image_of_several_files_is_known_by_all_of_them(tmp_path: Path) -> No
     masks = SimpleNamespace(files=lambda row: [])
     before = content_key(rows, tmp_path, masks)
     files[1].write_bytes(b"two")
-    assert content_key(rows, tmp_path, masks) != before
-
-
-class NoMasks:
-    def files(self, row: object) -> list[Path]:
-        return []
-
-
-def test_neighbours_in_a_series_belong_to_an_image_where_networks_see_them(tmp_path: Path) -> None:
-    """Of an answer, of a fold's scores, and of a run where nobody else knows the slice."""
-    files = [tmp_path / f"v_{at}.png" for at in range(3)]
-    for file in files:
-        file.write_bytes(b"one")
-    rows = [{"img": "v_1", "image": "v_{slice:1}.png"}]
-    image, made_of = tmp_path / "v_{slice:1}.png", tmp_path / "made_of.json"
-    masks = NoMasks()
-
-    def keys(*stack: int) -> list[object]:
-        spec = DataSpec(stack=stack, channels=len(stack) or 3)
-        return [
-            files_key(rows, tmp_path, spec, masks),
-            content_key(rows, tmp_path, masks, stack=stack),
-            changed_images(made_of, {"v_1": image}),
-        ]
-
-    for stack, seen in (((-1, 0, 1), True), ((), False)):
-        state = {"v_1": files_state(stored_files(image, stack))}
-        write_sources(made_of, [], state, stack=stack)
-        before = keys(*stack)
-        assert before[-1] == []
-        files[2].write_bytes(files[2].read_bytes() + b"more")
-        changed = [one != two for one, two in zip(keys(*stack), before, strict=True)]
-        assert changed == [seen] * 3
-
-
-def test_masks_that_change_places_are_other_masks(tmp_path: Path) -> None:
-    """Two folders of classes, renamed: what all files hold together is what it was."""
-    rows = [{"img": "a", "image": "a.png"}]
-    files = [tmp_path / name / "a.png" for name in ("cat", "dog")]
-    (tmp_path / "a.png").write_bytes(b"image")
-    for file in files:
-        file.parent.mkdir()
-        file.write_bytes(file.parent.name.encode())
-    masks = SimpleNamespace(files=lambda row: files)
-    before = content_key(rows, tmp_path, masks)
-    for file in files:
-        file.write_bytes(b"dog" if file.parent.name == "cat" else b"cat")
     assert content_key(rows, tmp_path, masks) != before
 
 

@@ -5,8 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -20,7 +19,6 @@ from conftest import Competition, write_competition
 from core.errors import UserError
 from imaging.images import image_size, read_image
 from imaging.sources import Box, with_window
-from shards import samples_of
 from stages import call, copy_of, errors_of
 from streaming.copies import SharedFile
 from streaming.files import file_names, matching_files, read_file, state_of, walk_files
@@ -360,20 +358,6 @@ def test_a_packing_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     list(write_shards(samples, store, **how))
     assert sent[4:] == ["tables.json", "files.csv"]
     assert len({sent[0], *sent[2:4]}) == len(samples), "each once"
-
-
-def test_slices_that_nobody_labelled_are_packed_last(tmp_path: Path) -> None:
-    """STACK shows them to a network: without them it would see others."""
-    for name in ("a_1", "a_2", "a_3", "b_1", "c_1"):
-        (tmp_path / f"{name}.png").touch()
-    run = SimpleNamespace(
-        table=pd.DataFrame({"img": ["a_2", "c_1"], "image": ["a_{slice:2}.png", "c_1.png"]}),
-        input=tmp_path,
-        masks=SimpleNamespace(files=lambda row: []),
-        competition=SimpleNamespace(test_path=tmp_path / "none"),
-    )
-    packed = [[path.name for path in sample.images] for sample in samples_of(cast(Any, run))]
-    assert packed == [["a_2.png"], ["c_1.png"], ["a_1.png"], ["a_3.png"]]
 
 
 def test_webdataset_reads_shards_with_folds_and_groups(

@@ -47,13 +47,6 @@ def test_files_that_do_not_read(tmp_path: Path, text: str, need: str) -> None:
     assert need in str(caught.value)
 
 
-@pytest.mark.parametrize("data", ["a: --run é".encode("latin-1"), b"a: --lr\x001", b"\xff\xfea\0"])
-def test_files_that_are_no_text(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "x.stages").write_bytes(data)
-    with pytest.raises(UserError, match=r"x\.stages: (not UTF-8|holds a zero byte)"):
-        read_stages(tmp_path / "x.stages")
-
-
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.stages")), ids=lambda path: path.name)
 def test_the_examples_hold(path: Path) -> None:
     words = [str(path), "--recipe", path.stem, "--run", "x"]

@@ -1,0 +1,172 @@
+"""Files that somebody swapped, replaced or cut off between the stages: seen, or told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pandas as pd
+import pytest
+import torch
+
+from conftest import Competition
+from core.errors import UserError
+from data.check import files_key
+from data.digests import content_key
+from data.specs import DataSpec
+from imaging.sources import stored_files
+from kernel_build.check import (
+    bundle_problems,
+    check_kernel,
+    dataset_problems,
+    notebook_problems,
+)
+from kernel_build.rehearsal import rehearse
+from runs.sources import changed_images, files_state, write_sources
+from shards import samples_of
+from stages import call, checkpoint, copy_of, errors_of
+from train_stages import read_stages
+
+
+class NoMasks:
+    def files(self, row: object) -> list[Path]:
+        return []
+
+
+def test_neighbours_in_a_series_belong_to_an_image_where_networks_see_them(tmp_path: Path) -> None:
+    """Of an answer, of a fold's scores, and of a run where nobody else knows the slice."""
+    files = [tmp_path / f"v_{at}.png" for at in range(3)]
+    for file in files:
+        file.write_bytes(b"one")
+    rows = [{"img": "v_1", "image": "v_{slice:1}.png"}]
+    image, made_of = tmp_path / "v_{slice:1}.png", tmp_path / "made_of.json"
+    masks = NoMasks()
+
+    def keys(*stack: int) -> list[object]:
+        spec = DataSpec(stack=stack, channels=len(stack) or 3)
+        return [
+            files_key(rows, tmp_path, spec, masks),
+            content_key(rows, tmp_path, masks, stack=stack),
+            changed_images(made_of, {"v_1": image}),
+        ]
+
+    for stack, seen in (((-1, 0, 1), True), ((), False)):
+        state = {"v_1": files_state(stored_files(image, stack))}
+        write_sources(made_of, [], state, stack=stack)
+        before = keys(*stack)
+        assert before[-1] == []
+        files[2].write_bytes(files[2].read_bytes() + b"more")
+        changed = [one != two for one, two in zip(keys(*stack), before, strict=True)]
+        assert changed == [seen] * 3
+
+
+def test_masks_that_change_places_are_other_masks(tmp_path: Path) -> None:
+    """Two folders of classes, renamed: what all files hold together is what it was."""
+    rows = [{"img": "a", "image": "a.png"}]
+    files = [tmp_path / name / "a.png" for name in ("cat", "dog")]
+    (tmp_path / "a.png").write_bytes(b"image")
+    for file in files:
+        file.parent.mkdir()
+        file.write_bytes(file.parent.name.encode())
+    masks = SimpleNamespace(files=lambda row: files)
+    before = content_key(rows, tmp_path, masks)
+    for file in files:
+        file.write_bytes(b"dog" if file.parent.name == "cat" else b"cat")
+    assert content_key(rows, tmp_path, masks) != before
+
+
+def test_slices_that_nobody_labelled_are_packed_last(tmp_path: Path) -> None:
+    """STACK shows them to a network: without them it would see others."""
+    for name in ("a_1", "a_2", "a_3", "b_1", "c_1"):
+        (tmp_path / f"{name}.png").touch()
+    run = SimpleNamespace(
+        table=pd.DataFrame({"img": ["a_2", "c_1"], "image": ["a_{slice:2}.png", "c_1.png"]}),
+        input=tmp_path,
+        masks=SimpleNamespace(files=lambda row: []),
+        competition=SimpleNamespace(test_path=tmp_path / "none"),
+    )
+    packed = [[path.name for path in sample.images] for sample in samples_of(cast(Any, run))]
+    assert packed == [["a_2.png"], ["c_1.png"], ["a_1.png"], ["a_3.png"]]
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:900])
+
+
+def of_the_other_fold(path: Path) -> None:
+    """It has seen the images of this one."""
+    path.write_bytes(path.parents[2].joinpath("fold_1/checkpoints/last.ckpt").read_bytes())
+
+
+def diverged(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["model.head.0.bias"] *= torch.nan
+    torch.save(content, path)
+
+
+def of_another_network(path: Path) -> None:
+    content = torch.load(path, weights_only=True)
+    content["state_dict"].pop("model.head.0.bias")
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (cut_off, "does not load"),
+        (of_the_other_fold, "was trained as fold 1"),
+        (diverged, "holds nan or infinity"),
+        (of_another_network, "holds another network"),
+    ],
+)
+def test_no_soup_is_made_of_a_last_network_that_is_not_the_folds_own(
+    scored: Competition,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None],
+    told: str,
+) -> None:
+    competition = copy_of(scored, tmp_path)
+    spoil(checkpoint(competition, 0).with_name("last.ckpt"))
+    assert call("tune", ["soup", *competition.flags()]) == 2
+    assert told in errors_of(capsys)[0]
+    assert not list(competition.logs.rglob("soup*"))
+
+
+@pytest.mark.parametrize("data", ["a: --run é".encode("latin-1"), b"a: --lr\x001", b"\xff\xfea\0"])
+def test_files_that_are_no_text(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "x.stages").write_bytes(data)
+    with pytest.raises(UserError, match=r"x\.stages: (not UTF-8|holds a zero byte)"):
+        read_stages(tmp_path / "x.stages")
+
+
+KERNEL_FILES: list[tuple[str, Callable[[Path], Any]]] = [
+    ("notebook/kernel-metadata.json", check_kernel),
+    ("bundle/dataset-metadata.json", lambda folder: dataset_problems(folder / "bundle", {})),
+    ("bundle/manifest.json", lambda folder: bundle_problems(folder / "bundle")),
+    (
+        "job.json",
+        lambda folder: rehearse(folder, *[cast(Any, None)] * 2, output=folder, logs=folder),
+    ),
+]
+BROKEN = pytest.mark.parametrize("text", ["", '{"id', "[]", "[" * 10**5])
+
+
+@BROKEN
+@pytest.mark.parametrize(("name", "read"), KERNEL_FILES, ids=[name for name, _ in KERNEL_FILES])
+def test_a_broken_file_of_a_kernel_is_told(
+    tmp_path: Path, name: str, read: Callable[[Path], Any], text: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"{path.name} is broken \(.*\): make the kernel again"):
+        read(tmp_path)
+
+
+@BROKEN
+def test_a_broken_notebook_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "kernel.ipynb"
+    path.write_text(text)
+    (told,) = notebook_problems(path, internet=False)
+    assert "kernel.ipynb is broken" in told
