@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 
 from core.files import write_json
+from core.gates import json_value
 from networks.outputs import logits_of
 
 # A gain below this is noise of the clock.
@@ -165,7 +165,7 @@ class ChannelsLast(Callback):
 def read_decisions(path: Path | None) -> dict[str, dict[str, Any]]:
     """What ChannelsLast has measured before; what cannot be read is measured anew."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        found = json_value(path.read_text(encoding="utf-8")) if path else {}
         return {
             key: {"train": bool(one["train"]), "predict": bool(one["predict"]), "machine": here}
             for key, one in found.items()
