@@ -38,13 +38,6 @@ def negatives(root: Path, at: int) -> None:
     save(root / f"train-neg/b_{at}.png", image(at + 9))
 
 
-def before_and_after(root: Path, at: int) -> None:
-    for part in ("train", "test"):
-        for time in ("pre", "post"):
-            save(root / f"{part}/images/storm_{at:08d}_{time}_disaster.png", image(at))
-    save(root / f"train/targets/storm_{at:08d}_post_disaster_target.png", ids(at))
-
-
 def further_types(root: Path, at: int) -> None:
     save(root / f"images/{at}.png", image(at))
     save(root / f"masks/{at}.png", union(at))
@@ -58,10 +51,6 @@ def further_types(root: Path, at: int) -> None:
         (second_test_set, ["8 testB_*.bmp: test images", "8 testA_*_anno.bmp: masks of the test"]),
         (good_ones, ["8 train/*/*.png: no masks of theirs were found", "ABSENT=empty"]),
         (negatives, ["8 train-neg/*.png: no masks of theirs"]),
-        (
-            before_and_after,
-            ["8 train/images/*_pre_disaster.png: further files of the training images"],
-        ),
         (further_types, ["depths.csv: tables that no line", "8 *.xyz: nothing here reads"]),
     ],
 )

@@ -529,3 +529,21 @@ def test_camvid_files() -> None:
         mask = source.read({"img": path.stem, "mask": path.name}, (360, 480))
         stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(mask, np.where(stored == 11, IGNORE, stored))
+
+
+@pytest.mark.parametrize("colours", ["white", "black", "photo"])
+def test_alpha_of_a_cut_out_is_its_mask(colours: str, tmp_path: Path) -> None:
+    """Alpha tells the mask where colours do not: they are one, or those of a photo."""
+    pixels = np.full((*BLOB.shape, 3), 255 * (colours == "white"), np.uint8)
+    if colours == "photo":
+        pixels = RNG.integers(0, 256, (*BLOB.shape, 3), np.uint8)
+    path = _write(tmp_path / "m.png", np.dstack([pixels, BLOB * np.uint8(255)]))
+    np.testing.assert_array_equal(read_mask_file(path, BINARY), BLOB)
+
+
+def test_alpha_beside_colours_of_a_mask_is_dropped(tmp_path: Path) -> None:
+    shown = BLOB[..., None] * np.uint8([200, 0, 0])
+    alpha = np.where(np.arange(BLOB.shape[1]) < 30, 255, 90).astype(np.uint8)
+    pixels = np.dstack([shown, np.broadcast_to(alpha, BLOB.shape)])
+    path = _write(tmp_path / "m.png", pixels)
+    np.testing.assert_array_equal(read_mask_file(path, BINARY), BLOB)

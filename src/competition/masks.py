@@ -12,6 +12,7 @@ from competition.listings import find_object_names
 from competition.mask_file_lists import CLASS_PART, read_class_files, read_object_files
 from competition.mask_source import MaskSource
 from competition.no_data import DataOnly
+from competition.patterns import EXCLUDE
 from competition.polygon_files import (
     ANNOTATION_SUFFIXES,
     annotation_files,
@@ -83,7 +84,7 @@ def mask_format(competition: Competition) -> str:
     if _names_files(competition):
         return "objects"
     if competition.mask_path.is_dir():
-        return "polygons" if _holds_annotations(competition.mask_path) else "image"
+        return "polygons" if _holds_annotations(competition) else "image"
     if competition.train_csv.is_file():
         table, columns = train_table(competition)
         if "mask" in table and columns.rle != "mask":
@@ -115,9 +116,13 @@ def _names_files(competition: Competition) -> bool:
     return holds_files(table[columns.rle])
 
 
-def _holds_annotations(folder: Path) -> bool:
-    """Whether a folder's first files are annotation files."""
-    with os.scandir(folder) as entries:
+def _holds_annotations(competition: Competition) -> bool:
+    """Whether MASK_PATTERN names annotation files, or MASK_PATH's first files are such."""
+    if competition.mask_pattern:
+        name = competition.mask_pattern.partition(EXCLUDE)[0].strip().lower()
+        if Path(name).suffix:
+            return name.endswith(ANNOTATION_SUFFIXES)
+    with os.scandir(competition.mask_path) as entries:
         names = (entry.name for entry in entries if entry.name[0] != "." and entry.is_file())
         first = list(itertools.islice(names, 8))
     return bool(first) and all(name.lower().endswith(ANNOTATION_SUFFIXES) for name in first)
@@ -255,7 +260,7 @@ def _read_coco(competition: Competition, stamp: object) -> MaskSource:
 
 def _build_outlines(competition: Competition) -> MaskSource:
     path = competition.mask_path
-    holds = path.is_file() or (path.is_dir() and _holds_annotations(path))
+    holds = path.is_file() or (path.is_dir() and _holds_annotations(competition))
     if holds or competition.masks_chosen or competition.mask_pattern:
         return _read_files(competition, stamp_of(annotation_files(competition)))
     return _read_cells(competition, file_stamp(competition.train_csv))

@@ -247,7 +247,7 @@ def classes_of(
 ) -> dict[Any, int]:
     """Class of each category in use, without those that are of none.
 
-    MASK_VALUES decides where it is of names; else those of CLASS_NAMES, or ids from CLASS_BASE.
+    MASK_VALUES decides where it is set; else those of CLASS_NAMES, or ids from CLASS_BASE.
     Binary: all are the foreground, unless CLASS_NAMES names one of them.
 
     Args:
@@ -262,7 +262,7 @@ def classes_of(
 
     categories = list(dict.fromkeys(used))
     called = {category: names.get(category, category) for category in categories}
-    if any(isinstance(value, str) for value in competition.mask_values or {}):
+    if competition.mask_values:
         return _declared_classes(called, competition)
     if competition.task == "binary":
         wanted = [c for c in categories if called[c] in competition.class_names]

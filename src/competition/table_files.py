@@ -108,7 +108,7 @@ def _read_cells(path: Path, *, rows: int | None = None) -> "pd.DataFrame":
     try:
         encoding = _encoding_of(path)
         with path.open(encoding=encoding, errors="replace") as stream:
-            lines = [line.strip() for line in itertools.islice(stream, LOOKED_AT)]
+            lines = [line.strip("\r\n ") for line in itertools.islice(stream, LOOKED_AT)]
         separator, names = _layout(lines)
         with warnings.catch_warnings():
             # Cells beyond the header would be lost with a warning.

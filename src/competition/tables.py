@@ -37,6 +37,8 @@ COUNTER_NAME = re.compile(
 RLE_TEXT = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
 # A cell of a large mask may hold 100 KB; its beginning tells as much.
 PEEK = 60
+# Numbers that tell where a box is.
+BOX = 4
 # A cell that so many rows share is a token, no mask.
 TOKEN_ROWS = 3
 
@@ -110,17 +112,24 @@ def table_columns(
     if rle is None:
         named = [c for c in others if RLE_NAME.search(c) and not _is_other(table[c])]
         filled = [c for c in others if _looks_like_rle(table[c]) or holds_outlines(table[c])]
-        both = [c for c in filled if c in named]
+        both = [c for c in filled if c in named] or _most_like_masks(table, filled)
         if len(both) > 1:
             raise UserError(
                 f"{name}: the columns {', '.join(both)} hold masks: set RLE_COLUMN to one of them; "
                 "columns of a class each become rows of an image and class by pandas.melt"
             )
-        rle = next(reversed(both or named or filled), None)
+        rle = next(reversed(both or named), None)
     cls = named_column(table, class_column, "CLASS_COLUMN", name)
     if cls is None:
         cls = next((c for c in others if c != rle and CLASS_NAME.search(c)), None)
     return Columns(first, rle, cls)
+
+
+def _most_like_masks(table: "pd.DataFrame", names: Sequence[str]) -> list[str]:
+    """Those called like masks, else all that hold more than the four numbers of a box."""
+    called = [name for name in names if MASK_NAME.search(name)]
+    longer = [name for name in names if (table[name].head(50).str.count(r"\S+") > BOX).any()]
+    return called or longer or list(names[-1:])
 
 
 def _first_id(table: "pd.DataFrame") -> str:

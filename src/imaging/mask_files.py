@@ -21,6 +21,8 @@ SHOWN = 10
 # Classes are fewer; a drawing that was stored as JPEG or scaled has more colours, too.
 MOST_COLOURS = 1000
 JPEG_THRESHOLD = 128
+# A cut-out of a photo has more colours than masks have.
+PHOTO = 64
 # JPEG rounds chroma: a grey picture stored in colour comes back a few steps off grey.
 JPEG_GREY_SPREAD = 8
 
@@ -73,8 +75,8 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     Of a path that names a window (see `imaging.sources`) it is that part of the mask.
 
     - A palette picture gives its colours: who writes it may number them in any order. Of Pascal
-      VOC's palette, and where `values` are numbers, it gives its indices. Alpha is dropped,
-      red = green = blue is grey.
+      VOC's palette, and where `values` are numbers, it gives its indices. Alpha is dropped, but of
+      a cut-out, see `alpha_mask`; red = green = blue is grey.
     - Binary takes the value sets {0}, {0, 1}, {0, 255} and {0, 65535}, and one colour on black. A
       file of nothing but the upper value is all foreground. A lossy file (and any file when a
       threshold is set) is cut at the threshold.
@@ -113,6 +115,8 @@ def mask_of_pixels(
     """
     if rules.task == "multilabel":
         return _read_channels(pixels, rules, name, jpeg=jpeg)
+    alpha = alpha_mask(pixels) if rules.task == "binary" and rules.values is None else None
+    pixels = pixels if alpha is None else alpha
     grey = _to_grey(pixels, spread=JPEG_GREY_SPREAD if jpeg else 0)
     if rules.values is not None:
         return _map_values(pixels if grey is None else grey, rules, name)
@@ -158,6 +162,18 @@ def _read_labels(path: str | Path, axes: str) -> np.ndarray:
         return np.moveaxis(pixels, 2, 0) if parse_axes(axes).names else pixels
     grey = _to_grey(pixels, spread=0)
     return (_pack_pixels(pixels) if grey is None else grey)[None]
+
+
+def alpha_mask(pixels: np.ndarray) -> np.ndarray | None:
+    """Alpha (H, W) where it is the mask: it differs, and colours are one, or those of a photo."""
+    if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
+        return None
+    alpha = pixels[:, :, 3]
+    if alpha.min(initial=255) == alpha.max(initial=0):
+        return None
+    colours = len(np.unique(_pack_pixels(pixels)[alpha == alpha.max()]))
+    alone = len(np.unique(_pack_pixels(pixels))) == 1
+    return alpha if alone or colours > PHOTO else None
 
 
 def _one_colour(pixels: np.ndarray) -> np.ndarray | None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from looking.file_sets import FileSet
 from looking.listing import Listed
 from looking.schemes import Scheme
-from looking.survey import FileSet
 from looking.words import TEST
 
 
@@ -32,8 +32,9 @@ def choose_test(
     called = [one for one in candidates if one.files.words & TEST]
     place = place_of(train.files)
 
-    def rank(one: Scheme) -> tuple[bool, bool, int]:
-        return one.template == train.template, place_of(one.files) == place, len(one.paths)
+    def rank(one: Scheme) -> tuple[bool, bool, bool, int]:
+        same = one.template == train.template
+        return same, one.text == train.text, place_of(one.files) == place, len(one.paths)
 
     return max(called, key=rank, default=None)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from core.errors import UserError
 from imaging.files import read_page
+from imaging.mask_files import alpha_mask
 from imaging.mask_pixels import decode_mask, is_lossy
 from imaging.palettes import read_palette
 from imaging.sources import own_file, page_of
@@ -103,7 +104,9 @@ def read_mask_values(path: Path) -> tuple[np.ndarray, bool] | None:
     """(a mask file's values, colours of a palette; whether it is lossy); None where unreadable."""
     try:
         name, (data, page) = own_file(path).name, read_page(own_file(path), page_of(path))
-        return decode_mask(data, name, read_palette, page=page), is_lossy(data)
+        pixels = decode_mask(data, name, read_palette, page=page)
+        alpha = alpha_mask(pixels)
+        return pixels if alpha is None else alpha, is_lossy(data)
     except UserError:
         return None
 

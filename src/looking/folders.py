@@ -1,11 +1,19 @@
 """Paths by the folders that they lie in: folders of one kind are one."""
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from looking.words import ROLES, TEST, TRAIN, VAL, words_in
+from looking.words import (
+    MASK,
+    ROLES,
+    TEST,
+    TRAIN,
+    VAL,
+    common_ends,
+    without_numbers,
+    words_in,
+)
 
 # A set of files is told from a stray one.
 FEW = 3
@@ -15,6 +23,8 @@ Folders = tuple[str | None, ...]
 # The names that differ, the file's name, its path.
 Files = Sequence[tuple[tuple[str, ...], str, str]]
 Group = tuple[Folders, Files]
+# The rest of each path, the names of folders that differ, the path.
+Tree = Sequence[tuple[tuple[str, ...], tuple[str, ...], str]]
 
 
 def find_alike(paths: Sequence[str]) -> list[Group]:
@@ -51,9 +61,7 @@ def _places_of_one(one: Folders, like: Folders) -> list[int]:
     return [at for at, (a, b) in pairs if b is None and a is not None and not words_in(a) & ROLES]
 
 
-def _merge(
-    tree: Sequence[tuple[tuple[str, ...], tuple[str, ...], str]], folders: Folders
-) -> list[Group]:
+def _merge(tree: Tree, folders: Folders) -> list[Group]:
     """Groups below a folder; `tree` holds the rest of each path, and folders that differ."""
     here = [(vary, parts[0], path) for parts, vary, path in tree if len(parts) == 1]
     groups: list[Group] = [(folders, here)] if here else []
@@ -68,24 +76,60 @@ def _merge(
         for name in below
         if len(below) > DOZEN or not words_in(name) & ROLES or counted[without_numbers(name)] > FEW
     ]
-    merged = plain if len(plain) > 1 and _same_kind([below[name] for name in plain]) else []
-    if merged:
-        rest = [
-            (parts, (*vary, name), path) for name in merged for parts, vary, path in below[name]
-        ]
-        groups += _merge(rest, (*folders, None))
+    common = set.intersection(*map(words_in, below)) if len(below) > 2 * FEW else set()
+    plain += [name for name in below if name not in plain and not (words_in(name) - common) & ROLES]
+    merged: list[str] = []
+    for names in _twins(plain, list(below)):
+        if len(names) > 1 and _same_kind([below[name] for name in names]):
+            groups += _merge(_below(names, below), (*folders, None))
+            merged += names
+    for names in _parts([name for name in below if name not in merged], below):
+        groups += _merge(_below(names, below), (*folders, None))
+        merged += names
     for name in below:
         if name not in merged:
             groups += _merge(below[name], (*folders, name))
     return groups
 
 
-def without_numbers(name: str) -> str:
-    """What folders that are counted are called alike: Case_Training_# of Case_Training_007."""
-    return re.sub(r"\d+", "#", name)
+def _below(names: Sequence[str], below: Mapping[str, Tree]) -> Tree:
+    return [(parts, (*vary, name), path) for name in names for parts, vary, path in below[name]]
 
 
-def _same_kind(branches: Sequence[Sequence[tuple[tuple[str, ...], tuple[str, ...], str]]]) -> bool:
+def _twins(plain: Sequence[str], names: Sequence[str]) -> list[list[str]]:
+    """Folders of images, and of masks that are called as they are but for a word: GT_1 of Slide_1.
+
+    All that are `plain` as one where there are no such.
+    """
+    masks = [name for name in names if words_in(name) & MASK]
+    images = [name for name in names if name not in masks]
+    parted = any(words_in(name) & (TRAIN | VAL | TEST) for name in images)
+    if len(masks) > 1 and not parted and _own_parts(masks) == _own_parts(images):
+        return [images, masks]
+    return [list(plain)]
+
+
+def _own_parts(names: Sequence[str]) -> set[str]:
+    start, end = common_ends(names)
+    return {name[len(start) : len(name) - len(end)] for name in names}
+
+
+def _parts(names: Sequence[str], below: Mapping[str, Tree]) -> list[list[str]]:
+    """Folders that are counted and hold other files of a kind: images_part_1, images_part_2."""
+    alike = defaultdict(list)
+    for name in names:
+        if not name[0].isdigit():  # 01_GT of 01: sequences
+            alike[without_numbers(name)].append(name)
+    found = []
+    for several in alike.values():
+        files = [parts for name in several for parts, _, _ in below[name]]
+        apart = len(set(files)) == len(files)
+        if len(several) > 1 and apart and _same_kind([below[name] for name in several]):
+            found.append(several)
+    return found
+
+
+def _same_kind(branches: Sequence[Tree]) -> bool:
     """Whether more than half of the folders hold the same kinds of files at the same depths."""
     kinds: Counter[frozenset[tuple[int, str]]] = Counter()
     for branch in branches:

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -13,9 +13,9 @@ import numpy as np
 from core.errors import UserError
 from imaging.images import PixelRules, read_values, shape_of
 from looking.census import read_mask_values
+from looking.file_sets import FileSet
 from looking.schemes import Scheme, common_words, folder_names, join_parts, read_scheme
-from looking.survey import FileSet
-from looking.words import MASK, TEST
+from looking.words import MASK, NUMBER, TEST, are_times
 
 # Bands, or classes, that an image can have.
 MOST = 128
@@ -27,8 +27,8 @@ LOOKED_AT, FEW = 8, 6
 LEAST = 3
 # Two annotators of one thing share more of their foreground than this.
 SAME = 0.7
-# Pictures of one place at two times, of which masks tell what has changed.
-TIMES = ({"a", "b"}, {"before", "after"}, {"t1", "t2"}, {"time1", "time2"}, {"im1", "im2"})
+# An image and the number of its channel.
+CHANNEL = re.compile(r"(.+)_(\d{4})")
 Key = tuple[str, ...]
 
 
@@ -71,12 +71,12 @@ def band_schemes(files: FileSet, others: Sequence[FileSet], root: Path) -> Itera
         root: folder of the survey.
     """
     pictures = [one for one in others if not one.words & MASK]
-    families = [*_by_tails(files, pictures), *_by_heads(files, pictures)]
+    families = [*_by_tails(files, pictures), *_by_heads(files, pictures), *_by_channels(files)]
     for family in [*families, *_by_folders(files), *_by_names(files)]:
         sizes = [len(keys) for keys in family.kinds.values()]
         whole = {key for keys in family.kinds.values() for key in keys}
         complete = min(sizes) >= NEARLY_ALL * len(whole)
-        fit = complete and (_is_one_channel(family, root) or _are_times(family.kinds))
+        fit = complete and (_is_one_channel(family, root) or are_times(family.kinds))
         scheme = family.scheme("band") if fit else None
         if scheme:
             yield scheme
@@ -96,10 +96,30 @@ def class_schemes(files: FileSet, others: Sequence[FileSet], root: Path) -> Iter
         return
     masks = [one for one in masks if one.tail not in hidden]
     for family in [*_by_tails(files, masks), *_by_folders(files)]:
+        if pieces := _as_pieces(family):
+            yield pieces
+            continue
         files_a_class = sum(map(len, family.kinds.values())) / len(family.kinds)
         scheme = family.scheme("class") if files_a_class >= LEAST else None
         if scheme and _are_classes([_foregrounds(kind, root) for kind in family.kinds.values()]):
             yield scheme
+
+
+def _as_pieces(family: Family) -> Scheme | None:
+    """Files that are counted, mask, mask_1, mask_2, are pieces of one mask; None of any other."""
+    words = {NUMBER.sub("", kind) for kind in family.kinds}
+    word = words.pop() if len(words) == 1 else ""
+    if not word or word not in family.kinds:
+        return None
+    united = {
+        (*key[:-1], f"{key[-1]} {kind}"): path
+        for kind, files in family.kinds.items()
+        for key, path in files.items()
+    }
+    whole = FileSet(family.like.folders, family.like.suffix, dict(sorted(united.items())))
+    pattern = family.pattern.replace("{kind}", f"{word}*")
+    scheme = read_scheme(whole, pattern, family.template)
+    return replace(scheme, pieces=True) if scheme else None
 
 
 def _foregrounds(files: dict[Key, str], root: Path) -> dict[Key, np.ndarray]:
@@ -137,12 +157,15 @@ def _by_tails(files: FileSet, others: Sequence[FileSet]) -> Iterator[Family]:
         return
     names, varying = folder_names(files)
     if _a_folder_each(tails):  # says no more than the end of the name
-        names, varying = ["*" if name[0] == "{" else name for name in names], []
+        names, varying = ["*" if "{" in name else name for name in names], []
     kinds = {one.tail.rpartition(".")[0][not one.fixed :]: dict(one.files) for one in tails}
     name = "{kind}" if files.fixed else f"{files.head}{{id}}{tails[0].tail[0]}{{kind}}"
     template = join_parts(varying if files.fixed else [*varying, "id"])
     pattern = "/".join([*names, name + files.suffix])
     yield Family(pattern, template, kinds, files)
+    if files.fixed:
+        names, _ = folder_names(files, forms=True)
+        yield Family("/".join([*names, name + files.suffix]), template, kinds, files)
     if varying and not files.fixed:  # folders of so many files each, which say nothing
         yield Family(pattern, "{id}", kinds, files)
 
@@ -222,6 +245,18 @@ def _by_names(files: FileSet) -> Iterator[Family]:
         yield Family("/".join(["{id}", *below, name]), "{id}", kinds, files)
 
 
+def _by_channels(files: FileSet) -> Iterator[Family]:
+    """Channels as nnU-Net numbers them: 7_0000.png and 7_0001.png."""
+    kinds: Files = defaultdict(dict)
+    for (*_, name), path in files.files.items():
+        match = CHANNEL.fullmatch(name)
+        if match is None or files.nested or files.fixed:
+            return
+        kinds[match[2]][(match[1],)] = path
+    if sorted(kinds) == [f"{at:04d}" for at in range(len(kinds))] and 1 < len(kinds) <= MOST:
+        yield Family(f"{files.head}{{id}}_{{kind}}{files.tail}", "{id}", kinds, files)
+
+
 Files = dict[str, dict[Key, str]]
 
 
@@ -236,10 +271,6 @@ def _in_folders(files: FileSet) -> tuple[Files, Files, list[str]]:
         by_name[name][(folder,)] = path
     below = files.folders[files.folders.index(None) + 1 :]
     return by_folder, by_name, [str(one) for one in below]
-
-
-def _are_times(kinds: Iterable[str]) -> bool:
-    return {kind.lower() for kind in kinds} in TIMES
 
 
 def _is_one_channel(family: Family, root: Path) -> bool:

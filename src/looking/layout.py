@@ -7,6 +7,8 @@ from competition.contents import contents_line
 from core.errors import UserError
 from looking.asked import choose_test, place_of, without_asked
 from looking.coco_parts import choose_coco, named_images
+from looking.file_sets import FileSet
+from looking.fuller import find_fuller, is_field_of_view
 from looking.kinds import band_schemes, class_schemes
 from looking.listing import (
     HALF,
@@ -18,13 +20,13 @@ from looking.listing import (
 )
 from looking.outline_lines import find_drawn
 from looking.published import SPLIT, join_parts_of_split, test_beside
-from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of
+from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of, with_head
 from looking.sequences import join_sequences
 from looking.stacks import find_single, page_by_page, paged
-from looking.survey import SLIPS, FileSet, Survey, folders_apart
+from looking.survey import SLIPS, Survey, folders_apart, what_to_do
 from looking.twins import part_twins
-from looking.unnamed import find_unnamed
-from looking.words import COLOURED, IMAGE, MASK, TEST, TRAIN, VAL, words_in
+from looking.unnamed import find_unnamed, is_other_part
+from looking.words import COLOURED, EARLIER, IMAGE, MASK, TEST, TRAIN, VAL, words_in
 
 # Words of mask files of single objects, or single annotators, where others show all of an image.
 SINGLE = {"instance", "instances", "individual"}
@@ -81,8 +83,7 @@ def find_layout(survey: Survey) -> Layout:
     """
     if not survey.sets:
         raise UserError(
-            f"{survey.root}: no images in it. "
-            + contents_line(survey.root, "pass the folder that holds images: --input <folder>")
+            f"{survey.root}: no images in it. " + contents_line(survey.root, what_to_do(survey))
         )
     tables, broken = read_tables(survey.root, survey.tables)
     schemes = {id(one): _readings(one, survey) for one in survey.sets}
@@ -97,7 +98,8 @@ def find_layout(survey: Survey) -> Layout:
         train = without_asked(train, sampled, ranked[0])
     headers = [name for name in broken if words_in(name) & {"sample", "submission"}]
     coco = choose_coco(survey.coco, train)
-    masks, valid = _part_masks(candidates, survey.sets, schemes, train, test)
+    masks, valid = _part_masks(candidates, survey, schemes, train, test)
+    masks = masks and (find_fuller(train, masks, survey.sets, survey.root) or masks)
     drawn, drawing = None, ""
     if not (masks or coco):
         train, drawn, drawing = find_drawn(survey, [train, *schemes.get(id(train.files), [])])
@@ -125,8 +127,9 @@ def find_layout(survey: Survey) -> Layout:
     if valid is None:
         asked = test is not None and any(one.names(test.paths) for one in samples)
         drawn_on = named_images(survey.root, coco) if len(coco) > 1 else set()
+        texts = {id(one): schemes_of(one, survey.drawings) for one in survey.drawings}
         parts = join_parts_of_split(
-            train, masks, schemes, named=ranked, drawn=drawn_on, asked=asked
+            train, masks or drawn, schemes | texts, named=ranked, drawn=drawn_on, asked=asked
         )
     if parts is None and (sequences := join_sequences(train, masks, schemes)):
         train, masks = sequences
@@ -134,9 +137,13 @@ def find_layout(survey: Survey) -> Layout:
         ranked = [one for one in ranked if one.names(parts[0].paths.keys() - train.paths.keys())]
         if test and parts[0].template.startswith(f"{{{SPLIT}}}_"):
             test = test_beside(test, parts[0].template)
-        train, masks = parts
+        train, joined = parts
+        masks, drawn = (None, joined) if drawn else (joined, None)
     if twins := part_twins(train, masks):
         train, masks = twins
+    if test and train.template == f"{train.files.head}{{id}}" != test.template:
+        train, test = with_head(train), with_head(test)
+        masks = masks and with_head(masks)
     volumes = None
     if pages := page_by_page(train, masks, survey.root):
         volumes = choose_volumes(tables, train.paths)
@@ -206,7 +213,11 @@ def _choose_train(
             )
             if best is None or score > best[0]:
                 best = score, scheme, masks
-    assert best is not None
+    if best is None:
+        raise UserError(
+            f"{pictures[0].told()}: no part of these names tells images apart: give each image a "
+            "file of its own name, or set TRAIN_PATH and IMAGE_PATTERN"
+        )
     return best[1], best[2]
 
 
@@ -232,7 +243,9 @@ def _masks_of(train: Scheme, sets: Sequence[FileSet], schemes: Schemes) -> list[
     deep = {id(scheme): scheme.files.folders.count(None) for _, scheme in found}
     found.sort(
         key=lambda pair: (
+            is_other_part(pair[1].files, train.files),
             -pair[0],
+            bool(pair[1].files.words & EARLIER),
             bool(pair[1].files.words & COLOURED),
             deep[id(pair[1])],
             _tells_objects(pair[1].files.words),
@@ -254,15 +267,17 @@ def _tells_objects(words: set[str]) -> bool:
 
 def _part_masks(
     masks: Sequence[Scheme],
-    sets: Sequence[FileSet],
+    survey: Survey,
     schemes: Schemes,
     train: Scheme,
     test: Scheme | None,
 ) -> tuple[Scheme | None, Scheme | None]:
-    """Mask files, and fields of view: those have a like beside the test images."""
-    beside = _masks_of(test, sets, schemes) if test else []
+    """Mask files, and fields of view: test images have such, too, or they are all alike."""
+    beside = _masks_of(test, survey.sets, schemes) if test else []
     places = {place_of(one.files) for one in beside} - {""}
     seen = [one for one in masks if place_of(one.files) in places]
+    if not test and len(masks) > 1:
+        seen = [one for one in masks if one.plain and is_field_of_view(one, survey.root)]
     true = [one for one in masks if one not in seen]
     if not true:
         return (masks[0] if masks else None), None

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE = {"sample", "submission", "submit"}
+# Of names without a break: samplesubmit, samplesubmission.
+JOINED = ("samplesub", "submission")
 # A table is of a set when it names so much of it, or the set so much of the table.
 HALF = 0.5
 
@@ -51,7 +53,8 @@ class Listed:
     @property
     def is_sample(self) -> bool:
         """Whether its name is that of a sample submission."""
-        return bool(words_in(self.name) & SAMPLE)
+        words = words_in(self.name)
+        return bool(words & SAMPLE) or any(mark in word for word in words for mark in JOINED)
 
 
 def read_tables(root: Path, names: Collection[str]) -> tuple[list[Listed], dict[str, str]]:

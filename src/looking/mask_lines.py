@@ -2,38 +2,26 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from competition.run_cells import holds_run_values
 from competition.tables import holds_outlines, joined_classes
 from core.gates import is_whole_number, json_value
-from looking.census import HARD, MANY, Census, take_census
+from looking.census import take_census
 from looking.coco_parts import coco_places, named_images
 from looking.layout import Layout
+from looking.legend import find_legend
 from looking.lines import MOST_CLASSES, Line
 from looking.listing import Listed
 from looking.outline_lines import absent_line, outline_lines, units_line
 from looking.sequences import SEQUENCE
 from looking.survey import SLIPS
+from looking.value_lines import file_lines
 
-VOID = 255
 PART = re.compile(r"\{(?!class\}|page\})\w+\}")
-# The share of files with two values that says that all are meant so.
-MOST = 0.8
-# Of values above 0, the share that is one part where values number objects.
-ONE_PART = 0.9
 # A class by its number, alone or with those of its attributes behind it.
 NUMBERED = re.compile(r"\d+(_\d+)*")
-# Of the colours of all files, the share that no other file has where each object got its own.
-ALL_NEW = 0.9
-# Counts of objects that images differ in where colours number them.
-SEVERAL = 3
-# Numbers of classes end before it: beyond are levels of grey.
-LEVELS = 64
 
 
 def mask_lines(layout: Layout) -> Iterator[Line]:
@@ -44,9 +32,13 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
             yield from _class_file_lines(layout.masks.kinds)
             yield from _unmasked_lines(layout, "")
             return
+        if layout.masks.pieces:
+            yield from _piece_lines(layout)
+            return
         paths = [layout.survey.root / path for path in layout.masks.paths.values()]
         census = take_census(paths)
-        lines = list(file_lines(census, _asked_classes(layout.sampled)))
+        legend = find_legend(layout.survey, set(census.usual())) if census.coloured else ("", {})
+        lines = list(file_lines(census, _asked_classes(layout.sampled), legend))
         yield from lines
         maps = any(line.value == "multiclass" for line in lines)
         why = "and the others' masks tell the class of every pixel" if maps else ""
@@ -88,6 +80,15 @@ def _object_file_lines(layout: Layout) -> Iterator[Line]:
         yield from _table_class_lines(sorted(set(table[columns.cls])), columns.cls)
 
 
+def _piece_lines(layout: Layout) -> Iterator[Line]:
+    """Knobs of several mask files an image, which are counted."""
+    assert layout.masks is not None
+    more = len(layout.masks.clashes)
+    yield Line("MASK_FORMAT", "instances", f"{more} further files are counted: an object each")
+    yield Line("TASK", "binary", "all files of an image together are its mask")
+    yield from _unmasked_lines(layout, "")
+
+
 def _class_file_lines(names: Sequence[str]) -> Iterator[Line]:
     """Knobs of a mask file a class."""
     yield Line("MASK_FORMAT", "classes", "")
@@ -119,7 +120,8 @@ def _place_lines(layout: Layout) -> Iterator[Line]:
         yield Line("MASK_PATTERN", loose if layout.train.plain else masks.pattern, "")
     if layout.valid is not None:
         valid = layout.valid
-        why = f"{valid.files.told()} says where there is data: test images have it, too"
+        why = f"{valid.files.told()} says where there is data"
+        why += ": test images have it, too" if layout.test else ", the same of all images"
         yield Line("VALID_PATH", valid.files.root, why)
         yield Line("VALID_SUFFIX", valid.pattern.removeprefix("{id}"), "")
 
@@ -127,8 +129,22 @@ def _place_lines(layout: Layout) -> Iterator[Line]:
 def _unmasked_lines(layout: Layout, unlabelled: str) -> Iterator[Line]:
     assert layout.masks is not None
     images = layout.train.paths.keys()
-    common = len(layout.masks.paths.keys() & images)
-    yield from absent_line(len(images), common, unlabelled=unlabelled)
+    common = layout.masks.paths.keys() & images
+    if odd := _called_otherwise(layout, images - common):
+        unlabelled = f"though {odd} has the name of one (call all masks alike)"
+    yield from absent_line(len(images), len(common), unlabelled=unlabelled)
+
+
+def _called_otherwise(layout: Layout, bare: AbstractSet[str]) -> str:
+    """A file among the masks that is called as an image without one; "" where there is none."""
+    assert layout.masks is not None
+    own = layout.masks.files
+    for files in layout.survey.sets:
+        beside = files.folders == own.folders and files not in (own, layout.train.files)
+        for key, path in files.files.items() if beside and len(bare) else ():
+            if key[-1] in bare:
+                return path
+    return ""
 
 
 def _asked_classes(sampled: Listed | None) -> set[int]:
@@ -137,109 +153,6 @@ def _asked_classes(sampled: Listed | None) -> set[int]:
         return set()
     cells = set(sampled.table[sampled.columns.cls].str.strip())
     return {int(cell) for cell in cells} if all(map(is_whole_number, cells)) else set()
-
-
-def file_lines(census: Census, asked: set[int]) -> Iterator[Line]:
-    """Knobs of mask files of these values; `asked` are the classes of the sample."""
-    if not census.read:
-        return  # the scan tells why
-    values = census.usual()
-    shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
-    seen = f"values of {census.read} mask files: {shown}"
-    if census.planes:
-        yield from _plane_lines(census)
-    elif census.layers or _number_objects(census, values):
-        share = f"{len(census.layers)} of {census.read} mask files"
-        layers = f"{share} hold several layers: each an object"
-        parts = f"{seen}; a value, one connected part, an object"
-        yield Line("TASK", "binary", layers if census.layers else parts)
-        yield Line("MASK_FORMAT", "labels", "")
-    elif census.coloured:
-        yield from _colour_lines(values, seen)
-    elif census.pairs >= MOST * census.read and not _is_trimap(values, census):
-        yield Line("TASK", "binary", f"{census.pairs} of {census.read} mask files hold two values")
-    elif {*values} in ({-1, 0, 1}, {-1, 0, VOID}):
-        yield Line("TASK", "binary", f"{seen}; what is below 0 is no class: ignored")
-        yield Line("IGNORE_INDEX", "-1", "")
-    elif _is_trimap(values, census):
-        yield Line("TASK", "binary", f"{seen}; {VOID} beside 0 and 1 is no class: ignored")
-        yield Line("IGNORE_INDEX", str(VOID), "")
-    elif len(values) > MANY or 2 * census.lossy > census.read:
-        yield Line("TASK", "binary", f"{seen}: soft edges between nothing and foreground")
-        if np.median(census.hard or [0]) > HARD and 2 * census.lossy <= census.read:
-            yield Line("MASK_THRESHOLD", str(max(1, (max(census.most) + 1) // 2)), "")
-    else:
-        yield from _class_lines(values, asked, seen)
-
-
-def _plane_lines(census: Census) -> Iterator[Line]:
-    """Knobs of arrays of a layer a class, (H, W, K)."""
-    told = f"{census.read} mask files of {census.planes} layers, a class each"
-    yield Line("TASK", "multilabel", f"{told}, which may share pixels")
-    yield Line("CLASSES", str(census.planes), "")
-    if census.numbered:
-        yield Line("MASK_THRESHOLD", "1", "values of a layer number objects of its class")
-
-
-def _is_trimap(values: Sequence[Any], census: Census) -> bool:
-    """Whether 255 stands beside 0 and 1 in many files: for what is not known."""
-    return set(values) == {0, 1, VOID} and census.files[VOID] > (1 - MOST) * census.read
-
-
-def _number_objects(census: Census, values: Sequence[Any]) -> bool:
-    """Whether values, or colours, number objects: each one part, of very many or of the first n."""
-    if len(census.single) < 3 or np.mean(census.single) < ONE_PART:
-        return False
-    if census.coloured:
-        return _colours_of_objects(census.palettes)
-    if len(values) > MANY:
-        return True
-    counts = [census.files[value] for value in values if value]
-    fewer = counts == sorted(counts, reverse=True) and counts[-1] < counts[0]
-    return bool(fewer and all(census.running) and len(set(census.most)) > 1)
-
-
-def _colours_of_objects(palettes: Sequence[set[Any]]) -> bool:
-    """Whether colours are dealt in one order, fewer to images of fewer objects, or are all new.
-
-    Classes of one part each may look so where an image lacks one: counts must differ more.
-    """
-    by_size = sorted(palettes, key=len)
-    numbers = set().union(*palettes)
-    dealt = len(set(map(len, palettes))) >= SEVERAL and all(
-        few <= more for few, more in pairwise(by_size)
-    )
-    return dealt or len(numbers) > ALL_NEW * sum(map(len, palettes))
-
-
-def _colour_lines(values: Sequence[Any], seen: str) -> Iterator[Line]:
-    """Colours are numbered in their order, black first."""
-    order = {colour: at for at, colour in enumerate(sorted(values))}
-    if len(values) <= 2 and (0, 0, 0) in order:
-        yield Line("TASK", "binary", f"{seen}: one colour on black")
-        return
-    yield Line("TASK", "multiclass", f"{seen}; colours are numbered from the darkest red on")
-    yield Line("CLASSES", str(len(order)), "")
-    yield Line("MASK_VALUES", str(order), "")
-
-
-def _class_lines(values: Sequence[int], asked: set[int], seen: str) -> Iterator[Line]:
-    """Class ids; what the sample does not ask for, 255, and what is below 0 is ignored."""
-    levels = any(LEVELS <= v < VOID for v in values)
-    ignored = [v for v in values if v < 0 or (v == VOID == max(values) and not levels)]
-    if asked and not ignored and asked < set(values) and max(values) > max(asked):
-        ignored = [max(values)]
-        seen += f"; the sample asks for {min(asked)} to {max(asked)}, so {ignored[0]} is void"
-    classes = [value for value in values if value not in ignored]
-    top = classes[-1] if classes else 0
-    yield Line("TASK", "multiclass", seen)
-    if len(classes) >= 2 and len(classes) < top + 1 and top > len(asked):
-        yield Line("CLASSES", str(len(classes)), f"{top + 1 - len(classes)} numbers are not used")
-        yield Line("MASK_VALUES", str({value: at for at, value in enumerate(classes)}), "")
-    else:
-        yield Line("CLASSES", str(max(top + 1, 2)), "")
-    if ignored:
-        yield Line("IGNORE_INDEX", str(ignored[0]), "")
 
 
 def table_lines(listed: Listed, layout: Layout) -> Iterator[Line]:

@@ -135,8 +135,12 @@ def label_lines(labels: Sequence[Any]) -> Iterator[Line]:
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     yield Line("TASK", "multiclass", f"labels of outlines: {shown}; 0 is what none covers")
     numbers = list(map(int, known)) if all(map(is_whole_number, known)) else [-1]
-    if min(numbers) >= 0 and max(numbers) < MOST_CLASSES:
+    if min(numbers) > 0 and max(numbers) < MOST_CLASSES:
         yield Line("CLASSES", str(max(numbers) + 1), "")
+        return
+    if min(numbers) == 0 and max(numbers) + 1 < MOST_CLASSES:
+        yield Line("CLASSES", str(max(numbers) + 2), "label 0 is of outlines, too: class 1")
+        yield Line("MASK_VALUES", str({number: number + 1 for number in sorted(numbers)}), "")
         return
     yield Line("CLASSES", str(len(known) + 1), "")
     if any("," in label or is_whole_number(label) for label in known):

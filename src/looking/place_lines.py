@@ -59,8 +59,9 @@ def _name_lines(train: Scheme, test: Scheme | None, layout: Layout) -> Iterator[
         if all(end.startswith(".") for end in ends):
             return  # every picture format counts
     # Without a template an id is made of all parts.
-    usual = join_parts(re.findall(r"\{(\w+)\}", train.pattern))
-    template = "" if train.template == usual else train.template
+    parts = [re.findall(r"\{(\w+)\}", one.pattern) for one in (train, test) if one is not None]
+    usual = join_parts(parts[0]) == train.template and len(parts[-1]) <= len(parts[0])
+    template = "" if usual else train.template
     yield Line("IMAGE_PATTERN", train.pattern, "the part in braces is the id")
     if test is not None and test.pattern != train.pattern:
         yield Line("TEST_PATTERN", test.pattern, "")

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from competition.patterns import FilePattern
+from looking.file_sets import FileSet
 from looking.listing import HALF, Listed
 from looking.schemes import Scheme
-from looking.survey import FileSet
 from looking.words import TRAIN, VAL
 
 # The part of the pattern, and so the column, that says train or val.

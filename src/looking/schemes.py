@@ -7,13 +7,15 @@ from itertools import takewhile
 from typing import Any
 
 from competition.mask_file_lists import CLASS_PART
-from competition.patterns import FilePattern
+from competition.patterns import EXCLUDE, FilePattern
 from core.errors import UserError
 from imaging.sources import BAND
-from looking.survey import FileSet
+from looking.file_sets import FileSet
 
 # Words that all names begin with, which may be no part of the id.
 MOST_WORDS = 3
+# What all names end with in nnU-Net's folders of images of one file each.
+CHANNEL = "_0000"
 # Numbers without zeros before them, and with.
 PLAIN, PADDED = re.compile(r"0|[1-9]\d*"), re.compile(r"0\d+")
 
@@ -29,6 +31,7 @@ class Scheme:
         paths: the file of each id, posix from the survey's root.
         clashes: (id, path) of files whose id another file has.
         kinds: values of the part {band}, or {class}, of the pattern: an image has a file of each.
+        pieces: whether all files of an id are pieces of its mask.
     """
 
     files: FileSet
@@ -37,12 +40,18 @@ class Scheme:
     paths: dict[str, str]
     clashes: list[tuple[str, str]]
     kinds: tuple[str, ...] = ()
+    pieces: bool = False
 
     @property
     def plain(self) -> bool:
         """Whether the files lie in one folder and are called by their ids: no pattern is needed."""
         named = self.template == "{id}" and self.pattern[:4] == "{id}"
-        return named and not self.files.nested and not self.kinds
+        return named and not (self.files.nested or self.kinds or self.pieces)
+
+    @property
+    def text(self) -> str:
+        """The pattern without what is left out by it."""
+        return self.pattern.partition(EXCLUDE)[0]
 
 
 def schemes_of(files: FileSet, others: Sequence[FileSet]) -> list[Scheme]:
@@ -55,9 +64,9 @@ def schemes_of(files: FileSet, others: Sequence[FileSet]) -> list[Scheme]:
     names, varying = folder_names(files)
     base = "/".join(names)
     if files.fixed:
-        return [
-            one for one in [read_scheme(files, f"{base}/{files.tail}", join_parts(varying))] if one
-        ]
+        bases = dict.fromkeys([base, "/".join(folder_names(files, forms=True)[0])])
+        read = [read_scheme(files, f"{one}/{files.tail}", join_parts(varying)) for one in bases]
+        return [one for one in read if one]
     short = f"{files.head}{{id}}{files.tail}"
     full = f"{{id}}{files.tail[files.tail.rfind('.') :]}"
     ways = [(short, "{id}"), (full, "{id}")] if short != full and not files.head else [(short, "")]
@@ -65,6 +74,8 @@ def schemes_of(files: FileSet, others: Sequence[FileSet]) -> list[Scheme]:
         ways = [(short, f"{files.head}{{id}}"), (short, "{id}")]
     else:
         ways += [(f"{head}{{id}}{files.tail}", "{id}") for head in common_words(files)]
+        if all(key[-1].endswith(CHANNEL) for key in files.files):
+            ways.append((f"{{id}}{CHANNEL}{files.tail}", "{id}"))
     ways = [(name, template or "{id}") for name, template in ways]
     if varying:
         ways += [(name, f"{join_parts(varying)}_{template}") for name, template in ways]
@@ -84,8 +95,13 @@ def join_parts(names: Sequence[str]) -> str:
     return "_".join(f"{{{name}}}" for name in names)
 
 
-def folder_names(files: FileSet) -> tuple[list[str], list[str]]:
-    """Parts of the pattern for folders below the root, and the names of those that differ."""
+def folder_names(files: FileSet, *, forms: bool = False) -> tuple[list[str], list[str]]:
+    """Parts of the pattern for folders below the root, and the names of those that differ.
+
+    Args:
+        files: the set.
+        forms: words that all of these folders have are no part of the name.
+    """
     depth = len(files.root.split("/")) if files.root else 0
     rows = list(files.files)
     names: list[str] = []
@@ -94,13 +110,16 @@ def folder_names(files: FileSet) -> tuple[list[str], list[str]]:
         if folder is not None:
             names.append(folder)
             continue
-        at = sum(name[0] == "{" for name in names)
+        at = sum("{" in name for name in names)
         same = all(row[at] == row[-1] for row in rows)
         alone = files.fixed and files.folders.count(None) == 1
         name = "id" if same or alone else f"folder{len(varying) + 1 if varying else ''}"
         if not same:
             varying.append(name)
-        names.append(f"{{{name}}}")
+        form = files.forms[at]
+        if same or not (files.marked or (forms and re.search(r"[_\-. ]#", form))):
+            form = "#"
+        names.append(form.replace("#", f"{{{name}}}"))
     return names, varying
 
 
@@ -141,6 +160,13 @@ def widths_of(sets: Iterable[FileSet]) -> set[int]:
     return {len(match[0]) for match in starts if match}
 
 
+def with_head(scheme: Scheme) -> Scheme:
+    """A reading whose ids begin as the names do, by a template for other beginnings, too."""
+    files = scheme.files
+    pattern = f"{{set={files.head}}}{scheme.pattern}"
+    return read_scheme(files, pattern, "{set}{id}") or scheme
+
+
 def same_template(one: str, other: str) -> bool:
     """Whether ids are made of the same parts, their digits apart."""
     plain = [re.sub(r":[0-9d]+\}", "}", template) for template in (one, other)]
@@ -162,7 +188,18 @@ def _excludes(files: FileSet, others: Sequence[FileSet]) -> str:
         for other in others
         if other.folders == files.folders and other.head and not files.head
     }
-    return "".join([*(f" !*{tail}" for tail in sorted(tails)), *(f" !{h}*" for h in sorted(heads))])
+    places = {_place(other) for other in others if files.marked and other.folders == files.folders}
+    places = {place for place in places - {_place(files)} if place.strip("*/")}
+    found = [f"*{tail}" for tail in sorted(tails)] + [f"{head}*" for head in sorted(heads)]
+    return "".join(f" !{part}" for part in [*found, *sorted(places)])
+
+
+def _place(files: FileSet) -> str:
+    """Folders from the root, a * for what differs: *_GT/."""
+    names, forms = [], iter(files.forms)
+    for name in files.folders[len(files.root.split("/")) if files.root else 0 :]:
+        names.append(next(forms).replace("#", "*") if name is None else name)
+    return "/".join(names) + "/"
 
 
 def _doubles(files: FileSet) -> list[tuple[tuple[str, ...], str]]:

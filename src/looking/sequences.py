@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from looking.file_sets import FileSet
 from looking.schemes import Scheme, read_scheme
-from looking.survey import FileSet
 from looking.words import TEST
 
 # The part of the pattern, and so the column, that says which sequence.

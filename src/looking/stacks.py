@@ -9,9 +9,9 @@ from core.errors import UserError
 from imaging.axes import resolve_axes
 from imaging.images import shape_of
 from imaging.readers import without_suffix
+from looking.file_sets import FileSet
 from looking.lines import Line
 from looking.schemes import Scheme
-from looking.survey import FileSet
 from looking.words import IMAGE, MASK, TEST, words_in
 
 # Channels that a picture of an array has.

@@ -21,13 +21,14 @@ def first_lines(layout: Any, told: dict[str, Line]) -> dict[str, dict[str, Line]
     from looking.place_lines import image_lines, place_lines
 
     masks = as_lines(mask_lines(layout), told)
-    task = {**masks, **told}.get("TASK")
-    answer = [] if "SUBMISSION" in told else answer_lines(layout, task.value if task else "")
+    said = {knob: line.value for knob, line in {**masks, **told}.items()}
+    count = said.get("CLASSES", "")
+    answer = answer_lines(layout, said.get("TASK", ""), int(count) if count.isdigit() else 0)
     return {
         "Files": as_lines(place_lines(layout), told),
         "Masks": masks,
         "Images": as_lines(image_lines(layout.survey.root, layout.train), told),
-        "Answer": as_lines(answer, told),
+        "Answer": {} if "SUBMISSION" in told else as_lines(answer, told),
     }
 
 

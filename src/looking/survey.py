@@ -4,15 +4,27 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from competition.patterns import same_name
 from competition.polygon_files import ANNOTATION_SUFFIXES
 from core.gates import json_value
 from imaging.readers import is_image
-from looking.folders import DOZEN, FEW, Files, Folders, find_alike, without_numbers
-from looking.words import MASK, ROLES, TEST, TRAIN, words_in
+from looking.ends import join_ends
+from looking.file_sets import FileSet
+from looking.folders import DOZEN, FEW, Files, Folders, find_alike
+from looking.words import (
+    COLOURED,
+    IMAGE,
+    MASK,
+    NUMBER,
+    ROLES,
+    TEST,
+    TRAIN,
+    without_numbers,
+    words_in,
+)
 
 # A tile's place, which ends many names without telling what they are.
 PLACE = re.compile(r"[_\-](?:x\d+[_\-]y|r(?:ow)?\d+[_\-]c(?:ol)?)\d+", re.IGNORECASE)
@@ -22,59 +34,12 @@ RUBBISH = {"thumbs.db", "desktop.ini", "__macosx"}
 MANY, MOST = 6, 128
 # Names of one file a folder with a number in them, that are no places in a series: band_08, B8A.
 NUMBERED_KIND = re.compile(r"(?:.*[_-])?(?:b|band|ch|channel)[_-]?\d+[a-z]?", re.IGNORECASE)
+# Words that count files: core003.
+COUNTED = re.compile(r"[A-Za-z]{2,}\d{2,}")
+# Words of files that say which class a colour is.
+LEGEND = {"class", "classes", "label", "labels", "labelmap", "colors", "colormap", "palette"}
 # The share of files that may have a like of another suffix by mistake.
 SLIPS = 0.05
-
-
-@dataclass(frozen=True)
-class FileSet:
-    """Files that lie alike, as `{a}/images/*_mask.png`.
-
-    Attributes:
-        folders: names of the folders from the root; None where they differ from file to file.
-        tail: what all names end with, `_mask.png`; the suffix at least, `.*` where they differ.
-        files: (names of the folders that differ, name without head and tail) to the posix path.
-        head: what all names begin with, where another set of the folder begins otherwise: `test_`.
-        doubles: further files of a name that `files` has, with another suffix.
-        fixed: all are called alike, a file a folder: `tail` is the name, `files` has "" for it.
-    """
-
-    folders: tuple[str | None, ...]
-    tail: str
-    files: Mapping[tuple[str, ...], str]
-    head: str = ""
-    doubles: tuple[str, ...] = ()
-    fixed: bool = False
-
-    @property
-    def words(self) -> set[str]:
-        """Words of the folders and of the tail, in small letters."""
-        return words_in("/".join(name for name in self.folders if name), self.head, self.tail)
-
-    @property
-    def suffix(self) -> str:
-        """The file type, `.png`."""
-        return "." + self.tail.rpartition(".")[2].lower()
-
-    @property
-    def root(self) -> str:
-        """The folders that are the same for all files, posix; "" is the root itself."""
-        fixed = []
-        for name in self.folders:
-            if name is None:
-                break
-            fixed.append(name)
-        return "/".join(fixed)
-
-    @property
-    def nested(self) -> bool:
-        """Whether the files lie in more than one folder."""
-        return None in self.folders
-
-    def told(self) -> str:
-        """The set as a person writes it: train/*/images/*.png."""
-        names = [name or "*" for name in self.folders]
-        return "/".join([*names, self.tail if self.fixed else f"{self.head}*{self.tail}"])
 
 
 @dataclass(frozen=True)
@@ -88,6 +53,7 @@ class Survey:
         lists: text files, which may list ids.
         coco: JSON files with images and annotations.
         drawings: sets of further files that may hold polygons.
+        small: text and JSON files by their names, which may tell colours of classes.
         other: names of further files by suffix, counted.
     """
 
@@ -97,6 +63,7 @@ class Survey:
     lists: list[str]
     coco: list[str]
     drawings: list[FileSet]
+    small: list[str]
     other: dict[str, int]
 
 
@@ -124,13 +91,48 @@ def survey(root: Path) -> Survey:
                 drawings += [prefix + name] if suffix in ANNOTATION_SUFFIXES else []
                 other[suffix or name] += 1
     sets, drawn = _sets_of(pictures), _sets_of(drawings)
-    return Survey(root, sets, tables, lists, coco, drawn, dict(other.most_common()))
+    small = [path for path in drawings if "/" not in path or words_in(Path(path).name) & LEGEND]
+    return Survey(root, sets, tables, lists, coco, drawn, small, dict(other.most_common()))
+
+
+def what_to_do(survey: Survey) -> str:
+    """What makes files of pictures of what lies there."""
+    if ".parquet" in survey.other or ".arrow" in survey.other:
+        return (
+            "its tables hold pictures: write these out, as row['image'].save(f'images/{n}.png') "
+            "and row['label'].save(f'masks/{n}.png') for each row of datasets.load_dataset"
+        )
+    return "pass the folder that holds images: --input <folder>"
 
 
 def _sets_of(paths: Sequence[str]) -> list[FileSet]:
     """Files that lie alike, the largest set first."""
     sets = [found for group in find_alike(paths) for found in _split_names(*group)]
-    return sorted(sets, key=lambda found: -len(found.files))
+    sets = join_ends([_without_shared(one, sets) for one in sets])
+    return [replace(one, marked=_is_twin(one, sets)) for one in sets]
+
+
+def _is_twin(files: FileSet, sets: Sequence[FileSet]) -> bool:
+    """Whether folders of another set differ in the same places, but have other words in common."""
+    return any(one.folders == files.folders and one.forms != files.forms for one in sets)
+
+
+def _without_shared(files: FileSet, sets: Sequence[FileSet]) -> FileSet:
+    """Of images beside masks, without the words of masks that both have: semantic_set/images."""
+    silent: set[str] = set()
+    for depth in range(1, len(files.folders)):
+        shared, own = files.folders[:depth], _words_below(files, depth)
+        if None in shared:
+            break
+        if own & MASK or not own & (IMAGE - COLOURED):
+            continue
+        if any(one.folders[:depth] == shared and _words_below(one, depth) & MASK for one in sets):
+            silent |= words_in("/".join(str(name) for name in shared)) & MASK
+    return replace(files, silent=frozenset(silent)) if silent else files
+
+
+def _words_below(files: FileSet, depth: int) -> set[str]:
+    return words_in("/".join(name or "" for name in files.folders[depth:]), files.tail)
 
 
 def _is_coco(path: Path) -> bool:
@@ -221,11 +223,19 @@ def _split_tails(folders: Folders, files: Files) -> list[FileSet]:
     found: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
     for vary, name, path in files:
         tail = tail_of[path]
-        if tails[tail.lower()] < min(FEW, len(files)) and not kinds:  # a stray file
+        few = tails[tail.lower()] < min(FEW, len(files))
+        if few and not (kinds or _is_piece(tail, tails)):  # a stray file
             tail = "." + name.rpartition(".")[2]
         found[tail].setdefault((*vary, same_name(name[: -len(tail)])), path)
     sets = [FileSet(folders, tail, members) for tail, members in found.items()]
     return [part for one in _join_suffixes(sets) for part in _split_heads(one)]
+
+
+def _is_piece(tail: str, tails: Counter[str]) -> bool:
+    """Whether the same end without its number is that of many: _mask_2 beside _mask."""
+    stem, _, suffix = tail.rpartition(".")
+    word = NUMBER.sub("", stem)
+    return word not in ("", stem) and tails[f"{word}.{suffix}".lower()] >= FEW
 
 
 def _are_kinds(stems: set[tuple[tuple[str, ...], str]], ends: Counter[str]) -> bool:
@@ -262,7 +272,7 @@ def _split_heads(whole: FileSet) -> list[FileSet]:
     heads: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
     for (*vary, name), path in whole.files.items():
         match = re.match(r"[A-Za-z]+[_\-]?", name)
-        head = match[0] if match else ""
+        head = match[0] if match and match[0] != name else ""
         heads[head][(*vary, name[len(head) :])] = path
     said = [words_in(head) for head in heads]
     both = any(words & TRAIN for words in said) and any(words & TEST for words in said)
@@ -311,6 +321,17 @@ def _tail(
 
 
 def _last_word(stem: str) -> str:
-    """The words that end a name, from their separator on: _training_mask of 21_training_mask."""
+    """The words that end a name, from their separator on: _training_mask of 21_training_mask.
+
+    What is counted is none: core003.
+    """
     match = re.search(r"(?:[_\-][A-Za-z][A-Za-z0-9]*)+$", stem)
-    return PLACE.split(match[0])[-1] if match and match.start() > 0 else ""
+    if match is None or match.start() == 0:
+        return ""
+    words = re.findall(r"[_\-][^_\-]+", PLACE.split(match[0])[-1])
+    counted = [at for at, word in enumerate(words) if _counts(word[1:])]
+    return "".join(words[counted[-1] + 1 :] if counted else words)
+
+
+def _counts(word: str) -> bool:
+    return COUNTED.fullmatch(word) is not None and NUMBERED_KIND.fullmatch(word) is None

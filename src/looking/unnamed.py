@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from looking.census import MANY, read_mask_values
+from looking.file_sets import FileSet
 from looking.listing import HALF
 from looking.schemes import Scheme, read_scheme, schemes_of
-from looking.survey import FileSet, folders_apart
+from looking.survey import folders_apart
 from looking.words import COLOURED, MASK, TEST, VAL
 
 # Files of a set that are looked at, and names that are held against those of the images.
@@ -31,18 +32,18 @@ def find_unnamed(
         root: folder of the survey.
     """
     best, most = None, 0
-    if _are_flat(train, root):
+    if are_flat(train, root):
         return None
     apart = [one for one in folders_apart(sets, counted=True) if one not in sets]
     for files in sorted([*sets, *apart], key=lambda one: bool(one.words & LESS)):
-        if files in (train.files, test and test.files) or _is_other_split(files, train.files):
+        if files in (train.files, test and test.files) or is_other_part(files, train.files):
             continue
         for images, masks in _readings(train, files, sets):
             if 2 * len(masks.clashes) >= len(masks.paths):  # ids of files of several folders
                 continue
             common = len(images.paths.keys() & masks.paths.keys())
             enough = common >= HALF * min(len(images.paths), len(masks.paths))
-            if enough and common > most and (files.words & MASK or _are_flat(masks, root)):
+            if enough and common > most and (files.words & MASK or are_flat(masks, root)):
                 best, most = (images, masks), common
                 break
     if best is None:
@@ -53,7 +54,8 @@ def find_unnamed(
     return images, masks, test
 
 
-def _is_other_split(files: FileSet, train: FileSet) -> bool:
+def is_other_part(files: FileSet, train: FileSet) -> bool:
+    """Whether a set is called of validation or test, and the images are not."""
     return bool((files.words - train.words) & (TEST | VAL))
 
 
@@ -122,7 +124,7 @@ def _same(one: str, other: str) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _are_flat(scheme: Scheme, root: Path) -> bool:
+def are_flat(scheme: Scheme, root: Path) -> bool:
     """Whether files hold as few values as masks do, and not one alone."""
     counts = []
     for path in list(scheme.paths.values())[:TRIED]:

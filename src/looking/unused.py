@@ -3,12 +3,13 @@
 import re
 from collections.abc import Iterator
 
+from competition.contents import PACKED
 from competition.mask_file_lists import CLASS_PART
 from competition.patterns import FilePattern
+from looking.file_sets import FileSet
 from looking.layout import Layout
 from looking.listing import HALF
 from looking.schemes import Scheme, schemes_of
-from looking.survey import FileSet
 from looking.words import MASK, TEST, TRAIN, VAL
 
 PAGE_MARK = re.compile(r"\{page:\d+\}$")
@@ -40,7 +41,7 @@ def used_files(layout: Layout) -> set[str]:
 
 def _files_of(scheme: Scheme, layout: Layout) -> Iterator[str]:
     """The files of a scheme's images; where several are one image, all that fit its pattern."""
-    if not scheme.kinds:
+    if not (scheme.kinds or scheme.pieces):
         yield from (PAGE_MARK.sub("", path) for path in scheme.paths.values())
         return
     texts = [scheme.pattern]
@@ -136,5 +137,7 @@ def _table_lines(layout: Layout) -> Iterator[str]:
 def _other_lines(layout: Layout) -> Iterator[str]:
     drawn = layout.drawn.files.suffix if layout.drawn else ""
     for suffix, count in layout.survey.other.items():
-        if suffix not in PLAIN and suffix != drawn:
+        if suffix in PACKED:
+            yield f"{count} *{suffix}: not unpacked, what is in them is not seen: unpack them there"
+        elif suffix not in PLAIN and suffix != drawn:
             yield f"{count} *{suffix}: nothing here reads this type"

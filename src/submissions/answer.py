@@ -21,7 +21,7 @@ from submissions.csv_file import CsvFile
 from submissions.formats import SUBMISSIONS, choose_empty, choose_format, choose_rows
 from submissions.plan import Plan, build_plan
 from submissions.results_file import category_labels
-from submissions.row_ids import RowIds
+from submissions.row_ids import row_ids
 from submissions.run_lengths import RunLengths
 from submissions.sample import read_sample
 
@@ -220,7 +220,7 @@ def read_answer(
     sample, found = read_sample(competition, lists_alone=lists_alone), images or {}
 
     def size_of(text: str) -> Size | None:
-        img = RowIds(competition.answer_id).image(text)
+        img = row_ids(competition).image(text)
         if img not in found:
             return None
         try:

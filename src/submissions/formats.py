@@ -14,7 +14,7 @@ from submissions.mask_archive import MaskFiles
 from submissions.packed_counts import Counts, Packed
 from submissions.polygons import Wkt
 from submissions.results_file import CocoResults
-from submissions.row_ids import RowIds
+from submissions.row_ids import row_ids
 from submissions.run_lengths import RunLengths, RunLists
 from submissions.run_values import CountsDictionary, RunList, RunPairs
 from submissions.sample import Sample, trained_by_objects, trained_cells
@@ -190,7 +190,7 @@ def choose_rows(competition: Competition, sample: Sample, form: type[AnswerForma
     Raises:
         UserError: the sample's shape does not fit, or rows cannot tell the classes apart.
     """
-    ids = RowIds(competition.answer_id)
+    ids = row_ids(competition)
     several = len(sample.rows) > len({ids.image(text) for text, _ in sample.rows})
     kind = _row_kind(competition, sample, form, several=several, counted=ids.counts)
     foreground = competition.classes - (competition.task == "multiclass")

@@ -86,9 +86,9 @@ def build_plan(
     Raises:
         UserError: classes outside 0 to K-1.
     """
-    ids = RowIds(competition.answer_id)
     texts = [*sample.classes, *(text for _, text in sample.rows), *trained_classes(competition)]
     labels = class_labels(competition, [text for text in texts if text])
+    ids = RowIds(competition.answer_id, labels)
     rows = sample.rows or [(text, "") for text in _made_ids(competition, images or {})]
     classes = sample.classes or [text for _, text in rows]
     extras = {name: cells or [""] * len(rows) for name, cells in sample.extras.items()}
@@ -105,7 +105,7 @@ def build_plan(
             for text, _ in rows
             for cls, in_column in zip(wanted, texts, strict=True)
         ]
-    elif ids.template and kind != "instance":
+    elif ids.template and kind != "instance" and not (ids.has_class and sample.classes):
         rows = [(ids.write(text, text_cls), text_cls) for text, text_cls in rows]
     class_of = {text: at for at, text in enumerate(labels)} if sample.has_classes else {}
     if kind == "class":

@@ -23,6 +23,7 @@ from competition.tables import (
 )
 from core.errors import UserError, raise_all
 from core.gates import is_whole_number, json_value
+from submissions.row_ids import RowIds, row_ids
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,6 +110,9 @@ def read_sample(competition: Competition, *, lists_alone: bool = False) -> Sampl
     ids = table[columns.id].tolist()
     texts = table[columns.cls].tolist() if columns.cls else [""] * len(ids)
     joined = None if columns.cls or not ids else joined_classes(table[columns.id])
+    if joined is None and joined_by_knob and not columns.cls:
+        rules = row_ids(competition), RowIds(competition.answer_id)
+        joined = [next(filter(None, (rule.cls(text) for rule in rules)), "") for text in ids]
     others = [name for name in header if name not in columns]
     confidence = next((name for name in others if CONFIDENCE_NAME.search(name)), None)
     return Sample(
