@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from competition.masks import build_masks
 from competition.training_images import collect_images
 from core.errors import UserError
 from core.flags import load_config
+from imaging.mask_files import MaskRules, read_mask_file
 from imaging.rle import rle_encode
 from layouts import SIZE, ids, image, planes, rings, save, union, write
 from looking.layout import find_layout
 from looking.lines import words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
+from looking.unused import unused_lines
 from runs.experiment import competition_of
 from submissions.answer import read_answer
 
@@ -318,6 +321,17 @@ def _runs(mask: np.ndarray) -> str:
     return rle_encode(mask, order="column") if mask.any() else ""
 
 
+def arrays_of_two_sources(root: Path) -> Drawn:
+    """MedSeg: arrays of all pictures of a source, and of their masks, at the root."""
+    truth = {}
+    for source, count in (("medseg", 6), ("radiopedia", 9)):
+        np.save(root / f"images_{source}.npy", np.stack([image(at, 1) for at in range(count)]))
+        np.save(root / f"masks_{source}.npy", np.stack([flat_mask(at) for at in range(count)]))
+        truth |= {f"images_{source}.npy{{page:{at}}}": flat_mask(at) for at in range(count)}
+    np.save(root / "test_images_medseg.npy", np.stack([image(at, 1) for at in range(4)]))
+    return truth, {f"test_images_medseg_{at}" for at in range(4)}
+
+
 # What writes a set, and TASK.
 DRAWN: dict[Callable[[Path], Drawn], str] = {
     masks_of_both_parts: "binary",
@@ -341,6 +355,7 @@ DRAWN: dict[Callable[[Path], Drawn], str] = {
     cut_outs: "binary",
     two_times: "multiclass",
     lists_of_tabs: "binary",
+    arrays_of_two_sources: "binary",
 }
 
 
@@ -361,7 +376,9 @@ def test_a_set_is_read_as_it_was_drawn(draw: Callable[[Path], Drawn], tmp_path: 
         found[path] = masks.read(row, truth[path].shape)
         np.testing.assert_array_equal(found[path], truth[path], err_msg=path)
     assert found.keys() == truth.keys()
-    assert set(find_test_images(competition) if tests else ()) == tests
+    if tests:
+        assert set(find_test_images(competition)) == tests
+        assert set(read_answer(competition, find_test_images(competition)).plan.images) == tests
 
 
 def test_masks_called_in_two_ways_are_not_taken_for_empty(tmp_path: Path) -> None:
@@ -432,3 +449,112 @@ def test_made_rows_of_classes_tell_ids_with_the_same_mark_apart(tmp_path: Path) 
     plan = read_answer(competition, find_test_images(competition)).plan
     assert set(plan.images) == {f"{at}_{at + 50}" for at in range(COUNT)}
     assert len(plan.rows) == 2 * COUNT
+
+
+@pytest.mark.parametrize("kind", ["colours", "levels", "one colour", "dark"])
+def test_jpeg_masks_count_as_the_nearest_of_the_colours_of_their_areas(
+    kind: str, tmp_path: Path
+) -> None:
+    """BKAI: red, green and black in JPEG files, mixed at every edge."""
+    shown = {
+        "colours": np.uint8([[0, 0, 0], [255, 0, 0], [0, 255, 0]]),
+        "levels": np.uint8([[0] * 3, [128] * 3, [255] * 3]),
+        "one colour": np.uint8([[0, 0, 0], [200, 30, 30], [200, 30, 30]]),
+        "dark": np.uint8([[0] * 3, [70] * 3, [70] * 3]),
+    }[kind]
+    (tmp_path / "masks").mkdir()
+    for at in range(COUNT):
+        save(tmp_path / f"images/{at:02d}.png", image(at))
+        Image.fromarray(shown[ids(at)]).save(tmp_path / f"masks/{at:02d}.jpg", quality=85)
+    config = look_lines(tmp_path)
+    several = kind in ("colours", "levels")
+    assert (("multiclass", 3) if several else ("binary", 1)) == (config.TASK, config.CLASSES)
+    classes = {tuple(colour): at for at, colour in enumerate(np.unique(shown, axis=0).tolist())}
+    numbers = np.uint8([classes[tuple(colour)] for colour in shown.tolist()])
+    masks = build_masks(competition_of(config))
+    for row in collect_images(competition_of(config)).table.to_dict("records"):
+        truth = numbers[ids(int(row["img"]))]
+        kernel = np.ones((5, 5), np.uint8)
+        edges = cv2.dilate(truth, kernel) != cv2.erode(truth, kernel)
+        np.testing.assert_array_equal(masks.read(row, SIZE)[~edges], truth[~edges])
+        assert (masks.read(row, SIZE) != truth).mean() < 0.03
+
+
+def _table(root: Path, write_id: Callable[[int], str]) -> None:
+    rows = ["id,rle"]
+    for at in range(COUNT):
+        save(root / f"train/{at:03d}a.png", image(at))
+        rows.append(f"{write_id(at)},{_runs(flat_mask(at))}")
+    write(root, "train.csv", "\n".join(rows))
+
+
+def test_numbers_whose_zeros_a_table_has_lost_name_their_images(tmp_path: Path) -> None:
+    rows = ["id,rle"]
+    for at in range(COUNT):
+        save(tmp_path / f"train/{at:03d}.png", image(at))
+        rows.append(f"{at},{_runs(flat_mask(at))}")
+    write(tmp_path, "train.csv", "\n".join(rows))
+    competition = competition_of(look_lines(tmp_path))
+    masks = build_masks(competition)
+    for row in collect_images(competition).table.to_dict("records"):
+        np.testing.assert_array_equal(masks.read(row, SIZE), flat_mask(int(row["img"])))
+
+
+@pytest.mark.parametrize(
+    ("write_id", "told"),
+    [
+        (lambda at: f"{at:03d}A", "with other capitals"),
+        (lambda at: f"{at:03d}a.0", "with .0 behind their numbers"),
+        (lambda at: f"{at}a", "without zeros before their numbers"),
+    ],
+)
+def test_a_table_that_nearly_names_the_images_is_told(
+    write_id: Callable[[int], str], told: str, tmp_path: Path
+) -> None:
+    _table(tmp_path, write_id)
+    lines = unused_lines(find_layout(survey(tmp_path)))
+    assert [line for line in lines if line.startswith(f"train.csv: names the images, but {told}")]
+
+
+def test_indices_of_one_palette_are_the_classes(tmp_path: Path) -> None:
+    """Whatever the order of their colours; pixels of index 255 are void."""
+    for at in range(COUNT):
+        save(tmp_path / f"images/{at:02d}.png", image(at))
+        shown = ids(at)
+        shown[:2] = 255
+        picture = Image.fromarray(shown).convert("P")
+        picture.putdata(shown.ravel().tolist())
+        picture.putpalette([200, 10, 10, 10, 200, 10, 10, 10, 200, *[9] * 759])
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        picture.save(tmp_path / f"masks/{at:02d}.png")
+    config = look_lines(tmp_path)
+    assert (config.CLASSES, config.IGNORE_INDEX) == (3, 255)
+    read = build_masks(competition_of(config)).read
+    mask = read({"img": "03", "image": "images/03.png", "mask": "masks/03.png"}, SIZE)
+    np.testing.assert_array_equal(mask[2:], ids(3)[2:])
+    assert (mask[:2] == 255).all()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_floats_between_0_and_1_are_shares(suffix: str, tmp_path: Path) -> None:
+    for at in range(COUNT):
+        save(tmp_path / f"images/{at:02d}.png", image(at))
+        soft = cv2.GaussianBlur(flat_mask(at).astype(np.float32), (5, 5), 0)
+        save(tmp_path / f"masks/{at:02d}{suffix}", soft)
+    config = look_lines(tmp_path)
+    assert (config.TASK, config.SOFT_LABELS) == ("binary", True)
+    row = {"img": "03", "image": "images/03.png", "mask": f"masks/03{suffix}"}
+    np.testing.assert_array_equal(
+        build_masks(competition_of(config)).read(row, SIZE),
+        cv2.GaussianBlur(flat_mask(3).astype(np.float32), (5, 5), 0) >= 0.5,
+    )
+    hard = replace(competition_of(config), soft_labels=False)
+    with pytest.raises(UserError, match=r"between whole numbers|need whole numbers"):
+        build_masks(hard).read(row, SIZE)
+
+
+def test_grey_with_alpha_is_its_alpha_where_the_grey_is_one(tmp_path: Path) -> None:
+    pixels = np.dstack([np.full(SIZE, 255, np.uint8), union(0)])
+    Image.fromarray(pixels, "LA").save(tmp_path / "m.png")
+    mask = read_mask_file(tmp_path / "m.png", MaskRules("binary"))
+    np.testing.assert_array_equal(mask, flat_mask(0))

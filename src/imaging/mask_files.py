@@ -23,6 +23,8 @@ MOST_COLOURS = 1000
 JPEG_THRESHOLD = 128
 # A cut-out of a photo has more colours than masks have.
 PHOTO = 64
+# Values of a lossy file that are told apart.
+LOSSY_GAP = 48
 # JPEG rounds chroma: a grey picture stored in colour comes back a few steps off grey.
 JPEG_GREY_SPREAD = 8
 
@@ -80,7 +82,8 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
     - Binary takes the value sets {0}, {0, 1}, {0, 255} and {0, 65535}, and one colour on black. A
       file of nothing but the upper value is all foreground. A lossy file (and any file when a
       threshold is set) is cut at the threshold.
-    - Multiclass takes ids 0 to K-1 and the ignore id, or what `values` declares; no lossy file.
+    - Multiclass takes ids 0 to K-1 and the ignore id, or what `values` declares; of a lossy file
+      the nearest of `values`, which must be far apart.
     - Multilabel takes a picture of K channels, each as a binary mask.
 
     Raises:
@@ -93,10 +96,11 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
         return mask_of_pixels(part.array, rules, file.name)
     data, page = read_page(file, page)
     jpeg = is_lossy(data)
-    if jpeg and rules.task == "multiclass":
+    if jpeg and rules.task == "multiclass" and not rules.values:
         raise UserError(
             f"{file.name}: a lossy file (JPEG) mixes class ids at every edge into other classes: "
-            "export the masks as PNG"
+            "export the masks as PNG, or declare values that are far apart with MASK_VALUES: the "
+            "nearest counts"
         )
     pixels = decode_mask(data, file.name, palette_reader(rules.values), page=page, axes=rules.axes)
     if is_stacked(data, file.name, rules.axes):
@@ -119,7 +123,8 @@ def mask_of_pixels(
     pixels = pixels if alpha is None else alpha
     grey = _to_grey(pixels, spread=JPEG_GREY_SPREAD if jpeg else 0)
     if rules.values is not None:
-        return _map_values(pixels if grey is None else grey, rules, name)
+        shown = pixels if grey is None else grey
+        return (_nearest_values if jpeg else _map_values)(shown, rules, name)
     if grey is None and rules.task == "binary" and not jpeg:
         grey = _one_colour(pixels)
     if grey is None:
@@ -233,6 +238,11 @@ def _binary(grey: np.ndarray, name: str, rules: MaskRules, *, jpeg: bool) -> np.
     threshold = _threshold(rules, jpeg=jpeg)
     if threshold is not None:
         return (grey >= threshold).view(np.uint8)
+    if grey.dtype.kind == "f" and (grey != np.rint(grey)).any():
+        raise UserError(
+            f"{name}: the mask holds {grey.dtype} between whole numbers: set SOFT_LABELS=true "
+            "where these are shares of foreground, else round or threshold it"
+        )
     top = int(grey.max(initial=0))
     foreground = (grey != 0).view(np.uint8)
     if top <= 1:
@@ -267,6 +277,29 @@ def _map_values(pixels: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
     if pixels.ndim == 3:
         pixels = _pack_pixels(pixels)
     return _look_up(pixels, table, name, "what MASK_VALUES declares")
+
+
+def _nearest_values(pixels: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
+    """uint8 (H, W): the class of the value that is nearest to each pixel of a lossy file."""
+    declared = {
+        (value if isinstance(value, tuple) else (value,) * 3): rules.target(class_id)
+        for value, class_id in (rules.values or {}).items()
+        if value is not None
+    }
+    planes = np.atleast_3d(pixels)[:, :, :3].astype(np.float32)
+    nearest = np.full(pixels.shape[:2], np.inf, np.float32)
+    out = np.zeros(pixels.shape[:2], np.uint8)
+    for colour, class_id in declared.items():
+        gaps = [np.abs(np.subtract(colour, other)).max() for other in declared if other != colour]
+        if min(gaps, default=255) < LOSSY_GAP:
+            raise UserError(
+                f"{name}: a lossy file (JPEG), in which values of MASK_VALUES as near as {colour} "
+                f"and another cannot be told apart (need {LOSSY_GAP}): export the masks as PNG"
+            )
+        away = ((planes - np.array(colour, np.float32)) ** 2).sum(2)
+        out[away < nearest] = class_id
+        nearest = np.minimum(nearest, away)
+    return out
 
 
 def _look_up(

@@ -87,9 +87,11 @@ def _no_bool(pixels: np.ndarray) -> np.ndarray:
     return (pixels.view(np.uint8) != 0).view(np.uint8) if pixels.dtype == bool else pixels
 
 
-def _plain_mode(picture: Image.Image) -> Image.Image:
+def _plain_mode(picture: Image.Image) -> Image.Image | np.ndarray:
     if picture.mode in ("LA", "La"):
-        return picture.convert("L")
+        grey, alpha = (np.asarray(band) for band in picture.convert("LA").split())
+        alone = grey.min() == grey.max() and alpha.min() < alpha.max()
+        return alpha if alone else grey  # a cut-out of one grey is its alpha
     if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         return picture.convert("RGB")
     return picture

@@ -10,13 +10,16 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from core.errors import UserError
+from imaging.arrays import whole_numbers
 from imaging.files import read_page
 from imaging.mask_files import alpha_mask
 from imaging.mask_pixels import decode_mask, is_lossy
 from imaging.palettes import read_palette
 from imaging.sources import own_file, page_of
+from looking.lossy import Colour, flat_colours, join_near
 
 # Mask files looked at, evenly picked.
 LOOKED_AT = 200
@@ -46,6 +49,7 @@ class Census:
         numbered: how many of these hold more than two values in a layer.
         empty: how many files hold nothing but 0.
         palettes: the colours of each file in colours, without black.
+        areas: the colours of areas of each lossy file.
     """
 
     read: int = 0
@@ -60,6 +64,7 @@ class Census:
     pairs: int = 0
     empty: int = 0
     palettes: list[set[Any]] = field(default_factory=list)
+    areas: list[Counter[Colour]] = field(default_factory=list)
 
     @property
     def planes(self) -> int:
@@ -73,6 +78,16 @@ class Census:
         """Whether values are colours in most files."""
         colours = sum(n for value, n in self.files.items() if isinstance(value, tuple))
         return 2 * colours > sum(self.files.values())
+
+    @property
+    def levels(self) -> list[Colour]:
+        """Colours of the areas of files that are lossy, most of all; [] where few files are."""
+        if 2 * self.lossy <= self.read:
+            return []
+        files: Counter[Colour] = Counter()
+        for area in self.areas:
+            files.update(area)
+        return sorted(join_near(files.items()))
 
     def usual(self) -> list[Any]:
         """Values that are no slip of one file, sorted."""
@@ -96,6 +111,8 @@ def take_census(paths: Sequence[Path]) -> Census:
                 census.layers.append(pixels.shape)
                 census.numbered += not any(set(np.unique(pixels).tolist()) <= p for p in PAIRS)
                 continue
+            if lossy and pixels.dtype == np.uint8:
+                census.areas.append(flat_colours(pixels))
             _count(census, pixels)
     return census
 
@@ -105,10 +122,29 @@ def read_mask_values(path: Path) -> tuple[np.ndarray, bool] | None:
     try:
         name, (data, page) = own_file(path).name, read_page(own_file(path), page_of(path))
         pixels = decode_mask(data, name, read_palette, page=page)
+        if pixels.dtype.kind == "f":
+            pixels = whole_numbers(pixels, name)
         alpha = alpha_mask(pixels)
         return pixels if alpha is None else alpha, is_lossy(data)
     except UserError:
         return None
+
+
+def palette_indices(paths: Sequence[Path]) -> list[int]:
+    """Indices in pictures that all have one palette, sorted; [] where some have another or none."""
+    seen: set[int] = set()
+    palettes: set[bytes] = set()
+    for path in paths[:: -(-len(paths) // LOOKED_AT) or 1]:
+        try:
+            with Image.open(own_file(path)) as picture:
+                if picture.mode != "P":
+                    return []
+                palettes.add(bytes(picture.getpalette() or []))
+                seen.update(np.unique(np.asarray(picture)).tolist())
+        except (OSError, ValueError):
+            return []
+    whole = max(palettes, key=len, default=b"")
+    return sorted(seen) if all(whole.startswith(one) for one in palettes) else []
 
 
 def _count(census: Census, pixels: np.ndarray) -> None:

@@ -20,7 +20,15 @@ from looking.listing import (
 )
 from looking.outline_lines import find_drawn
 from looking.published import SPLIT, join_parts_of_split, test_beside
-from looking.schemes import Scheme, padded, same_template, schemes_of, widths_of, with_head
+from looking.schemes import (
+    Scheme,
+    padded,
+    same_template,
+    schemes_of,
+    unpadded,
+    widths_of,
+    with_head,
+)
 from looking.sequences import join_sequences
 from looking.stacks import find_single, page_by_page, paged
 from looking.survey import SLIPS, Survey, folders_apart, what_to_do
@@ -181,7 +189,8 @@ def _readings(files: FileSet, survey: Survey) -> list[Scheme]:
         return [*class_schemes(files, survey.sets, survey.root), *plain]
     bands = band_schemes(files, survey.sets, survey.root)
     widths = widths_of(one for one in survey.sets if one.words & MASK)
-    return [*bands, *plain, *(way for one in plain for way in padded(one, widths))]
+    padding = [way for one in plain for way in (*padded(one, widths), *unpadded(one))]
+    return [*bands, *plain, *padding]
 
 
 def _choose_train(

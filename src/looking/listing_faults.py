@@ -7,7 +7,7 @@ from looking.seen import Found, Seen, is_rare
 def clashes(seen: Seen) -> Found:
     parts = (seen.layout.train, seen.layout.masks, seen.layout.test)
     for scheme in [part for part in parts if part is not None]:
-        for img, path in scheme.clashes:
+        for img, path in [] if scheme.pieces else scheme.clashes:
             yield path, f"has the id {img}, as {scheme.paths[img]} has: rename or drop one"
 
 

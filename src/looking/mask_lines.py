@@ -17,7 +17,7 @@ from looking.listing import Listed
 from looking.outline_lines import absent_line, outline_lines, units_line
 from looking.sequences import SEQUENCE
 from looking.survey import SLIPS
-from looking.value_lines import file_lines
+from looking.value_lines import file_lines, index_lines, share_lines
 
 PART = re.compile(r"\{(?!class\}|page\})\w+\}")
 # A class by its number, alone or with those of its attributes behind it.
@@ -38,7 +38,10 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
         paths = [layout.survey.root / path for path in layout.masks.paths.values()]
         census = take_census(paths)
         legend = find_legend(layout.survey, set(census.usual())) if census.coloured else ("", {})
-        lines = list(file_lines(census, _asked_classes(layout.sampled), legend))
+        asked = _asked_classes(layout.sampled)
+        lines = [] if legend[0] or not census.coloured else list(index_lines(paths, asked))
+        lines = lines or list(file_lines(census, asked, legend))
+        lines = lines if census.read else list(share_lines(paths))
         yield from lines
         maps = any(line.value == "multiclass" for line in lines)
         why = "and the others' masks tell the class of every pixel" if maps else ""

@@ -154,6 +154,14 @@ def padded(scheme: Scheme, widths: Iterable[int]) -> Iterator[Scheme]:
             yield way
 
 
+def unpadded(scheme: Scheme) -> Iterator[Scheme]:
+    """A reading whose ids are numbers with zeros before them, 007, as tables may write them: 7."""
+    if scheme.template == "{id}" and all(map(str.isdigit, scheme.paths)):
+        way = read_scheme(scheme.files, scheme.pattern, "{id:d}")
+        if way and way.paths.keys() != scheme.paths.keys() and not way.clashes:
+            yield way
+
+
 def widths_of(sets: Iterable[FileSet]) -> set[int]:
     """Digits of the numbers that names begin with, where they have zeros before them."""
     starts = (PADDED.match(key[-1]) for files in sets for key in files.files)

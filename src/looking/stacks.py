@@ -1,7 +1,7 @@
 """Pages of stacks and axes of arrays: what they are taken for."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from imaging.images import shape_of
 from imaging.readers import without_suffix
 from looking.file_sets import FileSet
 from looking.lines import Line
-from looking.schemes import Scheme
-from looking.words import IMAGE, MASK, TEST, words_in
+from looking.schemes import Scheme, read_scheme
+from looking.words import IMAGE, MASK, TEST, common_ends, words_in
 
 # Channels that a picture of an array has.
 COLOURS = 4
@@ -56,14 +56,40 @@ def find_single(sets: Sequence[FileSet], root: Path) -> tuple[Scheme, Scheme, Sc
     tests = [path for path in stacks if words[path] & TEST and not words[path] & MASK]
     known = [path for path in stacks if not words[path] & (TEST | MASK)]
     true = [path for path in stacks if words[path] & MASK and not words[path] & TEST]
+    asked = [_single(stacks[path], path, Path(path).name) for path in tests]
+    test = asked[0] if len(asked) == 1 else None
+    if len(known) == len(true) > 1 and (pairs := _pairs(known, true, stacks, root)):
+        return *pairs, test
     if len(known) != 1 or len(true) != 1:
         return None
     if _pages(root / known[0]) != _pages(root / true[0]):
         return None
     name = Path(known[0]).name
     train, masked = (_single(stacks[path], path, name) for path in (known[0], true[0]))
-    asked = [_single(stacks[path], path, Path(path).name) for path in tests]
-    return train, masked, asked[0] if len(asked) == 1 else None
+    return train, masked, test
+
+
+def _pairs(
+    known: Sequence[str], true: Sequence[str], stacks: Mapping[str, FileSet], root: Path
+) -> tuple[Scheme, Scheme] | None:
+    """Several stacks and their masks: images_ct.npy and masks_ct.npy, images_mr.npy...; or None."""
+    schemes = []
+    for paths in (known, true):
+        start, end = common_ends([Path(path).name for path in paths])
+        first = stacks[paths[0]]
+        members: dict[tuple[str, ...], str] = {
+            (Path(p).name[len(start) :].removesuffix(end),): p for p in paths
+        }
+        files = replace(first, tail=end, head="", files=members)
+        same = end and all(stacks[path].folders == first.folders for path in paths)
+        schemes.append(read_scheme(files, f"{start}{{id}}{end}", "{id}") if same else None)
+    images, masks = schemes
+    if images is None or masks is None or images.paths.keys() != masks.paths.keys():
+        return None
+    pages = [
+        {_pages(root / path), _pages(root / masks.paths[img])} for img, path in images.paths.items()
+    ]
+    return (images, masks) if all(len(counts) == 1 for counts in pages) else None
 
 
 def _single(files: FileSet, path: str, name: str) -> Scheme:

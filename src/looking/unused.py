@@ -1,20 +1,30 @@
 """Files that a recipe does not use, a line a set of them, with the reason."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from competition.contents import PACKED
 from competition.mask_file_lists import CLASS_PART
 from competition.patterns import FilePattern
 from looking.file_sets import FileSet
 from looking.layout import Layout
-from looking.listing import HALF
+from looking.listing import HALF, read_tables
 from looking.schemes import Scheme, schemes_of
 from looking.words import MASK, TEST, TRAIN, VAL
 
 PAGE_MARK = re.compile(r"\{page:\d+\}$")
 # File types that go beside images and are none of them.
 PLAIN = {".txt", ".md", ".html", ".pdf", ".json", ".xml", ".license", ".lock"}
+# What a table may write otherwise, what to do, and how both are made alike.
+MISSES: tuple[tuple[str, str, Callable[[str], str]], ...] = (
+    (
+        "with .0 behind their numbers",
+        "read it by pandas with dtype=str where it was written, or take the .0 away",
+        lambda img: img.removesuffix(".0"),
+    ),
+    ("with other capitals", "call the files as it does, or the other way round", str.casefold),
+    ("without zeros before their numbers", "write them as the files do", lambda i: i.lstrip("0")),
+)
 # Lines that are told; the others are counted.
 SHOWN = 12
 
@@ -127,11 +137,25 @@ def _table_lines(layout: Layout) -> Iterator[str]:
     rest = [name for name in layout.survey.tables if name not in used]
     for name in [name for name in rest if name in layout.broken]:
         yield f"{name}: {layout.broken[name].splitlines()[0]}"
-    if told := [name for name in rest if name not in layout.broken]:
+    odd = {name: line for name in rest if (line := _near_miss(name, layout))}
+    yield from odd.values()
+    if told := [name for name in rest if name not in {*layout.broken, *odd}]:
         shown = ", ".join(told[:SHOWN]) + (", ..." if len(told) > SHOWN else "")
         yield f"{shown}: tables that no line of the recipe names"
     if told := [name for name in layout.survey.coco if name not in used]:
         yield f"{', '.join(told[:SHOWN])}: outlines beside those that MASK_PATH names"
+
+
+def _near_miss(name: str, layout: Layout) -> str:
+    """What keeps a table from naming the images where it is little; "" where it is more."""
+    tables, _ = read_tables(layout.survey.root, [name])
+    images = layout.train.paths.keys()
+    for what, todo, change in MISSES:
+        wanted = {change(img) for img in images}
+        for ids in tables[0].ids.values() if tables else ():
+            if len({change(img) for img in ids} & wanted) > HALF * min(len(ids), len(images)):
+                return f"{name}: names the images, but {what}: {todo}"
+    return ""
 
 
 def _other_lines(layout: Layout) -> Iterator[str]:

@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from looking.census import HARD, MANY, Census
+from core.errors import UserError
+from imaging.images import PixelRules, read_values
+from looking.census import HARD, MANY, Census, palette_indices
 from looking.lines import Line
 
 VOID = 255
+EMPTY = Line("", "", "")
 # The share of files with two values that says that all are meant so.
 MOST = 0.8
 # Of values above 0, the share that is one part where values number objects.
@@ -39,6 +43,8 @@ def file_lines(
     seen = f"values of {census.read} mask files: {shown}"
     if census.planes:
         yield from _plane_lines(census)
+    elif len(levels := census.levels) > 2 or any(len({*colour}) > 1 for colour in levels):
+        yield from _lossy_lines(levels, *legend)
     elif census.layers or _number_objects(census, values):
         share = f"{len(census.layers)} of {census.read} mask files"
         layers = f"{share} hold several layers: each an object"
@@ -57,10 +63,39 @@ def file_lines(
         yield Line("IGNORE_INDEX", str(VOID), "")
     elif len(values) > MANY or 2 * census.lossy > census.read:
         yield Line("TASK", "binary", f"{seen}: soft edges between nothing and foreground")
-        if np.median(census.hard or [0]) > HARD and 2 * census.lossy <= census.read:
+        if 2 * census.lossy > census.read and max(census.most, default=0) < LEVELS:
+            told = "JPEG files tell no numbers apart: all above 0 is foreground"
+            yield Line("MASK_THRESHOLD", "1", told)
+        elif np.median(census.hard or [0]) > HARD and 2 * census.lossy <= census.read:
             yield Line("MASK_THRESHOLD", str(max(1, (max(census.most) + 1) // 2)), "")
+        elif len(levels) == 2 and abs(sum(colour[0] for colour in levels) - VOID) > LEVELS:
+            low, high = (colour[0] for colour in levels)
+            yield Line("MASK_THRESHOLD", str((low + high + 1) // 2), f"areas: {low} and {high}")
     else:
         yield from _class_lines(values, asked, seen)
+
+
+def index_lines(paths: Sequence[Path], asked: set[int]) -> Iterator[Line]:
+    """Knobs of pictures of one palette whose indices are classes; nothing of any others."""
+    numbers = palette_indices(paths)
+    if len(numbers) < 3 or numbers[-1] - (numbers[-1] == VOID) * VOID >= MANY:
+        return
+    seen = f"indices of the palette that all files have: {', '.join(map(str, numbers))}"
+    knobs = {line.knob: line for line in _class_lines(numbers, asked, seen)}
+    kept = [number for number in numbers if str(number) != knobs.get("IGNORE_INDEX", EMPTY).value]
+    usual = Line("MASK_VALUES", str({number: number for number in kept}), "")
+    yield from {"MASK_VALUES": usual, **knobs}.values()
+
+
+def share_lines(paths: Sequence[Path]) -> Iterator[Line]:
+    """Knobs of files of floats between 0 and 1; nothing where they are no such."""
+    try:
+        found = [read_values(path, PixelRules()) for path in paths[:SEVERAL]]
+    except UserError:
+        return  # the scan tells why
+    if found and all(one.dtype.kind == "f" and 0 <= one.min() <= one.max() <= 1 for one in found):
+        yield Line("TASK", "binary", f"{found[0].dtype} from 0 to 1: shares of foreground")
+        yield Line("SOFT_LABELS", "true", "masks of 0 and 1 are these cut at 0.5")
 
 
 def _plane_lines(census: Census) -> Iterator[Line]:
@@ -117,6 +152,17 @@ def _colour_lines(
     yield Line("MASK_VALUES", str(order), "")
     if legend:
         yield Line("CLASS_NAMES", ",".join(legend), "")
+
+
+def _lossy_lines(levels: Sequence[Any], name: str, legend: Mapping[str, Any]) -> Iterator[Line]:
+    """Colours, or levels of grey, of JPEG files, of which the nearest counts."""
+    grey = all(len({*colour}) == 1 for colour in levels)
+    shown = [colour[0] if grey else colour for colour in levels]
+    seen = f"JPEG files: each pixel counts as the nearest of {', '.join(map(str, shown))}"
+    for line in _colour_lines(shown, seen, name, legend):
+        yield line
+        if line.value == "binary":
+            yield Line("MASK_VALUES", str({colour: at for at, colour in enumerate(shown)}), "")
 
 
 def _class_lines(values: Sequence[int], asked: set[int], seen: str) -> Iterator[Line]:

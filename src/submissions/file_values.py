@@ -67,7 +67,8 @@ def void_values(competition: Competition, values: Values) -> Values | None:
 
 def usual_values(competition: Competition) -> Literal["ids", "255", "values", "objects"]:
     """As the training masks have it: declared values, numbers of objects, 0 and 255, or ids."""
-    if any(not isinstance(value, str) for value in competition.mask_values or {}):
+    declared = competition.mask_values or {}
+    if any(not isinstance(value, str) for value in declared) and not _are_labels(competition):
         return "values"  # labels of polygons are none
     try:
         form = mask_format(competition)
@@ -98,3 +99,11 @@ def _holds_255(competition: Competition) -> bool:
         if found and max(found) > 1:
             return True
     return False
+
+
+def _are_labels(competition: Competition) -> bool:
+    """Whether MASK_VALUES are of labels of outlines: no file holds these."""
+    try:
+        return mask_format(competition) in ("polygons", "coco")
+    except UserError:
+        return False  # a kernel may lack the training masks
