@@ -26,6 +26,7 @@ from looking.survey import survey
 from looking.unused import unused_lines
 from runs.experiment import competition_of
 from submissions.answer import read_answer
+from submissions.outlook import form_notes
 
 COUNT = 12
 COLOURS = np.array([[60, 16, 152], [155, 155, 155], [226, 169, 41]], np.uint8)
@@ -516,6 +517,12 @@ def test_a_table_that_nearly_names_the_images_is_told(
     assert [line for line in lines if line.startswith(f"train.csv: names the images, but {told}")]
 
 
+def test_a_second_table_that_names_the_images_is_no_near_miss(tmp_path: Path) -> None:
+    _table(tmp_path, lambda at: f"{at:03d}a")
+    (tmp_path / "train_2019.csv").write_text((tmp_path / "train.csv").read_text())
+    assert "but with" not in "".join(unused_lines(find_layout(survey(tmp_path))))
+
+
 def test_indices_of_one_palette_are_the_classes(tmp_path: Path) -> None:
     """Whatever the order of their colours; pixels of index 255 are void."""
     for at in range(COUNT):
@@ -558,3 +565,25 @@ def test_grey_with_alpha_is_its_alpha_where_the_grey_is_one(tmp_path: Path) -> N
     Image.fromarray(pixels, "LA").save(tmp_path / "m.png")
     mask = read_mask_file(tmp_path / "m.png", MaskRules("binary"))
     np.testing.assert_array_equal(mask, flat_mask(0))
+
+
+@pytest.mark.parametrize(
+    ("header", "mark", "how"),
+    [
+        ("", "\t", "index=False, sep='\\t', header=False"),
+        ("id;rle\n", ";", "index=False, sep=';'"),
+        ("id,rle\n", ",", ""),
+    ],
+)
+def test_a_sample_of_another_form_is_told(header: str, mark: str, how: str, tmp_path: Path) -> None:
+    """Tianchi's has tabs and no header; what is written has commas and one."""
+    for at in range(COUNT):
+        save(tmp_path / f"test/q{at:02d}.jpg", image(at))
+    rows = "".join(f"q{at:02d}.jpg{mark}\n" for at in range(COUNT))
+    write(tmp_path, "sample_submission.csv", header + rows)
+    flags = ["--input", str(tmp_path), "--test-path", "test", "--submission", "rle"]
+    config = load_config([*flags, "--test-csv", "sample_submission.csv"])[0]
+    competition = competition_of(config)
+    notes = form_notes(competition, read_answer(competition, find_test_images(competition)))
+    assert [note for note in notes if how in note] == notes
+    assert len(notes) == (mark != ",")

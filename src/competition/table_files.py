@@ -107,9 +107,7 @@ def _read_cells(path: Path, *, rows: int | None = None) -> "pd.DataFrame":
 
     try:
         encoding = _encoding_of(path)
-        with path.open(encoding=encoding, errors="replace") as stream:
-            lines = [line.strip("\r\n ") for line in itertools.islice(stream, LOOKED_AT)]
-        separator, names = _layout(lines)
+        separator, names = _layout(_first_lines(path, encoding))
         with warnings.catch_warnings():
             # Cells beyond the header would be lost with a warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -136,6 +134,17 @@ def _read_cells(path: Path, *, rows: int | None = None) -> "pd.DataFrame":
             f"{path}: not a CSV table ({error}): need a header, and rows of as many cells, with "
             "commas, semicolons or tabs between them"
         ) from None
+
+
+def table_form(path: Path) -> tuple[str, bool]:
+    """(what separates the cells of a table, whether it has a header)."""
+    separator, names = _layout(_first_lines(path, _encoding_of(path)))
+    return separator, names is None
+
+
+def _first_lines(path: Path, encoding: str) -> list[str]:
+    with path.open(encoding=encoding, errors="replace") as stream:
+        return [line.strip("\r\n ") for line in itertools.islice(stream, LOOKED_AT)]
 
 
 def _layout(lines: Sequence[str]) -> tuple[str, list[str] | None]:

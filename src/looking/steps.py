@@ -127,7 +127,8 @@ def try_recipe(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """(what folds.py will refuse, what keeps the sample submission from being understood)."""
     from competition.training_images import collect_images
     from runs.experiment import competition_of
-    from submissions.outlook import sample_notes
+    from submissions.answer import read_answer
+    from submissions.outlook import form_notes, sample_notes, test_images
 
     config, _ = load_config(words)
     refused, unclear = [], []
@@ -137,6 +138,8 @@ def try_recipe(words: Sequence[str]) -> tuple[list[str], list[str]]:
         refused.append(f"folds.py will stop: {error}")
     try:
         sample_notes(competition_of(config))
+        competition = competition_of(config)
+        refused += form_notes(competition, read_answer(competition, test_images(competition)))
     except UserError as error:
         unclear.append(str(error))
     return refused, unclear

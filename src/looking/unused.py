@@ -150,6 +150,8 @@ def _near_miss(name: str, layout: Layout) -> str:
     """What keeps a table from naming the images where it is little; "" where it is more."""
     tables, _ = read_tables(layout.survey.root, [name])
     images = layout.train.paths.keys()
+    if any(one.names(images) for one in tables):
+        return ""
     for what, todo, change in MISSES:
         wanted = {change(img) for img in images}
         for ids in tables[0].ids.values() if tables else ():

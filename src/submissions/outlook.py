@@ -5,13 +5,16 @@ from pathlib import Path
 from competition.listings import find_test_images
 from competition.run_layout import recognise_layout
 from competition.spec import Competition
-from competition.table_files import AUTO
+from competition.table_files import AUTO, table_form
 from core.errors import UserError
 from core.rows import pick
 from submissions.answer import Answer, read_answer
+from submissions.csv_file import CsvFile
 from submissions.formats import SUBMISSIONS
 from submissions.plan import match_images
 from submissions.run_lengths import RunLengths
+
+SEPARATED = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 
 def sample_notes(competition: Competition) -> list[str]:
@@ -33,7 +36,7 @@ def sample_notes(competition: Competition) -> list[str]:
             told = f"training and scores need none, ensemble.py and kernel.py do: {error}"
         return [f"no sample submission {path}: {told}", *(missing if images is None else [])]
     answer = read_answer(competition, images)
-    notes = [*answer.notes, *_layout_notes(competition, answer)]
+    notes = [*answer.notes, *_layout_notes(competition, answer), *form_notes(competition, answer)]
     if not answer.plan.listed or answer.form.joins:
         notes.append(_told(answer))
     if images is None:
@@ -41,6 +44,26 @@ def sample_notes(competition: Competition) -> list[str]:
     shared = folder == competition.train_path
     match_images(answer.plan, images, folder, shared=shared)
     return notes
+
+
+def form_notes(competition: Competition, answer: Answer) -> list[str]:
+    """What to do where the sample is a CSV of another form than submission.csv."""
+    path = competition.test_csv
+    if answer.form.file is not CsvFile or not path.is_file():
+        return []
+    separator, has_header = table_form(path)
+    if separator == "," and has_header:
+        return []
+    mark = " " if separator not in SEPARATED else separator
+    told = [] if separator == "," else [f"separates its cells by {SEPARATED.get(mark, 'blanks')}"]
+    told += [] if has_header else ["has no header"]
+    how = "" if separator == "," else f", sep={mark!r}"
+    how += "" if has_header else ", header=False"
+    return [
+        f"{path.name} {' and '.join(told)}, submission.csv has commas and a header: before it is "
+        "sent, write answer.csv of it as the sample has it: "
+        f"pd.read_csv('submission.csv', dtype=str).to_csv('answer.csv', index=False{how})"
+    ]
 
 
 def test_images(competition: Competition) -> dict[str, Path] | None:
