@@ -587,3 +587,13 @@ def test_a_sample_of_another_form_is_told(header: str, mark: str, how: str, tmp_
     notes = form_notes(competition, read_answer(competition, find_test_images(competition)))
     assert [note for note in notes if how in note] == notes
     assert len(notes) == (mark != ",")
+
+
+def test_values_of_one_part_each_are_told_where_they_may_number_objects(tmp_path: Path) -> None:
+    """Classes of one part each, or as many objects in every image: files do not tell."""
+    for at in range(COUNT):
+        save(tmp_path / f"images/{at:02d}.png", image(at))
+        save(tmp_path / f"masks/{at:02d}.png", ids(at))
+    lines = flat(first_lines(find_layout(survey(tmp_path)), {}))
+    assert lines["TASK"].value == "multiclass"
+    assert "where they number objects, set TASK=binary" in lines["TASK"].why

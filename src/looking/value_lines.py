@@ -22,6 +22,8 @@ ONE_PART = 0.9
 ALL_NEW = 0.9
 # Counts of objects that images differ in where colours number them.
 SEVERAL = 3
+# Files of several values that tell whether each is one part.
+FEW = 3
 # Numbers of classes end before it: beyond are levels of grey.
 LEVELS = 64
 
@@ -72,6 +74,9 @@ def file_lines(
             low, high = (colour[0] for colour in levels)
             yield Line("MASK_THRESHOLD", str((low + high + 1) // 2), f"areas: {low} and {high}")
     else:
+        if len(census.single) >= FEW and np.mean(census.single) >= ONE_PART:
+            seen += "; each is one part in every file: where they number objects, set TASK=binary"
+            seen += " and MASK_FORMAT=labels"
         yield from _class_lines(values, asked, seen)
 
 
@@ -114,7 +119,7 @@ def _is_trimap(values: Sequence[Any], census: Census) -> bool:
 
 def _number_objects(census: Census, values: Sequence[Any]) -> bool:
     """Whether values, or colours, number objects: each one part, of very many or of the first n."""
-    if len(census.single) < 3 or np.mean(census.single) < ONE_PART:
+    if len(census.single) < FEW or np.mean(census.single) < ONE_PART:
         return False
     if census.coloured:
         return _colours_of_objects(census.palettes)

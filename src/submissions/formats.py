@@ -32,6 +32,12 @@ SUBMISSIONS: dict[str, type[AnswerFormat]] = {
     "coco": CocoResults,
     "files": MaskFiles,
 }
+# How masks are spelled where no sample shows it.
+SPELLED = {
+    "rle": "start length start length",
+    "lists": "[start, length, ...];[...], a list an object",
+    "list": "[start, length, ...]",
+}
 SizeOf = Callable[[str], Size | None]
 SHOWN, LOOKED_AT = 60, 200
 
@@ -79,9 +85,10 @@ def choose_format(competition: Competition, sample: Sample, size_of: SizeOf) -> 
             f"{name}: how masks are to be spelled is not known. Set SUBMISSION to one of {known}: "
             "see the competition's page"
         )
+    shown = ", ".join(f"{name} ({spelled})" for name, spelled in SPELLED.items())
     raise UserError(
         f"{name}: column {sample.columns.rle!r} {why}: how masks are to be spelled is not known. "
-        f"Set SUBMISSION to one of {known}: see the competition's page"
+        f"Set SUBMISSION as the competition's page spells a mask: {shown}; or {known}"
     )
 
 
