@@ -1,6 +1,5 @@
 """Which class a colour is, as a data set's own list has it: class_dict.csv, labelmap.txt, JSON."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from competition.table_files import read_table
 from core.errors import UserError
+from core.gates import json_value
 from looking.survey import Survey
 
 Colour = tuple[int, int, int]
@@ -54,7 +54,7 @@ def _of_text(path: Path) -> Iterator[tuple[str, Colour]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
-            yield from _of_json(json.loads(text))
+            yield from _of_json(json_value(text))
             return
     except (OSError, ValueError):
         return
