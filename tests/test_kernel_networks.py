@@ -114,15 +114,17 @@ def test_a_kernel_of_all_networks_predicts_what_ensemble_does(
     assert len(ours) > 1000, "masks full of detail"
 
 
+@pytest.mark.parametrize("network", ["mine_eomt", "mine_mask2former"])
 def test_a_recipes_network_is_trained_in_a_kernel_and_predicts_in_the_next(
     competition: Competition,
     recipe: Path,
+    network: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(rehearsal, "USUAL", [Rehearsal("old")])
     monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
-    words = competition.flags("--recipe", str(recipe), "--run", "tr", "--model-name", "mine_eomt")
+    words = competition.flags("--recipe", str(recipe), "--run", "tr", "--model-name", network)
     words += ["--epochs", "1", "--competition", SLUG, "--loggers", "csv,wandb"]
     assert kernel("train", *words) == 0
     assert kernel("run", "--train", *words) == 0
