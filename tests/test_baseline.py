@@ -1,6 +1,8 @@
 """What a score is worth: masks that no network made, and steps that are too few."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from data.specs import DataSpec
 from folds import main as folds
 from scoring.baseline import best_of, mean_masks, shrink, trivial_scores
 from scoring.class_weights import weigh_classes
-from training.steps import Steps
+from training.steps import FEW, Steps
 
 
 class Masks(MaskSource):
@@ -135,12 +137,12 @@ def test_folds_tell_what_a_network_must_beat_and_keep_it(
         (
             Steps(100, batch=8, accumulate=4, devices=2, crops=1, epochs=20),
             2,
-            ["40", "crops-per-image 5"],
+            ["40", "crops-per-image 6", "--accumulate-grad-batches"],
         ),
         (
             Steps(19, batch=8, accumulate=1, devices=1, crops=1, epochs=8),
             3,
-            ["24 optimiser steps", "9"],
+            ["24 optimiser steps", "--crops-per-image 11,"],
         ),
         (
             Steps(6, batch=8, accumulate=1, devices=1, crops=1, epochs=300),
@@ -151,6 +153,7 @@ def test_folds_tell_what_a_network_must_beat_and_keep_it(
         (Steps(800, batch=8, accumulate=1, devices=1, crops=1, epochs=50, limit=0.07), 7, []),
         (Steps(80, batch=8, accumulate=2, devices=1, crops=1, epochs=99, limit=7), 4, []),
         (Steps(80, batch=8, accumulate=1, devices=1, crops=1, epochs=99, limit=0.01), 1, ["99"]),
+        (Steps(80, batch=8, accumulate=1, devices=1, crops=1, epochs=9, limit=5), 5, ["--limit"]),
     ],
 )
 def test_few_steps_are_told_with_what_makes_more(
@@ -160,6 +163,8 @@ def test_few_steps_are_told_with_what_makes_more(
     notes = steps.notes()
     assert all(part in " ".join(notes) for part in parts)
     assert bool(notes) == bool(parts)
+    for crops in map(int, re.findall(r"--crops-per-image (\d+)", " ".join(notes))):
+        assert replace(steps, crops=crops).total >= FEW > replace(steps, crops=crops - 1).total
 
 
 def test_a_table_beside_has_the_score_to_beat(tmp_path: Path) -> None:

@@ -359,7 +359,8 @@ def gdice_twin(p, y, valid, *, batch=False, k=0.0, smooth=1.0):
     axes = (0, 2, 3) if batch else (2, 3)
     area = np.atleast_2d(y.sum(axes))
     w = 1 / area**2
-    both, sums = np.atleast_2d((p * y).sum(axes)), np.atleast_2d(p.sum(axes)) + area
+    both = np.atleast_2d(np.minimum(p, y).sum(axes))
+    sums = np.atleast_2d(p.sum(axes)) + area
     top = smooth * w.max(1)
     g = (2 * (w * both).sum(1) + top) / ((w * sums).sum(1) + top)
     return (1 - g / (1 + k * (1 - g))).mean()
@@ -380,7 +381,7 @@ def entropy_of(p, y, valid, task):
     """Cross-entropy: of the pixels that count (multiclass), or (K, pixels)."""
     if task == "multiclass":
         return -np.log((p * y).sum(1)[valid[:, 0]])
-    entropy = -np.where(y, np.log(p), np.log(1 - p))
+    entropy = -y * np.log(p) - (1 - y) * np.log(1 - p)
     return np.moveaxis(entropy, 1, 0).reshape(p.shape[1], -1)
 
 
@@ -392,8 +393,8 @@ def topk_twin(p, y, valid, task):
 
 def exp_log_twin(p, y, valid, task):
     axes = (0, 2, 3)
-    dice = ((2 * (p * y).sum(axes) + 1) / (p.sum(axes) + y.sum(axes) + 1)).mean()
-    return 0.8 * (-np.log(dice)) ** 0.3 + 0.2 * entropy_of(p, y, valid, task).mean()
+    dice = (2 * np.minimum(p, y).sum(axes) + 1) / (p.sum(axes) + y.sum(axes) + 1)
+    return 0.8 * (-np.log(dice.mean())) ** 0.3 + 0.2 * entropy_of(p, y, valid, task).mean()
 
 
 def boundary_twin(p, y, valid):
@@ -474,20 +475,97 @@ def test_value_equals_its_formula(name, task):
     assert make(name, task)(logits, target).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_distances_weigh_pixels_by_scipy():
-    target = torch.zeros(1, 1, 12, 12, dtype=torch.uint8)
-    target[..., 3:9, 2:10] = 1
-    logits = noise("binary", (1, 12, 12))
-    y = target[0, 0].numpy()
-    weights = np.ones((12, 12))
-    for region in (y, 1 - y):
-        inside = distance_transform_edt(region)
-        weights += (inside.max() - inside) / inside.max() * region
-    entropy = F.binary_cross_entropy_with_logits(logits, target.float(), reduction="none")
-    expected = (entropy[0, 0].numpy() * weights).mean()
-    assert make("distance_ce", "binary")(logits, target).item() == pytest.approx(expected, rel=1e-5)
-    empty = make("distance_ce", "binary")(logits, 0 * target)
-    assert empty.item() == pytest.approx(make("bce", "binary")(logits, 0 * target).item())
+def soft_twin(name, p, y):
+    """The formulas of shares y in [0, 1]: what p and y have in common is the lesser of both."""
+    valid = np.ones(y.shape, bool)
+    if name in TVERSKY:
+        alpha, beta, smooth, gamma = TVERSKY[name]
+        tp = np.minimum(p, y).sum((0, 2, 3))
+        fp, fn = p.sum((0, 2, 3)) - tp, y.sum((0, 2, 3)) - tp
+        return (1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth)).mean() ** gamma
+    if name in ("bce", "ce", "focal"):
+        entropy = entropy_of(p, y, valid, "multilabel")
+        return (entropy * (1 - np.exp(-entropy)) ** (2 if name == "focal" else 0)).mean()
+    return NEW[name](p, y, valid) if name in NEW else ENTROPIES[name](p, y, valid, "multilabel")
+
+
+SOFT = [name for name, task in ROWS if task == "multilabel" and make(name, task).takes_soft]
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_value_of_soft_labels_equals_its_formula(name):
+    logits = noise("multilabel")
+    share = np.random.default_rng(4).random(logits.shape)
+    p = 1 / (1 + np.exp(-logits.double().numpy()))
+    value = make(name, "multilabel", soft=True)(logits, torch.from_numpy(share).float())
+    assert value.item() == pytest.approx(soft_twin(name, p, share), rel=1e-5)
+
+
+LINEAR = [name for name in LOSSES if not name.startswith(("gdice", "exp_log", "focal_t"))]
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_class_weights_average_what_each_class_loses_alone(name):
+    logits, target = noise("multilabel"), truth("multilabel")
+    alone = [make(name, "binary")(logits[:, [k]], target[:, [k]]).item() for k in (0, 1)]
+    value = make(name, "multilabel", class_weights=[1.0, 3.0])(logits, target)
+    assert value.item() == pytest.approx(np.average(alone, weights=[1, 3]), rel=1e-5)
+
+
+def test_class_weights_of_what_all_classes_lose_together():
+    """Generalised Dice weighs areas, ExpLog and Tversky's gamma come after the mean."""
+    logits, target, weights = noise("multilabel"), truth("multilabel"), np.array([1.0, 3.0])
+    p, y, valid = planes_of(logits, target, "multilabel")
+    area, axes = y.sum((2, 3)), (0, 2, 3)
+    w = weights / area**2
+    both, sums = (p * y).sum((2, 3)), p.sum((2, 3)) + area
+    top = w.max(1)
+    gdice = 1 - ((2 * (w * both).sum(1) + top) / ((w * sums).sum(1) + top)).mean()
+    tp, fp, fn = (one.sum(axes) for one in (p * y, p * (1 - y), (1 - p) * y))
+    overlap = 1 - (tp + 1) / (tp + 0.3 * fp + 0.7 * fn + 1)
+    dice = np.average((2 * tp + 1) / (2 * tp + fp + fn + 1), weights=weights)
+    entropy = np.average(entropy_of(p, y, valid, "multilabel").mean(1), weights=weights)
+    expected = {
+        "gdice": gdice,
+        "focal_tversky": np.average(overlap, weights=weights) ** 0.75,
+        "exp_log": 0.8 * (-np.log(dice)) ** 0.3 + 0.2 * entropy,
+    }
+    for name, value in expected.items():
+        found = make(name, "multilabel", class_weights=[1.0, 3.0])(logits, target)
+        assert found.item() == pytest.approx(value, rel=1e-5), name
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_distances_weigh_pixels_by_scipy(task):
+    """Regions are foreground and background of each mask, or the parts of each class."""
+    logits = noise(task, (2, 12, 12))
+    planes = np.zeros((2, CLASSES[task], 12, 12), np.uint8)
+    planes[:, -1, 3:9, 2:10] = 1
+    planes[1, 0, 5:11, 6:] = 1
+    ids = planes.argmax(1) if task == "multiclass" else planes
+    target = torch.from_numpy(ids)
+    p, y, _ = planes_of(logits, target, task)
+    regions = [y] if task == "multiclass" else [y, 1 - y]
+    weights = np.ones(y.shape)
+    for region, at in product(regions, np.ndindex(y.shape[:2])):
+        inside = distance_transform_edt(region[at]) if not region[at].all() else region[at]
+        weights[at] += (inside.max() - inside) / max(inside.max(), 1) * region[at]
+    if task == "multiclass":
+        expected = (-np.log((p * y).sum(1)) * (weights * y).sum(1)).mean()
+    else:
+        expected = ((-y * np.log(p) - (1 - y) * np.log(1 - p)) * weights).mean()
+    assert make("distance_ce", task)(logits, target).item() == pytest.approx(expected, rel=1e-5)
+    if task == "binary":
+        empty = make("distance_ce", task)(logits, 0 * target)
+        assert empty.item() == pytest.approx(make("bce", task)(logits, 0 * target).item())
+
+
+def test_smoothing_of_masks_that_may_overlap():
+    logits, target = noise("multilabel"), truth("multilabel")
+    p, y, valid = planes_of(logits, target, "multilabel")
+    expected = entropy_of(p, 0.8 * y + 0.1, valid, "multilabel").mean()
+    value = make("bce:smoothing=0.2", "multilabel")(logits, target)
+    assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_centre_lines_of_thick_parts_are_those_of_the_paper():

@@ -22,7 +22,7 @@ from Lightning_datamodule import EpochSampler
 from Lightning_trainer import main
 from model_dispatcher import MODELS, build_model, encoder_of
 from networks.encoder_weights import load_encoder_weights
-from toys import loader, module_of, samples, trainer_of
+from toys import Spy, loader, module_of, samples, trainer_of
 from trained import checkpoint, finished, fold_of, same_weights, told
 from training import finders
 from training.averaging import build_averaging
@@ -103,11 +103,16 @@ def test_early_stopping_by_its_flags(competition: Competition) -> None:
     assert finished(competition)["epochs"] == 2
 
 
-def test_max_steps_ends_within_an_epoch_with_a_validation(competition: Competition) -> None:
+def test_max_steps_ends_within_an_epoch_with_a_validation(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--trainer-kwargs", "{'max_steps': 2}", "--val-every", "5"]
     assert main(competition.flags("--fold", "0", *words)) == 0
     assert finished(competition)["steps"] == 2
     assert (fold_of(competition) / "checkpoints" / "best.ckpt").is_file()
+    out = told(capsys)
+    assert "2 epochs of 3 steps (2 in all)" in out
+    assert "some hundreds: a larger max_steps in TRAINER_KWARGS\n" in out
 
 
 def test_max_time_ends_with_a_validation(competition: Competition) -> None:
@@ -118,7 +123,7 @@ def test_max_time_ends_with_a_validation(competition: Competition) -> None:
 
 
 def test_two_batches_again_and_again_with_anomalies_told(
-    competition: Competition, monkeypatch: pytest.MonkeyPatch
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[tuple[str, ...]] = []
 
@@ -133,6 +138,7 @@ def test_two_batches_again_and_again_with_anomalies_told(
     words = ["--trainer-kwargs", "{'overfit_batches': 2, 'detect_anomaly': True}"]
     assert main(competition.flags("--fold", "0", "--callbacks", "look", *words)) == 0
     assert len(seen) == 4
+    assert "2 epochs of 2 steps (4 in all)" in told(capsys)
     assert seen[:2] == seen[2:]
     assert len({img for batch in seen for img in batch}) == 4
 
@@ -231,6 +237,25 @@ def test_more_epochs_go_on_where_the_run_ended(
         assert main([*flags, "--run", "two", *words]) == 2
         assert need in told(capsys)
     assert not (competition.logs / "two").exists()
+
+
+def test_a_cycle_goes_on_as_one_of_more_epochs(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spies = [Spy(), Spy()]
+    monkeypatch.setitem(CALLBACKS, "spy", iter(spies).__next__)
+    words = ["--fold", "0", "--scheduler", "onecycle", "--warmup", "0.3", "--callbacks", "spy"]
+    assert main(competition.flags(*words)) == 0
+    assert main(competition.flags(*words, "--epochs", "4", "--resume", "last")) == 0
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1e-3)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=12, pct_start=0.3)
+    rates = []
+    for _ in range(12):
+        rates.append(cycle.get_last_lr()[0])
+        optimizer.step()
+        cycle.step() if len(rates) < 12 else None
+    # The rate of the step at which it was resumed is the last of the shorter one.
+    assert np.array(spies[1].rates)[1:, 0] == pytest.approx(np.array(rates[7:]))
 
 
 def test_a_run_starts_from_anothers_fold(

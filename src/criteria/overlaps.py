@@ -108,7 +108,7 @@ class GeneralizedDiceLoss(MaskLoss):
         weights = torch.where(areas > 0, weights, heaviest)
         if self.weights is not None:
             weights = weights * self.weights
-        rest = self.smooth * heaviest[:, 0]
+        rest = self.smooth * weights.amax(1)
         score = (2 * (weights * both).sum(1) + rest) / ((weights * sums).sum(1) + rest)
         score = score / (1 + self.penalty * (1 - score))
         return (1 - score).mean()

@@ -99,12 +99,17 @@ class Fit:
 
     def steps(self, images: int) -> Steps:
         """Steps of a training on that many images."""
+        options = self.trainer_kwargs
+        once = int(options.get("fast_dev_run") or 0)
+        again = options.get("overfit_batches") or 0
         return Steps(
             images,
             batch=self.train_batch_size,
             accumulate=self.accumulate_grad_batches,
             devices=self.machine.world,
             crops=self.crops_per_image,
-            epochs=self.epochs,
-            limit=self.limit_batches,
+            epochs=1 if once else self.epochs,
+            limit=once or again or self.limit_batches,
+            most=-1 if once else options.get("max_steps", -1),
+            trial=bool(once or again),
         )

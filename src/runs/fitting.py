@@ -129,7 +129,7 @@ def build_callbacks(
     from training.console import EpochLines, Live, on_terminal
     from training.finite import Finite
     from training.freezing import build_freeze
-    from training.limits import LastValidation, build_stop
+    from training.limits import LastValidation, OwnLength, build_stop
     from training.memory_format import ChannelsLast
     from training.pacing import Pacing
     from training.pulse import Pulse
@@ -152,7 +152,8 @@ def build_callbacks(
     # The layout before the moving average, which copies the network.
     measured = folder.parents[1] / "layouts.json" if turn else None
     memory = ChannelsLast(fit.channels_last, fit.train_batch_size, layout, measured)
-    callbacks = [*best, *paces, Finite(name), *rates, timer, *shown, LastValidation(), memory]
+    ends = [LastValidation(), OwnLength()]
+    callbacks = [*best, *paces, Finite(name), *rates, timer, *shown, *ends, memory]
     if module is not None:
         callbacks += build_freeze(
             module.model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers

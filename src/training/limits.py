@@ -6,6 +6,18 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping
 
 from training.steps import limited
 
+# What schedules of torch remember of their own length.
+LENGTHS = ("total_steps", "_schedule_phases", "T_max", "total_iters")
+
+
+class OwnLength(Callback):
+    """Gives a schedule that is resumed the length of this call, which may have more epochs."""
+
+    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        for state in checkpoint.get("lr_schedulers", ()):
+            for name in LENGTHS:
+                state.pop(name, None)
+
 
 class LastValidation(Callback):
     """Ends every training with a validation: VAL_EVERY need not divide EPOCHS.

@@ -22,7 +22,9 @@ class Steps:
         devices: that share the images.
         crops: CROPS_PER_IMAGE.
         epochs: EPOCHS.
-        limit: LIMIT_BATCHES.
+        limit: LIMIT_BATCHES, or what TRAINER_KWARGS has in its place.
+        most: max_steps of TRAINER_KWARGS; -1 = as many as there are.
+        trial: TRAINER_KWARGS ask for a few batches again and again, or for one look at each stage.
     """
 
     images: int
@@ -32,6 +34,8 @@ class Steps:
     crops: int
     epochs: int
     limit: int | float = 1.0
+    most: int = -1
+    trial: bool = False
 
     @property
     def share(self) -> int:
@@ -56,7 +60,8 @@ class Steps:
     @property
     def total(self) -> int:
         """Steps of the training."""
-        return self.epoch * self.epochs
+        asked = self.epoch * self.epochs
+        return min(asked, self.most) if self.most >= 0 else asked
 
     def words(self) -> str:
         """Such as `20 epochs of 13 steps (260 in all)`."""
@@ -68,10 +73,21 @@ class Steps:
         if self.share < self.batch:
             told = f"TRAIN_BATCH_SIZE={self.batch} is more than the {self.share} there are"
             notes.append(f"{told}: a step has all {self.share}, an epoch is one step")
-        if self.total < FEW:
-            crops = self.crops * -(-FEW // self.total)
+        if self.total < FEW and not self.trial:
             notes.append(
                 f"{self.total} optimiser steps in all are few, a network needs some hundreds: "
-                f"--crops-per-image {crops}, more --epochs, or a smaller --train-batch-size"
+                f"{self._remedy()}"
             )
         return notes
+
+    def _remedy(self) -> str:
+        """What makes FEW steps, or more."""
+        if 0 <= self.most < self.epoch * self.epochs:
+            return "a larger max_steps in TRAINER_KWARGS"
+        if isinstance(self.limit, int) or self.limit < 1:
+            return "more --limit-batches, or more --epochs"
+        others = (-(-FEW // self.epochs) - 1) * self.accumulate * self.batch * self.devices
+        smaller = "--train-batch-size" + " or --accumulate-grad-batches" * (self.accumulate > 1)
+        return (
+            f"--crops-per-image {others // self.images + 1}, more --epochs, or a smaller {smaller}"
+        )
