@@ -191,7 +191,7 @@ def test_a_run_from_training_to_probabilities(
 ) -> None:
     flags = competition.flags("--fold", "0", "--epochs", "1", "--encoder-lr-factor", "0.3")
     assert main([*flags, "--model-name", name]) == 0
-    assert "learns by its own loss" in capsys.readouterr().out
+    assert "learns by its own loss; LOSS is that of val_loss" in capsys.readouterr().out
     module = load_module(fold_of(competition) / "checkpoints" / "best.ckpt")
     with torch.inference_mode():
         probs = module.predict_step({"image": torch.zeros(1, 3, 70, 64, dtype=torch.uint8)})

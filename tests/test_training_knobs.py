@@ -201,6 +201,20 @@ def test_what_is_drawn_and_frozen_is_checked_before_any_image_is_read(
     assert not competition.logs.exists()
 
 
+def test_what_a_training_is_too_short_for_is_told(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--loss", "bce then dice from epoch 2", "--freeze-encoder", "1", "--swa", "0.9"]
+    assert main(competition.flags(*ONE, *words)) == 0
+    notes = [line for line in told(capsys).splitlines() if line.startswith("note: ")]
+    parts = ["from epoch 2 on", "FREEZE_ENCODER=1", "nothing to average", "cosine:floor=0.1"]
+    assert all(part in " ".join(notes) for part in parts)
+    words = ["--loss", "bce then dice from epoch 2", "--freeze-encoder", "true", "--swa", "0.5"]
+    words += ["--scheduler", "cosine:floor=0.1", "--epochs", "2", "--run", "long"]
+    assert main(competition.flags("--fold", "0", *words)) == 0
+    assert not any(part in told(capsys) for part in parts)
+
+
 # ---------------------------------------------------------------- starts
 
 

@@ -69,7 +69,9 @@ def build_fold(fit: Fit, run: Run, fold: int, *, weights: bool) -> Any:
                 f"SOFT_LABELS=true: {fit.model_name} learns by its own loss, of masks of 0 and 1: "
                 "take another network, or set SOFT_LABELS=false"
             )
-        print(f"fold {fold}: {fit.model_name} learns by its own loss; LOSS is that of val_loss")
+        asked = "LOSS and CLASS_WEIGHTS are" if recipe.class_weights else "LOSS is"
+        told = f"{fit.model_name} learns by its own loss; {asked} that of val_loss"
+        print(f"fold {fold}: {told}")
     if source is not None:
         path, state = source
         print(f"fold {fold}: {start_from(module.model, state, path.name)}", flush=True)

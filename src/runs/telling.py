@@ -9,6 +9,9 @@ from runs.fit import Fit
 from runs.records import Finished
 from runs.run import Run
 
+# Rows of SCHEDULERS that end at 0, or next to it.
+FALLING = ("cosine", "poly", "onecycle")
+
 
 def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
     """Says what is odd about the steps to come; returns the score to beat in words."""
@@ -18,10 +21,36 @@ def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
     notes = stale_notes(run.folds_csv, folds_made_of(run.competition, fit.knobs))
     if todo:
         train, _ = split_rows(run.table, todo[0], holdout=run.holdout)
-        notes += fit.steps(len(train)).notes()
+        steps = fit.steps(len(train))
+        notes += steps.notes() + unreached(fit, steps.total)
     for note in notes:
         print(f"note: {note}")
     return trivial_words(best_trivial(run))
+
+
+def unreached(fit: Fit, steps: int) -> list[str]:
+    """A line on each knob whose time never comes in a training of so many steps."""
+    from losses import STAGE
+    from training.averaging import LAST_QUARTER
+
+    notes, epochs = [], f"EPOCHS is {fit.epochs}"
+    late = [start for _, start in STAGE.findall(fit.recipe.loss) if int(start) > fit.epochs]
+    if late:
+        notes.append(f"LOSS: its part from epoch {late[0]} on is never used, {epochs}")
+    if fit.freeze_encoder is not True and fit.freeze_encoder >= fit.epochs:
+        notes.append(f"FREEZE_ENCODER={fit.freeze_encoder}: the encoder never moves, {epochs}")
+    if not fit.swa:
+        return notes
+    share = LAST_QUARTER if fit.swa is True else fit.swa
+    if steps - round(share * steps) < 2:
+        notes.append(f"SWA={share}: one of {steps} steps is left, there is nothing to average")
+    name = fit.recipe.scheduler
+    if name.partition(":")[0] in FALLING and "floor=" not in name:
+        notes.append(
+            f"SWA={share}: at a rate that falls to 0 the weights to average are all alike: "
+            "--scheduler cosine:floor=0.1 or none"
+        )
+    return notes
 
 
 def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivial: str) -> str:
