@@ -52,6 +52,14 @@ def test_a_run_does_not_start_from_itself() -> None:
     assert command("tune", run="demo") == "python src/tune.py --recipe demo --run demo"
 
 
+def test_a_training_that_is_advised_leaves_a_network() -> None:
+    load_config(["--run", "a", "--trainer-kwargs", "{'fast_dev_run': True}"])
+    assert command("Lightning_trainer") == "python src/Lightning_trainer.py --run a"
+    assert "fast_dev_run" in command("tune")
+    load_config(["--trainer-kwargs", "{'max_steps': 9}"])
+    assert "max_steps" in command("Lightning_trainer")
+
+
 def test_a_message_says_it_with_the_flags(tmp_path: Path) -> None:
     load_config(["@recipes/demo.args", "--output", str(tmp_path)])
     with pytest.raises(UserError, match=r"src/folds\.py @recipes/demo\.args --output"):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 _in_force: dict[str, str] = {}
 # Flags that name a run to begin from, or to learn from.
 ELDERS = {"--init-ckpt", "--pseudo"}
+MORE = "--trainer-kwargs"
 
 
 def remember(files: Iterable[str], flags: Iterable[tuple[str, str]]) -> None:
@@ -24,6 +25,8 @@ def command(script: str, *, run: str = "", verb: str = "") -> str:
         run: where it is of another run than the present command may be.
     """
     flags = dict(_in_force)
+    if script == "Lightning_trainer" and "fast_dev_run" in flags.get(MORE, ""):
+        del flags[MORE]  # leaves no network behind
     if run:
         flags = {flag: text for flag, text in flags.items() if flag not in ELDERS or text != run}
         flags["--run"] = run
