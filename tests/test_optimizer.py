@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from core.flags import load_config
 from model_dispatcher import MODELS, encoder_of
 from runs.experiment import fit_of
 from toys import Spy, collated, loader, module_of, samples, trainer_of
-from training.optimizers import build_optimizer
-from training.schedules import cosine, rate_at
+from training.limits import OwnLength
+from training.optimizers import OPTIMIZERS, build_optimizer
+from training.schedules import SCHEDULERS, cosine, rate_at
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
 
@@ -162,3 +164,33 @@ def test_weights_in_half_precision_stay_numbers_without_a_gradient(name: str) ->
     optimizer.step()
     assert weight.isfinite().all()
     assert weight[0] == 1
+
+
+def go_on(folder: Path, epochs: int, last: Path | None = None, **recipe: Any) -> tuple[Any, Spy]:
+    """Trains so many epochs of two steps, from a checkpoint on; its weights, and what was seen."""
+    spy, module = Spy(), module_of(lr=0.01, **recipe)
+    trainer = trainer_of(folder, epochs=epochs, callbacks=[spy, OwnLength()])
+    data = loader(samples("binary", 4), 2)
+    trainer.fit(module, data, loader(samples("binary", 2), 2), ckpt_path=last)
+    trainer.save_checkpoint(folder / f"{epochs}.ckpt")
+    return module.state_dict(), spy
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "lion", "radam", "lamb"])
+def test_an_optimiser_that_is_resumed_steps_on(name: str, tmp_path: Path) -> None:
+    kept = {"optimizer": name, "scheduler": "none", "warmup": 0.0}
+    whole, _ = go_on(tmp_path / "whole", 5, **kept)
+    go_on(tmp_path, 2, **kept)
+    resumed, spy = go_on(tmp_path, 5, tmp_path / "2.ckpt", **kept)
+    assert len(spy.rates) == 6
+    for key, weight in whole.items():
+        assert torch.equal(resumed[key], weight), key
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_schedule_that_is_resumed_goes_on_along_the_longer_one(name: str, tmp_path: Path) -> None:
+    _, whole = go_on(tmp_path / "whole", 5, scheduler=name, warmup=0.3)
+    go_on(tmp_path, 2, scheduler=name, warmup=0.3)
+    _, resumed = go_on(tmp_path, 5, tmp_path / "2.ckpt", scheduler=name, warmup=0.3)
+    # The rate of its first step was set by the shorter one.
+    np.testing.assert_allclose(resumed.rates[1:], whole.rates[5:])

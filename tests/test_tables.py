@@ -13,7 +13,6 @@ from core.errors import UserError
 from stages import call, errors_of
 from toys import Spy, loader, module_of, samples, trainer_of
 from training.callbacks import CALLBACKS
-from training.limits import OwnLength
 from training.optimizers import OPTIMIZERS, build_optimizer
 from training.schedules import SCHEDULERS, build_scheduler
 
@@ -86,36 +85,6 @@ def test_an_optimiser_lowers_the_loss_and_takes_rate_and_decay(name: str, tmp_pa
     batch = next(iter(loader(samples("binary", 8), 8)))
     losses = [m.eval().loss(m(batch["image"]), batch["mask"]).item() for m in (before, module)]
     assert losses[1] < losses[0]
-
-
-def go_on(folder: Path, epochs: int, last: Path | None = None, **recipe: Any) -> tuple[Any, Spy]:
-    """Trains so many epochs of two steps, from a checkpoint on; its weights, and what was seen."""
-    spy, module = Spy(), module_of(lr=0.01, **recipe)
-    trainer = trainer_of(folder, epochs=epochs, callbacks=[spy, OwnLength()])
-    data = loader(samples("binary", 4), 2)
-    trainer.fit(module, data, loader(samples("binary", 2), 2), ckpt_path=last)
-    trainer.save_checkpoint(folder / f"{epochs}.ckpt")
-    return module.state_dict(), spy
-
-
-@pytest.mark.parametrize("name", [*OPTIMIZERS, "lion", "radam", "lamb"])
-def test_an_optimiser_that_is_resumed_steps_on(name: str, tmp_path: Path) -> None:
-    kept = {"optimizer": name, "scheduler": "none", "warmup": 0.0}
-    whole, _ = go_on(tmp_path / "whole", 5, **kept)
-    go_on(tmp_path, 2, **kept)
-    resumed, spy = go_on(tmp_path, 5, tmp_path / "2.ckpt", **kept)
-    assert len(spy.rates) == 6
-    for key, weight in whole.items():
-        assert torch.equal(resumed[key], weight), key
-
-
-@pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_schedule_that_is_resumed_goes_on_along_the_longer_one(name: str, tmp_path: Path) -> None:
-    _, whole = go_on(tmp_path / "whole", 5, scheduler=name, warmup=0.3)
-    go_on(tmp_path, 2, scheduler=name, warmup=0.3)
-    _, resumed = go_on(tmp_path, 5, tmp_path / "2.ckpt", scheduler=name, warmup=0.3)
-    # The rate of its first step was set by the shorter one.
-    np.testing.assert_allclose(resumed.rates[1:], whole.rates[5:])
 
 
 def test_an_optimiser_of_ones_own_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
