@@ -133,7 +133,13 @@ def test_folds_tell_what_a_network_must_beat_and_keep_it(
 @pytest.mark.parametrize(
     ("steps", "epoch", "parts"),
     [
-        (Steps(100, batch=8, accumulate=1, devices=1, crops=1, epochs=20), 13, []),
+        (
+            Steps(100, batch=8, accumulate=1, devices=1, crops=1, epochs=20),
+            13,
+            ["260 optimiser steps in all are a short training", "--train-batch-size 4"],
+        ),
+        (Steps(100, batch=4, accumulate=1, devices=1, crops=1, epochs=20), 25, []),
+        (Steps(100, batch=8, accumulate=1, devices=1, crops=1, epochs=80), 13, []),
         (
             Steps(100, batch=8, accumulate=4, devices=2, crops=1, epochs=20),
             2,
@@ -149,9 +155,9 @@ def test_folds_tell_what_a_network_must_beat_and_keep_it(
             1,
             ["TRAIN_BATCH_SIZE=8", "all 6"],
         ),
-        (Steps(6, batch=8, accumulate=1, devices=1, crops=8, epochs=50), 6, []),
-        (Steps(800, batch=8, accumulate=1, devices=1, crops=1, epochs=50, limit=0.07), 7, []),
-        (Steps(80, batch=8, accumulate=2, devices=1, crops=1, epochs=99, limit=7), 4, []),
+        (Steps(6, batch=8, accumulate=1, devices=1, crops=8, epochs=200), 6, []),
+        (Steps(800, batch=8, accumulate=1, devices=1, crops=1, epochs=150, limit=0.07), 7, []),
+        (Steps(80, batch=8, accumulate=2, devices=1, crops=1, epochs=260, limit=7), 4, []),
         (Steps(80, batch=8, accumulate=1, devices=1, crops=1, epochs=99, limit=0.01), 1, ["99"]),
         (Steps(80, batch=8, accumulate=1, devices=1, crops=1, epochs=9, limit=5), 5, ["--limit"]),
     ],

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 # Fewer steps than this in all train hardly any network: they are told.
 FEW = 200
+# Fewer than this, in batches of more images than SMALL, and other batches learn more in the time.
+SHORT, SMALL = 1000, 4
 
 
 def limited(batches: int, limit: int | float) -> int:
@@ -68,7 +70,7 @@ class Steps:
         return f"{self.epochs} epochs of {self.epoch} steps ({self.total} in all)"
 
     def notes(self) -> list[str]:
-        """A line on few steps, and one on fewer images than a batch."""
+        """A line on few steps or a short training, and one on fewer images than a batch."""
         notes = []
         if self.share < self.batch:
             told = f"TRAIN_BATCH_SIZE={self.batch} is more than the {self.share} there are"
@@ -77,6 +79,11 @@ class Steps:
             notes.append(
                 f"{self.total} optimiser steps in all are few, a network needs some hundreds: "
                 f"{self._remedy()}"
+            )
+        elif self.total < SHORT and self.batch > SMALL:
+            notes.append(
+                f"{self.total} optimiser steps in all are a short training: --train-batch-size "
+                f"{SMALL} and --augmentation light learned more in one (docs/cookbook.md)"
             )
         return notes
 
