@@ -151,10 +151,10 @@ def test_all_typos_are_told_at_once_before_any_image_is_read(
 
 
 @pytest.mark.parametrize("script", ["Lightning_tester", "tune"])
-def test_scripts_tell_a_typo_before_they_ask_for_a_run(
-    script: str, competition: Competition, capsys: pytest.CaptureFixture[str]
+def test_scripts_tell_a_typo_before_they_look_at_masks(
+    script: str, scored: Competition, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(script, competition.flags("--metric", "dicee")) == 2
+    assert call(script, scored.flags("--metric", "dicee")) == 2
     assert "METRIC: unknown metric 'dicee'. Did you mean dice?" in "".join(errors_of(capsys))
 
 

@@ -28,7 +28,8 @@ def contents_line(root: Path, otherwise: str, wanted: Sequence[Path] = ()) -> st
         if there:
             return f"{folder} holds {' and '.join(there)}: pass --input {folder}"
     if not root.is_dir():
-        return f"There is no folder {root}: pass that of the competition's data, --input <folder>"
+        todo = "--input <folder>, or make a toy one: python src/demo_data.py"
+        return f"There is no folder {root}: pass that of the competition's data, {todo}"
     found = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     if not found:
         return f"Put the competition's data into {root}, or make a toy one: python src/demo_data.py"
