@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from looking.steps import (
         first_lines,
         flat,
+        groups_of,
         later_lines,
         left_out,
         look_at_all,
@@ -99,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "TEST_CSV", "none.csv", "see TO DO above; take this line out when that is done"
         )
     findings = find_all(seen)
-    shift = compare_sets([p.picture for p in seen.train], [p.picture for p in seen.test])
+    train, test = ([pair.picture for pair in pairs] for pairs in (seen.train, seen.test))
+    shift = compare_sets(train, test, groups_of(seen, sections["Folds"]))
     name = args.name or re.sub(r"[^\w.-]+", "_", config.INPUT.resolve().name)
     title = (
         f"{name}: {len(seen.train)} training and {len(seen.test)} test images, as look.py saw it"

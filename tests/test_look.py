@@ -19,6 +19,7 @@ from looking.layout import Layout
 from looking.likeness import look_of, to_grey
 from looking.scan import FLIPS, Mask, Pair, Picture, _measure
 from looking.seen import Seen
+from looking.shift import APART, separability
 from planted import FAULTS, scene, write, write_clean
 
 
@@ -175,3 +176,22 @@ def test_images_to_train_on_and_to_predict_may_lie_in_one_folder(tmp_path: Path)
     words = ["--input", str(root), "--output", str(tmp_path)]
     assert folds.main([*words, f"@{tmp_path / 'mine.args'}"]) == 0
     assert len(pd.read_csv(tmp_path / "train_folds.csv")) == 8
+
+
+@pytest.mark.parametrize(("offset", "told"), [(0.0, False), (4.0, True)])
+def test_views_of_a_few_new_cars_are_no_shift_and_other_colours_are_one(
+    offset: float, told: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    cars = np.concatenate([rng.normal(size=(60, 30)), rng.normal(size=(6, 30)) + offset])
+    values = np.repeat(cars, 8, 0) + rng.normal(0, 0.01, (66 * 8, 30))
+    names = np.repeat([f"car{at}" for at in range(66)], 8)
+    train, test = slice(0, 480), slice(480, None)
+    each = [[str(at) for at in range(count)] for count in (480, 48)]
+    cars_of = [names[train].tolist(), names[test].tolist()]
+    _, alone, _ = separability(values[train], values[test], each)
+    _, low, _ = separability(values[train], values[test], cars_of)
+    assert (low > APART) == told
+    assert alone > APART, "image by image a car gives its set away"
+    few = [names[train].tolist(), ["one car"] * 48]
+    assert np.isnan(separability(values[train], values[test], few)[0])

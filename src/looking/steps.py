@@ -123,6 +123,17 @@ def later_lines(seen: Seen, told: dict[str, Line], hours: float) -> tuple[dict[s
     return {"Folds": folds, "Training": training}, grouping
 
 
+def groups_of(seen: Seen, folds: dict[str, Line]) -> dict[str, str]:
+    """Group by id, of training images as they are dealt and of test images by GROUP_PATTERN."""
+    from competition.groups import bracket_of
+
+    names = [pair.picture.img for pair in seen.test]
+    pattern = folds["GROUP_PATTERN"].value if "GROUP_PATTERN" in folds else ""
+    found = bracket_of(names, pattern) if pattern else []
+    tests = {img: group for img, group in zip(names, found, strict=False) if group}
+    return {**tests, **seen.groups}
+
+
 def try_recipe(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """(what folds.py will refuse, what keeps the sample submission from being understood)."""
     from competition.training_images import collect_images
