@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 
 # Indices (H, W) and colours (256, 3) of a palette picture to (H, W) or (H, W, 3).
@@ -22,7 +23,7 @@ def read_palette(indices: np.ndarray, colours: np.ndarray) -> np.ndarray:
     Whoever writes a palette numbers its colours in any order: PIL's black-and-white GIF has white
     first, and one of white only has nothing but index 0.
     """
-    used = np.unique(indices)
+    used = _used(indices)
     if not _is_grey(colours[used]) and np.array_equal(colours[used], voc_colours()[used]):
         return indices
     return _grey_or(indices, colours, _read_colours)
@@ -49,9 +50,14 @@ def _read_indices(indices: np.ndarray, colours: np.ndarray) -> np.ndarray:
 
 
 def _grey_or(indices: np.ndarray, colours: np.ndarray, otherwise: PaletteReader) -> np.ndarray:
-    if _is_grey(colours[np.unique(indices)]):
-        return colours[indices][:, :, 0]
+    if _is_grey(colours[_used(indices)]):
+        return cv2.LUT(indices, np.ascontiguousarray(colours[:, 0]))
     return otherwise(indices, colours)
+
+
+def _used(indices: np.ndarray) -> np.ndarray:
+    """The indices uint8 that there are; np.unique takes ten times as long."""
+    return np.flatnonzero(cv2.calcHist([indices], [0], None, [256], [0, 256]))
 
 
 def _is_grey(colours: np.ndarray) -> bool:
