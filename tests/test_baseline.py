@@ -139,6 +139,7 @@ def test_folds_tell_what_a_network_must_beat_and_keep_it(
             ["260 optimiser steps in all are a short training", "--train-batch-size 4"],
         ),
         (Steps(100, batch=4, accumulate=1, devices=1, crops=1, epochs=20), 25, []),
+        (Steps(100, batch=8, accumulate=1, devices=1, crops=1, epochs=20, trial=True), 13, []),
         (Steps(100, batch=8, accumulate=1, devices=1, crops=1, epochs=80), 13, []),
         (
             Steps(100, batch=8, accumulate=4, devices=2, crops=1, epochs=20),

@@ -97,6 +97,17 @@ def test_samples_are_the_same_to_the_last_bit(
         assert all(same(slow[i, epoch], fast[i, epoch]) for i in range(3) for epoch in range(3))
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\x93NUMPY"])
+def test_a_broken_index_is_made_anew(tmp_path: Path, content: bytes) -> None:
+    rows, spec = write_pairs(tmp_path, "binary"), spec_of()
+    build(tmp_path, rows, spec)
+    (done,) = finished(tmp_path)
+    whole = (done / "index.npy").read_bytes()
+    (done / "index.npy").write_bytes(content)
+    assert build(tmp_path, rows, spec) is not None
+    assert (done / "index.npy").read_bytes() == whole
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_sixteen_bits(tmp_path: Path, kind: str) -> None:
     rows, spec = write_pairs(tmp_path, "binary", bits=16), spec_of(bits=16)

@@ -1,6 +1,7 @@
 """Layouts of further sets: masks, classes, ids and the images to predict are as they were drawn."""
 
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from core.flags import load_config
 from imaging.mask_files import MaskRules, read_mask_file
 from imaging.rle import rle_encode
 from layouts import SIZE, ids, image, planes, rings, save, union, write
+from looking.census import palette_indices
 from looking.layout import find_layout
 from looking.lines import words_of
 from looking.steps import first_lines, flat
@@ -64,21 +66,20 @@ def labels_of_some(root: Path) -> Drawn:
 
 def folders_of_parts(root: Path) -> Drawn:
     """HAM10000: images in two folders, masks in one."""
-    truth = {}
-    for at in range(COUNT):
-        path = f"HAM10000_images_part_{1 + at // 6}/ISIC_{at:07d}.jpg"
-        save(root / path, image(at))
-        save(root / f"HAM10000_segmentations/ISIC_{at:07d}_segmentation.png", union(at))
-        truth[path] = flat_mask(at)
-    return truth, set()
+    folder = "HAM10000_images_part_{part}/ISIC_{at:07d}.jpg"
+    return in_parts(root, folder, "HAM10000_segmentations/ISIC_{at:07d}_segmentation.png")
 
 
 def folders_of_parts_of_both(root: Path) -> Drawn:
+    return in_parts(root, "images_{part}/{at:07d}.jpg", "masks_{part}/{at:07d}.png")
+
+
+def in_parts(root: Path, images: str, masks: str) -> Drawn:
     truth = {}
     for at in range(COUNT):
-        path = f"images_{1 + at // 6}/{at:07d}.jpg"
+        path, mask = (name.format(part=1 + at // 6, at=at) for name in (images, masks))
         save(root / path, image(at))
-        save(root / f"masks_{1 + at // 6}/{at:07d}.png", union(at))
+        save(root / mask, union(at))
         truth[path] = flat_mask(at)
     return truth, set()
 
@@ -597,3 +598,21 @@ def test_values_of_one_part_each_are_told_where_they_may_number_objects(tmp_path
     lines = flat(first_lines(find_layout(survey(tmp_path)), {}))
     assert lines["TASK"].value == "multiclass"
     assert "where they number objects, set TASK=binary" in lines["TASK"].why
+
+
+def test_one_index_of_two_colours_is_no_class_and_a_claim_of_gigapixels_is_not_unpacked(
+    tmp_path: Path,
+) -> None:
+    paths = []
+    for at, second in enumerate(([10, 200, 10], [10, 10, 200])):
+        picture = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4) % 2, "P")
+        picture.putpalette([200, 10, 10, *second])
+        paths.append(tmp_path / f"{at}.png")
+        picture.save(paths[-1])
+    assert palette_indices(paths[:1]) == [0, 1]
+    assert palette_indices(paths) == []
+    data = bytearray(paths[0].read_bytes())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    paths[0].write_bytes(data)
+    assert palette_indices(paths[:1]) == []

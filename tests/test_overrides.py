@@ -278,6 +278,7 @@ def edited(folder: Path, monkeypatch: pytest.MonkeyPatch, **lines: str) -> int:
         ("BANDS", "BANDS: tuple[str, ...] = (3, 1)", "has (3, 1), need tuple[str, ...]. Did you"),
         ("CROP_SIZE", "CROP_SIZE: int | tuple[int, int] = (9,)", "need int | tuple[int, int]."),
         ("COMPILE", "COMPILE: Literal['off', 'on'] = True", "config.py has True, need off | on"),
+        ("EPOCHS", "EPOCHS: int = 20\0", "config.py, or what it imports: source code string"),
     ],
 )
 def test_a_mistake_in_config_is_told_with_its_place(

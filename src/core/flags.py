@@ -267,7 +267,9 @@ def _told_line(error: Exception) -> str:
         path, line, told = last.filename, last.lineno, str(error)
     if isinstance(error, NameError):
         told += " (a text needs quotes; a knob that was deleted or renamed must come back)"
-    return f"{path}, line {line}: {told}: {linecache.getline(path or '', line or 0).strip()}"
+    if not (path and line):  # a zero byte has no place
+        return f"{SRC / 'config.py'}, or what it imports: {told}"
+    return f"{path}, line {line}: {told}: {linecache.getline(path, line).strip()}"
 
 
 def load_config(

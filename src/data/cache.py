@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -226,7 +227,7 @@ def _is_whole(done: Path) -> bool:
         described = json_value((done / "cache.json").read_text())
         np.load(done / "index.npy", mmap_mode="r")
         return (done / "pairs.bin").stat().st_size == described["bytes"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return False
 
 

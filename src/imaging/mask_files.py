@@ -10,7 +10,7 @@ import numpy as np
 from core.errors import UserError
 from imaging.axes import parse_axes
 from imaging.files import read_page
-from imaging.mask_pixels import decode_mask, is_lossy, is_stacked
+from imaging.mask_pixels import alpha_mask, decode_mask, is_lossy, is_stacked, pack_pixels
 from imaging.palettes import palette_reader, read_palette
 from imaging.readers import Hints, read_part
 from imaging.sources import own_file, page_of, window_of
@@ -21,8 +21,6 @@ SHOWN = 10
 # Classes are fewer; a drawing that was stored as JPEG or scaled has more colours, too.
 MOST_COLOURS = 1000
 JPEG_THRESHOLD = 128
-# A cut-out of a photo has more colours than masks have.
-PHOTO = 64
 # Values of a lossy file that are told apart.
 LOSSY_GAP = 48
 # JPEG rounds chroma: a grey picture stored in colour comes back a few steps off grey.
@@ -78,7 +76,7 @@ def read_mask_file(path: str | Path, rules: MaskRules) -> np.ndarray:
 
     - A palette picture gives its colours: who writes it may number them in any order. Of Pascal
       VOC's palette, and where `values` are numbers, it gives its indices. Alpha is dropped, but of
-      a cut-out, see `alpha_mask`; red = green = blue is grey.
+      a cut-out, see `imaging.mask_pixels.alpha_mask`; red = green = blue is grey.
     - Binary takes the value sets {0}, {0, 1}, {0, 255} and {0, 65535}, and one colour on black. A
       file of nothing but the upper value is all foreground. A lossy file (and any file when a
       threshold is set) is cut at the threshold.
@@ -166,33 +164,16 @@ def _read_labels(path: str | Path, axes: str) -> np.ndarray:
     if is_stacked(data, name, axes) and pixels.ndim == 3 and pixels.shape[2] > 1:
         return np.moveaxis(pixels, 2, 0) if parse_axes(axes).names else pixels
     grey = _to_grey(pixels, spread=0)
-    return (_pack_pixels(pixels) if grey is None else grey)[None]
-
-
-def alpha_mask(pixels: np.ndarray) -> np.ndarray | None:
-    """Alpha (H, W) where it is the mask: it differs, and colours are one, or those of a photo."""
-    if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
-        return None
-    alpha = pixels[:, :, 3]
-    if alpha.min(initial=255) == alpha.max(initial=0):
-        return None
-    colours = len(np.unique(_pack_pixels(pixels)[alpha == alpha.max()]))
-    alone = len(np.unique(_pack_pixels(pixels))) == 1
-    return alpha if alone or colours > PHOTO else None
+    return (pack_pixels(pixels) if grey is None else grey)[None]
 
 
 def _one_colour(pixels: np.ndarray) -> np.ndarray | None:
     """{0, 1} (H, W) of a picture of black and one colour; None of any other."""
     if pixels.ndim != 3 or pixels.shape[2] < 3:
         return None
-    packed = _pack_pixels(pixels)
+    packed = pack_pixels(pixels)
     values = np.unique(packed)
     return (packed != 0).view(np.uint8) if len(values) == 2 and values[0] == 0 else None
-
-
-def _pack_pixels(pixels: np.ndarray) -> np.ndarray:
-    red, green, blue = (pixels[:, :, c].astype(np.int32) for c in range(3))
-    return (red << 16) | (green << 8) | blue
 
 
 def _to_grey(pixels: np.ndarray, *, spread: int) -> np.ndarray | None:
@@ -275,7 +256,7 @@ def _map_values(pixels: np.ndarray, rules: MaskRules, name: str) -> np.ndarray:
     if rules.ignore is not None:
         table.setdefault(rules.ignore, IGNORE)
     if pixels.ndim == 3:
-        pixels = _pack_pixels(pixels)
+        pixels = pack_pixels(pixels)
     return _look_up(pixels, table, name, "what MASK_VALUES declares")
 
 

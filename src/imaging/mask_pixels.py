@@ -17,6 +17,8 @@ from imaging.tiff import is_tiff, tiff_pages
 
 Convert: TypeAlias = Callable[[Image.Image], Image.Image | np.ndarray]
 KNOB = "MASK_AXES"
+# A cut-out of a photo has more colours than masks have.
+PHOTO = 64
 
 
 def is_lossy(data: bytes) -> bool:
@@ -105,3 +107,22 @@ def _decode_array(data: bytes, name: str, page: int | None, axes: str) -> np.nda
     if wanted.names:
         array = order_axes(array, resolve_axes(array.shape, own, wanted.names, name, KNOB))
     return array
+
+
+def alpha_mask(pixels: np.ndarray) -> np.ndarray | None:
+    """Alpha (H, W) where it is the mask: it differs, and colours are one, or those of a photo."""
+    if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
+        return None
+    alpha = pixels[:, :, 3]
+    if alpha.min(initial=255) == alpha.max(initial=0):
+        return None
+    packed = pack_pixels(pixels)
+    if (packed == packed[0, 0]).all() or len(np.unique(packed[alpha == alpha.max()])) > PHOTO:
+        return alpha
+    return None
+
+
+def pack_pixels(pixels: np.ndarray) -> np.ndarray:
+    """int32 (H, W) of colours (H, W, 3 or more): red, green and blue in one number."""
+    red, green, blue = (pixels[:, :, c].astype(np.int32) for c in range(3))
+    return (red << 16) | (green << 8) | blue

@@ -10,13 +10,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from core.errors import UserError
 from imaging.arrays import whole_numbers
 from imaging.files import read_page
-from imaging.mask_files import alpha_mask
-from imaging.mask_pixels import decode_mask, is_lossy
+from imaging.mask_pixels import alpha_mask, decode_mask, is_lossy
 from imaging.palettes import read_palette
 from imaging.sources import own_file, page_of
 from looking.lossy import Colour, flat_colours, join_near
@@ -131,20 +129,28 @@ def read_mask_values(path: Path) -> tuple[np.ndarray, bool] | None:
 
 
 def palette_indices(paths: Sequence[Path]) -> list[int]:
-    """Indices in pictures that all have one palette, sorted; [] where some have another or none."""
-    seen: set[int] = set()
-    palettes: set[bytes] = set()
+    """Indices in palette pictures that mean one colour in all of them, sorted; [] of any others."""
+    colour_of: dict[int, tuple[int, ...]] = {}
     for path in paths[:: -(-len(paths) // LOOKED_AT) or 1]:
+        tables: list[np.ndarray] = []
+
+        def keep(indices: np.ndarray, colours: np.ndarray, to: list[Any] = tables) -> np.ndarray:
+            to.append(colours)
+            return indices
+
         try:
-            with Image.open(own_file(path)) as picture:
-                if picture.mode != "P":
-                    return []
-                palettes.add(bytes(picture.getpalette() or []))
-                seen.update(np.unique(np.asarray(picture)).tolist())
-        except (OSError, ValueError):
+            file = own_file(path)
+            data, page = read_page(file, page_of(path))
+            used = np.unique(decode_mask(data, file.name, keep, page=page)).tolist()
+        except UserError:
             return []
-    whole = max(palettes, key=len, default=b"")
-    return sorted(seen) if all(whole.startswith(one) for one in palettes) else []
+        if not tables:
+            return []
+        for index in used:
+            colour = tuple(tables[0][index].tolist())
+            if colour_of.setdefault(index, colour) != colour:
+                return []
+    return sorted(colour_of)
 
 
 def _count(census: Census, pixels: np.ndarray) -> None:

@@ -148,8 +148,8 @@ def try_recipe(words: Sequence[str]) -> tuple[list[str], list[str]]:
     except UserError as error:
         refused.append(f"folds.py will stop: {error}")
     try:
-        sample_notes(competition_of(config))
         competition = competition_of(config)
+        sample_notes(competition)
         refused += form_notes(competition, read_answer(competition, test_images(competition)))
     except UserError as error:
         unclear.append(str(error))

@@ -75,23 +75,31 @@ class Steps:
         if self.share < self.batch:
             told = f"TRAIN_BATCH_SIZE={self.batch} is more than the {self.share} there are"
             notes.append(f"{told}: a step has all {self.share}, an epoch is one step")
-        if self.total < FEW and not self.trial:
+        if self.trial:
+            return notes
+        if self.total < FEW:
             notes.append(
                 f"{self.total} optimiser steps in all are few, a network needs some hundreds: "
                 f"{self._remedy()}"
             )
-        elif self.total < SHORT and self.batch > SMALL:
+        elif self.total < SHORT and self.batch > SMALL and not self._cut_off:
             notes.append(
                 f"{self.total} optimiser steps in all are a short training: --train-batch-size "
                 f"{SMALL} and --augmentation light learned more in one (docs/cookbook.md)"
             )
         return notes
 
+    @property
+    def _cut_off(self) -> bool:
+        """Whether a number of steps or batches is asked for, which smaller ones make no more."""
+        few_batches = isinstance(self.limit, int) or self.limit < 1
+        return few_batches or 0 <= self.most < self.epoch * self.epochs
+
     def _remedy(self) -> str:
         """What makes FEW steps, or more."""
         if 0 <= self.most < self.epoch * self.epochs:
             return "a larger max_steps in TRAINER_KWARGS"
-        if isinstance(self.limit, int) or self.limit < 1:
+        if self._cut_off:
             return "more --limit-batches, or more --epochs"
         others = (-(-FEW // self.epochs) - 1) * self.accumulate * self.batch * self.devices
         smaller = "--train-batch-size" + " or --accumulate-grad-batches" * (self.accumulate > 1)
