@@ -2,10 +2,10 @@
 
 Each of BENCH_RECIPES is a file of flags, --input among them; BENCH_FLAGS are of all. EPOCHS is set
 so that some BENCH_PIXELS millions go through the network. Trainings that are in BENCH_PLACE already
-are kept: a call that was stopped goes on. BENCH_ARMS takes some changes.
+are kept: a call that was stopped goes on. BENCH_ARMS takes some changes, parted by ";".
 
 BENCH_RECIPES="one.args two.args" BENCH_FLAGS="--model-name smp_unet_resnet18" BENCH_PIXELS=60 \\
-    BENCH_SEEDS=2 BENCH_PLACE=folder BENCH_ARMS="batch 4,flips" python benchmarks/run.py ablation
+    BENCH_SEEDS=2 BENCH_PLACE=folder BENCH_ARMS="batch 4;flips" python benchmarks/run.py ablation
 """
 
 import os
@@ -64,7 +64,7 @@ def ablate(name: str, recipe: list[str], place: Path, *, toy: bool) -> list[Line
     changes = changes_of(config)
     asked = "scse" if toy else os.environ.get("BENCH_ARMS", "")
     if asked:
-        changes = {arm: changes[arm] for arm in asked.split(",")}
+        changes = {arm: changes[arm] for arm in asked.split(";")}
     lines: dict[str, Line] = {}
     scores: dict[str, list[float]] = {}
     told = gate(True, "same folds, images, network but for the change; pixels to whole epochs")
