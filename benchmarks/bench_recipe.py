@@ -102,7 +102,7 @@ def score_of(flags: list[str], epochs: int) -> float:
     config, _ = load_config(flags)
     flags = [*flags, "--folds", "0", "--epochs", str(epochs), "--loggers", "csv"]
     flags += ["--val-every", str(epochs), "--num-workers", "0"]
-    Lightning_trainer.main(flags)
-    Lightning_tester.main(flags)
+    if Lightning_trainer.main(flags) or Lightning_tester.main(flags):
+        raise SystemExit(f"run {config.RUN!r} has no score")
     report = json.loads((config.RUN_OUTPUT / "report.json").read_text())
     return float(report["score"])

@@ -616,3 +616,29 @@ def test_one_index_of_two_colours_is_no_class_and_a_claim_of_gigapixels_is_not_u
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     paths[0].write_bytes(data)
     assert palette_indices(paths[:1]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "names"),
+    [
+        ("data.yaml", "names: [cat, dog]\nnc: 2\n", "background,cat,dog"),
+        ("data.yaml", "names:\n  1: dog\n  0: cat\n  2: cow\n", "background,cat,dog,cow"),
+        ("obj.names", "cat\ndog, small\n\n", "background,cat,dog  small"),
+        ("labels/classes.txt", "__background__\ncat\ndog", "__background__,cat,dog"),
+        ("data.yaml", "names: [cat]", ""),
+        ("data.yaml", "names: {a: cat, b: dog}", ""),
+        ("data.yaml", "names: &a [*a, *a", ""),
+        ("classes.txt", "cat\ncat\n", ""),
+        ("README.txt", "cat\ndog\n", ""),
+    ],
+)
+def test_labels_bear_the_names_of_the_sets_own_list(
+    name: str, text: str, names: str, tmp_path: Path
+) -> None:
+    yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    write(tmp_path, name, text)
+    config = look_lines(tmp_path)
+    count = len(names.split(",")) if names else 3
+    assert count == config.CLASSES
+    assert ",".join(config.CLASS_NAMES) == names

@@ -64,8 +64,7 @@ def mask_lines(layout: Layout) -> Iterator[Line]:
         yield Line("MASK_FORMAT", "instances", "")
         yield Line("TASK", "binary", "an object a file: one foreground")
     elif layout.drawn or layout.drawing:
-        root, train = layout.survey.root, layout.train
-        yield from outline_lines(root, train, layout.drawn, layout.drawing)
+        yield from outline_lines(layout.survey, layout.train, layout.drawn, layout.drawing)
 
 
 def _object_file_lines(layout: Layout) -> Iterator[Line]:

@@ -14,6 +14,7 @@ from competition.polygon_files import load_document, read_drawn
 from competition.tables import image_id
 from core.errors import UserError
 from core.gates import is_whole_number
+from looking.label_names import names_of_labels
 from looking.lines import MOST_CLASSES, Line
 from looking.listing import HALF, Listed
 from looking.schemes import Scheme, schemes_of
@@ -21,6 +22,8 @@ from looking.survey import SLIPS, Survey
 
 # Annotation files read to learn whether a set of them holds outlines.
 TRIED = 8
+# Names of what no outline covers.
+BACKGROUND = {"background", "bg", "void"}
 DECIMAL = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
@@ -73,8 +76,9 @@ def _drawn_of(path: Path) -> Sequence[Drawn]:
         return []
 
 
-def outline_lines(root: Path, train: Scheme, drawn: Scheme | None, path: str) -> Iterator[Line]:
+def outline_lines(survey: Survey, train: Scheme, drawn: Scheme | None, path: str) -> Iterator[Line]:
     """Knobs of the annotation files that `find_drawn` found."""
+    root = survey.root
     files = list(drawn.paths.values()) if drawn else [path]
     found = [one for name in files for one in _drawn_of(root / name)]
     told = f"{sum(len(one.shapes) for one in found)} outlines in "
@@ -88,7 +92,7 @@ def outline_lines(root: Path, train: Scheme, drawn: Scheme | None, path: str) ->
     known = drawn.paths.keys() if drawn else {image_id(one.image) for one in found}
     empty = "though others' files are empty" if any(not one.shapes for one in found) else ""
     yield from absent_line(len(train.paths), len(known & train.paths.keys()), unlabelled=empty)
-    yield from label_lines([label for one in found for label, _ in one.shapes])
+    yield from label_lines([label for one in found for label, _ in one.shapes], survey)
 
 
 def units_line(cells: Iterable[str], meta: Listed | None) -> Iterator[Line]:
@@ -124,7 +128,7 @@ def absent_line(images: int, masks: int, *, unlabelled: str = "") -> Iterator[Li
         yield Line("ABSENT", "empty", f"{told}: nothing is on them")
 
 
-def label_lines(labels: Sequence[Any]) -> Iterator[Line]:
+def label_lines(labels: Sequence[Any], survey: Survey) -> Iterator[Line]:
     """TASK and classes of the labels of outlines; None is no label."""
     known = sorted({str(label) for label in labels if label is not None})
     if len(known) < 2:
@@ -135,6 +139,11 @@ def label_lines(labels: Sequence[Any]) -> Iterator[Line]:
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     yield Line("TASK", "multiclass", f"labels of outlines: {shown}; 0 is what none covers")
     numbers = list(map(int, known)) if all(map(is_whole_number, known)) else [-1]
+    if min(numbers) >= 0 and max(numbers) < MOST_CLASSES:
+        place, names = names_of_labels(survey, max(numbers) + 1)
+        if names:
+            yield from _named_lines(place, names)
+            return
     if min(numbers) > 0 and max(numbers) < MOST_CLASSES:
         yield Line("CLASSES", str(max(numbers) + 1), "")
         return
@@ -147,3 +156,14 @@ def label_lines(labels: Sequence[Any]) -> Iterator[Line]:
         yield Line("MASK_VALUES", str({label: at for at, label in enumerate(known, 1)}), "")
     else:
         yield Line("CLASS_NAMES", ",".join(["background", *known]), "")
+
+
+def _named_lines(place: str, names: Sequence[str]) -> Iterator[Line]:
+    """Classes of numbered labels whose names a file has, the background's among them or not."""
+    if names[0].strip("_").lower() in BACKGROUND:
+        yield Line("CLASSES", str(len(names)), f"{place} names them, 0 as {names[0]}")
+        yield Line("CLASS_NAMES", ",".join(names), "")
+        return
+    yield Line("CLASSES", str(len(names) + 1), f"{place} names label 0 {names[0]}: class 1")
+    yield Line("MASK_VALUES", str({number: number + 1 for number in range(len(names))}), "")
+    yield Line("CLASS_NAMES", ",".join(["background", *names]), "")

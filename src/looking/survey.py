@@ -38,6 +38,8 @@ NUMBERED_KIND = re.compile(r"(?:.*[_-])?(?:b|band|ch|channel)[_-]?\d+[a-z]?", re
 COUNTED = re.compile(r"[A-Za-z]{2,}\d{2,}")
 # Words of files that say which class a colour is.
 LEGEND = {"class", "classes", "label", "labels", "labelmap", "colors", "colormap", "palette"}
+# Suffixes of lists of names.
+NAMES = (".yaml", ".yml", ".names")
 # The share of files that may have a like of another suffix by mistake.
 SLIPS = 0.05
 
@@ -53,7 +55,7 @@ class Survey:
         lists: text files, which may list ids.
         coco: JSON files with images and annotations.
         drawings: sets of further files that may hold polygons.
-        small: text and JSON files by their names, which may tell colours of classes.
+        small: text, JSON and YAML files by their names, which may tell colours or names of classes.
         other: names of further files by suffix, counted.
     """
 
@@ -70,7 +72,7 @@ class Survey:
 def survey(root: Path) -> Survey:
     """What lies under a folder, links followed; hidden files and systems' rubbish are passed by."""
     pictures: list[str] = []
-    tables, lists, coco, drawings = [], [], [], []
+    tables, lists, coco, drawings, named = [], [], [], [], []
     other: Counter[str] = Counter()
     for base, folders, names in os.walk(root, followlinks=True):
         folders[:] = sorted(f for f in folders if f[0] != "." and f.lower() not in RUBBISH)
@@ -89,9 +91,11 @@ def survey(root: Path) -> Survey:
             else:
                 lists += [prefix + name] if suffix == ".txt" else []
                 drawings += [prefix + name] if suffix in ANNOTATION_SUFFIXES else []
+                named += [prefix + name] if suffix in NAMES else []
                 other[suffix or name] += 1
     sets, drawn = _sets_of(pictures), _sets_of(drawings)
     small = [path for path in drawings if "/" not in path or words_in(Path(path).name) & LEGEND]
+    small += named
     return Survey(root, sets, tables, lists, coco, drawn, small, dict(other.most_common()))
 
 
