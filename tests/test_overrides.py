@@ -278,6 +278,13 @@ def edited(folder: Path, monkeypatch: pytest.MonkeyPatch, **lines: str) -> int:
         ("BANDS", "BANDS: tuple[str, ...] = (3, 1)", "has (3, 1), need tuple[str, ...]. Did you"),
         ("CROP_SIZE", "CROP_SIZE: int | tuple[int, int] = (9,)", "need int | tuple[int, int]."),
         ("COMPILE", "COMPILE: Literal['off', 'on'] = True", "config.py has True, need off | on"),
+        (
+            "LR",
+            "LR: float = 1\nEPOCH = 30",
+            "EPOCH: no annotation, so no flag and no run knows it. Did",
+        ),
+        ("LR", "LR: float = 1\nepoch = 30", "no knob, knobs are upper case. Did you mean EPOCHS?"),
+        ("EPOCHS", "EPOCHS: int = 20\nEPOCH: int = 3", "EPOCH, EPOCHS: one of them is a missp"),
         ("EPOCHS", "EPOCHS: int = 20\0", "config.py, or what it imports: source code string"),
     ],
 )
@@ -288,6 +295,22 @@ def test_a_mistake_in_config_is_told_with_its_place(
     with pytest.raises(UserError) as error:
         load_config([])
     assert told.format(at=at) in f"{error.value}\n"
+
+
+def test_what_stands_below_the_checks_of_config_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (SRC / "config.py").read_text()
+    (tmp_path / "config.py").write_text(f"{text}\nEPOCHS = 30\nMASK_THRESHOL: int = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError) as error:
+        load_config(["--epochs", "3"])
+    _, *lines = str(error.value).splitlines()
+    told = ["EPOCHS: set below", "MASK_THRESHOL: set below the checks"]
+    assert [line.strip().startswith(one) for line, one in zip(lines, told, strict=True)] == [
+        True
+    ] * 2
+    assert "nothing follows it. Did you mean MASK_THRESHOLD? Set it" in lines[1]
 
 
 def test_lists_texts_and_whole_numbers_in_config_are_what_knobs_are(

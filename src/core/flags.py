@@ -34,6 +34,7 @@ from core.knobs import (
 from core.memory import keep_freed_memory
 from core.processes import follow_caller
 from core.recipes import load_recipe
+from core.slips import late_lines
 
 ALIASES = {"TRAIN_FOLDS": ("--folds", "--fold")}
 AddArguments = Callable[[argparse.ArgumentParser], None]
@@ -321,7 +322,7 @@ def load_config(
     except ConfigError as error:
         _restore_environment()
         raise ConfigError(problems + error.problems) from None
-    raise_all(problems, HEADLINE)
+    raise_all(problems + late_lines(config), HEADLINE)
     load_recipe()
     if config.MAX_PIXELS:  # the readers of pictures ask the environment, in every process
         set_variable("MAX_PIXELS", config.MAX_PIXELS)

@@ -21,6 +21,7 @@ from typing import (
 
 from core.errors import UserError, nearest
 from core.gates import decimal_number, whole_number
+from core.slips import SEEN, unknown_lines, values_now
 
 PREFIX = "SEG_"
 SRC = Path(__file__).resolve().parents[1]
@@ -209,18 +210,14 @@ def kind_name(kind: Any) -> str:
 def apply_environment(knobs: dict[str, Any]) -> list[str]:
     """Puts SEG_ variables into `knobs` (config's globals); returns a line a problem.
 
-    Called right after the last knob: an UPPER_CASE constant without an annotation is a problem.
+    Called right after the last knob: an UPPER_CASE constant without an annotation is a problem,
+    and so is a knob in lower case.
 
     Raises:
         ConfigError: values of config.py itself are of another kind than their annotations say.
     """
     kinds = {name: kind_of(kind) for name, kind in knobs["__annotations__"].items()}
-    problems = [
-        f"{name}: no annotation, so no flag and no run knows it. "
-        f"Write {name}: {_kind_here(value)} = ..."
-        for name, value in knobs.items()
-        if name.isupper() and name not in kinds
-    ]
+    problems = unknown_lines(knobs, kinds)
     misfits = _declare(knobs, kinds)
     for variable in sorted(name for name in os.environ if name.startswith(PREFIX)):
         name, text = variable.removeprefix(PREFIX), os.environ[variable]
@@ -235,10 +232,6 @@ def apply_environment(knobs: dict[str, Any]) -> list[str]:
     if misfits:  # what follows in config.py asks for their ranges
         raise ConfigError(problems + misfits)
     return problems
-
-
-def _kind_here(value: Any) -> str:
-    return "Path" if isinstance(value, Path) else type(value).__name__
 
 
 def _near_choice(text: str, kind: Any) -> str:
@@ -261,6 +254,7 @@ def check(knobs: dict[str, Any], problems: list[str], rules: list[tuple[str, boo
     broken = [f"{name}: got {knobs[name]!r}, need {need}" for name, ok, need in rules if not ok]
     if problems or broken:
         raise ConfigError(problems + broken)
+    knobs[SEEN] = values_now(knobs)
 
 
 def kaggle_roots(competition: str) -> dict[str, Path]:
