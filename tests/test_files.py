@@ -92,3 +92,26 @@ def test_what_a_kill_left_goes_and_what_others_write_stays(tmp_path: Path) -> No
         path.write_text("half")
     clear_parts(tmp_path, tmp_path / "missing")
     assert names(tmp_path) == sorted(path.name for path in kept)
+
+
+TALKS = """
+from core.errors import script
+@script
+def main(argv=None):
+    print("a line " * 9999)
+    return 0
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="of Linux")
+def test_a_full_disk_under_a_log_is_told_of_standard_output() -> None:
+    env = {**os.environ, "PYTHONPATH": str(SRC)}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", TALKS], stdout=full, stderr=subprocess.PIPE, env=env, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: standard output: No space left on device: free some space there"
+    ]

@@ -201,6 +201,15 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for all of the process
 
 
+def _name_stdout(error: OSError) -> None:
+    """Gives an error without a name that of standard output, if nothing can be said there."""
+    try:
+        print(end="\n" if error.filename is None else "", flush=True)
+    except OSError:
+        error.filename = error.filename or "standard output"
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at its end
+
+
 def script(main: Callable[..., int]) -> Callable[..., int]:
     """Wraps a script's main(argv): what a user can mend is one line on stderr and exit code 2.
 
@@ -221,6 +230,7 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  the interpreter flushes it at its end
             line = "stdout was closed before the end: nothing of the work is lost"
         except OSError as error:
+            _name_stdout(error)
             line = system_error_line(error)
         except KeyboardInterrupt as stop:
             told = stop if isinstance(stop, Stopped) else Stopped()
