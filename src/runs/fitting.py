@@ -133,6 +133,7 @@ def build_callbacks(
     from training.memory_format import ChannelsLast
     from training.pacing import Pacing
     from training.pulse import Pulse
+    from training.room import Room
     from training.sights import build_sights
 
     best, last = build_checkpoints(fit, folder, mode)
@@ -170,7 +171,8 @@ def build_callbacks(
     patience, gain = fit.early_stopping, fit.early_stopping_delta
     callbacks += build_stop(monitor, mode, patience=patience, least_gain=gain)
     pauses = [build_pauses(fit, folder, turn)] if turn else []
-    return [*callbacks, *build_extras(fit.callbacks), *pauses, *last]
+    room = [Room(name, folder / "checkpoints")] if turn and last else []
+    return [*callbacks, *room, *build_extras(fit.callbacks), *pauses, *last]
 
 
 def build_pauses(fit: Fit, folder: Path, turn: Turn) -> Any:
