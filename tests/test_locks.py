@@ -59,6 +59,11 @@ def test_parts_and_readers_go_side_by_side(
         (False, {"born": "1"}),  # a later process of the same number
         (True, {"host": "elsewhere", "process": 2**22 + 1, "silence": SILENT / 2}),
         (False, {"host": "elsewhere", "silence": SILENT * 2}),
+        (False, {"host": "elsewhere", "silence": -SILENT * 2}),  # copied from a clock ahead
+        # Another container of the same name: its processes are not seen here.
+        (True, {"key": "other", "process": 2**22 + 1, "silence": SILENT / 2}),
+        (False, {"key": "other", "silence": SILENT * 2}),
+        (False, {"process": 2**22 + 1, "born": ""}),
     ],
 )
 def test_a_lock_is_worth_as_much_as_its_owner(
@@ -79,9 +84,11 @@ def test_a_refusal_says_who_where_and_since_when(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"stage": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"stage": 1}', "no time"])
 def test_a_broken_lock_keeps_nobody_off(tmp_path: Path, text: str) -> None:
-    lock_of(tmp_path).write_text(text)
+    path = lock_of(tmp_path, since=None)
+    if text != "no time":
+        path.write_text(text)
     assert takes(tmp_path)
 
 

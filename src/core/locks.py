@@ -20,6 +20,7 @@ from core.errors import UserError
 from core.files import write_json
 from core.gates import json_value
 from core.processes import birth_of, host_key
+from core.typed import misfits
 
 # Folder beside the runs' own; it holds a folder a run, which holds a file an owner.
 LOCKS = ".locks"
@@ -52,6 +53,7 @@ class Owner:
         part, reads: as in Claim.
         host, process, born: the process; `born` tells it from a later one of the same number.
         since: seconds of the clock.
+        key: `host_key` of the host, "" where nobody has told.
     """
 
     stage: str
@@ -61,32 +63,44 @@ class Owner:
     process: int
     born: str
     since: float
+    key: str = ""
 
     @classmethod
     def here(cls, stage: str, claim: Claim) -> "Owner":
         """This process."""
         process, host = os.getpid(), platform.node()
-        return cls(stage, claim.part, claim.reads, host, process, birth_of(process), time.time())
+        born, now = birth_of(process), time.time()
+        return cls(stage, claim.part, claim.reads, host, process, born, now, host_key())
 
     @classmethod
     def read(cls, path: Path) -> "Owner | None":
         """The owner in a lock's file; None if it is gone or broken."""
         try:
-            return cls(**json_value(path.read_text(encoding="utf-8")))
+            owner = cls(**json_value(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return None
+        return None if misfits(owner) else owner
+
+    @property
+    def is_near(self) -> bool:
+        """Whether this host can tell if it lives."""
+        same = self.host == platform.node() and self.key in ("", host_key())
+        return same and os.name != "nt"
 
     def lives(self, silence: float) -> bool:
         """Whether the owner is at work, `silence` seconds after its last sign of life."""
-        if self.host == platform.node() and os.name != "nt":
-            return birth_of(self.process) == self.born
-        return silence < SILENT
+        if self.is_near:
+            return birth_of(self.process) == self.born != ""
+        return abs(silence) < SILENT  # a copy may be of tomorrow
 
     def excludes(self, other: "Owner") -> bool:
         """Whether the two, of different processes, may not have their parts at once."""
-        same = (self.host, self.process, self.born) == (other.host, other.process, other.born)
+        same = self._process() == other._process()
         apart = self.part != other.part and "" not in (self.part, other.part)
         return not (same or apart or (self.reads and other.reads))
+
+    def _process(self) -> tuple[str, int, str, str]:
+        return self.host, self.process, self.born, self.key
 
     def told(self) -> str:
         """Stage, part, process and host in words."""
@@ -197,7 +211,7 @@ def _leave(taken: dict[Path, Owner]) -> None:
 
 
 def _patience(other: Owner) -> str:
-    if other.host == platform.node():
+    if other.is_near:
         return ""
     return f"; without a sign of life it is taken over after {_age(SILENT)}"
 

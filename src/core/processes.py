@@ -1,5 +1,6 @@
 """Processes of this machine: whether one still lives, and children that end with their parent."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -23,8 +24,14 @@ RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
 @functools.cache
 def host_key() -> str:
-    """Six letters for this host: a file's name has no room for its own."""
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+    """Six letters for this host: a file's name has no room for its own.
+
+    Containers that share a host's name do not see each other's processes: each is a host.
+    """
+    space = ""
+    with contextlib.suppress(OSError):  # Linux has it
+        space = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{platform.node()}{space}".encode()).hexdigest()[:6]
 
 
 def birth_of(process: int) -> str:
