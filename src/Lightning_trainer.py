@@ -164,11 +164,21 @@ def check_flags(args: argparse.Namespace, devices: int) -> None:
         raise UserError("--budget chooses EPOCHS, and so does --resume: need one of them")
 
 
-def open_finished(run: Run, folds: Sequence[int], *, epochs: int) -> None:
-    """Folds that have ended with fewer epochs go on."""
-    for fold, done in run.folder.finished_folds().items():
-        if fold in folds and done.epochs < epochs:
-            run.folder.finished(fold).unlink()
+def too_short(run: Run, folds: Sequence[int], *, epochs: int) -> list[int]:
+    """The folds that have ended with fewer epochs, and can go on.
+
+    Raises:
+        UserError: one has no last.ckpt to go on from, its network would be lost to a new one.
+    """
+    ended = run.folder.finished_folds().items()
+    short = [fold for fold, done in ended if fold in folds and done.epochs < epochs]
+    for fold in short:
+        if not (last := run.folder.last(fold)).is_file():
+            raise UserError(
+                f"--resume: no {last} to go on from: put it back, leave the fold out by --folds, "
+                f"or delete {run.folder.fold(fold)} to train it anew"
+            )
+    return short
 
 
 def share(args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
@@ -235,10 +245,11 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
             cache = cache or prepare_data(run, cache=config.CACHE)
             fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=cache)
             set_knob(config, "EPOCHS", fit.epochs)
-        open_run(run, identity_of(config), longer=args.resume == "last")
         check_networks(run, folds)
-        if args.resume == "last":
-            open_finished(run, folds, epochs=fit.epochs)
+        short = too_short(run, folds, epochs=fit.epochs) if args.resume == "last" else []
+        open_run(run, identity_of(config), longer=args.resume == "last")
+        for fold in short:
+            run.folder.finished(fold).unlink()
         from_first_rank(None)  # the others look at the run only now
         cache = cache or prepare_data(run, cache=config.CACHE)
         kept = [fold for fold in folds if run.folder.is_finished(fold)]

@@ -24,7 +24,7 @@ from kernel_build.check import (
 from kernel_build.rehearsal import rehearse
 from runs.sources import changed_images, files_state, write_sources
 from shards import samples_of
-from stages import call, checkpoint, copy_of, errors_of
+from stages import LEARN, call, checkpoint, copy_of, errors_of
 from train_stages import read_stages
 
 
@@ -131,6 +131,44 @@ def test_no_soup_is_made_of_a_last_network_that_is_not_the_folds_own(
     assert call("tune", ["soup", *competition.flags()]) == 2
     assert told in errors_of(capsys)[0]
     assert not list(competition.logs.rglob("soup*"))
+
+
+def swap_folds(run: Path) -> None:
+    for name, to in (("fold_0", "x"), ("fold_1", "fold_0"), ("x", "fold_1")):
+        (run / name).rename(run / to)
+
+
+def last_of_the_other(run: Path) -> None:
+    of_the_other_fold(run / "fold_0/checkpoints/last.ckpt")
+
+
+def last_is_gone(run: Path) -> None:
+    (run / "fold_0/checkpoints/last.ckpt").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (swap_folds, "fold 0: {}/fold_0/checkpoints/best.ckpt was trained as fold 1"),
+        (last_of_the_other, "fold 0: {}/fold_0/checkpoints/last.ckpt was trained as fold 1"),
+        (last_is_gone, "no {}/fold_0/checkpoints/last.ckpt to go on from: put it back"),
+    ],
+)
+def test_no_fold_goes_on_from_what_is_not_its_own(
+    scored: Competition,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None],
+    told: str,
+) -> None:
+    competition = copy_of(scored, tmp_path)
+    run = competition.logs / "baseline"
+    spoil(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    longer = competition.flags(*LEARN, "--epochs", "7", "--resume")
+    assert call("Lightning_trainer", longer) == 2
+    assert told.format(run) in "\n".join(errors_of(capsys))
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("data", ["a: --run é".encode("latin-1"), b"a: --lr\x001", b"\xff\xfea\0"])

@@ -106,7 +106,8 @@ REMEDIES = {
     errno.ENFILE: "the system has too many open files",
     errno.EISDIR: "a folder is where a file should be: move it away",
     errno.ENOTDIR: "a file is where a folder should be: move it away",
-    errno.EEXIST: "a file is where a folder should be: move it away",
+    errno.EEXIST: "a file, or a link to nothing, is where a folder should be: move it away",
+    errno.ELOOP: "a link leads back to itself: remove it",
 }
 
 

@@ -27,7 +27,7 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
     from streaming.shards import bring_tables
 
     bring_tables(path.parent)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"no folds in {path}. Make them first: {command('folds')}")
     data = path.read_bytes()  # once: another folds.py may replace the file at any moment
     try:

@@ -150,22 +150,26 @@ def check_own_fold(run: Run, fold: int, checkpoint: Path) -> None:
 
 
 def check_networks(run: Run, folds: Sequence[int]) -> None:
-    """Makes sure that finished folds have the networks that their training left.
+    """Makes sure that folds have their own networks, and finished ones what their training left.
 
     Raises:
-        UserError: best.ckpt is another; lists all.
+        UserError: best.ckpt or last.ckpt is of another fold, or best.ckpt not what was left; lists
+            all of these.
     """
-    from training.checkpoints import weights_digest
+    from training.checkpoints import read_notes, weights_digest
 
     problems = []
     for fold in folds:
         ended, best = run.folder.read_finished(fold), run.folder.best(fold)
+        for path in filter(Path.is_file, (best, run.folder.last(fold))):
+            if (theirs := read_notes(path).get("fold", fold)) != fold:
+                problems.append(f"fold {fold}: {path} was trained as fold {theirs}")
         if ended and ended.network and best.is_file() and weights_digest(best) != ended.network:
             problems.append(f"fold {fold}: {best}")
     raise_all(
         problems,
-        "best.ckpt is not what the training left. Put it back, or delete the fold's folder to "
-        "train it again:",
+        "best.ckpt is not what the training left, or a network is another fold's. Put it back, or "
+        "delete the fold's folder to train it again:",
     )
 
 
