@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from core import knobs
+from core.gates import id_problem
 from core.knobs import Free
 from core.ranges import is_range
 
@@ -420,7 +421,7 @@ knobs.check(
     globals(),
     _problems,
     [
-        ("RUN", bool(RUN) and "/" not in RUN and not RUN.startswith("."), "a folder name"),
+        ("RUN", not (id_problem(RUN) or RUN.startswith(".")), "a folder's name, 200 bytes at most"),
         ("CLASSES", TASK != "binary" or CLASSES == 1, "1 for TASK=binary"),
         ("CLASSES", TASK != "multiclass" or CLASSES >= 2, "2 or more for TASK=multiclass"),
         ("CLASSES", 1 <= CLASSES <= 254, "1...254"),
@@ -582,6 +583,7 @@ knobs.check(
         ("ACCUMULATE_GRAD_BATCHES", ACCUMULATE_GRAD_BATCHES >= 1, "1 or more"),
         ("GRAD_CLIP", GRAD_CLIP >= 0, "0 or more"),
         ("PSEUDO", PSEUDO != RUN, "another run than RUN"),
+        ("PSEUDO", not (PSEUDO and id_problem(PSEUDO)), "the name of a run, or nothing"),
         (
             "PSEUDO",
             not PSEUDO or INSTANCES == "components",
@@ -603,7 +605,11 @@ knobs.check(
         ),
         ("DEVICES", DEVICES >= 1 or DEVICES == -1, "1 or more, or -1 for all"),
         ("NUM_NODES", NUM_NODES >= 1, "1 or more"),
-        ("NUM_WORKERS", NUM_WORKERS >= -1, "0 or more, or -1 for auto"),
+        (
+            "NUM_WORKERS",
+            -1 <= NUM_WORKERS <= knobs.MOST_WORKERS,
+            f"0 to {knobs.MOST_WORKERS} on this machine, or -1 for auto",
+        ),
         ("THRESHOLD", 0 < THRESHOLD < 1, "a probability between 0 and 1"),
         (
             "WINDOW",

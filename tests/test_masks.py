@@ -158,6 +158,24 @@ def test_jpeg_noise_is_cut_at_the_middle(tmp_path: Path, colour: bool) -> None:
     np.testing.assert_array_equal(read_mask_file(path, BINARY), BLOB)
 
 
+def test_a_grey_photo_in_jpeg_is_no_mask(tmp_path: Path) -> None:
+    """Nor is one whose foreground is grey, of which 128 would leave nothing."""
+    photo = np.clip(RNG.normal(120, 40, (60, 80)), 0, 255).astype(np.uint8)
+    for picture in (photo, np.full((60, 80), 110, np.uint8)):
+        path = _write(tmp_path / "m.jpg", Image.fromarray(picture), quality=90)
+        with pytest.raises(UserError, match=r"m.jpg: a grey JPEG, \d+% .* MASK_THRESHOLD says"):
+            read_mask_file(path, BINARY)
+        read_mask_file(path, MaskRules("binary", threshold=100))
+
+
+@pytest.mark.parametrize("quality", [20, 50, 90])
+def test_thin_masks_in_jpeg_are_masks(tmp_path: Path, quality: int) -> None:
+    lines = np.zeros((60, 80), np.uint8)
+    lines[:, ::3], lines[::5] = 255, 255
+    path = _write(tmp_path / "m.jpg", Image.fromarray(lines), quality=quality)
+    assert (read_mask_file(path, BINARY) == (lines > 0)).mean() > 0.95
+
+
 def test_coloured_jpeg_is_not_guessed(tmp_path: Path) -> None:
     red = np.dstack([BLOB * 255, BLOB * 0, BLOB * 0])
     with pytest.raises(UserError, match="MASK_VALUES"):

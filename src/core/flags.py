@@ -20,6 +20,7 @@ from typing import Any
 from core.advice import remember
 from core.errors import UserError, nearest, raise_all
 from core.flag_files import expand_flag_files, told_in
+from core.gates import id_problem
 from core.knobs import (
     BAD_TEXT,
     HEADLINE,
@@ -75,7 +76,8 @@ def names(need: str, least: int = 1, most: float = math.inf) -> Callable[[str], 
 
     def read(text: str) -> list[str]:
         found = [name.strip() for name in text.split(",")]
-        if "" in found or len(set(found)) < len(found) or not least <= len(found) <= most:
+        wrong = len(set(found)) < len(found) or any(map(id_problem, found))
+        if wrong or not least <= len(found) <= most:
             raise argparse.ArgumentTypeError(f"got {text!r}, need {need}")
         return found
 

@@ -28,6 +28,8 @@ SRC = Path(__file__).resolve().parents[1]
 ROOT = SRC.parent
 # What a text may raise on its way to a value: ast.literal_eval has many words for it.
 BAD_TEXT = (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError)
+# Loading processes that no machine of so many cores needs, and that do not bring it down.
+MOST_WORKERS = max(64, 4 * (os.cpu_count() or 1))
 GATES: dict[Any, Any] = {int: whole_number, float: decimal_number}
 HEADLINE = "the configuration does not hold:"
 T = TypeVar("T")

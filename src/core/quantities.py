@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+LONGEST = 365 * 86400  # clocks of systems end somewhere beyond
 UNITS = {"d": 86400, "h": 3600, "min": 60, "m": 60, "s": 1}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(d|h|min|m|s)")
 
@@ -13,12 +14,12 @@ def duration(text: str) -> float:
     """Seconds of a text such as 8h; a `type` for a script's flag.
 
     Raises:
-        argparse.ArgumentTypeError: it is none, or 0.
+        argparse.ArgumentTypeError: it is none, 0, or longer than a year.
     """
     parts = _PART.findall(text)
     whole = re.fullmatch(rf"\s*(?:{_PART.pattern}\s*)+", text)
     seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
-    if not whole or seconds <= 0:
+    if not whole or not 0 < seconds <= LONGEST:
         raise argparse.ArgumentTypeError(f"got {text!r}, need a time such as 8h, 90min or 1h30m")
     return seconds
 

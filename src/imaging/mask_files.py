@@ -10,7 +10,14 @@ import numpy as np
 from core.errors import UserError
 from imaging.axes import parse_axes
 from imaging.files import read_page
-from imaging.mask_pixels import alpha_mask, decode_mask, is_lossy, is_stacked, pack_pixels
+from imaging.mask_pixels import (
+    alpha_mask,
+    check_halves,
+    decode_mask,
+    is_lossy,
+    is_stacked,
+    pack_pixels,
+)
 from imaging.palettes import palette_reader, read_palette
 from imaging.readers import Hints, read_part
 from imaging.sources import own_file, page_of, window_of
@@ -216,6 +223,8 @@ def _binary(grey: np.ndarray, name: str, rules: MaskRules, *, jpeg: bool) -> np.
         ignored = grey == rules.ignore
         rest = _binary(grey * ~ignored, name, replace(rules, ignore=None), jpeg=jpeg)
         return np.where(ignored, np.uint8(IGNORE), rest)
+    if jpeg and rules.threshold is None:
+        check_halves(grey, name)
     threshold = _threshold(rules, jpeg=jpeg)
     if threshold is not None:
         return (grey >= threshold).view(np.uint8)

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
+from core.errors import UserError
 from imaging.arrays import whole_numbers
 from imaging.axes import order_axes, parse_axes, resolve_axes
 from imaging.files import decoding
@@ -19,11 +20,29 @@ Convert: TypeAlias = Callable[[Image.Image], Image.Image | np.ndarray]
 KNOB = "MASK_AXES"
 # A cut-out of a photo has more colours than masks have.
 PHOTO = 64
+# Of a mask in JPEG hardly a pixel is neither dark nor bright, of most photos more than half are.
+MIDDLE = (64, 192)
 
 
 def is_lossy(data: bytes) -> bool:
     """Whether a file is a JPEG or a lossy WebP by its content: its edges are not the author's."""
     return data[:2] == b"\xff\xd8" or (data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 ")
+
+
+def check_halves(grey: np.ndarray, name: str) -> None:
+    """Makes sure that 128 parts the pixels of a lossy file into foreground and background.
+
+    Raises:
+        UserError: most of them are about there.
+    """
+    low, high = MIDDLE
+    middle = np.count_nonzero((grey > low) & (grey < high))
+    if 2 * middle > grey.size:
+        raise UserError(
+            f"{name}: a grey JPEG, {middle / grey.size:.0%} of whose pixels are neither dark nor "
+            "bright, as of a photo: does MASK_PATH name the images, or MASK_SUFFIX their ends? If "
+            "it is a mask, MASK_THRESHOLD says from which value on it is foreground"
+        )
 
 
 def decode_mask(
