@@ -123,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = read_runs(config.LOGS, config.OUTPUT)
     if not len(runs.table):
         none = f"no run in {config.LOGS}: train one, {command('Lightning_trainer')}, or set LOGS"
+        if runs.notes:
+            none = f"no run in {config.LOGS} can be compared:"
         raise UserError("\n  ".join([none, *runs.notes]))
     table = filter_runs(runs.table, args.where)
     if args.pick:

@@ -96,6 +96,7 @@ def without(name: str) -> dict[str, Any]:
         (without("spec"), "'spec' is missing"),
         ({**WHOLE.to_dict(), "spec": {"colour": 1}}, "is broken"),
         ({**WHOLE.to_dict(), "folds": [{"fold": 0}]}, "is broken"),
+        ({**WHOLE.to_dict(), "rules": [{}] * 9}, "Report: 9 rules for"),
         ({**WHOLE.to_dict(), "version": Report.VERSION + 1}, f"is of version {Report.VERSION + 1}"),
         ({**WHOLE.to_dict(), "rules": [{"treshold": 0.4}]}, "Did you mean threshold?"),
     ],

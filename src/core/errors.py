@@ -94,6 +94,13 @@ NO_MEMORY = (
     "nsufficient memory",
     "ut of memory",
 )
+# Limits that an error has no class of its own for.
+PROCESSES = "raise the limit of processes, ulimit -u or the container's, or use --num-workers 0"
+LIMITS = {
+    "an't start new thread": f"no other thread may be started: {PROCESSES}",
+    "oo many open files": "too many open files: ulimit -n 4096 raises the limit; or use "
+    "--num-workers 0",
+}
 # What helps against errors of the system, by errno.
 REMEDIES = {
     errno.ENOSPC: "free some space there",
@@ -103,6 +110,7 @@ REMEDIES = {
     errno.EPERM: "give yourself the right to it, or choose another --output or --logs",
     errno.EROFS: "choose another --output or --logs, this one is read-only",
     errno.EMFILE: "raise the limit: ulimit -n 4096",
+    errno.EAGAIN: PROCESSES,
     errno.ENFILE: "the system has too many open files",
     errno.EISDIR: "a folder is where a file should be: move it away",
     errno.ENOTDIR: "a file is where a folder should be: move it away",
@@ -117,6 +125,13 @@ def system_error_line(error: OSError) -> str:
     path = f"{name}: " if name else ""
     remedy = REMEDIES.get(error.errno or 0, "")
     return f"{path}{error.strerror or error}{': ' + remedy if remedy else ''}"
+
+
+def limit_line(error: BaseException) -> str:
+    """What a library tells of a limit of the system, by words alone, in one line; "" of others."""
+    if is_out_of_memory(error):
+        return memory_line(error)
+    return next((line for words, line in LIMITS.items() if words in str(error)), "")
 
 
 def memory_line(error: BaseException) -> str:
@@ -243,9 +258,9 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
                 raise
             line = f"config.py has no knob {error.name}: it was deleted or renamed, put it back"
         except Exception as error:
-            if not is_out_of_memory(error):
+            line = limit_line(error)
+            if not line:
                 raise
-            line = memory_line(error)
         print(f"error: {line}", file=sys.stderr)
         return 2
 

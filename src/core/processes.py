@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import functools
 import hashlib
 import multiprocessing
@@ -83,12 +84,13 @@ def end_with_parent() -> None:
 def hush_lost_connections() -> None:
     """Says nothing of connections that the process which started this one gave up.
 
-    It was stopped while a tensor was handed over, and tells so itself; the thread that hands them
-    over would print its traceback.
+    It was stopped while a tensor was handed over, or there are too many files open, and tells so
+    itself; the thread that hands them over would print its traceback.
     """
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, ConnectionError | EOFError):
+        lost = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+        if not (lost or issubclass(kind, ConnectionError | EOFError)):
             sys.__excepthook__(kind, error, trace)
 
     sys.excepthook = tell

@@ -177,6 +177,8 @@ def _misfits(report: Report) -> list[str]:
     parts = [report, *report.folds, *report.rules, *([report.blend] if report.blend else [])]
     known = {"DataSpec": DataSpec, "Rule": Rule}
     found = [f"{type(part).__name__}: {line}" for part in parts for line in misfits(part, known)]
+    if report.rules and len(report.rules) != report.spec.classes:
+        found.append(f"Report: {len(report.rules)} rules for {report.spec.classes} classes")
     paths = [] if found else [fold.checkpoint for fold in report.folds]
     return found + [
         f"FoldReport: checkpoint is {path!r}, need a file below LOGS"
