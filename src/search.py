@@ -171,7 +171,7 @@ def run_trials(search: Search, study: Any, count: int) -> None:
         known = {"run": trial.user_attrs["run"]} if "run" in trial.user_attrs else {}
         study.tell(trial.number, state=State.FAIL, skip_if_finished=True)
         study.enqueue_trial(trial.params, user_attrs={**known, "resumed": True})
-    failed = 0
+    failed, reason = 0, ""
     while len(study.get_trials(states=(State.COMPLETE, State.PRUNED))) < count:
         trial = study.ask()
         try:
@@ -181,12 +181,12 @@ def run_trials(search: Search, study: Any, count: int) -> None:
             study.tell(trial, state=State.PRUNED)
             failed = 0
         except UserError as error:
-            failed += 1
-            trial.set_user_attr("reason", str(error))
+            failed, reason = failed + 1, str(error)
+            trial.set_user_attr("reason", reason)
             study.tell(trial, state=State.FAIL)
         print(trial_line(search, study, trial.number), flush=True)
         if failed == FAILURES:
-            raise UserError(f"{FAILURES} trials failed one after the other: see the last")
+            raise UserError(f"{FAILURES} trials failed one after the other, the last: {reason}")
 
 
 def trial_line(search: Search, study: Any, number: int) -> str:
