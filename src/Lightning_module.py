@@ -334,7 +334,7 @@ def load_module(path: Path) -> SegmentationModule:
             )
     except Exception as error:
         raise UserError(
-            f"{path} does not load: {reason_of(error)}. It must be a best.ckpt or "
+            f"{path} does not load: {reason_of(error, path)}. It must be a best.ckpt or "
             "last.ckpt of this project, or an export of kernel.py, whole and unchanged"
         ) from error
     check_weights(module, str(path))

@@ -1,5 +1,6 @@
 """Files that somebody swapped, replaced or cut off between the stages: seen, or told."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +23,13 @@ from kernel_build.check import (
     notebook_problems,
 )
 from kernel_build.rehearsal import rehearse
+from Lightning_module import load_module
+from runs.folder import RunFolder
 from runs.sources import changed_images, files_state, write_sources
 from shards import samples_of
 from stages import LEARN, call, checkpoint, copy_of, errors_of
 from train_stages import read_stages
+from training.checkpoints import read_notes
 
 
 class NoMasks:
@@ -169,6 +173,52 @@ def test_no_fold_goes_on_from_what_is_not_its_own(
     assert call("Lightning_trainer", longer) == 2
     assert told.format(run) in "\n".join(errors_of(capsys))
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def of_another_kind(run: Path, **knobs: Any) -> None:
+    path = run / "run.json"
+    begun = json.loads(path.read_text())
+    path.write_text(json.dumps({**begun, "knobs": {**begun["knobs"], **knobs}}))
+
+
+@pytest.mark.parametrize("knobs", [{"EPOCHS": "x"}, {"EPOCHS": None}, {"ENCODER_WEIGHTS": [1]}])
+def test_knobs_of_another_kind_in_a_run_are_told(
+    scored: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str], knobs: Any
+) -> None:
+    competition = copy_of(scored, tmp_path)
+    of_another_kind(competition.logs / "baseline", METRIC=["dice"], **knobs)
+    longer = competition.flags(*LEARN, "--epochs", "7", "--resume")
+    assert call("Lightning_trainer", longer) == 2
+    told = "\n".join(errors_of(capsys))
+    assert all(f"{name}: the run has {value!r}, now" in told for name, value in knobs.items())
+    assert call("compare_runs", competition.flags()) == 0
+
+
+@pytest.mark.parametrize("notes", [[1], "x", {"fold": 0, "identity": "x", "config": 3}])
+def test_notes_of_another_kind_in_a_network_say_nothing(notes: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run/fold_0/checkpoints/best.ckpt"
+    path.parent.mkdir(parents=True)
+    torch.save({"hyper_parameters": {"notes": notes}}, path)
+    assert read_notes(path).get("identity", {}) == {}
+    assert RunFolder(tmp_path, "run").read_begun() is None
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "it is empty"),
+        (b"some words", "it is no file of torch.save"),
+        (b"PK\x05\x06" + bytes(18), "it is another kind of zip file"),
+        (b"PK\x03\x04 and no end", "it is cut off"),
+    ],
+)
+def test_what_is_no_checkpoint_is_told_in_words_of_ours(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"does not load: {told}"):
+        load_module(path)
 
 
 @pytest.mark.parametrize("data", ["a: --run é".encode("latin-1"), b"a: --lr\x001", b"\xff\xfea\0"])

@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from core.loading import GOES_ON
@@ -70,19 +71,45 @@ def is_out_of_memory(error: object) -> bool:
     )
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, checkpoint: Path | None = None) -> str:
     """A library's error in one short line.
 
-    torch's advice to read a pickle that may run code is not handed on.
+    torch's advice to read a pickle that may run code is not handed on, nor what it says of a file
+    that is none of its own.
+
+    Args:
+        error: of the library.
+        checkpoint: that torch.load could not read.
 
     Raises:
         MemoryError: it is for want of memory: nothing is wrong with what was read.
     """
     if is_out_of_memory(error):
         raise MemoryError from error
+    if checkpoint and (told := _wrong_with(checkpoint)):
+        return told
     if isinstance(error, pickle.UnpicklingError):
         return "it holds more than plain tensors and values, which could run code: it is not read"
     return " ".join(str(error).split())[:300]
+
+
+def _wrong_with(checkpoint: Path) -> str:
+    """What keeps torch.load from a file; "" where it is the content, or a file of another kind."""
+    import zipfile
+
+    if checkpoint.suffix == ".safetensors":
+        return ""
+    try:
+        if zipfile.is_zipfile(checkpoint):
+            with zipfile.ZipFile(checkpoint) as archive:
+                ours = any(name.endswith("/data.pkl") for name in archive.namelist())
+            return "" if ours else "it is another kind of zip file"
+        with checkpoint.open("rb") as stream:
+            head = stream.read(2)
+    except (OSError, zipfile.BadZipFile):
+        return "it cannot be read"
+    kinds = {b"": "it is empty", b"PK": "it is cut off", b"\x80\x02": ""}  # the last before 2020
+    return kinds.get(head, "it is no file of torch.save")
 
 
 # Of errors for want of memory that have no class of their own.

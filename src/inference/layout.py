@@ -3,6 +3,7 @@
 import torch
 
 from Lightning_module import SegmentationModule
+from training.checkpoints import notes_of
 from training.memory_format import WORTH, gain_of_channels_last, machine_of
 from training.precision import choose_precision, cpu_has_bf16
 
@@ -18,7 +19,7 @@ def lay_out(module: SegmentationModule, device: torch.device) -> None:
     """
     module.to(device)
     here = machine_of(device)
-    known = (module.hparams.get("notes") or {}).get("channels_last")
+    known = notes_of(module.hparams).get("channels_last")
     if known and known["machine"] in (here, "any"):
         module.set_channels_last(known["predict"])
         return

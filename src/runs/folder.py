@@ -1,5 +1,6 @@
 """A run's folder: what lies where in lightning_logs/<RUN>/, and the JSON that is kept there."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,8 @@ class RunFolder:
         for path in sorted(self.path.glob("fold_*/checkpoints/*.ckpt")):
             notes = read_notes(path)
             if notes.get("config"):
-                return Begun.of({**(notes.get("identity") or {}), "knobs": notes["config"]})
+                with contextlib.suppress(ValueError):  # of another kind
+                    return Begun.of({**notes["identity"], "knobs": notes["config"]})
         return None
 
     def finished(self, fold: int) -> Path:

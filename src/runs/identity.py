@@ -84,7 +84,8 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
             )
         if before:
             epochs = now.knobs["EPOCHS"]
-            if longer and before.knobs.get("EPOCHS", epochs) < epochs:
+            then = before.knobs.get("EPOCHS")
+            if longer and isinstance(then, int) and then < epochs:
                 before = replace(before, knobs={**before.knobs, "EPOCHS": epochs})
             now = with_gone(before, now)
             raise_all(
@@ -140,7 +141,7 @@ def check_own_fold(run: Run, fold: int, checkpoint: Path) -> None:
     from training.checkpoints import read_notes
 
     notes = read_notes(checkpoint)
-    folds = (notes.get("identity") or {}).get("folds")
+    folds = notes.get("identity", {}).get("folds")
     if notes.get("fold", fold) != fold or folds not in (None, UNKNOWN, run.folds_digest):
         raise UserError(
             f"{checkpoint} was trained as fold {notes.get('fold')} of run {notes.get('run')!r}, "
@@ -243,4 +244,4 @@ def _differ(before: Any, now: Any) -> bool:
 def _without_folder(knobs: Mapping[str, Any]) -> dict[str, Any]:
     """Knobs, local encoder weights by their file name: the file may have moved with the run."""
     weights = knobs.get("ENCODER_WEIGHTS")
-    return {**knobs, "ENCODER_WEIGHTS": weights and Path(weights).name}
+    return {**knobs, "ENCODER_WEIGHTS": weights and Path(str(weights)).name}

@@ -63,7 +63,7 @@ def is_distance(metric: str, knobs: dict[str, Any]) -> bool:
 
     kind = {"task": knobs.get("TASK", "binary"), "classes": knobs.get("CLASSES", 1)}
     try:
-        return not build_metric(metric, **kind).higher_is_better
+        return not build_metric(str(metric), **kind).higher_is_better
     except UserError:
         return False
 

@@ -101,6 +101,7 @@ def init_checkpoint(asked: str, run: Run, fold: int) -> tuple[Path, dict[str, An
     Raises:
         UserError: there is none, or its network has seen the fold's validation images.
     """
+    from training.checkpoints import notes_of
     from training.warm_start import read_checkpoint
 
     if not asked:
@@ -117,7 +118,7 @@ def init_checkpoint(asked: str, run: Run, fold: int) -> tuple[Path, dict[str, An
         return path, read_checkpoint(path)["state_dict"]
     path = ROOT / asked
     checkpoint = read_checkpoint(path)
-    notes = checkpoint["hyper_parameters"].get("notes") or {}
+    notes = notes_of(checkpoint["hyper_parameters"])
     begun = path.absolute().parent.parent.parent / "run.json"
     if _same_folds(run, begun) and notes.get("fold") not in (None, fold):
         raise UserError(
@@ -164,16 +165,18 @@ def check_resumed(path: Path, run: Run, fold: int, *, epochs: int) -> None:
     """
     import torch
 
+    from training.checkpoints import notes_of
+
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        notes = checkpoint["hyper_parameters"].get("notes") or {}
+        notes = notes_of(checkpoint["hyper_parameters"])
         done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     except Exception as error:
         raise UserError(
-            f"--resume: {path} does not say where a training stood ({reason_of(error)}): need a "
-            "last.ckpt"
+            f"--resume: {path} does not say where a training stood ({reason_of(error, path)}): "
+            "need a last.ckpt"
         ) from error
-    same = (notes.get("identity") or {}).get("folds") == run.folds_digest
+    same = notes.get("identity", {}).get("folds") == run.folds_digest
     if same and notes.get("fold") not in (None, fold):
         raise UserError(
             f"--resume: {path} is of fold {notes['fold']}, it was trained on validation images of "

@@ -38,7 +38,7 @@ def check_resumable(path: Path, module: Any) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state, name = checkpoint["state_dict"], checkpoint["hyper_parameters"]["model_name"]
     except Exception as error:
-        raise UserError(f"{path} cannot be read: {reason_of(error)}. {remedy}") from error
+        raise UserError(f"{path} cannot be read: {reason_of(error, path)}. {remedy}") from error
     ours = {key: value.shape for key, value in module.state_dict().items()}
     if {key: value.shape for key, value in state.items()} != ours:
         raise UserError(

@@ -50,11 +50,23 @@ def write_checkpoint(path: Path, checkpoint: Mapping[str, Any]) -> None:
             raise
 
 
+def notes_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network was told of its training, among a checkpoint's hyperparameters.
+
+    {} where they hold none, or something else.
+    """
+    notes = hyperparameters.get("notes")
+    if not isinstance(notes, Mapping):
+        return {}
+    identity = notes.get("identity")
+    return {**notes, "identity": identity if isinstance(identity, Mapping) else {}}
+
+
 def read_notes(path: Path) -> dict[str, Any]:
     """What a network was told of its training; {} of none, or where it cannot be read."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return dict(checkpoint["hyper_parameters"]["notes"])
+        return notes_of(checkpoint["hyper_parameters"])
     except Exception:  # torch has a kind of its own for every way a file can be broken
         return {}
 

@@ -22,7 +22,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         checkpoint["state_dict"], checkpoint["hyper_parameters"]["model_name"]
     except Exception as error:
-        raise UserError(f"INIT_CKPT: {path} is no checkpoint: {reason_of(error)}") from error
+        raise UserError(f"INIT_CKPT: {path} is no checkpoint: {reason_of(error, path)}") from error
     return checkpoint
 
 

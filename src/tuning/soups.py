@@ -105,7 +105,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
         finite = all(bool(torch.isfinite(v).all()) for v in checkpoint["state_dict"].values())
     except Exception as error:  # torch has a kind of its own for every way a file can be broken
         raise UserError(
-            f"{path} does not load: {reason_of(error)}. Put it back, or train the fold again"
+            f"{path} does not load: {reason_of(error, path)}. Put it back, or train the fold again"
         ) from error
     if not finite:
         raise UserError(f"{path} holds nan or infinity: a soup of it is none")
