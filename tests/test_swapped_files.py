@@ -12,6 +12,7 @@ import torch
 
 from conftest import Competition
 from core.errors import UserError
+from data import digests
 from data.check import files_key
 from data.digests import content_key
 from data.specs import DataSpec
@@ -62,6 +63,24 @@ def test_neighbours_in_a_series_belong_to_an_image_where_networks_see_them(tmp_p
         files[2].write_bytes(files[2].read_bytes() + b"more")
         changed = [one != two for one, two in zip(keys(*stack), before, strict=True)]
         assert changed == [seen] * 3
+
+
+def test_a_file_of_many_parts_is_read_once_to_know_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles of a raster and pages of an array: their file may have gigabytes."""
+    (tmp_path / "a.tif").write_bytes(b"image")
+    (tmp_path / "b.npy").write_bytes(b"masks")
+    parts = [f"a.tif{{window:{top},0,32,32}}" for top in range(0, 3200, 32)]
+    rows = [{"img": f"a_{at}", "image": part} for at, part in enumerate(parts)]
+    masks = SimpleNamespace(files=lambda row: [tmp_path / "b.npy"])
+    asked: list[str] = []
+    read = digests.digest_of
+    monkeypatch.setattr(digests, "digest_of", lambda path: asked.append(path.name) or read(path))
+    before = content_key(rows, tmp_path, masks)
+    assert sorted(asked) == ["a.tif", "b.npy"]
+    (tmp_path / "b.npy").write_bytes(b"other")
+    assert content_key(rows, tmp_path, masks) != before
 
 
 def test_masks_that_change_places_are_other_masks(tmp_path: Path) -> None:

@@ -38,18 +38,18 @@ def content_key(
     beside = (path for row in rows for path in stored_files(root / row["image"], stack))
     files += [(path.name, path) for path in dict.fromkeys(beside) if path not in own]
     files += [("", path) for path in tables if path.is_file()]
+    each = list(dict.fromkeys(path for _, path in files))  # parts of an image share its file
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = list(
-            tqdm(
-                pool.map(lambda file: digest_of(file[1]), files),
-                "knowing the data again",
-                len(files),
-                unit="file",
-                leave=False,
-                disable=None,
-            )
+        bar = tqdm(
+            pool.map(digest_of, each),
+            "knowing the data again",
+            len(each),
+            unit="file",
+            leave=False,
+            disable=None,
         )
-    named = [(img, digest) for (img, _), digest in zip(files, digests, strict=True)]
+        digests = dict(zip(each, bar, strict=True))
+    named = [(img, digests[path]) for img, path in files]
     named.sort(key=lambda file: file[0])  # bands and masks of an image stay in their order
     return hashlib.sha256(repr(named).encode()).hexdigest()[:16]
 
