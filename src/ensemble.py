@@ -165,6 +165,7 @@ def publish(work: "Work", unchecked: Path, taken: Mapping[str, str]) -> None:
             folds_csv=run.folds_csv,
             images=work.found,
             answer=work.answer,
+            shapes=False,
         )
     except UserError:
         set_aside(work.path)

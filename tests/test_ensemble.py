@@ -19,6 +19,7 @@ import torch
 from conftest import SRC, TESTS, Competition, draw_pair
 from inference import predictor
 from stages import LEARN, TEST_SIZES, call, checkpoint, copy_of, errors_of, masks_of, write_two_runs
+from tiny_net import TinyNet
 
 IMPORTS = f"import sys; sys.path[:0] = [{str(SRC)!r}, {str(TESTS)!r}]\n"
 
@@ -41,6 +42,21 @@ def submit(competition: Competition, *flags: str) -> int:
 
 def submission(competition: Competition, run: str = "baseline") -> Path:
     return competition.output / run / "submission.csv"
+
+
+def test_masks_that_ensemble_writes_have_the_shapes_of_its_networks(
+    own: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lines(network: TinyNet, image: torch.Tensor) -> torch.Tensor:
+        odd = torch.arange(image.shape[-2]) % 2
+        return (20.0 * odd[:, None] - 10).expand(len(image), 1, *image.shape[-2:])
+
+    monkeypatch.setattr(TinyNet, "forward", lines)
+    assert submit(own) == 0
+    told = capsys.readouterr().out
+    assert "wrote 7 rows for 7 images, checked" in told
+    assert "shredded" not in told
+    assert "cannot tell" not in told
 
 
 def test_some_folds(own: Competition, capsys: pytest.CaptureFixture[str]) -> None:

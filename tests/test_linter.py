@@ -173,6 +173,16 @@ def test_the_right_order_is_never_called_wrong(tmp_path: Path, order: str) -> No
     assert set(lint(tmp_path, rows, rle_order=other).found.errors) == {"pixel order"}
 
 
+def test_noise_is_of_no_larger_size(tmp_path: Path) -> None:
+    """Lines a pixel high, as weak networks leave them, are areas where rows are twice as long."""
+    rows = [["img", "rle"]]
+    for name in IDS * 2:
+        lines = np.repeat(np.arange(SIZE[0])[:, None] % 2, SIZE[1], 1).astype(np.uint8)
+        rows.append([name, rle_encode(lines, order="row")])
+    found = lint(tmp_path, rows, submission_rows="instance").found
+    assert not {"size", "pixel order"} & {*found.errors, *found.warnings}
+
+
 def test_what_is_not_checked_is_told(tmp_path: Path) -> None:
     linter = build_linter(tmp_path)
     linter.native_size = lambda img: None

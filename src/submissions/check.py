@@ -123,6 +123,7 @@ def check_file(
     folds_csv: Path,
     images: Mapping[str, Path] | None = None,
     answer: Answer | None = None,
+    shapes: bool = True,
 ) -> Linter:
     """Checks an answer and prints warnings; returns what was counted.
 
@@ -133,6 +134,7 @@ def check_file(
         folds_csv: train_folds.csv of that run.
         images: the test images by id, else those of TEST_PATH.
         answer: what is asked for, else what the sample does.
+        shapes: see `Linter`.
 
     Raises:
         UserError: lists every error of the file.
@@ -146,7 +148,7 @@ def check_file(
             shared = folder == competition.train_path
             match_images(answer.plan, images, folder, shared=shared)
     path = path or run_output / answer.name
-    linter = Linter(answer, size_reader(images, competition.axes))
+    linter = Linter(answer, size_reader(images, competition.axes), shapes=shapes)
     findings = linter.check(path)
     for line in stale_lines(path, images):
         findings.warn("stale", line)

@@ -47,10 +47,15 @@ class Linter:
     Args:
         answer: what the sample asks for.
         size_of: an image's (H, W), or None when its file is not here.
+        shapes: whether odd outlines tell of another pixel order or size; where this project has
+            written the masks, they tell of a network that is noise.
     """
 
-    def __init__(self, answer: Answer, size_of: Callable[[str], Size | None]):
+    def __init__(
+        self, answer: Answer, size_of: Callable[[str], Size | None], *, shapes: bool = True
+    ):
         self.answer, self.plan, self.form = answer, answer.plan, answer.form
+        self.shapes = shapes
         self.native_size = size_of
         self.path = Path()
         self.found = Findings()
@@ -168,7 +173,13 @@ class Linter:
         for doubt in found.doubts:
             self.found.warn("identity", f"{where}: {img}: {doubt}")
         small = size is not None and size[0] * size[1] <= PAINTED
-        if size and small and found.telling and len(self.population.sample) < SAMPLED:
+        if (
+            self.shapes
+            and size
+            and small
+            and found.telling
+            and len(self.population.sample) < SAMPLED
+        ):
             self.population.sample.append(Sampled(where, text, size))
         return found
 
@@ -257,7 +268,7 @@ class Linter:
             self.found.warn(*error)
         elif error:
             self.found.error(*error)
-        if self.form.untold and all(one.size[0] == one.size[1] for one in sample):
+        if self.shapes and self.form.untold and all(one.size[0] == one.size[1] for one in sample):
             self.found.notes.append(self.form.untold)
 
 

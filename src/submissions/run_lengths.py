@@ -40,7 +40,7 @@ TELLING_RUNS = 8
 # At the wrong size it is cut in parts, which shreds less.
 CUT = 0.8
 # Sizes that answers are wrongly written at: shares of the image's sides, and squares.
-SHARES, SQUARES = (0.5, 0.25, 2.0), (256, 512, 1024)
+SHARES, SQUARES = (0.5, 0.25), (256, 512, 1024)
 PLAIN = re.compile(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*")
 LISTS = re.compile(r"\s*\[[\d,\s]*\](\s*;\s*\[[\d,\s]*\])*\s*")
 
@@ -121,6 +121,8 @@ class RunsFormat(AnswerFormat):
         """Whether another size or order makes the outlines of a cell's masks so much shorter."""
         if size == one.size and order == self.order:
             return False
+        if size[0] * size[1] > one.size[0] * one.size[1]:
+            return False  # runs beyond the image tell of those; noise may look whole there
         masks = self.runs(one.cell, one.size)
         if any(len(s) and s[-1] + n[-1] > size[0] * size[1] for s, n in masks):
             return False
