@@ -22,6 +22,7 @@ from core.advice import command
 from core.errors import UserError, nearest, script
 from core.files import clear_parts, writing
 from core.flags import load_config, names
+from core.quantities import counted
 from reporting.ledger import write_ledger_page
 from runs.ledger import read_runs, read_scalars
 from runs.reports import read_report
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in runs.notes:
         print(f"note: {note}")
     print(table.drop(columns=["best_ckpt"]).to_string(index=False, na_rep="", line_width=120))
-    print(f"{len(table)} runs: {config.OUTPUT / 'runs.csv'} and runs.html")
+    print(f"{counted(len(table), 'run')}: {config.OUTPUT / 'runs.csv'} and runs.html")
     return 0
 
 

@@ -26,6 +26,7 @@ from core.errors import UserError, script
 from core.files import clear_parts, write_json
 from core.flags import load_config
 from core.gates import json_value, whole_number
+from core.quantities import counted
 
 MARKER = ".demo_data.json"
 PART = ".demo_data.part"
@@ -256,8 +257,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(config.INPUT)
     fresh = write_demo(folder, request)
     print(
-        f"{'wrote' if fresh else 'already there:'} {request.cars * request.views} training frames "
-        f"of {request.cars} cars and {request.test * request.views} test frames in {folder}"
+        f"{'wrote' if fresh else 'already there:'} "
+        f"{counted(request.cars * request.views, 'training frame')} "
+        f"of {counted(request.cars, 'car')} and "
+        f"{counted(request.test * request.views, 'test frame')} in {folder}"
     )
     return 0
 

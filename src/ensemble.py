@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from core.errors import UserError, script
 from core.flags import load_config, names
 from core.locks import Claim
+from core.quantities import counted
 from core.recipes import recipe_file
 from runs.experiment import run_of
 from runs.owners import owning, scored
@@ -136,7 +137,10 @@ def predict_share(work: "Work", share: Share, images: Mapping[str, str], key: st
         if predictor:
             set_aside(work.path)
             done = len(work.todo(share)) - len(todo)
-            print(f"{len(todo)} images, {work.words()}; {done} images were done before")
+            print(
+                f"{counted(len(todo), 'image')}, {work.words()}; "
+                f"{counted(done, 'image', 'was', 'were')} done before"
+            )
             predict_images(predictor, todo, part=part, answer=answer, how=work.how, folder=folder)
     mine.send(now=True)
     for other in shared:
@@ -186,10 +190,13 @@ def predict(work: "Work", share: Share) -> None:
     rows = write_submission(unchecked, work.answer, images, key=key, count=share.count)
     if rows is None:
         done = len(work.todo(share))
-        print(f"shard {share.index} of {share.count}: {done} images done, the others are not yet")
+        print(
+            f"shard {share.index} of {share.count}: {counted(done, 'image')} done, the others are "
+            "not yet"
+        )
         return
     publish(work, unchecked, taken)
-    print(f"wrote {rows} rows for {len(images)} images, checked: {work.path}")
+    print(f"wrote {counted(rows, 'row')} for {counted(len(images), 'image')}, checked: {work.path}")
 
 
 def forecast(work: "Work", share: Share) -> str:

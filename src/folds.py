@@ -26,6 +26,7 @@ from core.errors import script
 from core.files import clear_parts, file_digest, writing
 from core.flags import load_config
 from core.knobs import fill, knob_values
+from core.quantities import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,7 +113,8 @@ def check_leaks(folds: np.ndarray, groups: np.ndarray, *, ours: bool, notes: lis
     if leaks and ours:
         raise RuntimeError(f"{leaks} groups lie in two folds: this is a bug of folds.py")
     if leaks:
-        notes.append(f"{leaks} groups lie in more than one fold: near-duplicates may leak")
+        told = counted(leaks, "group", "lies", "lie")
+        notes.append(f"{told} in more than one fold: near-duplicates may leak")
 
 
 def summary(data: "TrainingImages", table: "pd.DataFrame", competition: "Competition") -> list[str]:
@@ -133,7 +135,8 @@ def summary(data: "TrainingImages", table: "pd.DataFrame", competition: "Competi
     for fold in np.unique(table["kfold"].to_numpy()):
         inside = (table["kfold"] == fold).to_numpy()
         name = "always trained" if fold == ALWAYS_TRAINED else f"fold {fold}"
-        parts = [f"{inside.sum()} images", f"{table['group'][inside].nunique()} groups"]
+        groups = table["group"][inside].nunique()
+        parts = [counted(int(inside.sum()), "image"), counted(groups, "group")]
         if values is not None:
             parts.append(unit.format(values[inside].mean()))
         if classes is not None:
@@ -183,7 +186,7 @@ def keep_sources(data: "TrainingImages", sources: Sequence[str]) -> "TrainingIma
     if len(table) == len(data.table):
         return data
     kept = data.table["img"].isin(table["img"]).to_numpy()
-    return data.keep(kept, f"{kept.sum()} of {len(kept)} images are of SOURCES")
+    return data.keep(kept, f"{kept.sum()} of {counted(len(kept), 'image')} are of SOURCES")
 
 
 def leave_out_tests(data: "TrainingImages", how: Split) -> "TrainingImages":
@@ -195,8 +198,8 @@ def leave_out_tests(data: "TrainingImages", how: Split) -> "TrainingImages":
     kept = ~is_for_tests(data.table[how.split_column])
     if kept.all() or not kept.any():
         return data
-    told = f"{(~kept).sum()} images are for tests by {how.split_column}: left out"
-    return data.keep(kept, told)
+    told = counted(int((~kept).sum()), "image", "is", "are")
+    return data.keep(kept, f"{told} for tests by {how.split_column}: left out")
 
 
 def cut_images(
@@ -218,7 +221,8 @@ def cut_images(
     groups = find_groups(table, how.group_column, how.group_pattern, notes)
     table = table.assign(group=groups)
     tiles = cut_rows(table, competition.input, side=how.tile, axes=competition.axes)
-    notes.append(f"{len(table)} images are {len(tiles)} tiles of {how.tile} px at most (TILE)")
+    told = counted(len(table), "image", "is", "are")
+    notes.append(f"{told} {counted(len(tiles), 'tile')} of {how.tile} px at most (TILE)")
     return data._replace(table=tiles, areas=None, classes=None)
 
 
@@ -332,8 +336,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join([*(f"note: {note}" for note in notes), *lines, audit.verdict(), *trivial]))
     count = len(set(folds.tolist()) - {ALWAYS_TRAINED})
     print(
-        f"wrote {len(table)} images of {len(set(codes.tolist()))} groups "
-        f"in {count} folds: {config.FOLDS_CSV}"
+        f"wrote {counted(len(table), 'image')} of {counted(len(set(codes.tolist())), 'group')} "
+        f"in {counted(count, 'fold')}: {config.FOLDS_CSV}"
     )
     return 0
 

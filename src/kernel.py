@@ -21,6 +21,7 @@ from core.advice import command
 from core.errors import script
 from core.flags import load_config, names, number
 from core.locks import Claim
+from core.quantities import counted
 from kernel_build.job import kernel_folder, runs_of
 from runs.owners import owning, scored
 
@@ -97,7 +98,7 @@ def plan_line(
     reports = [read_report(output, run) for run in runs]
     paths = [*chain(*(checkpoints_of(one, logs, folds) for one in reports))]
     size = sum(path.stat().st_size for path in paths) / (2 if args.weights == "fp16" else 1)
-    return f"plan: {len(paths)} networks, {size_words(size)} to upload, {limit}"
+    return f"plan: {counted(len(paths), 'network')}, {size_words(size)} to upload, {limit}"
 
 
 def work(config: Any, args: argparse.Namespace, folder: Path) -> None:

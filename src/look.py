@@ -21,6 +21,7 @@ from core.files import write_json
 from core.flags import load_config, number
 from core.gates import id_problem
 from core.knobs import ROOT
+from core.quantities import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     shift = compare_sets(train, test, groups_of(seen, sections["Folds"]))
     name = args.name or re.sub(r"[^\w.-]+", "_", config.INPUT.resolve().name)
     title = (
-        f"{name}: {len(seen.train)} training and {len(seen.test)} test images, as look.py saw it"
+        f"{name}: {len(seen.train)} training and {counted(len(seen.test), 'test image')}, as "
+        "look.py saw it"
     )
     if "INPUT" in args:
         place = Line("INPUT", args.INPUT, "where the data are")

@@ -24,6 +24,7 @@ from core.errors import UserError, script
 from core.files import write_json, writing, writing_folder
 from core.flags import load_config, number
 from core.locks import Claim
+from core.quantities import counted
 from runs.fold_table import read_fold_table
 from runs.owners import owning, scored
 from runs.reports import Report, check_same_task, checkpoints_of, read_report
@@ -146,7 +147,7 @@ def label(run: Run, report: Report, images: dict[str, Path], *, confident: float
                 report=report,
                 confident=confident,
             )
-            print(f"fold {fold}: sure of {len(rows)} of {len(images)} images")
+            print(f"fold {fold}: sure of {len(rows)} of {counted(len(images), 'image')}")
             if not rows:
                 raise UserError(
                     f"fold {fold} is sure of no image: lower --confident, or train longer"
@@ -157,7 +158,7 @@ def label(run: Run, report: Report, images: dict[str, Path], *, confident: float
         made_by = {"networks": networks_of(report), "stack": report.spec.stack}
         write_json(part / "pseudo.json", {**pseudo_key(run), **made_by})
     print(
-        f"pseudo-labels of {len(tables)} teachers: {folder}. Next: "
+        f"pseudo-labels of {counted(len(tables), 'teacher')}: {folder}. Next: "
         f"{command('Lightning_trainer', run=f'{run.name}_pseudo')} --pseudo {run.name}"
     )
 

@@ -30,6 +30,7 @@ from core.files import naming, writing
 from core.flags import as_flags, load_config, number
 from core.knobs import PREFIX, ROOT
 from core.locks import Claim
+from core.quantities import counted
 from core.search_space import Dial, read_space
 from runs.attempts import call_script, mean_score, read_scores
 from runs.experiment import identity_of, run_of
@@ -234,7 +235,8 @@ def write_recipe(search: Search, study: Any, target: Path) -> None:
     }
     words = as_flags({**values, **best.user_attrs["values"]})
     lines = [
-        f"# Best of {len(study.trials)} trials of the search {search.name}: {search.run_of(best)}, "
+        f"# Best of {counted(len(study.trials), 'trial')} of the search {search.name}: "
+        f"{search.run_of(best)}, "
         f"{search.metric} {best.value:.4f} on folds {', '.join(map(str, search.folds))}.",
         *(shlex.quote(word) for word in words),
     ]
@@ -281,7 +283,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def dry_run(search: Search, trials: int) -> int:
     """Says what a search will take, by the trainer's plan; returns the trainer's exit code."""
     folds = ", ".join(map(str, search.folds))
-    print(f"plan: {trials} trials in all, each on folds {folds}; those that fall behind end early")
+    print(
+        f"plan: {counted(trials, 'trial')} in all, each on folds {folds}; those that fall behind "
+        "end early"
+    )
     print("one trial, with the knobs as they are:", flush=True)
     return call_script("Lightning_trainer", ["--dry-run"]).code
 
@@ -332,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_recipe(search, study, target)
     trivial = beside(best_trivial(run))
     found = f"{search.metric} {study.best_value:.4f}, {search.run_of(study.best_trial)}"
-    print(f"best of {len(study.trials)} trials: {found}{trivial}")
+    print(f"best of {counted(len(study.trials), 'trial')}: {found}{trivial}")
     print(f"the page: {page}\nthe best trial's flags: {target}")
     return 0
 

@@ -141,7 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         size=args.shard_mb << 20,
     )
     count = sum(1 for _ in tqdm(samples, "packing", unit="image", leave=False, disable=None))
-    print(f"packed {count} images in shards of {size_words(args.shard_mb << 20)}: {store.place}")
+    print(
+        f"packed {counted(count, 'image')} in shards of {size_words(args.shard_mb << 20)}: "
+        f"{store.place}"
+    )
     return 0
 
 

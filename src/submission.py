@@ -16,6 +16,7 @@ from pathlib import Path
 
 from core.errors import script
 from core.flags import load_config
+from core.quantities import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{config.METRIC} {score:.4f} against {args.labels}")
     told = linter.population
     print(
-        f"checked {told.rows} rows of {len(told.pixels)} images, {told.empty} empty, "
-        f"{sum(map(len, linter.found.warnings.values()))} warnings, no errors: {path}"
+        f"checked {counted(told.rows, 'row')} of {counted(len(told.pixels), 'image')}, "
+        f"{told.empty} empty, "
+        f"{counted(sum(map(len, linter.found.warnings.values())), 'warning')}, no errors: {path}"
     )
     return 0
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from core.errors import script
 from core.flags import load_config
+from core.quantities import counted
 
 
 @script
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     shapes = ", ".join(f"{key} {tuple(sample[key].shape)}" for key in ("image", "mask"))
     path = config.OUTPUT / "sample.png"
     write_sheet(path, tiles, columns=min(4, len(rows)))
-    print(f"{len(rows)} images; {shapes}, {sample['image'].dtype}")
-    print(f"drew {len(tiles)} samples, as they are and augmented: {path}")
+    print(f"{counted(len(rows), 'image')}; {shapes}, {sample['image'].dtype}")
+    print(f"drew {counted(len(tiles), 'sample')}, as they are and augmented: {path}")
     return 0
 
 

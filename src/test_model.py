@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, script
 from core.flags import load_config
+from core.quantities import counted
 
 if TYPE_CHECKING:
     from runs.run import Run
@@ -34,7 +35,9 @@ def machine_lines() -> list[str]:
             device = torch.cuda.get_device_properties(at)
             lines.append(f"device {at}: {device.name}, {device.total_memory / 1e9:.1f} GB")
     else:
-        lines.append(f"no CUDA device: {torch.get_num_threads()} threads of the processor")
+        lines.append(
+            f"no CUDA device: {counted(torch.get_num_threads(), 'thread')} of the processor"
+        )
     return lines
 
 
@@ -55,7 +58,7 @@ def cost_lines(cost: Any, size: tuple[int, int]) -> list[str]:
     return [
         f"at {size[0]} x {size[1]}: {cost.flops / 1e9:.2f} GFLOP an image, "
         f"{1000 * cost.train:.0f} ms to train on, {1000 * cost.infer:.0f} ms to predict",
-        f"memory: {cost.kept / 1e6:.0f} MB an image in training, about {cost.batch} images fit in "
+        f"memory: {cost.kept / 1e6:.0f} MB an image in training, {counted(cost.batch, 'image')} in "
         f"{cost.memory / 1e9:.1f} GB",
     ]
 
@@ -125,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         failed += [f"{name}: {problem}"] if problem else []
     if failed:
         raise UserError(
-            "\n".join([f"{len(failed)} checks failed:", *(f"  {one}" for one in failed)])
+            "\n".join([f"{counted(len(failed), 'check')} failed:", *(f"  {one}" for one in failed)])
         )
     return 0
 

@@ -32,7 +32,7 @@ from core.flags import load_config, value_of
 from core.gates import decimal_number, id_problem, is_whole_number, whole_number
 from core.locks import Claim, guarded, locked
 from core.memory import memory_of_process
-from core.quantities import disk_words, time_words
+from core.quantities import counted, disk_words, time_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -213,7 +213,7 @@ def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str,
         paths = [path.relative_to(root).as_posix() for path in (image, target)]
         rows.append(dict(zip(COLUMNS, (img, *paths, args.source or name, name), strict=True)))
     print(
-        f"{args.raster.name}: {len(boxes)} tiles of {args.patch_size} px of "
+        f"{args.raster.name}: {counted(len(boxes), 'tile')} of {args.patch_size} px of "
         f"{source.grid.size[0]} x {source.grid.size[1]}, {out['empty']} empty and {out['bare']} "
         f"with less mask than {args.min_mask_fraction:g} left out"
     )
@@ -242,7 +242,7 @@ def plan_line(args: argparse.Namespace, competition: "Competition") -> str:
             size += image.stat().st_size + mask.stat().st_size
     share = len(boxes) / len(chosen)
     return (
-        f"plan: {len(boxes)} tiles of {args.patch_size} px of {source.grid.size[0]} x "
+        f"plan: {counted(len(boxes), 'tile')} of {args.patch_size} px of {source.grid.size[0]} x "
         f"{source.grid.size[1]}, {time_words((time.monotonic() - began) * share)}; measured on "
         f"{len(chosen)}, {out} of them left out: {memory_of_process():.1f} GB of memory, "
         f"{disk_words(size * share, competition.input)}"
@@ -313,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = cut(args, competition)
         if rows:
             count = write_rows(competition, rows)
-            print(f"wrote {len(rows)} rows, {count} in all: {competition.train_csv}")
+            print(f"wrote {counted(len(rows), 'row')}, {count} in all: {competition.train_csv}")
         else:
             print(f"no tile of {args.raster.name} is left: {competition.train_csv} stays as it is")
     return 0

@@ -15,13 +15,14 @@ import folds
 import search
 import train_stages
 from conftest import Competition
-from core.quantities import duration, size_words, time_words
+from core.quantities import counted, duration, size_words, time_words
 from Lightning_trainer import main
 from runs.attempts import End
 from runs.pace import Pace
 from stages import call, copy_of
 from tiny_net import TinyNet
 from trained import checkpoint, finished, fold_of, same_weights, told
+from training.steps import Steps
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
 
@@ -62,6 +63,18 @@ def scored(scored: Competition, tmp_path_factory: pytest.TempPathFactory) -> Com
 
 def epochs_of(competition: Competition, folds: tuple[int, ...] = (0, 1)) -> list[int]:
     return [finished(competition, fold=fold)["epochs"] for fold in folds]
+
+
+def test_one_is_told_otherwise_than_several() -> None:
+    told = [counted(count, "epoch") for count in (0, 1, 2)]
+    assert told == ["0 epochs", "1 epoch", "2 epochs"]
+    assert [counted(count, "id", "is", "are") for count in (1, 2)] == ["1 id is", "2 ids are"]
+    once, again = (
+        Steps(n, batch=2, accumulate=1, devices=1, crops=1, epochs=n // 2) for n in (2, 4)
+    )
+    assert once.words() == "1 epoch of 1 step (1 in all)"
+    assert once.notes()[-1].startswith("1 optimiser step in all is few, ")
+    assert again.words() == "2 epochs of 2 steps (4 in all)"
 
 
 # An epoch of a fold: three batches of training, two of validation, three for batch statistics.

@@ -118,7 +118,7 @@ def test_mends_a_demo_with_missing_files(demo: Path, tmp_path: Path) -> None:
 def test_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--input", str(tmp_path / "in"), "--cars", "1", "--views", "2", "--test", "1"]
     assert demo_data.main(flags) == 0
-    assert "2 training frames of 1 cars" in capsys.readouterr().out
+    assert "2 training frames of 1 car and" in capsys.readouterr().out
     assert demo_data.main([*flags, "--cars", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
 

@@ -62,7 +62,7 @@ def test_masks_that_ensemble_writes_have_the_shapes_of_its_networks(
 def test_some_folds(own: Competition, capsys: pytest.CaptureFixture[str]) -> None:
     assert submit(own, "--folds", "1") == 0
     told = capsys.readouterr().out
-    assert "1 networks of baseline" in told
+    assert "1 network of baseline" in told
     assert "run baseline: fold 1 best.ckpt 0." in told
     shutil.rmtree(own.logs / "baseline" / "fold_0")
     assert submit(own, "--folds", "1") == 0

@@ -225,7 +225,7 @@ SAMPLES = [
         "class '0': need a number from CLASS_BASE=1",
     ),
     ("img,mask_of_all\ncar00_01,\n", ["--rle-column", "nowhere"], "no column 'nowhere'"),
-    ("img,rle\ncar00_01,\ncar00_01,\n", [], "2 rows for 1 images: set SUBMISSION_ROWS"),
+    ("img,rle\ncar00_01,\ncar00_01,\n", [], "2 rows for 1 image: set SUBMISSION_ROWS"),
     ("img,rle\ncar00_01,\n", ["--submission-rows", "clas"], "Did you mean class?"),
     ("img,rle\nnew_1,\n", ["--test-path", "train_hq"], "new_1: in the sample, no image"),
 ]
@@ -514,7 +514,7 @@ def test_existing_kfold_is_honoured(tree: Tree, capsys: pytest.CaptureFixture[st
     assert "2 groups lie in more than one fold" in out
     tree.csv("img,kfold\n" + rows.replace("car00_02,1", "car00_02,one"))
     assert tree.run() == 2
-    assert "'one' in 1 rows" in capsys.readouterr().err
+    assert "'one' in 1 row" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

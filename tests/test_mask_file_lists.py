@@ -142,7 +142,7 @@ def test_files_that_are_missing_or_of_another_aspect(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a_1.png: mask is \(10, 10\), image is \(20, 30\)"):
         build_masks(known).read({"img": "a"}, SIZE)
     (tmp_path / "masks/a_2.png").unlink()
-    with pytest.raises(UserError, match=r"(?s)1 mask files of train.csv are missing.*a: a_2.png"):
+    with pytest.raises(UserError, match=r"(?s)of train.csv 1 mask file is missing.*a: a_2.png"):
         build_masks(known)
 
 

@@ -181,6 +181,8 @@ def test_files_of_flags_are_told_by_their_names(tmp_path: Path) -> None:
     old.write_text("--image-size 512\n")
     assert f"--image-size: no such flag (in {old})." in problems_of(f"@{old}")
     assert "x.args: a file of flags is given with @: @x.args" in problems_of("x.args")
+    old.write_text("small: --epochs 2\n")
+    assert "small: begins a stage: its file is train_stages.py's" in problems_of(f"@{old}")
     assert "Did you mean carvana.args?" in problems_of("@recipes/carvan.args")
     assert "Did you mean" not in problems_of("@recipes/nothere.args")
 

@@ -66,7 +66,7 @@ def test_a_submission_with_a_lost_image(
     assert call("ensemble", other.flags()) == 2
     assert "new1_01.jpg: truncated" in capsys.readouterr().err
     assert call("ensemble", other.flags("--unreadable", "empty", "--rle-empty", "none")) == 0
-    assert "1 images cannot be read, their masks are empty: new1_01" in capsys.readouterr().out
+    assert "1 image cannot be read, its mask is empty: new1_01" in capsys.readouterr().out
     whole, lost = (
         (c.output / "baseline" / "submission.csv").read_text().splitlines() for c in (own, other)
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from competition.splits import ALWAYS_TRAINED
 from core.errors import UserError, raise_all
+from core.quantities import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ def read_folds(values: "pd.Series", name: str, *, words: bool) -> np.ndarray:
         elif FOLD.fullmatch(cell):
             known[cell] = int(cell.partition(".")[0])
         else:
-            bad.append(f"{cell!r} in {count} rows")
+            bad.append(f"{cell!r} in {counted(count, 'row')}")
     wanted = "train, val or fold numbers" if words else "whole numbers, 0 and up or -1"
     join = " (--join gives images with an empty cell a fold)" if "" in counts else ""
     told = f"column {name} must hold {wanted}; drop rows that are not for training{join}:"

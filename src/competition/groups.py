@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.errors import UserError, nearest, raise_all
+from core.quantities import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,10 @@ def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[st
     if alone == len(found):
         notes.append(f"GROUP_PATTERN {pattern!r} fits no id: each image is its own group")
     elif alone:
-        notes.append(f"{alone} ids do not fit GROUP_PATTERN {pattern!r}: each is its own group")
+        notes.append(
+            f"{counted(alone, 'id', 'does', 'do')} not fit GROUP_PATTERN {pattern!r}: each is its "
+            "own group"
+        )
     most, count = Counter(found).most_common(1)[0] if found else (None, 0)
     if pattern == AUTO and most is not None and 1 < count > NAME * len(found):
         told = "all" if count == len(found) else f"{count} of {len(found)}"

@@ -6,6 +6,7 @@ from competition.places import place_files
 from competition.spec import Competition
 from competition.tables import image_id, train_table
 from core.errors import UserError, raise_all
+from core.quantities import counted
 
 CLASS_PART = "{class}"
 
@@ -57,7 +58,10 @@ def read_object_files(competition: Competition) -> OutlineMasks:
     found = place_files(table[column], (competition.mask_path, root), root)
     rows = list(zip(table[columns.id].map(image_id), labels, table[column], found, strict=True))
     lost = [f"{img}: {name}" for img, _, name, path in rows if name and not path]
-    raise_all(lost, f"{len(lost)} mask files of {competition.train_csv.name} are missing:")
+    told = (
+        f"of {competition.train_csv.name} {counted(len(lost), 'mask file', 'is', 'are')} missing:"
+    )
+    raise_all(lost, told)
     entries: dict[str, list[Entry]] = {}
     for img, label, name, path in rows:
         entry = entries.setdefault(img, [Entry(None, [])])[0]

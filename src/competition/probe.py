@@ -10,6 +10,7 @@ import numpy as np
 
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
+from core.quantities import counted
 from imaging.images import PixelRules, image_size, read_image, read_values
 from imaging.rle import Size
 from imaging.sources import MARK
@@ -82,7 +83,8 @@ def _range_notes(paths: Sequence[Path], rules: PixelRules) -> list[str]:
     if not most or most * 4 > np.iinfo(kind).max:
         return []
     return [
-        f"{len(paths)} images looked at reach {most:.0f} of {np.iinfo(kind).max}: a network sees "
+        f"{counted(len(paths), 'image')} looked at reach{'es' * (len(paths) == 1)} {most:.0f} of "
+        f"{np.iinfo(kind).max}: a network sees "
         f"them almost black; set VALUE_RANGE=0,{most:.0f}, or what their sensor's bits say"
     ]
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
+from core.quantities import counted
 from imaging.mask_files import IGNORE
 from imaging.rle import Order, Size, is_empty_rle, paint_runs, rle_runs
 
@@ -166,7 +167,7 @@ def _class_column(table: "pd.DataFrame", task: str, classes: int, name: str) -> 
     numbers = pd.to_numeric(table["class"], errors="coerce").to_numpy(float)
     bad = ~np.isin(numbers, np.arange(classes))
     shown = table["class"][bad].astype(str)
-    problems = [f"class {k!r} in {n} rows" for k, n in shown.value_counts().items()]
+    problems = [f"class {k!r} in {counted(n, 'row')}" for k, n in shown.value_counts().items()]
     raise_all(problems, f"{name}: class ids must be 0 to {classes - 1} (CLASSES is {classes}):")
     return numbers.astype(np.int64)
 

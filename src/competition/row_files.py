@@ -13,6 +13,7 @@ from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError, raise_all
 from core.gates import is_whole_number
+from core.quantities import counted
 from imaging.sources import page_of
 
 # Digits of a number in an id that are tried.
@@ -52,7 +53,11 @@ def attach_files(
     spare -= set(dropped)
     folder = competition.train_path.name
     notes = [f"{len(spare)} images of {folder} are in no row: left out"] if spare else []
-    notes += [f"{len(dropped)} images have no mask: left out (ABSENT)"] if dropped else []
+    notes += (
+        [f"{counted(len(dropped), 'image', 'has', 'have')} no mask: left out (ABSENT)"]
+        if dropped
+        else []
+    )
     for at, (column, paths) in enumerate((("image", image), ("mask", mask)), start=1):
         if column in table:
             table.pop(column)

@@ -25,7 +25,8 @@ def series_notes(images: Sequence[str], folds: np.ndarray, stack: Sequence[int])
     torn = sum(len(found) > 1 for found in homes.values())
     if torn:
         notes.append(
-            f"{torn} series lie in several folds: an image's neighbours are trained on when it is "
+            f"{torn} series {'lies' if torn == 1 else 'lie'} in several folds: an image's "
+            "neighbours are trained on when it is "
             "scored. Set GROUP_COLUMN to the part of IMAGE_PATTERN that names the series"
         )
     return notes

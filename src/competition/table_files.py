@@ -12,6 +12,7 @@ from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from core.errors import UserError, nearest
+from core.quantities import counted
 from imaging.readers import image_suffixes
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ def _parse_table(path: Path, id_column: str, stamp: object) -> "pd.DataFrame":
     empty = (table[name].str.strip() == "").to_numpy().nonzero()[0]
     if len(empty):
         places = ", ".join(str(at + 2) for at in empty[:10])
-        raise UserError(f"{path}: {len(empty)} rows have no {name} (lines {places}): drop them")
+        raise UserError(
+            f"{path}: {counted(len(empty), 'row', 'has', 'have')} no {name} (lines {places}): drop "
+            "them"
+        )
     return table
 
 

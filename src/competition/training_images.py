@@ -23,6 +23,7 @@ from competition.tables import (
 from core.advice import command
 from core.errors import UserError, raise_all
 from core.gates import check_ids
+from core.quantities import counted
 from imaging.rle import is_empty_rle, rle_areas
 
 
@@ -81,7 +82,10 @@ def collect_images(competition: Competition) -> TrainingImages:
         table = pd.concat([table, added], ignore_index=True)
     notes = attach_files(table, competition, masks, raw_ids=named, dropped=dropped)
     if absent:
-        notes.append(f"{len(absent)} images are in no row: their masks are empty (ABSENT)")
+        notes.append(
+            f"{counted(len(absent), 'image', 'is', 'are')} in no row: "
+            f"{'its mask is' if len(absent) == 1 else 'their masks are'} empty (ABSENT)"
+        )
     areas = None
     cells = None if competition.mask_format == "raters" or not columns.rle else raw[columns.rle]
     if cells is not None and not (holds_outlines(cells) or holds_files(cells)):

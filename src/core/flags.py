@@ -151,6 +151,8 @@ def _unknown_words(
             problems.append(f"{word}: no such flag{told_in(given, word)}.{nearest(flag, known)}")
         elif word.endswith(".args"):
             problems.append(f"{word}: a file of flags is given with @: @{word}")
+        elif word.endswith(":"):
+            problems.append(f"{word} begins a stage: its file is train_stages.py's, without @")
         elif not before.startswith("-"):
             problems.append(f"{word}: not a flag; lists are written with commas: --folds 0,2")
     return problems

@@ -24,9 +24,10 @@ def duration(text: str) -> float:
     return seconds
 
 
-def counted(count: int, noun: str) -> str:
-    """Such as `1 fold`, `2 folds`."""
-    return f"{count} {noun}" + "s" * (count != 1)
+def counted(count: int, noun: str, one: str = "", more: str = "") -> str:
+    """Such as `1 fold`, `2 folds`, and with the verbs of one and of more `2 folds are`."""
+    verb = one if count == 1 else more
+    return f"{count} {noun}" + "s" * (count != 1) + f" {verb}" * bool(verb)
 
 
 def time_words(seconds: float) -> str:

@@ -24,7 +24,7 @@ from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
 from core.files import clear_parts, write_json, writing_folder
 from core.gates import json_value
-from core.quantities import size_words
+from core.quantities import counted, size_words
 from data.cached_pairs import (
     HEIGHT,
     MASK_START,
@@ -210,7 +210,9 @@ def _fill_folder(source: Pairs, form: MaskForm, index: np.ndarray, total: int, d
             write_json(part / "cache.json", {"bytes": total, "form": asdict(form)})
     except OSError as error:
         raise UserError(f"{done}: {error.strerror}: free some space, or --cache none") from None
-    print(f"cached {len(index)} pairs, {size_words(total)}, for all folds and runs: {done}")
+    print(
+        f"cached {counted(len(index), 'pair')}, {size_words(total)}, for all folds and runs: {done}"
+    )
 
 
 def _fill_tensor(source: Pairs, form: MaskForm, index: np.ndarray, total: int) -> Any:
@@ -218,7 +220,7 @@ def _fill_tensor(source: Pairs, form: MaskForm, index: np.ndarray, total: int) -
 
     store = torch.zeros(total, dtype=torch.uint8).share_memory_()
     _fill(source, form, index, store.numpy())
-    print(f"cached {len(index)} pairs, {size_words(total)}, in memory")
+    print(f"cached {counted(len(index), 'pair')}, {size_words(total)}, in memory")
     return store
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.quantities import counted
 from looking.lines import Line
 from looking.scan import Mask, Pair
 
@@ -116,7 +117,7 @@ def training_lines(mark: Fingerprint, machine: Machine) -> Iterator[Line]:
     size, mode, why = choose_geometry(mark, machine)
     yield Line("RESIZE_MODE", mode, why)
     text = str(size[0]) if size[0] == size[1] else f"{size[0]},{size[1]}"
-    where = "a GPU" if machine.memory else f"{machine.cores} cores"
+    where = "a GPU" if machine.memory else f"{counted(machine.cores, 'core')}"
     yield Line(
         "CROP_SIZE", text, f"about what {where} train on in the time, a multiple of {STRIDE}"
     )
@@ -196,7 +197,8 @@ def _learning(
 ) -> Iterator[Line]:
     minutes = epochs * _epoch_seconds(mark, machine, size) / 60
     told = (
-        f"about {max(minutes, 1):.0f} min a fold here, {machine.hours:g} h for {mark.folds} folds"
+        f"about {max(minutes, 1):.0f} min a fold here, {machine.hours:g} h for "
+        f"{counted(mark.folds, 'fold')}"
     )
     yield Line("EPOCHS", str(epochs), told)
     yield Line("VAL_EVERY", str(max(1, epochs // 8)), "validation is not free")

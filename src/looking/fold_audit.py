@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from competition.sequences import neighbours
+from core.quantities import counted
 from looking.likeness import Looks, nearest_apart
 from looking.near import pairs_apart
 
@@ -62,10 +63,14 @@ class FoldAudit:
         if self.near:
             shown = ", ".join(f"{one} and {other}" for one, other in self.pairs)
             more = ", ..." if self.near > len(self.pairs) else ""
-            parts.append(f"{self.near} pairs of near-duplicates in two folds ({shown}{more})")
+            parts.append(
+                f"{counted(self.near, 'pair')} of near-duplicates in two folds ({shown}{more})"
+            )
         word = "LEAK" if self.leaks else "no leak found"
         if not self.leaks:
-            parts = [f"no near-duplicates and no group in two folds, {self.images} images"]
+            parts = [
+                f"no near-duplicates and no group in two folds, {counted(self.images, 'image')}"
+            ]
         if self.unknown:
             parts.append(f"{self.unknown} flat or unreadable images were not looked at")
         balance = f"; balance: {', '.join(self.uneven)}" if self.uneven else ""

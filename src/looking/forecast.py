@@ -8,7 +8,7 @@ from typing import Any
 
 from competition.spec import Competition
 from core.memory import memory_of_process
-from core.quantities import time_words
+from core.quantities import counted, time_words
 from looking.likeness import looks_of
 from looking.rows import test_rows, training_rows
 from looking.steps import look_at_all
@@ -31,7 +31,9 @@ def look_line(competition: Competition, pixels: Mapping[str, Any], layout: Any) 
     count, seconds = _timed(lambda: look(-(-(train + test) // SAMPLE) or 1))
     share = (train + test) / max(1, count)
     kept = len(pickle.dumps((some.train, some.test))) * share
-    return _line(f"{train} training and {test} test images", seconds * share, count, kept)
+    return _line(
+        f"{train} training and {counted(test, 'test image')}", seconds * share, count, kept
+    )
 
 
 def folds_line(
@@ -62,7 +64,7 @@ def folds_line(
     look(rows[:1])
     count, seconds = _timed(lambda: look(rows[:: -(-len(rows) // SAMPLE)]))
     share = len(rows) / count
-    return _line(f"{len(rows)} training images", seconds * share, count, kept * share)
+    return _line(f"{counted(len(rows), 'training image')}", seconds * share, count, kept * share)
 
 
 def _timed(look: Callable[[], int]) -> tuple[int, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from competition.run_cells import holds_run_values
 from competition.tables import holds_outlines, joined_classes
 from core.gates import is_whole_number, json_value
+from core.quantities import counted
 from looking.census import take_census
 from looking.coco_parts import coco_places, named_images
 from looking.layout import Layout
@@ -219,7 +220,7 @@ def coco_lines(paths: Sequence[Path]) -> Iterator[Line]:
             for one in content.get("categories", [])
             if one["id"] in used
         ]
-    outlines = f"{counts[0]} outlines of {counts[1]} images"
+    outlines = f"{counted(counts[0], 'outline')} of {counted(counts[1], 'image')}"
     names = list(dict.fromkeys(names))
     if len(names) < 2:
         yield Line("TASK", "binary", f"{outlines}, one category: {', '.join(names)}")

@@ -14,6 +14,7 @@ from competition.polygon_files import load_document, read_drawn
 from competition.tables import image_id
 from core.errors import UserError
 from core.gates import is_whole_number
+from core.quantities import counted
 from looking.label_names import names_of_labels
 from looking.lines import MOST_CLASSES, Line
 from looking.listing import HALF, Listed
@@ -121,7 +122,7 @@ def absent_line(images: int, masks: int, *, unlabelled: str = "") -> Iterator[Li
     """
     if images - masks <= SLIPS * images:
         return
-    told = f"{images - masks} images have no mask"
+    told = f"{counted(images - masks, 'image', 'has', 'have')} no mask"
     if unlabelled:
         yield Line("ABSENT", "drop", f"{told}, {unlabelled}: they are not labelled")
     else:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import UserError
+from core.quantities import counted
 from imaging.images import PixelRules, read_values
 from looking.layout import Layout
 from looking.lines import Line
@@ -29,12 +30,14 @@ UNUSED = 4
 def place_lines(layout: Layout) -> Iterator[Line]:
     """TRAIN_PATH, TEST_PATH, patterns and tables."""
     train, test = layout.train, layout.test
-    told = f"{len(train.paths)} images {train.files.told()}"
+    told = f"{counted(len(train.paths), 'image')} {train.files.told()}"
     yield Line("TRAIN_PATH", train.files.root or ".", told)
     yield from _name_lines(train, test, layout)
     if test is not None:
         yield Line(
-            "TEST_PATH", test.files.root or ".", f"{len(test.paths)} images {test.files.told()}"
+            "TEST_PATH",
+            test.files.root or ".",
+            f"{counted(len(test.paths), 'image')} {test.files.told()}",
         )
     elif layout.sample:
         yield Line("TEST_PATH", "test", "no test images: they come with the rerun, it is said")
@@ -79,7 +82,10 @@ def _needs_pattern(scheme: Scheme) -> bool:
 def _table_lines(layout: Layout) -> Iterator[Line]:
     listed = layout.listed
     if listed is not None and not _is_second(listed, layout):
-        rows = f"{len(listed.table)} rows for {len(listed.ids[listed.columns.id])} ids"
+        rows = (
+            f"{counted(len(listed.table), 'row')} for "
+            f"{counted(len(listed.ids[listed.columns.id]), 'id')}"
+        )
         yield Line("TRAIN_CSV", listed.name, rows)
         column, _ = listed.best_column(layout.train.paths)
         if column != listed.columns.id:
@@ -113,7 +119,7 @@ def _sample_told(layout: Layout) -> str:
     if layout.sampled is None:
         return "a header alone: its rows come with the rerun"
     columns = ", ".join(str(name) for name in layout.sampled.table)
-    return f"{len(layout.sampled.table)} rows of {columns}"
+    return f"{counted(len(layout.sampled.table), 'row')} of {columns}"
 
 
 def image_lines(root: Path, train: Scheme) -> Iterator[Line]:
@@ -137,7 +143,7 @@ def image_lines(root: Path, train: Scheme) -> Iterator[Line]:
         return
     bands = Counter(1 if one.ndim == 2 else one.shape[2] for one in found).most_common(1)[0][0]
     if bands not in (1, 3):
-        yield Line("CHANNELS", str(bands), f"images have {bands} bands")
+        yield Line("CHANNELS", str(bands), f"images have {counted(bands, 'band')}")
         half = ",".join(["0.5"] * bands)
         yield Line("MODEL_MEAN", half, "no encoder knows such bands: values are centred")
         yield Line("MODEL_STD", ",".join(["0.25"] * bands), "")

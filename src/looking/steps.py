@@ -9,6 +9,7 @@ import numpy as np
 from competition.spec import Competition
 from core.errors import UserError
 from core.flags import load_config
+from core.quantities import counted
 from looking.findings import FINDINGS
 from looking.lines import Line
 from looking.seen import Seen
@@ -178,7 +179,7 @@ def tell(
     seen: Seen, counts: Counter[str], notes: Sequence[str], shift: str, left: Sequence[str]
 ) -> None:
     """Prints what was seen, a line each; `left` is of `left_out`."""
-    print(f"{len(seen.train)} training and {len(seen.test)} test images; {shift}")
+    print(f"{len(seen.train)} training and {counted(len(seen.test), 'test image')}; {shift}")
     for note in notes:
         print(f"note: {note}")
     for kind, count in counts.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from competition.contents import PACKED
 from competition.mask_file_lists import CLASS_PART
 from competition.patterns import FilePattern
+from core.quantities import counted
 from looking.file_sets import FileSet
 from looking.layout import Layout
 from looking.listing import HALF, read_tables
@@ -33,7 +34,7 @@ def unused_lines(layout: Layout) -> list[str]:
     """What lies there and is not used, and why: the largest sets of files first."""
     lines = [*_picture_lines(layout), *_table_lines(layout), *_other_lines(layout)]
     more = len(lines) - SHOWN
-    return lines if more <= 0 else [*lines[:SHOWN], f"and {more} further sets of files"]
+    return lines if more <= 0 else [*lines[:SHOWN], f"and {counted(more, 'further set')} of files"]
 
 
 def used_files(layout: Layout) -> set[str]:

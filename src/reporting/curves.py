@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.quantities import counted
 from reporting.blocks import Cell, Figure, Section, Table, number
 from reporting.charts import Axis, Series, draw_chart, draw_strips, fit_axis
 from reporting.run import ReportRun
@@ -101,7 +102,11 @@ def _fold_chart(title: str, label: str, folds: dict[int, list[Points]]) -> Figur
         alt=f"{title} by epoch. At the end: {', '.join(ends)}",
     )
     beyond = len(values) - len(kept)
-    note = f"{beyond} values up to {max(values):.4g} lie beyond the upper edge." if beyond else ""
+    note = (
+        f"{counted(beyond, 'value')} up to {max(values):.4g} lie beyond the upper edge."
+        if beyond
+        else ""
+    )
     return Figure(title, svg, legend, note)
 
 
@@ -294,7 +299,10 @@ def group_section(run: ReportRun) -> Section:
     sources = _scores_by(run, [str(row.get("source") or "") for row in run.images.rows])
     tables = [_member_table(run, "sources", sources)] if len(sources) > 1 else []
     if len(members) < 2 or max(map(len, members.values())) < 2:
-        words = f"{len(run.scores)} images, number of groups {len(members)}: nothing to compare."
+        words = (
+            f"{counted(len(run.scores), 'image')}, number of groups {len(members)}: nothing to "
+            "compare."
+        )
         return Section("groups", "Groups", tables, lead=[words], half=True)
     means = {name: float(np.mean(scores)) for name, scores in members.items()}
     worst = sorted(members, key=lambda name: means[name])
@@ -304,7 +312,10 @@ def group_section(run: ReportRun) -> Section:
         x=fit_axis(f"{run.metric} of an image", [score for _, group in shown for score in group]),
         alt=f"{run.metric} by group; the worst is {worst[0]} with {means[worst[0]]:.4f}",
     )
-    spread = [f"{len(members)} groups, means from {means[worst[0]]:.4f} to {means[worst[-1]]:.4f}."]
+    spread = [
+        f"{counted(len(members), 'group')}, means from {means[worst[0]]:.4f} to "
+        f"{means[worst[-1]]:.4f}."
+    ]
     title = "Each dot an image, the bar the group's mean, worst group first"
     if len(members) > GROUPS:
         title += f"; {GROUPS} worst of {len(members)}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.gates import json_value
 from core.knobs import ROOT, SRC, read_knobs
+from core.quantities import counted
 from reporting.blocks import Cell, Section, Table, number
 from reporting.run import ReportRun
 from runs.records import Finished
@@ -41,7 +42,13 @@ def training_tile(run: ReportRun) -> list[tuple[str, str, str]]:
     if not folds or len(known) < len(folds):
         return []
     seconds, steps = sum(done.seconds for done in known), sum(done.steps for done in known)
-    return [("training", _duration(seconds), f"{steps} steps, {steps / seconds:.3g} a second")]
+    return [
+        (
+            "training",
+            _duration(seconds),
+            f"{counted(steps, 'step')}, {steps / seconds:.3g} a second",
+        )
+    ]
 
 
 def _time_row(done: Finished) -> list[Cell]:
@@ -84,7 +91,7 @@ def config_section(run: ReportRun) -> Section:
         rows.append([Cell(name, mark=True), *told])
     blocks = [
         Table("Knobs that differ from config.py", ["knob", "value", "in config.py"], rows),
-        Table(f"The other {len(others)} knobs", ["knob", "value"], others, closed=True),
+        Table(f"The other {counted(len(others), 'knob')}", ["knob", "value"], others, closed=True),
     ]
     return Section("config", "Config", blocks, notes=notes, figures=changed)
 

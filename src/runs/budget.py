@@ -8,7 +8,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.processes import is_main_process
-from core.quantities import disk_words, time_words
+from core.quantities import counted, disk_words, time_words
 from runs.fit import Fit, Turn
 from runs.folder import RunFolder
 from runs.pace import Pace
@@ -110,7 +110,8 @@ def plan_epochs(fit: Fit, run: Run, budget: Budget, pace: Pace, folds: Sequence[
     if epochs < 1:
         need = len(folds) * (pace.start + more + seconds) + time.monotonic() - budget.began
         raise UserError(
-            f"--budget: got {time_words(budget.seconds)}, one epoch of {len(folds)} folds takes "
+            f"--budget: got {time_words(budget.seconds)}, one epoch of "
+            f"{counted(len(folds), 'fold')} takes "
             f"{time_words(need / PLANNED)} here. Need that or more, or fewer --folds"
         )
     return epochs
@@ -151,12 +152,13 @@ def plan_lines(fit: Fit, run: Run, budget: Budget, pace: Pace, todo: Sequence[in
         end += pace.start + mine * each
         when = time.strftime("%a %H:%M:%S", time.localtime(now + end))
         told = time_words(each) if each >= 10 else f"{each:.2g} s"
-        lines.append(f"fold {fold}: {mine} epochs of {told}, ends {when}")
+        lines.append(f"fold {fold}: {counted(mine, 'epoch')} of {told}, ends {when}")
     speed = fit.train_batch_size * fit.machine.world / max(1e-9, pace.step)
     least = min(budget.seconds, budget.limit)
     told = "" if math.isinf(least) else f" of {time_words(least)}"
     return [
-        f"plan: {len(todo)} folds, {time_words(end)}{told}; measured: {speed:.3g} images/s, "
+        f"plan: {counted(len(todo), 'fold')}, {time_words(end)}{told}; measured: {speed:.3g} "
+        "images/s, "
         f"{pace.memory:.1f} GB of memory, {disk_words(pace.disk * len(todo), run.logs)}",
         *lines,
     ]

@@ -10,7 +10,7 @@ import cv2
 
 from core.advice import command
 from core.errors import UserError
-from core.quantities import size_words, time_words
+from core.quantities import counted, size_words, time_words
 from inference.predictor import Predictor
 
 # Images that are predicted to know the speed, after one that warms up.
@@ -53,7 +53,7 @@ def forecast_line(
     disk = size_words(stored_bytes * share / times * copies) if keep else "hardly any"
     speed = len(chosen) * share / max(1e-9, seconds)
     return (
-        f"plan: {len(images)} images, {time_words(seconds)}; measured on {len(chosen)}: "
+        f"plan: {counted(len(images), 'image')}, {time_words(seconds)}; measured on {len(chosen)}: "
         f"{speed:.3g} images/s, {memory_in_use():.1f} GB of memory, {disk} of disk"
     )
 
@@ -78,6 +78,7 @@ def reading_line(folders: Sequence[Path]) -> str:
         seconds += (time.perf_counter() - began) * len(paths) / len(chosen)
         count += len(paths)
     return (
-        f"plan: {count} stored predictions of {len(folders)} runs, {time_words(seconds)} to read "
+        f"plan: {counted(count, 'stored prediction')} of {counted(len(folders), 'run')}, "
+        f"{time_words(seconds)} to read "
         f"them once, {memory_in_use():.1f} GB of memory, hardly any of disk"
     )

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from core.errors import UserError
+from core.quantities import counted
 from runs.baseline import beside, best_trivial
 from runs.finalists import advise
 from runs.folder import RunFolder
@@ -49,7 +50,7 @@ def compare_pair(run: Run, names: Sequence[str]) -> str:
     word = "noise" if gain.low <= 0 <= gain.high else f"{names[gain.gain > 0]} is better"
     verdict = pseudo_verdict(run.logs, names, gain)
     return (
-        f"{run.metric} of {len(groups)} images: {names[0]} {scores[0]:.4f}, "
+        f"{run.metric} of {counted(len(groups), 'image')}: {names[0]} {scores[0]:.4f}, "
         f"{names[1]} {scores[1]:.4f}, difference {gain}: {word}{verdict}"
         f"{beside(best_trivial(run))}"
     )
@@ -74,6 +75,9 @@ def advise_pair(run: Run, names: Sequence[str]) -> str:
     values, whole, groups = run_values(run, names)
     best, others = advise(values, whole, groups)
     score = float(whole.score(values[best].sum(0)))
-    lines = [f"{run.metric} of {len(groups)} images", f"first:  {best} {score:.4f}, the best"]
+    lines = [
+        f"{run.metric} of {counted(len(groups), 'image')}",
+        f"first:  {best} {score:.4f}, the best",
+    ]
     lines.append(f"second: {others[0]}")
     return "\n".join(lines + [f"not:    {one}" for one in others[1:]])

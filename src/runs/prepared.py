@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UserError, raise_all
+from core.quantities import counted
 from imaging.sources import stored_files
 from runs.run import Run
 from streaming.files import state_of
@@ -74,4 +75,4 @@ def check_pairs(run: Run) -> None:
     rows = rows_in(run.table)
     checked = check_data(rows, run.input, spec=run.spec, masks=run.masks, stamp=stamp)
     if checked:
-        print(f"checked {checked} images with their masks")
+        print(f"checked {counted(checked, 'image')} with masks")

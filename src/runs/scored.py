@@ -10,6 +10,7 @@ import pandas as pd
 from core.advice import command
 from core.errors import UserError
 from core.files import file_digest, writing
+from core.quantities import counted
 from core.recipes import recipe_digest
 from core.records import read_values
 from data.specs import DataSpec
@@ -82,7 +83,7 @@ def score_run(run: Run, folds: Sequence[int], *, worst: bool = False) -> pd.Data
     ranked = write_report(run, scorer, records, holdout=holdout, worst=worst, trivial=trivial)
     told = [scores_line(scorer.scores()), trivial_words(trivial)]
     scores = "; ".join(filter(None, told))
-    print(f"out of fold, {len(ranked)} images at native size: {scores}: {run.results}")
+    print(f"out of fold, {counted(len(ranked), 'image')} at native size: {scores}: {run.results}")
     return ranked
 
 
@@ -128,7 +129,7 @@ def score_fold(run: Run, fold: int, share: Share = WHOLE) -> FoldRecord | None:
         return None
     module = load_module(checkpoint)
     scorer.pool([Scored(**one) for one in images.values()])
-    print(f"fold {fold}: {len(rows)} images, {scores_line(scorer.scores())}", flush=True)
+    print(f"fold {fold}: {counted(len(rows), 'image')}, {scores_line(scorer.scores())}", flush=True)
     record = FoldRecord(
         fold=fold,
         checkpoint=checkpoint.relative_to(run.logs).as_posix(),
@@ -247,7 +248,7 @@ def predict_holdout(
     scorer = build_scorer(run)
     for img, _, probs in predictor.images(_images(run.input, rows)):
         scorer.add(rows[img], probs)
-    print(f"hold-out fold {fold}: {len(rows)} images, {scores_line(scorer.scores())}")
+    print(f"hold-out fold {fold}: {counted(len(rows), 'image')}, {scores_line(scorer.scores())}")
     return {"fold": fold, "images": len(rows), "scores": scorer.scores()}
 
 

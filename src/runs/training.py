@@ -11,6 +11,7 @@ from typing import Any
 from core.errors import Stopped, UserError, reason_of
 from core.files import file_digest, write_json
 from core.processes import is_main_process
+from core.quantities import counted
 from runs.fit import ALONE, Fit, Turn
 from runs.fitting import build_trainer
 from runs.launch import raise_no_meeting
@@ -110,7 +111,7 @@ def train_fold(
         trainer.log_every_n_steps = max(1, min(10, steps.epoch))
     if is_main_process():
         print(
-            f"fold {fold}: {len(train)} training and {len(val)} validation images, "
+            f"fold {fold}: {len(train)} training and {counted(len(val), 'validation image')}, "
             f"{steps.words()}, {trainer.precision}",
             flush=True,
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from competition.mask_source import MaskSource
 from core.errors import UserError
+from core.quantities import counted
 from data.specs import DataSpec, Row
 from scoring.baseline import read_truths
 
@@ -60,4 +61,4 @@ def weigh_classes(
         f"{name} {weight:g} ({share:.2%})" if share else f"{name} {weight:g} (nowhere)"
         for name, weight, share in zip(names, weights, shares, strict=True)
     ]
-    return weights, f"of {len(truths)} masks (share where it is): {', '.join(told)}"
+    return weights, f"of {counted(len(truths), 'mask')} (share where it is): {', '.join(told)}"

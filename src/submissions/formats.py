@@ -7,6 +7,7 @@ from competition.spec import Competition
 from competition.table_files import AUTO
 from competition.tables import RLE_NAME, Rows, empty_tokens
 from core.errors import UserError
+from core.quantities import counted
 from core.rows import pick
 from imaging.rle import Size, is_empty_rle
 from submissions.answer_format import AnswerFormat
@@ -208,8 +209,8 @@ def choose_rows(competition: Competition, sample: Sample, form: type[AnswerForma
     if kind == "image" and several:
         images = len({ids.image(text) for text, _ in sample.rows})
         raise UserError(
-            f"SUBMISSION_ROWS=image, but the sample has {len(sample.rows)} rows for {images} "
-            "images: set SUBMISSION_ROWS to class or instance"
+            f"SUBMISSION_ROWS=image, but the sample has {len(sample.rows)} rows for "
+            f"{counted(images, 'image')}: set SUBMISSION_ROWS to class or instance"
         )
     tells = form.names_classes or kind == "class" or (kind == "instance" and sample.has_classes)
     if foreground > 1 and not tells:

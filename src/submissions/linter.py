@@ -8,6 +8,7 @@ import numpy as np
 
 from core.errors import UserError, nearest
 from core.gates import decimal_number, is_whole_number
+from core.quantities import counted
 from imaging.rle import Size
 from submissions.answer import Answer
 from submissions.answer_files import Entry, Findings
@@ -260,7 +261,8 @@ class Linter:
             self.found.warn("constant", "every mask is empty")
         if self._unsized:
             self.found.notes.append(
-                f"{self._unsized} rows: their image is not here, bounds and order are not checked"
+                f"{counted(self._unsized, 'row')}: {'its' if self._unsized == 1 else 'their'} "
+                "image is not here, bounds and order are not checked"
             )
         sample = self.population.sample
         error = self.form.check_sample(sample) if sample else None

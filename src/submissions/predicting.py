@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import UserError
+from core.quantities import counted
 from imaging.levels import write_mask, write_probs
 from inference.predictor import Predictor
 from postprocessing.rules import Rule, decide_by, is_pointwise, label_by
@@ -117,7 +118,10 @@ def predict_images(
             lost += batch.lost
             check_lost(lost, len(files))
     if lost:
-        print(f"{len(lost)} images cannot be read, their masks are empty: {', '.join(lost)}")
+        print(
+            f"{counted(len(lost), 'image')} cannot be read, "
+            f"{'its mask is' if len(lost) == 1 else 'their masks are'} empty: {', '.join(lost)}"
+        )
 
 
 def by_strips(predictor: Predictor, path: Path, answer: Answer, how: How) -> bool:

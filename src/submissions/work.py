@@ -6,6 +6,7 @@ from pathlib import Path
 
 from competition.listings import find_test_images
 from core.errors import UserError
+from core.quantities import counted
 from core.recipes import recipe_digest
 from data.specs import DataSpec
 from imaging.sources import stored_files
@@ -67,7 +68,7 @@ class Work:
         """Networks and decision."""
         count = sum(map(len, self.checkpoints))
         decision = describe(self.how.rules, self.answer.task)
-        return f"{count} networks of {', '.join(self.runs)}, {decision}"
+        return f"{counted(count, 'network')} of {', '.join(self.runs)}, {decision}"
 
     def key(self) -> str:
         """Of all that an image's rows are made of, but the image.

@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
 from core.errors import UserError
+from core.quantities import counted
 
 # Steps between two looks on a GPU, where each look waits for it.
 GPU_STEPS = 20
@@ -72,7 +73,7 @@ class Finite(Callback):
     def on_fit_end(self, trainer: Any, module: Any) -> None:
         """Says how often half precision overflowed."""
         if self.overflows and trainer.is_global_zero:
-            print(f"{self.name}: {self.overflows} steps overflowed in fp16 and were left out")
+            print(f"{self.name}: {counted(self.overflows, 'step')} overflowed in fp16: left out")
 
     def _look(self, trainer: Any) -> None:
         seen, self.seen = self.seen, []

@@ -13,6 +13,7 @@ from torch import nn
 
 from core.files import write_json
 from core.gates import json_value
+from core.quantities import counted
 from networks.outputs import logits_of
 
 # A gain below this is noise of the clock.
@@ -88,7 +89,9 @@ def machine_of(device: torch.device) -> str:
     """What a measurement holds for: the GPU's name, or the processor's vectors and threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    return (
+        f"{torch.backends.cpu.get_cpu_capability()}, {counted(torch.get_num_threads(), 'thread')}"
+    )
 
 
 class ChannelsLast(Callback):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from core.quantities import counted
+
 # Fewer steps than this in all train hardly any network: they are told.
 FEW = 200
 # Fewer than this, in batches of more images than SMALL, and other batches learn more in the time.
@@ -67,7 +69,8 @@ class Steps:
 
     def words(self) -> str:
         """Such as `20 epochs of 13 steps (260 in all)`."""
-        return f"{self.epochs} epochs of {self.epoch} steps ({self.total} in all)"
+        epochs, steps = counted(self.epochs, "epoch"), counted(self.epoch, "step")
+        return f"{epochs} of {steps} ({self.total} in all)"
 
     def notes(self) -> list[str]:
         """A line on few steps or a short training, and one on fewer images than a batch."""
@@ -78,10 +81,9 @@ class Steps:
         if self.trial:
             return notes
         if self.total < FEW:
-            notes.append(
-                f"{self.total} optimiser steps in all are few, a network needs some hundreds: "
-                f"{self._remedy()}"
-            )
+            told = f"{counted(self.total, 'optimiser step')} in all"
+            told += " is few" if self.total == 1 else " are few"
+            notes.append(f"{told}, a network needs some hundreds: {self._remedy()}")
         elif self.total < SHORT and self.batch > SMALL and not self._cut_off:
             notes.append(
                 f"{self.total} optimiser steps in all are a short training: --train-batch-size "

@@ -8,6 +8,7 @@ import torch
 
 from core.columns import align
 from core.errors import UserError
+from core.quantities import counted
 from postprocessing.rules import Rules
 from runs.baseline import beside
 from runs.identity import check_same_folds
@@ -67,7 +68,7 @@ def verdict_lines(
         names: of the classes.
         told: their `summary`.
     """
-    head = f"{told['metric']} of {told['images']} images"
+    head = f"{told['metric']} of {counted(told['images'], 'image')}"
     if any(step.taken for one in tuned for step in one.steps):
         gain = f", {tuned[0].gain()}" if len(tuned) == 1 else ""
         head = (

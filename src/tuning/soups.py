@@ -9,6 +9,7 @@ import torch
 
 from core.advice import command
 from core.errors import UserError, reason_of
+from core.quantities import counted
 from data.specs import Row
 from postprocessing.rules import decide_by, label_by
 from runs.baseline import beside, best_trivial
@@ -145,7 +146,8 @@ def weigh_soup(run: Run, images: OofImages, whole: WholeScore) -> bool:
     scores = [float(whole.score(values.sum(0))) for values in (before, stacked)]
     word = "the soup is taken" if gain.real else "the soup is not taken: noise"
     print(
-        f"{word}: {run.metric} of {len(images)} images, best.ckpt {scores[0]:.4f}, mean with "
+        f"{word}: {run.metric} of {counted(len(images), 'image')}, best.ckpt {scores[0]:.4f}, mean "
+        "with "
         f"last.ckpt {scores[1]:.4f}, {gain}{beside(best_trivial(run))}"
     )
     return gain.real

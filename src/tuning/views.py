@@ -10,6 +10,7 @@ import torch
 from core.advice import command
 from core.columns import align
 from core.files import file_digest
+from core.quantities import counted
 from core.recipes import recipe_digest
 from data.specs import Row
 from inference.views import SETS
@@ -57,7 +58,10 @@ def choose_views(run: Run, *, limit: int) -> None:
     taken = gain.real and name != "none"
     prices = {one: sum(spent[view] for view in ("", *SETS[one])) for one in SETS}
     times = {one: f"{seconds / spent['']:.1f} times as long" for one, seconds in prices.items()}
-    plain = f"{run.metric} of {len(rows)} images {float(whole.score(stacked[:, 0].sum(0))):.4f}"
+    plain = (
+        f"{run.metric} of {counted(len(rows), 'image')} "
+        f"{float(whole.score(stacked[:, 0].sum(0))):.4f}"
+    )
     trivial = beside(best_trivial(run))
     if taken:
         views = ",".join(SETS[name])

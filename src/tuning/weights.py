@@ -11,6 +11,7 @@ import torch
 from core.columns import align
 from core.errors import UserError
 from core.files import writing
+from core.quantities import counted
 from core.recipes import recipe_digest
 from imaging.levels import write_probs
 from postprocessing.means import KINDS, mean_probs, weight_grid
@@ -127,7 +128,8 @@ def weigh(
     )
     each = ", ".join(f"{name} {score:.4f}" for name, score in zip(names, singles, strict=True))
     print(
-        f"the blend is {word} {names[first]} alone: {whole.name} of {len(groups)} images "
+        f"the blend is {word} {names[first]} alone: {whole.name} of "
+        f"{counted(len(groups), 'image')} "
         f"{float(whole.score(outside.sum(0))):.4f} against {singles[first]:.4f}, held out {over}"
         f"{beside(trivial)}"
     )
