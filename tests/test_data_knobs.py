@@ -12,11 +12,12 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from conftest import SIZE, Competition
+from conftest import SIZE, Competition, row_rle
+from core.memory import largest_picture
 from imaging.images import read_image
 from imaging.levels import read_probs
 from Lightning_module import load_module
-from stages import call, checkpoint, train_and_score
+from stages import call, checkpoint, errors_of, train_and_score
 from training.callbacks import CALLBACKS
 
 HEIGHT, WIDTH = SIZE
@@ -126,6 +127,43 @@ def test_run_lengths_are_those_that_flags_describe(
         assert max(text.count(" ") for text in texts) > 1
         for text, mask in zip(texts, np.split(kept, 2), strict=True):
             assert text == runs_of(mask // 255, relative)
+
+
+def test_run_lengths_are_those_of_the_column_that_is_named(
+    train: Train, competition: Competition
+) -> None:
+    rows, truth = [], {}
+    for img in competition.table["img"]:
+        cells = []
+        for _ in range(2):
+            top, left, bottom, right = box(RNG)
+            mask = np.zeros(SIZE, np.uint8)
+            mask[top:bottom, left:right] = 1
+            cells.append(row_rle(mask))
+            truth.setdefault(img, []).append(mask)
+        rows.append([f"{img}.jpg", *cells])
+    table = pd.DataFrame(rows, columns=["img", "lung_rle", "heart_rle"])
+    table.to_csv(competition.input / "train_masks.csv", index=False)
+    for at, column in enumerate(table.columns[1:]):
+        words = ["--mask-format", "rle", "--rle-order", "row", "--rle-column", column]
+        for img, sample in train(*words, "--run", column).items():
+            assert np.array_equal(sample["mask"][0], truth[img][at])
+
+
+def test_pictures_of_more_pixels_than_asked_are_refused(
+    train: Train, competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = HEIGHT * WIDTH
+    words = competition.flags("--fold", "0", "--max-pixels", str(pixels - 1))
+    largest_picture.cache_clear()
+    assert call("Lightning_trainer", words) == 2
+    largest_picture.cache_clear()
+    told = errors_of(capsys)
+    assert f"claims {WIDTH} x {HEIGHT} pixels" in "".join(told)
+    assert "raise MAX_PIXELS" in "".join(told)
+    assert not list(competition.logs.rglob("*.ckpt"))
+    assert len(train("--max-pixels", str(pixels))) == 6
+    largest_picture.cache_clear()
 
 
 def test_pixels_without_data_are_0_and_are_not_trained_on(

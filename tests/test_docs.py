@@ -55,24 +55,24 @@ def test_a_command_parses(script, words, monkeypatch, tmp_path):
         module.main(shlex.split(words.replace("recipes/mine.args", str(recipe))))
 
 
-def test_flags_of_the_cookbook_are_taken():
+def test_flags_of_the_cookbook_and_of_trainings_are_taken():
     """Each by itself, of classes or of one, of crops or not; --pair and --advise are of others."""
     from core.flags import load_config
     from Lightning_trainer import add_arguments
 
-    lines = [line for line in read(ROOT / "docs" / "cookbook.md").splitlines() if "|" in line]
-    found = {flag for line in lines for flag in re.findall(r"`(--[a-z][^`]+ [^`]+)`", line)}
-    assert len(found) > 30
+    text = "\n".join(read(ROOT / "docs" / page) for page in ("cookbook.md", "training.md"))
+    found = set(re.findall(r"`(--[a-z][^`\n]+ [^`\n]+)`", text))
+    assert len(found) > 40
     classes = ["--task", "multiclass", "--classes", "3", "--loss", "ce"]
-    objects = ["--mask-format", "instances"]
+    objects, crops = ["--mask-format", "instances"], ["--resize-mode", "crop"]
     for flag in sorted(found):
         words, problems = shlex.split(flag), []
-        for others in ([], classes, objects):
+        for others in ([], classes, objects, crops):
             try:
                 load_config([*others, *words], add_arguments)
             except UserError as error:
                 problems.append(str(error))
-        assert len(problems) < 3, (flag, problems)
+        assert len(problems) < 4, (flag, problems)
 
 
 def own_recipe(readme: str) -> str:
