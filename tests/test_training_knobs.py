@@ -24,7 +24,7 @@ from model_dispatcher import MODELS, build_model, encoder_of
 from networks.encoder_weights import load_encoder_weights
 from toys import Spy, loader, module_of, samples, trainer_of
 from trained import checkpoint, finished, fold_of, same_weights, told
-from training import finders
+from training import batch_norm, finders
 from training.averaging import build_averaging
 from training.callbacks import CALLBACKS
 from training.freezing import build_freeze
@@ -213,6 +213,18 @@ def test_what_a_training_is_too_short_for_is_told(
     words += ["--scheduler", "cosine:floor=0.1", "--epochs", "2", "--run", "long"]
     assert main(competition.flags("--fold", "0", *words)) == 0
     assert not any(part in told(capsys) for part in parts)
+
+
+def test_what_an_early_end_may_leave_out_is_told(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--loss", "bce then dice from epoch 3", "--swa", "0.7", "--scheduler", "none"]
+    words += ["--freeze-encoder", "2", "--epochs", "3", "--early-stopping"]
+    assert main(competition.flags("--fold", "0", *words, "1")) == 0
+    begins = "LOSS changes, the encoder moves, SWA begins"
+    assert f"EARLY_STOPPING=1 may end a fold after epoch 2, before {begins}" in told(capsys)
+    assert main(competition.flags("--fold", "0", *words, "2", "--run", "later")) == 0
+    assert "EARLY_STOPPING" not in told(capsys)
 
 
 # ---------------------------------------------------------------- starts
@@ -405,12 +417,18 @@ class Still(torch.nn.Module):
         return self.head(self.free(self.encoder(image).relu()))
 
 
-@pytest.mark.parametrize(("ema", "swa"), [(0, 0.25), (0.99, 0), (0, 0)])
+@pytest.mark.parametrize(
+    ("ema", "swa", "pixels"), [(0, 0.25, 1), (0.99, 0, 1), (0, 0, 1 << 18), (0.99, 0, 3 * 16 * 16)]
+)
 def test_batch_statistics_are_those_of_the_weights_that_are_validated(
-    ema: float, swa: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ema: float, swa: float, pixels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An average of weights has none of its own; those of the first steps are the start's."""
+    """An average of weights has none of its own; those of the first steps are the start's.
+
+    Batches of large images count one by one, those of small ones together.
+    """
     monkeypatch.setitem(MODELS, "tiny", Still)
+    monkeypatch.setattr(batch_norm, "PIXELS", pixels)
     module = module_of(lr=0.1)
     freeze = build_freeze(module.model, encoder_epochs=True, layers=())
     trainer = trainer_of(tmp_path, epochs=2, callbacks=[*freeze, *build_averaging(ema, swa)])
@@ -426,6 +444,8 @@ def test_batch_statistics_are_those_of_the_weights_that_are_validated(
     with torch.no_grad():
         for batch in train:
             twin(batch["image"])
+    together = {1: 1, 3 * 16 * 16: 2, 1 << 18: 4}[pixels]
+    seen = [torch.cat(seen[at : at + together]) for at in range(0, 4, together)]
     means = torch.stack([x.mean((0, 2, 3)) for x in seen]).mean(0)
     variances = torch.stack([x.transpose(0, 1).flatten(1).var(1) for x in seen]).mean(0)
     torch.testing.assert_close(norm.running_mean, means)

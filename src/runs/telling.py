@@ -34,14 +34,29 @@ def unreached(fit: Fit, steps: int) -> list[str]:
     from training.averaging import LAST_QUARTER
 
     notes, epochs = [], f"EPOCHS is {fit.epochs}"
-    late = [start for _, start in STAGE.findall(fit.recipe.loss) if int(start) > fit.epochs]
+    starts = [int(start) for _, start in STAGE.findall(fit.recipe.loss)]
+    late = [start for start in starts if start > fit.epochs]
     if late:
         notes.append(f"LOSS: its part from epoch {late[0]} on is never used, {epochs}")
     if fit.freeze_encoder is not True and fit.freeze_encoder >= fit.epochs:
         notes.append(f"FREEZE_ENCODER={fit.freeze_encoder}: the encoder never moves, {epochs}")
-    if not fit.swa:
-        return notes
     share = LAST_QUARTER if fit.swa is True else fit.swa
+    if fit.early_stopping is not None:
+        first = fit.val_every * (fit.early_stopping + 1)  # the first validation has none before it
+        frozen = 0 if fit.freeze_encoder is True else int(fit.freeze_encoder)
+        begins = {
+            "LOSS changes": max((start for start in starts if start not in late), default=0),
+            "the encoder moves": 1 + frozen,
+            "SWA begins": 1 + int(share * fit.epochs) if share else 0,
+        }
+        lost = [what for what, epoch in begins.items() if first < epoch <= fit.epochs]
+        if lost:
+            notes.append(
+                f"EARLY_STOPPING={fit.early_stopping} may end a fold after epoch {first}, before "
+                f"{', '.join(lost)}: raise it"
+            )
+    if not share:
+        return notes
     if steps - round(share * steps) < 2:
         notes.append(f"SWA={share}: one of {steps} steps is left, there is nothing to average")
     name = fit.recipe.scheduler

@@ -14,6 +14,9 @@ from training.sharding import sharded_root, share_buffers
 
 # More batches than these hardly change a mean over them.
 BATCHES = 100
+# Small images are taken together up to so many pixels: where the deepest layers see one or two of
+# an image, variances within a batch of four are far from those of all images.
+PIXELS = 512 * 512
 # Until this step running statistics remember the start, and weights that have long changed.
 YOUNG = 100
 
@@ -79,8 +82,21 @@ def refresh_statistics(
     devices = [module.device] if module.device.type == "cuda" else []
     eager = torch.compiler.set_stance("force_eager")
     with torch.random.fork_rng(devices), _counting(module, norms), eager, context:
-        for batch in batches:
-            (forward or module)(batch["image"].to(module.device))
+        for image in join_images(batches):
+            (forward or module)(image.to(module.device))
+
+
+def join_images(batches: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Images (B, C, H, W) of batches, of several together until they have PIXELS, or are all."""
+    ready, held = list[torch.Tensor](), list[torch.Tensor]()
+    for batch in batches:
+        held.append(batch["image"])
+        if sum(image.shape[-2] * image.shape[-1] * len(image) for image in held) >= PIXELS:
+            if ready:
+                yield torch.cat(ready)
+            ready, held = held, []
+    if ready or held:
+        yield torch.cat([*ready, *held])  # a few that are left over do not count as much as many
 
 
 @contextmanager
