@@ -22,6 +22,7 @@ from runs.pace import Pace
 from stages import call, copy_of
 from tiny_net import TinyNet
 from trained import checkpoint, finished, fold_of, same_weights, told
+from training import batch_norm
 from training.steps import Steps
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
@@ -42,6 +43,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         return forward(net, image)
 
     monkeypatch.setattr(TinyNet, "forward", slow)
+    monkeypatch.setattr(batch_norm, "PIXELS", 1)  # a pass is a batch of the training's
     monkeypatch.setattr(time, "monotonic", lambda: passed[0])
 
     def slower(by: float) -> None:

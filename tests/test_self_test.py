@@ -146,4 +146,4 @@ def test_a_failed_check_is_exit_code_2(
 ) -> None:
     with patch.dict(MODELS, tiny=Cut):
         assert test_model.main(competition.flags()) == 2
-    assert "checks failed" in capsys.readouterr().err
+    assert "1 check failed" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_little_use_of_the_range_is_told(tmp_path: Path) -> None:
         pixels = data_spec(config).pixels | changes
         return probe_pairs(rows, tmp_path, masks=masks, pixels=pixels)
 
-    assert "reach 2047 of 65535" in notes(2047)[0]
+    assert "reaches 2047 of 65535" in notes(2047)[0]
     assert "VALUE_RANGE=0,2047" in notes(2047)[0]
     assert notes(2047, value_range=(0, 2047)) == []
     assert notes(60000) == []

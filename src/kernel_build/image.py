@@ -43,6 +43,7 @@ IMAGES = {
         "tensorboard": "",
         "tqdm": "",
         "jinja2": "",
+        "pyyaml": "",
     },
     "3.13": {
         "torch": "2.11.0",
@@ -73,11 +74,13 @@ IMAGES = {
         "tensorboard": "",
         "tqdm": "",
         "jinja2": "",
+        "pyyaml": "",
     },
 }
 # What a module is called where its distribution has another name.
 DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
+    "yaml": "pyyaml",
     "PIL": "pillow",
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
