@@ -17,7 +17,7 @@ from conftest import TESTS, Competition, run_python
 from Lightning_module import load_module
 from Lightning_trainer import main
 from model_dispatcher import MODELS
-from tiny_net import HeadedNet
+from tiny_net import DroppingNet, HeadedNet
 from trained import checkpoint, finished, fold_of, same_weights, score_of, told
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
@@ -121,6 +121,7 @@ def start(competition: Competition, run: str) -> ForkProcess:
     """A training in a process of its own; what it tells on stderr lies in told.txt."""
     words = competition.flags("--fold", "0", "--run", run, "--epochs", str(EPOCHS))
     words += ["--num-workers", "1", "--augmentation", "light", "--precision", "bf16-mixed"]
+    words += ["--model-name", "dropping"]
     process = get_context("fork").Process(target=train, args=(words, competition.root / "told.txt"))
     process.start()
     return process
@@ -143,7 +144,10 @@ def wait_for_change(path: Path, process: ForkProcess) -> None:
         time.sleep(0.01)
 
 
-def test_a_killed_run_ends_as_an_unbroken_one(competition: Competition) -> None:
+def test_a_killed_run_ends_as_an_unbroken_one(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "dropping", DroppingNet)
     assert end(start(competition, "whole")) == 0
     folder = fold_of(competition, "broken")
     for stop in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):

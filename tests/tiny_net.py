@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -23,6 +24,13 @@ class TinyNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.head(self.encoder(image))
+
+
+class DroppingNet(TinyNet):
+    """With dropout, as decoders have, and the stochastic depth of EfficientNet."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(F.dropout(self.encoder(image), 0.3, self.training))
 
 
 class HeadedNet(TinyNet):

@@ -133,6 +133,7 @@ def build_callbacks(
     from training.memory_format import ChannelsLast
     from training.pacing import Pacing
     from training.pulse import Pulse
+    from training.repeating import SameDraws
     from training.room import Room
     from training.sights import build_sights
 
@@ -154,7 +155,8 @@ def build_callbacks(
     measured = folder.parents[1] / "layouts.json" if turn else None
     memory = ChannelsLast(fit.channels_last, fit.train_batch_size, layout, measured)
     ends = [LastValidation(), OwnLength()]
-    callbacks = [*best, *paces, Finite(name), *rates, timer, *shown, *ends, memory]
+    same = SameDraws(f"{fit.seed}/{folder.name}")
+    callbacks = [same, *best, *paces, Finite(name), *rates, timer, *shown, *ends, memory]
     if module is not None:
         callbacks += build_freeze(
             module.model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers

@@ -12,9 +12,9 @@ STRIDE = 32
 MASKS = ("mask", "border", "soft")
 
 
-def draw_for(step: int, place: int) -> random.Random:
+def draw_for(step: int, place: int, seed: str = "") -> random.Random:
     """The draws of a batch: the same in a run that is taken up again."""
-    return random.Random(f"{step}/{place}")
+    return random.Random(f"{seed}{step}/{place}")
 
 
 def resize_batch(

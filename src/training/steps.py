@@ -6,7 +6,7 @@ from core.quantities import counted
 
 # Fewer steps than this in all train hardly any network: they are told.
 FEW = 200
-# Fewer than this, in batches of more images than SMALL, and other batches learn more in the time.
+# Fewer than this, in batches of more images than SMALL, and other batches may learn more.
 SHORT, SMALL = 1000, 4
 
 
@@ -87,7 +87,8 @@ class Steps:
         elif self.total < SHORT and self.batch > SMALL and not self._cut_off:
             notes.append(
                 f"{self.total} optimiser steps in all are a short training: --train-batch-size "
-                f"{SMALL} and --augmentation light learned more in one (docs/cookbook.md)"
+                f"{SMALL} and --augmentation light learned more in one of CamVid, not in one of "
+                "DSB2018 (docs/cookbook.md)"
             )
         return notes
 
