@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from conftest import SRC
-from core.errors import UserError
-from inference.formats import FORMATS, write_file
+from inference.formats import write_file
 from inference.portable import Export
 from inference.weights_file import write_weights
 from kernel_build.image import IMAGES, import_closure, missing_distributions, module_path
@@ -28,19 +27,8 @@ SMALLEST = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
 FAMILIES = [f"smp_{name}_{SMALLEST.get(name, 'mobilenet_v2')}" for name in ARCHITECTURES]
 FAMILIES += ["unetify_convnext_atto", "unetify_vit_tiny_patch16_224", "small_unet", *SMALL]
 
-# Those of our own code, and the quickest: all others are traced by a slow test.
+# Those of our own code, and the quickest, are traced, too.
 EXPORTED = ("smp_unet_gated_mobilenet_v2", "small_unet", "small_eomt")
-SMALL_UNET = "smp_unet_{}tu-lcnet_035".format
-OTHERS: list[tuple[str, str, dict[str, Any]]] = [
-    (SMALL_UNET("scse_"), "binary", {}),
-    (SMALL_UNET("gated_"), "multilabel", {}),
-    (SMALL_UNET("cbam_"), "multiclass", {}),
-    (SMALL_UNET(""), "multilabel", {"gate": True}),
-    (SMALL_UNET(""), "binary", {"sides": True}),
-    ("unetify_convnext_atto", "multilabel", {}),
-    ("unetify_vit_tiny_patch16_224", "binary", {"gate": True}),
-    ("small_unet", "binary", {}),
-]
 
 
 def batch_of(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -89,46 +77,6 @@ def test_a_network_from_a_step_to_a_kernels_file(
     assert tuple(probs.shape) == (2, 3, SIDE, SIDE)
     assert probs.isfinite().all()
     if name in EXPORTED:
-        assert write_file(Export(module), "torchscript", tmp_path)[1] < 1e-4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["torchscript", "program", "onnx"])
-@pytest.mark.parametrize(("network", "task", "more"), OTHERS)
-def test_a_network_goes_to_other_programs(
-    network: str, task: str, more: dict[str, Any], name: str, tmp_path: Path
-) -> None:
-    """Attention, backbones of timm, heads, and stages that are asked in training alone."""
-    spec = replace(spec_of(task), size=(SIDE, SIDE), **more)
-    loss = "ce" if task == "multiclass" else "bce"
-    module = build_module(network, spec, recipe=Recipe(loss=loss), encoder_weights=None).eval()
-    for part in module.modules():  # as after a training
-        if isinstance(part, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(part.running_mean, -0.5, 0.5)
-            torch.nn.init.uniform_(part.running_var, 0.5, 2)
-    export = Export(module)
-    path, gap = write_file(export, name, tmp_path)
-    assert gap < 1e-4
-    image = export.image((SIDE + 13, SIDE + 7), 1)
-    probs = FORMATS[name].read(path)(image)
-    with torch.inference_mode():
-        torch.testing.assert_close(probs, module.predict_step({"image": image}), atol=1e-4, rtol=0)
-    assert float(probs.std()) > 1e-3, "probabilities of one value tell nothing"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in EXPORTED])
-def test_a_network_is_traced_or_refused_in_a_line(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if name in SMALL:
-        monkeypatch.setitem(MODELS, name, SMALL[name])
-    spec = replace(spec_of("multiclass"), size=(SIDE, SIDE))
-    module = build_module(name, spec, recipe=Recipe(loss="ce"), encoder_weights=None).eval()
-    if name == "small_mask2former":
-        with pytest.raises(UserError, match=r"its probabilities differ by .*Choose others"):
-            write_file(Export(module), "torchscript", tmp_path)
-    else:
         assert write_file(Export(module), "torchscript", tmp_path)[1] < 1e-4
 
 
