@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from conftest import SRC
-from core.errors import script, system_error_line
+from core.errors import system_error_line
 from core.files import PART, clear_parts, naming, write_json, writing, writing_folder
 
 
@@ -115,24 +115,3 @@ def test_a_full_disk_under_a_log_is_told_of_standard_output() -> None:
     assert done.stderr.splitlines() == [
         "error: standard output: No space left on device: free some space there"
     ]
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (RuntimeError("can't start new thread"), "no other thread may be started: raise the lim"),
-        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "unavailable: raise the limit"),
-        (RuntimeError("Too many open files. Communication with"), "files: ulimit -n 4096 raises"),
-    ],
-)
-def test_a_limit_that_a_library_tells_by_words_is_one_line(
-    error: Exception, told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    @script
-    def main(argv: object) -> int:
-        raise error
-
-    assert main() == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert told in line
-    assert line.endswith("or use --num-workers 0")

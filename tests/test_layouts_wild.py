@@ -629,6 +629,7 @@ def test_one_index_of_two_colours_is_no_class_and_a_claim_of_gigapixels_is_not_u
         ("data.yaml", "names: {a: cat, b: dog}", ""),
         ("data.yaml", "names: &a [*a, *a", ""),
         ("classes.txt", "cat\ncat\n", ""),
+        ("classes.txt", "cat\nbackground\n", ""),
         ("README.txt", "cat\ndog\n", ""),
     ],
 )

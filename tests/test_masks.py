@@ -163,7 +163,7 @@ def test_a_grey_photo_in_jpeg_is_no_mask(tmp_path: Path) -> None:
     photo = np.clip(RNG.normal(120, 40, (60, 80)), 0, 255).astype(np.uint8)
     for picture in (photo, np.full((60, 80), 110, np.uint8)):
         path = _write(tmp_path / "m.jpg", Image.fromarray(picture), quality=90)
-        with pytest.raises(UserError, match=r"m.jpg: a grey JPEG, \d+% .* MASK_THRESHOLD says"):
+        with pytest.raises(UserError, match=r"m.jpg: a lossy file, \d+% .* MASK_THRESHOLD says"):
             read_mask_file(path, BINARY)
         read_mask_file(path, MaskRules("binary", threshold=100))
 

@@ -39,7 +39,7 @@ def check_halves(grey: np.ndarray, name: str) -> None:
     middle = np.count_nonzero((grey > low) & (grey < high))
     if 2 * middle > grey.size:
         raise UserError(
-            f"{name}: a grey JPEG, {middle / grey.size:.0%} of whose pixels are neither dark nor "
+            f"{name}: a lossy file, {middle / grey.size:.0%} of whose pixels are neither dark nor "
             "bright, as of a photo: does MASK_PATH name the images, or MASK_SUFFIX their ends? If "
             "it is a mask, MASK_THRESHOLD says from which value on it is foreground"
         )

@@ -142,7 +142,7 @@ def label_lines(labels: Sequence[Any], survey: Survey) -> Iterator[Line]:
     numbers = list(map(int, known)) if all(map(is_whole_number, known)) else [-1]
     if min(numbers) >= 0 and max(numbers) < MOST_CLASSES:
         place, names = names_of_labels(survey, max(numbers) + 1)
-        if names:
+        if names and "background" not in names[1:]:
             yield from _named_lines(place, names)
             return
     if min(numbers) > 0 and max(numbers) < MOST_CLASSES:
