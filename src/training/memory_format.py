@@ -13,7 +13,6 @@ from torch import nn
 
 from core.files import write_json
 from core.gates import json_value
-from core.quantities import counted
 from networks.outputs import logits_of
 
 # A gain below this is noise of the clock.
@@ -86,12 +85,13 @@ def _now(device: torch.device) -> tuple[float, ...]:
 
 
 def machine_of(device: torch.device) -> str:
-    """What a measurement holds for: the GPU's name, or the processor's vectors and threads."""
+    """What a measurement holds for: the GPU's name, or the processor's vectors.
+
+    Not for so many threads: processes that share a machine would each measure, and round apart.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return (
-        f"{torch.backends.cpu.get_cpu_capability()}, {counted(torch.get_num_threads(), 'thread')}"
-    )
+    return torch.backends.cpu.get_cpu_capability()
 
 
 class ChannelsLast(Callback):
