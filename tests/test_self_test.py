@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ import test_dataset
 import test_model
 from conftest import Competition, write_competition
 from core.errors import UserError
+from core.flags import load_config
 from criteria.base import MaskLoss
 from data.specs import DataSpec
 from looking.measuring import count_parameters, measure_cost
@@ -27,6 +29,11 @@ SPECS = {
     "multiclass": DataSpec(task="multiclass", classes=3, size=(64, 64)),
     "multilabel": DataSpec(task="multilabel", classes=2, size=(64, 64)),
 }
+
+
+@pytest.fixture
+def competition(tmp_path: Path) -> Competition:
+    return write_competition(tmp_path)
 
 
 @pytest.mark.parametrize("task", SPECS)
@@ -106,6 +113,29 @@ def test_a_cut_gradient_and_a_constant_output_are_told() -> None:
     assert set(run_checks(bench_with(TinyNet()), CHECKS).values()) == {""}
 
 
+def augmented(competition: Competition, name: str) -> Bench:
+    """A bench with the competition's images, augmented."""
+    config, _ = load_config(competition.flags("--augmentation", name))
+    with patch.dict(MODELS, tiny=TinyNet):
+        return test_model.bench_of(config)
+
+
+@pytest.mark.parametrize("name", ["none", "flips", "light"])
+def test_workers_that_draw_apart_are_well_however_few_pictures_there_are(
+    competition: Competition, name: str
+) -> None:
+    check, bench = CHECKS["augmentation differs across workers"], augmented(competition, name)
+    assert {check(bench) for _ in range(4)} == {""}
+
+
+def test_workers_that_repeat_each_other_are_told(competition: Competition) -> None:
+    bench = augmented(competition, "light")
+    augment, copied = bench.dataset.augment, np.random.default_rng(0)
+    bench.dataset.augment = lambda image, mask, rng: augment(image, mask, copied)
+    told = CHECKS["augmentation differs across workers"](bench)
+    assert told == "both workers drew the same images in the same order"
+
+
 def test_costs_are_those_of_the_network() -> None:
     bench = bench_with(TinyNet())
     cost = measure_cost(bench.module, bench.batch)
@@ -120,11 +150,6 @@ def test_costs_are_those_of_the_network() -> None:
 def test_the_count_of_the_shipped_network() -> None:
     with torch.device("meta"):
         assert count_parameters(build_model("smp_unet_resnet34")) == 24_436_369
-
-
-@pytest.fixture
-def competition(tmp_path: Path) -> Competition:
-    return write_competition(tmp_path)
 
 
 def test_both_scripts_run_without_a_screen(
