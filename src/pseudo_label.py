@@ -26,7 +26,7 @@ from core.flags import load_config, number
 from core.locks import Claim
 from core.quantities import counted
 from runs.fold_table import read_fold_table
-from runs.owners import owning, scored
+from runs.owners import PSEUDO, owning, scored
 from runs.reports import Report, check_same_task, checkpoints_of, read_report
 from runs.run import Run
 
@@ -167,7 +167,7 @@ def label(run: Run, report: Report, images: dict[str, Path], *, confident: float
 def main(argv: Sequence[str] | None = None) -> int:
     config, args = load_config(argv, add_arguments, description=__doc__)
     claims = scored(config.LOGS, config.OUTPUT, config.RUN, config.TRAIN_FOLDS)
-    mine = Claim(config.OUTPUT, config.RUN, "pseudo")
+    mine = Claim(config.OUTPUT, config.RUN, PSEUDO)
     with owning("pseudo_label", [] if args.dry_run else [*claims, mine]):
         read_fold_table(config.FOLDS_CSV)  # missing or broken: told before torch comes in
         report = read_report(config.OUTPUT, config.RUN)

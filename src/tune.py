@@ -23,7 +23,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import script
+from core.errors import UserError, script
 from core.flags import load_config, names, number
 from core.knobs import knob_values
 from core.locks import Claim
@@ -71,16 +71,29 @@ def claims_of(args: argparse.Namespace, logs: Path, output: Path, run: str) -> l
     return [*networks(logs, run, None, reads=args.verb != "soup"), Claim(output, run)]
 
 
-def check_there(args: argparse.Namespace, logs: Path, output: Path, run: str) -> None:
+def check_there(
+    args: argparse.Namespace, logs: Path, output: Path, run: str, *, folds: Sequence[int] | None
+) -> None:
     """Makes sure that what a verb begins from is there.
 
+    Args:
+        folds: TRAIN_FOLDS.
+
     Raises:
-        UserError: no network, or a run that is not scored, or whose report is broken.
+        UserError: no network, or a run that is not scored, whose report is broken, or of which
+            other folds are asked for than were scored.
     """
     if args.verb in ("tta", "soup"):
         RunFolder(logs, run).check_trained()
-    for name in args.runs if args.verb == "blend" else [run] if args.verb == "rules" else []:
-        read_report(output, name)
+    if args.verb == "tta":
+        return
+    for name in args.runs if args.verb == "blend" else [run]:
+        there = [fold.fold for fold in read_report(output, name).folds]
+        if folds is not None and there and sorted(folds) != sorted(there):
+            raise UserError(
+                f"tune {args.verb} takes all folds of run {name!r} that were scored, {there}: got "
+                f"TRAIN_FOLDS={list(folds)}. Leave it out, or score those folds alone"
+            )
 
 
 def plan_line(run: "Run", args: argparse.Namespace) -> str:
@@ -142,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = args.dry_run and args.verb != "rules"  # of the rules the verdicts themselves are printed
     claims = [] if plan else claims_of(args, config.LOGS, config.OUTPUT, config.RUN)
     with owning("tune", claims):
-        check_there(args, config.LOGS, config.OUTPUT, config.RUN)
+        check_there(args, config.LOGS, config.OUTPUT, config.RUN, folds=config.TRAIN_FOLDS)
         check_names(config, "METRIC")
 
         from runs.experiment import run_of

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 import pytest
 
 from conftest import Competition
+from core.locks import Claim
 from data.digests import content_key
 from ensemble import drop_pictures
+from runs.owners import origins
 from runs.sources import beside_answer, changed_sources, files_state, write_sources
-from stages import LEARN, call, checkpoint, errors_of, report_of
+from stages import LEARN, call, checkpoint, errors_of, lock_of, report_of
 from submissions.check import stale_lines
 from training.checkpoints import write_checkpoint
 
@@ -152,6 +155,25 @@ def test_a_broken_record_of_a_fold_mends_itself(own: Competition, text: str) -> 
     output(own, "oof/fold_0.json").write_text(text)
     assert call("Lightning_tester", own.flags()) == 0
     assert report_of(own)["scores"] == before["scores"]
+
+
+def test_a_page_of_earlier_rules_does_not_stay_when_the_next_fails(
+    own: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("tune", own.flags()) == 0
+    assert output(own, "report.html").is_file()
+    monkeypatch.setattr("reporting.build.render_page", fail_to_write)
+    assert call("tune", own.flags()) == 2
+    assert not output(own, "report.html").exists()
+    assert not output(own, "classes.csv").exists()
+    monkeypatch.undo()
+    assert call("tune", own.flags()) == 0
+    assert output(own, "report.html").is_file()
+
+
+def fail_to_write(*_: Any, **__: Any) -> None:
+    """As a full disk does."""
+    raise OSError(28, "No space left on device")
 
 
 def test_half_a_table_is_not_tuned_on(own: Competition, capsys: pytest.CaptureFixture[str]) -> None:
@@ -347,6 +369,42 @@ def test_networks_to_start_from_belong_to_a_run(
     capsys.readouterr()
     assert call("Lightning_trainer", words) == 2
     assert "INIT_CKPT: the networks are others" in errors_of(capsys)[1]
+
+
+def test_what_a_training_starts_from_is_not_read_while_it_is_written(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = own.flags(*LEARN, "--epochs", "1", "--run", "second")
+    lock_of(own.logs, "fold 1", stage="Lightning_trainer", run="baseline")
+    capsys.readouterr()
+    assert call("Lightning_trainer", [*words, "--init-ckpt", "baseline"]) == 2
+    assert "in use: Lightning_trainer, fold 1, process" in errors_of(capsys)[0]
+    assert call("Lightning_trainer", [*words, "--init-ckpt", "baseline", "--fold", "0"]) == 0
+    labels = Claim(own.output, "teacher", "pseudo", reads=True)
+    assert origins(own.logs, own.output, [0], init="", pseudo="teacher") == [labels]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n")]
+)
+def test_folds_that_a_spreadsheet_saved_are_the_same_folds(own: Competition, change: Any) -> None:
+    path = own.output / "train_folds.csv"
+    path.write_bytes(change(path.read_bytes()))
+    assert call("Lightning_tester", own.flags()) == 0
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], *reversed(lines[1:])]))
+    assert call("Lightning_tester", own.flags()) == 2
+
+
+@pytest.mark.parametrize("words", [["rules"], ["soup"], ["blend", "--runs", "baseline,other"]])
+def test_what_is_tuned_on_all_folds_does_not_overlook_that_some_are_asked_for(
+    own: Competition, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    capsys.readouterr()
+    assert call("tune", [*words, *own.flags("--fold", "1")]) == 2
+    told = errors_of(capsys)[0]
+    assert "takes all folds of run 'baseline' that were scored, [0, 1]" in told
+    assert "got TRAIN_FOLDS=[1]" in told
 
 
 def test_folds_say_what_they_were_made_of(

@@ -1,5 +1,6 @@
 """The table that folds.py wrote: one row an image, and the fold that it validates."""
 
+import codecs
 import hashlib
 from collections.abc import Sequence
 from io import BytesIO
@@ -45,7 +46,7 @@ def read_fold_table(path: Path) -> "pd.DataFrame":
     if table.empty:
         raise UserError(f"{path} has no images: run {command('folds')}")
     table["kfold"] = table["kfold"].astype(int)
-    table.attrs["digest"] = hashlib.sha256(data).hexdigest()
+    table.attrs["digest"] = _key(data)
     return table
 
 
@@ -95,7 +96,13 @@ def places_before(path: Path, names: Sequence[str], groups: "np.ndarray") -> "np
 
 def folds_digest(path: Path) -> str:
     """A key of train_folds.csv as it is."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _key(path.read_bytes())
+
+
+def _key(data: bytes) -> str:
+    """Of a table's text: the byte order mark and line ends that Excel writes say nothing."""
+    plain = data.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    return hashlib.sha256(plain).hexdigest()
 
 
 def choose_folds(

@@ -9,6 +9,8 @@ from core.locks import Claim, locked
 
 # What tester and tune.py write into output/<RUN>: probabilities, tables, report.json.
 SCORES = "scores"
+# What pseudo_label.py writes there.
+PSEUDO = "pseudo"
 
 
 def networks(
@@ -17,6 +19,18 @@ def networks(
     """The networks of a run's folds; None: of all, whichever there are."""
     parts = [""] if folds is None else [f"fold {fold}" for fold in folds]
     return [Claim(logs, run, part, reads) for part in parts]
+
+
+def origins(
+    logs: Path, output: Path, folds: Sequence[int], *, init: str, pseudo: str
+) -> list[Claim]:
+    """What a training reads of other runs: networks that folds start from, and pseudo-labels.
+
+    Args:
+        init, pseudo: INIT_CKPT and PSEUDO.
+    """
+    start = networks(logs, init, folds, reads=True) if init and (logs / init).is_dir() else []
+    return start + ([Claim(output, pseudo, PSEUDO, reads=True)] if pseudo else [])
 
 
 def scored(logs: Path, output: Path, run: str, folds: Sequence[int] | None) -> list[Claim]:

@@ -14,6 +14,9 @@ from core.records import Record, known_values, read_values
 from core.typed import misfits
 from runs.records import UNKNOWN
 
+# What is made of report.json and the predictions, beside them.
+PAGES = ("report.html", "classes.csv")
+
 # --help and wrong flags answer at once: torch comes in where a report is read.
 if TYPE_CHECKING:
     from data.specs import DataSpec
@@ -127,6 +130,12 @@ class Report(Record):
 
         plain = Rule(self.threshold, min_area=self.min_area, split=self.spec.border)
         return list(self.rules) or [plain] * self.spec.classes
+
+    def write(self, path: Path) -> None:
+        """Writes the file; the page of an earlier report goes first: its scores are not these."""
+        for name in PAGES:
+            path.with_name(name).unlink(missing_ok=True)
+        super().write(path)
 
     @classmethod
     def read(cls, path: Path) -> "Report":
@@ -249,8 +258,12 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
     """
     chosen = [fold for fold in report.folds if wanted is None or fold.fold in wanted]
     if not chosen:
-        known = [fold.fold for fold in report.folds]
-        raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
+        known, scoring = (
+            [one.fold for one in report.folds],
+            command("Lightning_tester", run=report.run),
+        )
+        asked = f"TRAIN_FOLDS asks for {wanted}" if known else f"score it again: {scoring}"
+        raise UserError(f"run {report.run!r} has folds {known}, {asked}")
     check_scored(chosen, logs, report.run)
     check_same_recipe(report)
     paths = [logs / fold.checkpoint for fold in chosen]

@@ -23,7 +23,7 @@ from runs.fold_table import choose_folds
 from runs.identity import check_own_fold
 from runs.predictions import data_key, pictures_key, table_key
 from runs.prepared import check_files
-from runs.reports import Report, report_path
+from runs.reports import PAGES, Report, report_path
 from runs.run import Run
 from runs.shares import WHOLE, Share, Shares
 from scoring.scorer import Scored, Scorer
@@ -31,7 +31,7 @@ from scoring.scorer import Scored, Scorer
 # The report of predictions that are being made anew.
 EARLIER = "report.earlier.json"
 # What is made of the predictions beside it.
-SHOWN = ("oof.csv", "classes.csv", "cases.png", "report.html")
+SHOWN = ("oof.csv", "cases.png", *PAGES)
 # Scores that are told beside METRIC; the page has the others.
 TOLD = ("dice", "iou", "precision", "recall")
 

@@ -18,7 +18,7 @@ from postprocessing.means import KINDS, mean_probs, weight_grid
 from postprocessing.rules import Rule
 from runs.baseline import beside, best_trivial
 from runs.predictions import open_oof
-from runs.reports import Blend, Report
+from runs.reports import PAGES, Blend, Report
 from runs.run import Run
 from scoring.gains import Gain, paired_gain
 from scoring.nested import choose_nested, fold_blocks, sum_blocks
@@ -197,7 +197,8 @@ def write_blend(
 
     folder = run.output / "+".join(blend.runs)
     (folder / "oof").mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").unlink(missing_ok=True)  # of the pictures that are replaced now
+    for name in ("report.json", *PAGES):  # of the pictures that are replaced now
+        (folder / name).unlink(missing_ok=True)
 
     def write(at: int) -> None:
         probs = mean_probs(read_mean_inputs(runs, at), blend.weights, blend.kind)
