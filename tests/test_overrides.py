@@ -14,7 +14,7 @@ import pytest
 
 from conftest import SRC, run_python
 from core.errors import UserError, script
-from core.flags import load_config
+from core.flags import load_config, scripts_with
 from core.knobs import kind_of, knob_values, parse, read_knobs, spell
 
 # The names that competitors know from the original template.
@@ -165,6 +165,19 @@ def test_value_of_an_unknown_flag_is_not_another_problem() -> None:
     told = problems_of("--epoch", "3", "--lr", "0.5")
     assert told.count("no such flag") == 1
     assert "lists are written" not in told
+
+
+def test_a_flag_of_another_script_is_told_with_its_scripts(tmp_path: Path) -> None:
+    of_another = "a flag of {}, not of this script".format
+    told = problems_of("--budget", "8h")
+    assert told == f"--budget: {of_another('Lightning_trainer.py')}"
+    path = tmp_path / "mine.args"
+    path.write_text("--trials=9\n")
+    assert problems_of(f"@{path}") == f"--trials: {of_another('search.py')} (in {path})"
+    assert scripts_with("--patch-size") == ["tiles.py"]
+    assert {"kernel.py", "tune.py"} <= set(scripts_with("--dry-run"))
+    assert scripts_with("--no-such") == []
+    assert problems_of("--budjet", "3") == "--budjet: no such flag."
 
 
 @pytest.mark.parametrize("words", [["--run"], ["--input", "--epochs", "3"], ["--epochs"]])

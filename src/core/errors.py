@@ -40,8 +40,9 @@ class Stopped(KeyboardInterrupt):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name most like `name` as " Did you mean X?", or "" when none is close."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]}?" if close else ""
+    plain = {one.lstrip("-"): one for one in known}  # the dashes of flags make none alike
+    close = difflib.get_close_matches(name.lstrip("-"), list(plain), n=1, cutoff=0.6)
+    return f" Did you mean {plain[close[0]]}?" if close else ""
 
 
 def raise_all(problems: Sequence[str], headline: str) -> None:

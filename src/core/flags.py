@@ -147,6 +147,9 @@ def _unknown_words(
         flag = word.partition("=")[0]
         if flag in others:
             problems.append(f"{flag}: a flag of {others[flag]}, not of {verb}")
+        elif owners := scripts_with(flag):
+            told = f"a flag of {', '.join(owners)}, not of this script"
+            problems.append(f"{flag}: {told}{told_in(given, word)}")
         elif word.startswith("-"):
             problems.append(f"{word}: no such flag{told_in(given, word)}.{nearest(flag, known)}")
         elif word.endswith(".args"):
@@ -156,6 +159,12 @@ def _unknown_words(
         elif not before.startswith("-"):
             problems.append(f"{word}: not a flag; lists are written with commas: --folds 0,2")
     return problems
+
+
+def scripts_with(flag: str) -> list[str]:
+    """The scripts that have a flag of their own of this name, such as compare_runs.py."""
+    added = re.compile(rf'\badd(_argument)?\(\s*"{re.escape(flag)}"')
+    return sorted(path.name for path in SRC.glob("*.py") if added.search(path.read_text("utf-8")))
 
 
 def set_variable(name: str, value: object) -> None:
