@@ -35,7 +35,7 @@ from runs.fold_table import choose_folds, read_fold_table
 from runs.identity import begun_identity, check_networks, drop_run, open_run
 from runs.launch import launched, meet
 from runs.names import check_names
-from runs.owners import networks, origins, owning
+from runs.owners import networks, owning, trained
 from runs.prepared import check_files, prepare_data
 from runs.records import Finished
 from runs.run import Run
@@ -237,9 +237,8 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         set_knob(config, name, find_setting(fit_of(config), run, name, folds[0], cache=cache))
         run = run_of(config)
     fit = fit_of(config)
-    others = origins(run.logs, run.output, folds, init=fit.init_ckpt, pseudo=fit.pseudo)
-    others = [claim for claim in others if claim.run != run.name]
-    with owning(STAGE, [*networks(run.logs, run.name, folds), *others]):
+    sources = {"init": fit.init_ckpt, "pseudo": fit.pseudo}
+    with owning(STAGE, trained(run.logs, run.output, run.name, folds, **sources)):
         meet(fit.machine.options)
         begun = from_first_rank(begun_identity(run))
         moves = budget.sets_epochs and not begun

@@ -92,7 +92,7 @@ def check_there(
         if folds is not None and there and sorted(folds) != sorted(there):
             raise UserError(
                 f"tune {args.verb} takes all folds of run {name!r} that were scored, {there}: got "
-                f"TRAIN_FOLDS={list(folds)}. Leave it out, or score those folds alone"
+                f"TRAIN_FOLDS={list(folds)}, leave it out"
             )
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from conftest import SRC, run_python
 from core.errors import UserError, script
-from core.flags import load_config, scripts_with
+from core.flags import load_config
 from core.knobs import kind_of, knob_values, parse, read_knobs, spell
+from core.slips import flags_of_scripts
 
 # The names that competitors know from the original template.
 ORIGINAL_NAMES = """
@@ -177,9 +178,9 @@ def test_a_flag_of_another_script_is_told_with_its_scripts(tmp_path: Path) -> No
     path.write_text("--trials=9\n")
     assert told(f"@{path}") == [f"--trials: {of_another('search.py')} (in {path})"]
     assert told("--budjet", "3") == ["--budjet: no such flag."]
-    assert scripts_with("--patch-size") == ["tiles.py"]
-    assert {"kernel.py", "tune.py"} <= set(scripts_with("--dry-run"))
-    assert scripts_with("--no-such") == []
+    owners = flags_of_scripts(SRC)
+    assert owners["--patch-size"] == ["tiles.py"]
+    assert {"kernel.py", "tune.py"} <= set(owners["--dry-run"])
 
 
 @pytest.mark.parametrize("words", [["--run"], ["--input", "--epochs", "3"], ["--epochs"]])

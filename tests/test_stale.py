@@ -14,7 +14,7 @@ from conftest import Competition
 from core.locks import Claim
 from data.digests import content_key
 from ensemble import drop_pictures
-from runs.owners import origins
+from runs.owners import networks, trained
 from runs.sources import beside_answer, changed_sources, files_state, write_sources
 from stages import LEARN, call, checkpoint, errors_of, lock_of, report_of
 from submissions.check import stale_lines
@@ -381,7 +381,13 @@ def test_what_a_training_starts_from_is_not_read_while_it_is_written(
     assert "in use: Lightning_trainer, fold 1, process" in errors_of(capsys)[0]
     assert call("Lightning_trainer", [*words, "--init-ckpt", "baseline", "--fold", "0"]) == 0
     labels = Claim(own.output, "teacher", "pseudo", reads=True)
-    assert origins(own.logs, own.output, [0], init="", pseudo="teacher") == [labels]
+    own_networks = networks(own.logs, "second", [0])
+    claims = trained(own.logs, own.output, "second", [0], init="", pseudo="teacher")
+    assert claims == [*own_networks, labels]
+    # Of its own networks it stays the owner.
+    assert trained(own.logs, own.output, "baseline", [0], init="baseline", pseudo="") == networks(
+        own.logs, "baseline", [0]
+    )
 
 
 @pytest.mark.parametrize(

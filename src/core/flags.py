@@ -35,7 +35,7 @@ from core.knobs import (
 from core.memory import keep_freed_memory
 from core.processes import follow_caller
 from core.recipes import load_recipe
-from core.slips import late_lines
+from core.slips import flags_of_scripts, late_lines
 
 ALIASES = {"TRAIN_FOLDS": ("--folds", "--fold")}
 AddArguments = Callable[[argparse.ArgumentParser], None]
@@ -147,7 +147,7 @@ def _unknown_words(
         flag = word.partition("=")[0]
         if flag in others:
             problems.append(f"{flag}: a flag of {others[flag]}, not of {verb}")
-        elif owners := scripts_with(flag):
+        elif owners := flags_of_scripts(SRC).get(flag):
             told = f"a flag of {', '.join(owners)}, not of this script"
             problems.append(f"{flag}: {told}{told_in(given, word)}")
         elif word.startswith("-"):
@@ -159,12 +159,6 @@ def _unknown_words(
         elif not before.startswith("-"):
             problems.append(f"{word}: not a flag; lists are written with commas: --folds 0,2")
     return problems
-
-
-def scripts_with(flag: str) -> list[str]:
-    """The scripts that have a flag of their own of this name, such as compare_runs.py."""
-    added = re.compile(rf'\badd(_argument)?\(\s*"{re.escape(flag)}"')
-    return sorted(path.name for path in SRC.glob("*.py") if added.search(path.read_text("utf-8")))
 
 
 def set_variable(name: str, value: object) -> None:

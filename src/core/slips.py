@@ -1,7 +1,8 @@
-"""Slips of the hand in config.py: lines that change nothing, so that nobody would notice."""
+"""Slips of the hand: lines of config.py that change nothing, flags given to another script."""
 
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -63,3 +64,13 @@ def late_lines(config: ModuleType) -> list[str]:
                 f"follows it.{near} Set it at its place above"
             )
     return lines
+
+
+@functools.cache
+def flags_of_scripts(folder: Path) -> dict[str, list[str]]:
+    """Flags that are no knobs, each with the scripts of a folder that have it."""
+    added, found = re.compile(r'\badd(?:_argument)?\(\s*"(--[a-z-]+)"'), dict[str, list[str]]()
+    for path in sorted(folder.glob("*.py")):
+        for flag in set(added.findall(path.read_text("utf-8"))):
+            found.setdefault(flag, []).append(path.name)
+    return found

@@ -21,16 +21,18 @@ def networks(
     return [Claim(logs, run, part, reads) for part in parts]
 
 
-def origins(
-    logs: Path, output: Path, folds: Sequence[int], *, init: str, pseudo: str
+def trained(
+    logs: Path, output: Path, run: str, folds: Sequence[int], *, init: str, pseudo: str
 ) -> list[Claim]:
-    """What a training reads of other runs: networks that folds start from, and pseudo-labels.
+    """What a training works on, and reads of other runs: first networks and pseudo-labels.
 
     Args:
-        init, pseudo: INIT_CKPT and PSEUDO.
+        init, pseudo: INIT_CKPT, a run's name or a file, and PSEUDO; "" = none.
     """
-    start = networks(logs, init, folds, reads=True) if init and (logs / init).is_dir() else []
-    return start + ([Claim(output, pseudo, PSEUDO, reads=True)] if pseudo else [])
+    claims = networks(logs, run, folds)
+    if init not in ("", run) and (logs / init).is_dir():
+        claims += networks(logs, init, folds, reads=True)
+    return claims + ([Claim(output, pseudo, PSEUDO, reads=True)] if pseudo else [])
 
 
 def scored(logs: Path, output: Path, run: str, folds: Sequence[int] | None) -> list[Claim]:

@@ -257,13 +257,12 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
             changed since.
     """
     chosen = [fold for fold in report.folds if wanted is None or fold.fold in wanted]
+    if not report.folds:
+        scoring = command("Lightning_tester", run=report.run)
+        raise UserError(f"the report of run {report.run!r} has no folds: {scoring}")
     if not chosen:
-        known, scoring = (
-            [one.fold for one in report.folds],
-            command("Lightning_tester", run=report.run),
-        )
-        asked = f"TRAIN_FOLDS asks for {wanted}" if known else f"score it again: {scoring}"
-        raise UserError(f"run {report.run!r} has folds {known}, {asked}")
+        known = [fold.fold for fold in report.folds]
+        raise UserError(f"run {report.run!r} has folds {known}, TRAIN_FOLDS asks for {wanted}")
     check_scored(chosen, logs, report.run)
     check_same_recipe(report)
     paths = [logs / fold.checkpoint for fold in chosen]
