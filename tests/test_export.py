@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from conftest import Competition, run_python
@@ -121,6 +122,24 @@ def test_what_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         write_file(export, "torchscript", tmp_path)
 
 
+def test_rounding_of_a_network_is_no_error_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On noise, features of a young network may be huge, and logits what is left of their sums."""
+
+    class Huge(TinyNet):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            kernel = self.head[0].weight
+            logits = F.conv2d(self.encoder(image) + 1e4, kernel - kernel.mean(), padding=1)
+            return self.head[1](logits)
+
+    monkeypatch.setitem(MODELS, "tiny", Huge)
+    export = export_of(spec_of("binary", 1))
+    _, gap = write_file(export, "onnx", tmp_path)
+    assert formats.TOLERANCE < gap <= formats.ROUNDINGS * export.rounding
+    assert export.rounding < 0.1
+
+
 def test_channels_are_named() -> None:
     spec = spec_of("multilabel", 2, class_names=("dog", "cat"), gate=True)
     assert channel_names(spec) == ["dog", "cat", "any dog", "any cat"]
@@ -165,6 +184,7 @@ def test_the_script_from_the_run_to_another_program(
     # What fails takes nothing away.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats, "TOLERANCE", -1)
+        patch.setattr(formats, "ROUNDINGS", -1)
         assert call("export", [*flags, "--format", "torchscript"]) == 2
     assert names == {path.name for path in folder.iterdir()}
     assert call("export", [*flags, "--format", "onxn"]) == 2

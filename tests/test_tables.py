@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from conftest import Competition
+from conftest import Competition, run_python
 from core.errors import UserError
 from stages import call, errors_of
 from toys import Spy, loader, module_of, samples, trainer_of
@@ -119,6 +119,32 @@ def test_training_without_csv_ends_well(competition: Competition) -> None:
     assert list(folder.glob("events*"))
     assert (folder / "finished.json").is_file()
     assert not (folder / "metrics.csv").is_file()
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from training.loggers import LOGGERS
+logger = LOGGERS["tensorboard"](Path(sys.argv[1]))
+logger.experiment.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+try:
+    for step in range(1000):
+        logger.log_metrics({"loss": 1.0}, step)
+        logger.experiment.flush()
+except OSError as error:
+    print(f"told: {error}")
+"""
+
+
+def test_a_full_disk_under_tensorboard_reaches_the_training_and_is_told_once(
+    tmp_path: Path,
+) -> None:
+    """The thread that writes events printed its own traceback above the one line."""
+    done = run_python("-c", FULL, str(tmp_path / "fold_0"), PYTHONPATH="src")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("told: ")
+    assert "too large" in done.stdout
 
 
 # ---------------------------------------------------------------- names

@@ -1,5 +1,6 @@
 """A trained network as one function of raw images, for programs that know nothing of this house."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +34,12 @@ class Portable(nn.Module):
     def __init__(self, module: SegmentationModule):
         super().__init__()
         self.model, self.task, self.bits = module.model, module.spec.task, module.spec.bits
+        # ONNX names a network's own means of weights, folded to constants, "mean".
         for name in ("mean", "std"):
-            self.register_buffer(name, getattr(module, name))
+            self.register_buffer(f"channels_{name}", getattr(module, name))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        mean, std = self.get_buffer("mean"), self.get_buffer("std")
+        mean, std = self.get_buffer("channels_mean"), self.get_buffer("channels_std")
         return probs_of(logits_of(self.model(normalise(image, mean, std, self.bits))), self.task)
 
 
@@ -153,3 +155,11 @@ class Export:
                     return float("inf")
                 gaps.append(float((found - expected).abs().max()))
         return max(gaps)
+
+    @cached_property
+    def rounding(self) -> float:
+        """How far this network in float32 is from itself in float64: what no program can keep."""
+        try:
+            return self.gap(copy.deepcopy(self.network).double())
+        except Exception:  # whatever a network raises that is bound to float32
+            return 0.0

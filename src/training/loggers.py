@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,18 @@ def tensorboard(folder: Path) -> Any:
     """Events that TensorBoard shows."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
+    threading.excepthook = _but_of_tensorboard
     return TensorBoardLogger(folder.parent, name=folder.name, version="")
+
+
+# What tells of threads that end by an error.
+_usual_hook = threading.excepthook
+
+
+def _but_of_tensorboard(ended: threading.ExceptHookArgs) -> None:
+    """The thread that writes events hands its error, a full disk, to the next who logs."""
+    if type(ended.thread).__name__ != "_AsyncWriterThread":
+        _usual_hook(ended)
 
 
 def wandb(folder: Path) -> Any:
