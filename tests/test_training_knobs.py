@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -22,6 +23,7 @@ from Lightning_datamodule import EpochSampler
 from Lightning_trainer import main
 from model_dispatcher import MODELS, build_model, encoder_of
 from networks.encoder_weights import load_encoder_weights
+from runs.starts import _seen
 from toys import Spy, loader, module_of, samples, trainer_of
 from trained import checkpoint, finished, fold_of, same_weights, told
 from training import batch_norm, finders
@@ -300,6 +302,10 @@ def test_a_run_starts_from_anothers_fold(
     leak = ["--run", "leak", "--fold", "1", "--init-ckpt", str(best)]
     assert main(competition.flags(*leak)) == 2
     assert "was trained on validation images of fold 1" in told(capsys)
+    # It says so itself, wherever it is copied to.
+    copied = shutil.copyfile(best, competition.root / "copied.ckpt")
+    assert main(competition.flags(*leak[:4], "--init-ckpt", str(copied))) == 2
+    assert "was trained on validation images of fold 1. Name its run, 'base" in told(capsys)
     path = competition.output / "train_folds.csv"
     shutil.copyfile(path, path.with_stem(f"{path.stem}.{file_digest(path)[:8]}"))
     # As folds.py --join leaves it: an image more, the others where they were.
@@ -310,6 +316,18 @@ def test_a_run_starts_from_anothers_fold(
     competition.table.to_csv(path, index=False)
     assert main(competition.flags(*ONE, "--run", "other", *words)) == 2
     assert "other folds" in told(capsys)
+
+
+def test_a_network_that_has_seen_the_hold_out_is_known(tmp_path: Path) -> None:
+    run: Any = SimpleNamespace(folds_digest="x", holdout=1, output=tmp_path)
+
+    def seen(fold: int, folds: str, holdout: int | None) -> str:
+        notes = {"fold": fold, "identity": {"folds": folds}, "config": {"HOLDOUT": holdout}}
+        return _seen(run, 0, tmp_path / "best.ckpt", notes)
+
+    assert seen(2, "x", 1) == "validation images of fold 0"
+    assert seen(0, "x", None) == "images of HOLDOUT=1"
+    assert [seen(0, "x", 1), seen(2, "of other data", None)] == ["", ""]
 
 
 def test_what_does_not_fit_stays_new() -> None:

@@ -1,6 +1,6 @@
 """Where a training starts: data, network, weights of another run, a rate and a batch found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from core.knobs import ROOT
 from runs.fit import Fit
 from runs.fold_table import read_fold_table
 from runs.folder import RunFolder
+from runs.records import UNKNOWN, Begun
 from runs.run import Run
 
 
@@ -106,26 +107,49 @@ def init_checkpoint(asked: str, run: Run, fold: int) -> tuple[Path, dict[str, An
 
     if not asked:
         return None
-    if (run.logs / asked).is_dir():
-        path = RunFolder(run.logs, asked).checkpoints(fold) / "best.ckpt"
+    named = (run.logs / asked).is_dir()
+    if named:
+        folder = RunFolder(run.logs, asked)
+        path, other = folder.best(fold), folder.read_begun()
         foreign = "was trained on other folds, or with another HOLDOUT"
-        if not path.is_file() or not _same_folds(run, path.parents[2] / "run.json"):
+        same = other is not None and other.knobs.get("HOLDOUT") == run.holdout
+        if not path.is_file() or other is None or not (same and _same_table(run, other)):
             reason = foreign if path.is_file() else f"has no best.ckpt of fold {fold}"
             raise UserError(
                 f"INIT_CKPT: run {asked!r} {reason}. Its networks may have seen what this run is "
                 "validated on: train it on these folds, or name a file"
             )
-        return path, read_checkpoint(path)["state_dict"]
-    path = ROOT / asked
+    else:
+        path = ROOT / asked
     checkpoint = read_checkpoint(path)
     notes = notes_of(checkpoint["hyper_parameters"])
-    begun = path.absolute().parent.parent.parent / "run.json"
-    if _same_folds(run, begun) and notes.get("fold") not in (None, fold):
+    if seen := _seen(run, fold, path, notes):
+        way = f"Name its run, {notes.get('run')!r}: each fold then takes its own"
+        if "HOLDOUT" in seen or named:
+            way = "Train it anew" if named else "Train one with this HOLDOUT first"
         raise UserError(
-            f"INIT_CKPT: {path} is of fold {notes['fold']}, it was trained on validation images "
-            f"of fold {fold}. Name its run, {notes.get('run')!r}: each fold then takes its own"
+            f"INIT_CKPT: {path} is of fold {notes.get('fold')}, it was trained on {seen}. {way}"
         )
     return path, checkpoint["state_dict"]
+
+
+def _seen(run: Run, fold: int, path: Path, notes: Mapping[str, Any]) -> str:
+    """What a network has seen of the images that a fold is scored on; "" of nothing known.
+
+    By what it was told itself, wherever it was copied to; one of before by run.json of its folder.
+    """
+    told = notes.get("identity", {}).get("folds", UNKNOWN)
+    place = path.absolute().parent.parent.parent
+    known = Begun(knobs=notes.get("config") or {}, folds=told)
+    if told == UNKNOWN:
+        known = RunFolder(place.parent, place.name).read_begun()
+    if known is None or not _same_table(run, known):
+        return ""
+    if notes.get("fold") not in (None, fold):
+        return f"validation images of fold {fold}"
+    if run.holdout is not None and known.knobs.get("HOLDOUT") != run.holdout:
+        return f"images of HOLDOUT={run.holdout}"
+    return ""
 
 
 def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
@@ -176,11 +200,9 @@ def check_resumed(path: Path, run: Run, fold: int, *, epochs: int) -> None:
             f"--resume: {path} does not say where a training stood ({reason_of(error, path)}): "
             "need a last.ckpt"
         ) from error
-    same = notes.get("identity", {}).get("folds") == run.folds_digest
-    if same and notes.get("fold") not in (None, fold):
+    if seen := _seen(run, fold, path, notes):
         raise UserError(
-            f"--resume: {path} is of fold {notes['fold']}, it was trained on validation images of "
-            f"fold {fold}"
+            f"--resume: {path} is of fold {notes.get('fold')}, it was trained on {seen}"
         )
     if done >= epochs:
         raise UserError(
@@ -188,13 +210,8 @@ def check_resumed(path: Path, run: Run, fold: int, *, epochs: int) -> None:
         )
 
 
-def _same_folds(run: Run, begun: Path) -> bool:
-    """Whether a run.json is of a run on this one's folds and hold-out, new images aside."""
-    other = RunFolder(begun.parents[1], begun.parent.name).read_begun()
-    if not begun.is_file() or other is None:
-        return False
-    if other.knobs.get("HOLDOUT") != run.holdout:
-        return False
+def _same_table(run: Run, other: Begun) -> bool:
+    """Whether another run is on this one's folds, new images aside."""
     return other.folds == run.folds_digest or _keep_places(run, other.folds)
 
 
