@@ -37,6 +37,7 @@ from runs.experiment import identity_of, run_of
 from runs.fold_table import choose_folds, read_fold_table
 from runs.folder import RunFolder
 from runs.identity import data_of, differences, with_gone
+from runs.journals import left_before, mend_journal
 from runs.owners import owning
 from runs.records import Begun
 from runs.reports import Report
@@ -89,6 +90,7 @@ class Search:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.folder.mkdir(parents=True, exist_ok=True)
+        mend_journal(self.folder / JOURNAL)
         backend = JournalFileBackend(str(self.folder / JOURNAL))
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
@@ -212,8 +214,9 @@ def check_target(target: Path, study: Any) -> None:
     Raises:
         UserError: a file of another search, or one that was edited since.
     """
-    written = study.user_attrs.get(f"recipe {target}")
-    if target.exists() and (written is None or target.read_bytes() != written.encode()):
+    if target.exists() and target.read_bytes().decode(errors="replace") not in left_before(
+        study, target
+    ):
         raise UserError(
             f"{target} is there, and not as this search left it: move it away, or choose another "
             "--target"
@@ -241,7 +244,8 @@ def write_recipe(search: Search, study: Any, target: Path) -> None:
         *(shlex.quote(word) for word in words),
     ]
     text = "\n".join(lines) + "\n"
-    study.set_user_attr(f"recipe {target}", text)
+    # Both: a kill or a full disk may leave the one before.
+    study.set_user_attr(f"recipe {target}", [*left_before(study, target)[-1:], text])
     with writing(target) as part:
         part.write_bytes(text.encode())
 

@@ -200,6 +200,7 @@ def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str,
 
     name, root = args.raster.stem, competition.input
     source = open_source(args, competition)
+    check_twin(args.raster, source.raster, competition)
     boxes = source.boxes(args.patch_stride or args.patch_size)
     rows, out = [], {"empty": 0, "bare": 0}
     for tile in tqdm(source.tiles(boxes), "cutting", len(boxes), unit="tile", disable=None):
@@ -218,6 +219,29 @@ def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str,
         f"with less mask than {args.min_mask_fraction:g} left out"
     )
     return rows
+
+
+def tiles_of(known: "pd.DataFrame", name: str) -> "pd.Series[bool]":
+    """Which rows of TRAIN_CSV are tiles of the raster of that name."""
+    return known["img"].str.startswith(f"{name}_tile_")
+
+
+def check_twin(path: Path, raster: Any, competition: "Competition") -> None:
+    """Makes sure that TRAIN_CSV has no tiles of another raster of this name, which would be lost.
+
+    Raises:
+        UserError: tiles of that name lie elsewhere on the map, where alone one tells them apart.
+    """
+    from imaging.raster_tiles import lies_apart
+
+    known = known_rows(competition)
+    mine = known[tiles_of(known, path.stem)]
+    if any(lies_apart(competition.input / image, raster) for image in mine["image"].head(1)):
+        raise UserError(
+            f"{path}: {competition.train_csv} has {counted(len(mine), 'tile')} of another "
+            f"{path.name}, from elsewhere on the map, which would be replaced: give this file "
+            "another name"
+        )
 
 
 def some_of(boxes: "Sequence[Box]") -> "list[Box]":
@@ -273,7 +297,7 @@ def join_rows(known: "pd.DataFrame", rows: "list[dict[str, str]]") -> "pd.DataFr
     import pandas as pd
 
     added = pd.DataFrame(rows, columns=list(COLUMNS))
-    before = known["img"].str.startswith(f"{rows[0]['group']}_tile_")
+    before = tiles_of(known, rows[0]["group"])
     if "kfold" in known and len(known):
         folds = known["kfold"][before]
         counts = known["kfold"].value_counts()
@@ -283,16 +307,17 @@ def join_rows(known: "pd.DataFrame", rows: "list[dict[str, str]]") -> "pd.DataFr
     return pd.concat([known[~before], added], ignore_index=True).fillna("")
 
 
-def write_rows(competition: "Competition", rows: "list[dict[str, str]]") -> int:
-    """Puts a raster's rows into TRAIN_CSV; returns how many it has then.
+def write_rows(competition: "Competition", rows: "list[dict[str, str]]") -> tuple[int, int]:
+    """Puts a raster's rows into TRAIN_CSV; returns how many it has then, and how many have gone.
 
     Other processes may cut other rasters: the table is read when it is this one's turn to write.
     """
     with guarded(competition.input):
-        table = join_rows(known_rows(competition), rows)
+        known = known_rows(competition)
+        table = join_rows(known, rows)
         with writing(competition.train_csv) as part:
             table.to_csv(part, index=False, lineterminator="\n")
-    return len(table)
+    return len(table), len(known) + len(rows) - len(table)
 
 
 @script
@@ -312,8 +337,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with locked(STAGE, [Claim(competition.input, STAGE, name)]):
         rows = cut(args, competition)
         if rows:
-            count = write_rows(competition, rows)
-            print(f"wrote {counted(len(rows), 'row')}, {count} in all: {competition.train_csv}")
+            count, gone = write_rows(competition, rows)
+            told = counted(len(rows), "row") + (f" in the place of {gone}" if gone else "")
+            print(f"wrote {told}, {count} in all: {competition.train_csv}")
         else:
             print(f"no tile of {args.raster.name} is left: {competition.train_csv} stays as it is")
     return 0

@@ -134,6 +134,19 @@ def test_loggers_that_the_image_has_no_packages_for_are_told(
     assert kernel("train", *words, "--loggers", "csv,mlflow,wandb", *wheels) == 0
 
 
+def test_what_other_runs_have_left_does_not_travel(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = flags(competition)
+    at = words.index("--runs")
+    words[at : at + 2] = ["--run", "student"]
+    assert kernel("train", *words, "--init-ckpt", "base", "--pseudo", "base") == 2
+    told = capsys.readouterr().err
+    assert "a train kernel carries no networks or labels of other runs" in told
+    assert "INIT_CKPT=base" in told
+    assert "PSEUDO=base" in told
+
+
 def test_the_page_s_template_and_style_travel_with_its_code() -> None:
     """Cells that write files make the room again, whole, and the check takes them."""
     from core.knobs import SRC

@@ -14,7 +14,7 @@ import pytest
 from conftest import SRC, Competition
 from core.errors import UserError
 from core.flags import load_config
-from core.locks import LOCKS, SILENT, Claim, locked
+from core.locks import LOCKS, SILENT, Claim, Owner, locked, others
 from runs.experiment import identity_of, run_of
 from runs.identity import open_run
 from runs.owners import owning
@@ -210,6 +210,33 @@ def test_what_another_host_writes_stays_for_an_hour(tmp_path: Path) -> None:
         os.utime(part, (time.time() - age,) * 2)
         with owning("tune", [Claim(tmp_path, "run")]):
             assert part.exists() == stays
+
+
+def test_a_folder_that_another_host_fills_for_hours_stays(tmp_path: Path) -> None:
+    part = tmp_path / "run" / ".pseudo.abcdef-4194305.part"
+    (part / "fold_0").mkdir(parents=True)
+    (mask := part / "fold_0" / "a.png").touch()
+    for age, stays in ((60, True), (7200, False)):
+        for path, seconds in ((mask, age), (mask.parent, age), (part, 9000)):
+            os.utime(path, (time.time() - seconds,) * 2)
+        with owning("ensemble", [Claim(tmp_path, "run", "scores", reads=True)]):
+            assert part.exists() == stays
+
+
+def test_an_owner_that_ends_while_it_is_looked_at_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Owner.read
+
+    def ends(path: Path) -> Owner | None:
+        owner = read(path)
+        path.unlink()
+        return owner
+
+    lock_of(tmp_path)
+    assert len(others(tmp_path, "run")) == 1
+    monkeypatch.setattr(Owner, "read", ends)
+    assert others(tmp_path, "run") == []
 
 
 def test_a_process_that_lost_its_run_is_stopped(

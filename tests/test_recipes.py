@@ -168,6 +168,17 @@ def test_a_recipe_is_what_it_imports_from_beside_it(own: Path) -> None:
     assert digests[0] == digests[2] != digests[1]
 
 
+def test_a_package_beside_a_recipe_is_a_part_of_it(own: Path) -> None:
+    (package := own.with_name("house_of_mine")).mkdir()
+    Path(f"{own}.py").write_text(f"{ROWS}def late():\n    from house_of_mine.room import A\n")
+    digests = []
+    for text in ("A = 1\n", "A = 2\n", "A = 1\n"):
+        (package / "room.py").write_text(text)
+        load_config(["--recipe", str(own)])
+        digests.append(recipe_digest())
+    assert digests[0] == digests[2] != digests[1]
+
+
 def test_a_recipe_travels_in_the_kernel(own: Path) -> None:
     from core.knobs import SRC
     from kernel_build.image import import_closure

@@ -173,7 +173,10 @@ def test_a_recipe_that_is_not_the_searchs_own_is_never_overwritten(
     assert call("search", flags_of(competition, "--trials", "1")) == 0
     first = target.read_text()
     assert call("search", flags_of(competition, "--trials", "2")) == 0
-    assert target.read_text() != first
+    assert (second := target.read_text()) != first
+    target.write_text(first)  # as a full disk left it
+    assert call("search", flags_of(competition, "--trials", "2")) == 0
+    assert target.read_text() == second
     target.write_text(target.read_text() + "--epochs 9\n")
     assert call("search", flags_of(competition, "--trials", "3")) == 2
     assert "--epochs 9" in target.read_text()
@@ -221,6 +224,19 @@ def test_a_search_that_was_stopped_goes_on_with_the_trial_it_was_at(
     assert first.startswith("s-000: LR=")
     assert second.startswith("s-002: LR=")
     assert (competition.logs / "s-000" / "calls.txt").read_text() == "x"
+
+
+def test_a_journal_that_a_full_disk_cut_off_goes_on(
+    competition: Competition, stand_in: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("search", flags_of(competition, "--trials", "1")) == 0
+    journal = competition.output / "s" / search.JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":9,"worker_id":"x","tri')
+    assert call("search", flags_of(competition, "--trials", "2")) == 0
+    journal.write_bytes(whole.replace(b"{", b"", 1))
+    assert call("search", flags_of(competition, "--trials", "3")) == 2
+    assert "search.journal is broken: move it away" in told(capsys)
 
 
 def test_out_of_fold_asks_the_tester(

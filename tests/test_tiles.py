@@ -328,6 +328,23 @@ def test_rasters_that_are_cut_at_once_all_have_their_rows(
     }
 
 
+def test_a_raster_of_the_same_name_from_elsewhere_does_not_replace_the_first(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = place.cut("--patch-size", "64")
+    capsys.readouterr()
+    assert len(place.cut("--patch-size", "128")) < len(first)
+    assert f"in the place of {len(first)}, " in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in place.input.rglob("*.tif")}
+    elsewhere = rasterio.transform.from_origin(700_000, 5_000_000, 2, 2)
+    place.write("big.tif", place.image, transform=elsewhere)
+    names = [str(place.root / name) for name in ("big.tif", "mask.tif")]
+    place.write("mask.tif", place.mask[..., None], transform=elsewhere)
+    assert call("tiles", [*names, *place.flags()]) == 2
+    assert "tiles of another big.tif, from elsewhere on the map" in errors_of(capsys)[0]
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_raster_that_another_process_cuts_is_refused(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:

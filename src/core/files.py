@@ -141,7 +141,10 @@ def _is_abandoned(part: Path) -> bool:
         return False
     if host and host != host_key():
         with contextlib.suppress(OSError):
-            return time.time() - part.stat().st_mtime > ABANDONED
+            # A folder is not touched by what is written deeper in it.
+            inside = part.rglob("*") if part.is_dir() else ()
+            last = max(path.stat().st_mtime for path in (part, *inside))
+            return time.time() - last > ABANDONED
         return False
     return int(process) == os.getpid() or not birth_of(int(process))
 

@@ -164,16 +164,14 @@ def guarded(folder: Path) -> Iterator[bool]:
 
 def others(folder: Path, run: str) -> list[Owner]:
     """Owners of parts of a run, in other processes of this host or elsewhere."""
-    place = folder / LOCKS / run
-    found = {path: Owner.read(path) for path in place.glob("*.json")}
-    me = os.getpid(), birth_of(os.getpid())
-    return [
-        owner
-        for path, owner in found.items()
-        if owner
-        and owner.lives(time.time() - path.stat().st_mtime)
-        and (owner.process, owner.born) != me
-    ]
+    me, found = (os.getpid(), birth_of(os.getpid())), []
+    for path in (folder / LOCKS / run).glob("*.json"):
+        owner = Owner.read(path)
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            silence = time.time() - path.stat().st_mtime
+            if owner and owner.lives(silence) and (owner.process, owner.born) != me:
+                found.append(owner)
+    return found
 
 
 def _take(claim: Claim, stage: str, gone: list[str]) -> tuple[Path, Owner]:

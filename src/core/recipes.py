@@ -11,6 +11,7 @@ import importlib.util
 import os
 import sys
 import traceback
+from itertools import chain
 from pathlib import Path
 
 from core.errors import UserError, nearest
@@ -66,16 +67,18 @@ def _digest(path: Path) -> str:
 
 
 def _imported(path: Path) -> list[Path]:
-    """Modules beside a Python file that it imports; none of one that does not parse."""
+    """Modules beside a Python file that it imports, of a package all; none of what is no Python."""
     try:
         nodes = list(ast.walk(ast.parse(path.read_bytes())))
     except (SyntaxError, ValueError):  # told when it is loaded
         return []
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    beside = (path.with_name(f"{name.partition('.')[0]}.py") for name in sorted(names))
-    own = {file.name for file in SRC.glob("*.py")}  # those come first
-    return [file for file in beside if file.name not in own and file.is_file()]
+    own = {file.stem for file in SRC.iterdir()}  # those come first
+    tops = sorted({name.partition(".")[0] for name in names} - own - {""})
+    files = [path.with_name(f"{top}.py") for top in tops]
+    packages = [sorted(path.with_name(top).rglob("*.py")) for top in tops]
+    return [file for file in chain(files, *packages) if file.is_file()]
 
 
 def load_recipe() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.files import writing
 from imaging.raster_masks import PartMask
-from imaging.rasters import Grid, read_image
+from imaging.rasters import Grid, open_raster, read_image
 from imaging.sources import Box, window_starts
 
 
@@ -63,6 +63,19 @@ class Source(NamedTuple):
         """Writes a tile and its mask as deflated TIFFs in their place on the map."""
         write_tile(image, tile.image, self.grid, tile.box)
         write_tile(mask, tile.mask, self.grid, tile.box, self.mask.colours)
+
+
+def lies_apart(path: Path, raster: Any) -> bool:
+    """Whether a tile is not of a raster, by its place; False where one of them has none."""
+    if not path.is_file():
+        return False
+    with open_raster(path) as tile:
+        if tile.crs is None or raster.crs is None:
+            return False
+        mine, whole = tile.bounds, raster.bounds
+        beside = mine.left >= whole.right or mine.right <= whole.left
+        below = mine.bottom >= whole.top or mine.top <= whole.bottom
+        return bool(tile.crs != raster.crs or beside or below)
 
 
 def is_empty(image: np.ndarray, nodata: float | None) -> bool:

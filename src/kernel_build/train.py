@@ -74,6 +74,20 @@ def check_loggers(names: Sequence[str], wheels: Path | None) -> None:
     )
 
 
+def check_alone(config: Any) -> None:
+    """Makes sure that a run begins from nothing that other runs have left here.
+
+    Raises:
+        UserError: it does, and the kernel would stop there.
+    """
+    asked = [name for name in ("INIT_CKPT", "PSEUDO") if getattr(config, name)]
+    raise_all(
+        [f"{name}={getattr(config, name)}" for name in asked],
+        "a train kernel carries no networks or labels of other runs: train this run here, or leave "
+        "them out:",
+    )
+
+
 def find_encoder(weights: str | None) -> Path | None:
     """A local file of encoder weights; None where they are none, or fetched.
 
@@ -108,13 +122,14 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     ENCODER_WEIGHTS=imagenet the kernel is given internet.
 
     Raises:
-        UserError: no folds, several runs, or knobs that name no rows.
+        UserError: no folds, several runs, knobs that name no rows, or that ask for other runs.
     """
     runs = runs_of(args, config.RUN)
     owner, title, dataset = names_of(args, runs, config.COMPETITION, "training")
     if len(runs) > 1:
         raise UserError(f"train makes one kernel a run, got {', '.join(runs)}: choose one")
     check_names(config)
+    check_alone(config)
     check_loggers(config.LOGGERS, args.wheels)
     table = read_fold_table(config.FOLDS_CSV)
     audits.check_strict_folds(config.FOLDS_CSV, strict=config.STRICT_FOLDS)
