@@ -21,8 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from core.errors import UserError, script
+from core.errors import Stopped, UserError, script
 from core.flags import load_config, number, set_variable
+from core.loading import GOES_ON
 from core.locks import Claim
 from core.processes import end_with_parent, is_main_process, process_age
 from core.quantities import duration
@@ -45,6 +46,8 @@ from runs.telling import end_line, spent_line, tell_start
 from runs.trial import check_machine, check_network
 
 STAGE = "Lightning_trainer"
+# How a run goes on that was deleted and begun anew.
+NOT_AGAIN = f"{GOES_ON}, without --overwrite"
 # Knobs that ask for a search, and those that it sets: a rate is that of a batch size.
 FOUND = {"FIND_BATCH_SIZE": "TRAIN_BATCH_SIZE", "FIND_LR": "LR"}
 
@@ -211,7 +214,7 @@ def share(args: argparse.Namespace, run: Run, folds: Sequence[int]) -> str:
     share_folds(todo, args.processes, command, is_open=is_open)
     ended = [done for fold in folds if (done := run.folder.read_finished(fold))]
     if len(ended) < len(folds):
-        return spent_line(run, folds, budget)
+        return spent_line(run, folds, budget, way=NOT_AGAIN if args.overwrite else GOES_ON)
     return end_line(run, ended, kept=kept, trivial=trivial_words(best_trivial(run)))
 
 
@@ -231,8 +234,8 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         whole = [*networks(run.logs, run.name, None), Claim(run.output, run.name)]
         with owning(STAGE, whole):
             drop_run(run)
-    cache = None
-    for name in [name for flag, name in FOUND.items() if getattr(config, flag)]:
+    cache, found = None, [name for flag, name in FOUND.items() if getattr(config, flag)]
+    for name in found:
         cache = cache or prepare_data(run, cache=config.CACHE)
         set_knob(config, name, find_setting(fit_of(config), run, name, folds[0], cache=cache))
         run = run_of(config)
@@ -246,12 +249,18 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
             cache = cache or prepare_data(run, cache=config.CACHE)
             fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=cache)
             set_knob(config, "EPOCHS", fit.epochs)
+            found.append("EPOCHS")
         check_networks(run, folds)
         short = too_short(run, folds, epochs=fit.epochs) if args.resume == "last" else []
-        open_run(run, identity_of(config), longer=args.resume == "last")
+        opened = open_run(run, identity_of(config), longer=args.resume == "last", found=found)
+        others = [name for name in found if opened.get(name) not in (None, getattr(config, name))]
+        for name in others:
+            print(f"{name}={opened[name]:g}: another process has begun this run with it")
+            set_knob(config, name, opened[name])
+        run, fit = (run_of(config), fit_of(config)) if others else (run, fit)
         for fold in short:
             run.folder.finished(fold).unlink()
-        from_first_rank(None)  # the others look at the run only now
+        from_first_rank(fit.epochs)  # the others look at the run only now
         cache = cache or prepare_data(run, cache=config.CACHE)
         kept = [fold for fold in folds if run.folder.is_finished(fold)]
         trivial = tell_start(fit, run, [fold for fold in folds if fold not in kept])
@@ -259,7 +268,7 @@ def work(config: Any, args: argparse.Namespace, run: Run, folds: Sequence[int]) 
         session = Session(budget, moves, resume, longer=args.resume is not None)
         ended = train_folds(fit, run, folds, session, cache=cache)
     if len(ended) < len(folds):
-        return spent_line(run, folds, budget)
+        return spent_line(run, folds, budget, way=NOT_AGAIN if args.overwrite else GOES_ON)
     known = [done for done in ended if done]
     return end_line(run, known, kept=kept, trivial=trivial) if len(known) == len(ended) else ""
 
@@ -280,7 +289,7 @@ def follow(
     if budget.sets_epochs:
         ready = prepare_data(run, cache=cache)
         fit = settle_epochs(fit, run, folds, budget, begun=begun, cache=ready)
-    from_first_rank(None)
+    fit = fit.with_epochs(from_first_rank(fit.epochs))
     ready = ready or prepare_data(run, cache=cache)
     session = Session(budget, moves, find_resumed(folds, args.resume), args.resume is not None)
     train_folds(fit, run, folds, session, cache=ready)
@@ -322,13 +331,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         budget = Budget(began, args.budget, args.stop_after)
         settle_epochs(fit, run, folds, budget, begun=begun_identity(run), dry=True)
-    elif args.processes > 1:
-        print(share(args, run, folds))
-    elif is_main_process():
-        if told := work(config, args, run, folds):
-            print(told)
-    else:
+    elif not is_main_process():
         follow(fit, args, run, folds, cache=config.CACHE)
+    else:
+        try:
+            several = args.processes > 1
+            told = share(args, run, folds) if several else work(config, args, run, folds)
+        except Stopped as stop:
+            stop.way = NOT_AGAIN if args.overwrite else GOES_ON
+            raise
+        if told:
+            print(told)
     return 0
 
 

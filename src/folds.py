@@ -23,7 +23,7 @@ import numpy as np
 
 from competition.splits import ALWAYS_TRAINED
 from core.errors import script
-from core.files import clear_parts, file_digest, writing
+from core.files import clear_parts, writing
 from core.flags import load_config
 from core.knobs import fill, knob_values
 from core.quantities import counted
@@ -237,16 +237,20 @@ def write_folds(table: "pd.DataFrame", path: Path, logs: Path, notes: list[str])
 
     Another table that runs in `logs` were trained on is kept beside it, with a note.
     """
+    from runs.fold_table import folds_digest
     from runs.identity import runs_on
+    from runs.measured import FILE, kept_beside
 
     with writing(path) as part:
         table.to_csv(part, index=False, lineterminator="\n")
-        before, now = [file_digest(one) if one.is_file() else "" for one in (path, part)]
+        before, now = [folds_digest(one) if one.is_file() else "" for one in (path, part)]
         runs = runs_on(logs, before) if before not in ("", now) else []
         if runs:
-            kept = path.with_stem(f"{path.stem}.{before[:8]}")
-            with writing(kept) as copy:
-                shutil.copyfile(path, copy)
+            kept = kept_beside(path, before)
+            # With what was measured of its images, which their networks were trained on.
+            for file in filter(Path.is_file, (path, path.with_name(FILE))):
+                with writing(kept_beside(file, before)) as copy:
+                    shutil.copyfile(file, copy)
             notes.append(
                 f"runs {', '.join(runs)} stand on other folds, kept as {kept}: copy them back to "
                 "train or score these runs"

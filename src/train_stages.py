@@ -35,7 +35,13 @@ from core.flag_files import word_lines
 from core.flags import as_flags, load_config
 from core.knobs import ROOT
 from runs.attempts import STOPPED, call_script
+from runs.fold_table import choose_folds, read_fold_table
+from runs.labels import label_digests
+from runs.reports import read_report
 
+# Knobs of a stage that say what it takes of others.
+ASKED = ("INIT_CKPT", "PSEUDO", "HOLDOUT", "TRAIN_FOLDS")
+BAD_STAGES = "the stages do not hold:"
 NEED = "need a line a stage, a name and flags: large: --crop-size 512 --epochs 6"
 
 
@@ -111,7 +117,7 @@ def plan_stages(
 
 
 def read_knobs_of(stages: Sequence[Stage], argv: Sequence[str]) -> list[dict[str, Any]]:
-    """INIT_CKPT and PSEUDO of each stage, all of whose flags are tried.
+    """The knobs of ASKED of each stage, all of whose flags are tried.
 
     Raises:
         UserError: lists what config.py does not take, and rows that are not there, of all stages.
@@ -128,32 +134,78 @@ def read_knobs_of(stages: Sequence[Stage], argv: Sequence[str]) -> list[dict[str
             continue
         if "--run" in stage.words:
             problems.append(f"{stage.name}: --run is the command's, the stage's name follows it")
-        knobs.append({name: getattr(config, name) for name in ("INIT_CKPT", "PSEUDO")})
-    raise_all(problems, "the stages do not hold:")
+        knobs.append({name: getattr(config, name) for name in ASKED})
+    raise_all(problems, BAD_STAGES)
     return knobs
 
 
-def calls_of(output: Path, stage: Stage, told: Mapping[str, str]) -> Iterator[list[str]]:
-    """The calls that are left of a stage, script and flags: labels that it needs, its training."""
+def folds_of(table: Any, knobs: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """The folds that each stage trains, by its knobs."""
+    return [choose_folds(table, one["TRAIN_FOLDS"], holdout=one["HOLDOUT"]) for one in knobs]
+
+
+def check_chain(
+    stages: Sequence[Stage],
+    planned: Sequence[Mapping[str, str]],
+    knobs: Sequence[Mapping[str, Any]],
+    folds: Sequence[Sequence[int]],
+) -> None:
+    """Makes sure that each stage will find the folds that it asks of earlier ones.
+
+    Args:
+        stages: in order.
+        planned: of `plan_stages`.
+        knobs: of `read_knobs_of`.
+        folds: of `folds_of`.
+
+    Raises:
+        UserError: lists the stages that would not.
+    """
+    problems, runs = [], [told["RUN"] for told in planned]
+    for at, (stage, told) in enumerate(zip(stages, planned, strict=True)):
+        for before in sorted({runs.index(run) for run in told.values() if run in runs[:at]}):
+            name, theirs = stages[before].name, folds[before]
+            if lacking := [fold for fold in folds[at] if fold not in theirs]:
+                problems.append(
+                    f"{stage.name}: folds {lacking} need those of {name}, which trains {theirs}"
+                )
+            ours, other = knobs[at]["HOLDOUT"], knobs[before]["HOLDOUT"]
+            if ours != other:
+                problems.append(f"{stage.name}: HOLDOUT is {ours}, that of {name} is {other}")
+    raise_all(problems, BAD_STAGES)
+
+
+def calls_of(
+    output: Path, stage: Stage, told: Mapping[str, str], folds: Sequence[int]
+) -> Iterator[list[str]]:
+    """The calls that are left of a stage, script and flags: labels of its folds, its training."""
     teacher = told.get("PSEUDO")
     if teacher:
         words = as_flags({"RUN": teacher, "PSEUDO": ""})
-        if not (output / teacher / "report.json").is_file():
+        if not set(folds) <= set(scored_folds(output, teacher)):
             yield ["Lightning_tester", *words]
-        # Made once: anew they would be other labels than those that a student has begun with.
-        if not (output / teacher / "pseudo" / "pseudo.csv").is_file():
+        # Made once: anew they may be other labels than those that a student has begun with.
+        if not set(map(str, folds)) <= label_digests(output, teacher).keys():
             yield ["pseudo_label", *words]
     yield ["Lightning_trainer", *stage.words, *as_flags(told)]
 
 
-def run_stage(output: Path, stage: Stage, told: Mapping[str, str]) -> int:
+def scored_folds(output: Path, run: str) -> list[int]:
+    """The folds that a run's report knows; none where it is missing or broken."""
+    try:
+        return [fold.fold for fold in read_report(output, run).folds]
+    except UserError:
+        return []
+
+
+def run_stage(output: Path, stage: Stage, told: Mapping[str, str], folds: Sequence[int]) -> int:
     """Makes a stage's calls one after the other; returns 2 where one has told an error, else 0.
 
     Raises:
         UserError: a script ended without a word of its own.
         Stopped: it was stopped.
     """
-    for script_name, *words in calls_of(output, stage, told):
+    for script_name, *words in calls_of(output, stage, told, folds):
         code = call_script(script_name, words).code
         if code in STOPPED:
             raise Stopped("", code - 128)  # the script has told it
@@ -180,11 +232,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     config, args = load_config(words, add_arguments, description=__doc__)
     stages = read_stages(args.file)
-    planned = plan_stages(stages, read_knobs_of(stages, words), config.RUN)
+    knobs = read_knobs_of(stages, words)
+    planned = plan_stages(stages, knobs, config.RUN)
     config, args = load_config(words, add_arguments)  # the children inherit these flags
-    for at, (stage, told) in enumerate(zip(stages, planned, strict=True), start=1):
-        print(f"stage {at} of {len(stages)}, {stage.name}: run {told['RUN']}", flush=True)
-        code = dry_run(stage, told) if args.dry_run else run_stage(config.OUTPUT, stage, told)
+    folds = folds_of(read_fold_table(config.FOLDS_CSV), knobs)
+    check_chain(stages, planned, knobs, folds)
+    if any("PSEUDO" in told for told in planned):
+        from competition.listings import find_test_images
+        from runs.experiment import competition_of
+
+        find_test_images(competition_of(config))  # what is to be labelled, before all trainings
+    for at, (stage, told) in enumerate(zip(stages, planned, strict=True)):
+        print(f"stage {at + 1} of {len(stages)}, {stage.name}: run {told['RUN']}", flush=True)
+        if args.dry_run:
+            code = dry_run(stage, told)
+        else:
+            code = run_stage(config.OUTPUT, stage, told, folds[at])
         if code:
             return code
     if args.dry_run:

@@ -3,7 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import re
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from postprocessing.means import mean_probs
 from postprocessing.rules import Rule
 from runs.finalists import advise
 from runs.ledger import read_runs, read_scalars
-from runs.reports import Report
+from runs.reports import FoldReport, Report
 from scoring.objective import WholeScore
 from scoring.oof import OofImages
 from scoring.oof_scores import common_images, oof_values
@@ -65,6 +68,27 @@ def test_only_what_differs_is_a_column(ledger: Path) -> None:
         "broken/run.json is broken, and no network tells what it was trained with"
     )
     assert table.query("LR > 0.005")["run"].tolist() == ["b"]
+
+
+def test_a_score_of_other_networks_is_none(ledger: Path) -> None:
+    """Of a run that was trained on, or whose results are another run's, the ledger has no score."""
+    names = {run: f"{run}/fold_0/checkpoints/best.ckpt" for run in "ab"}
+    for run, name in names.items():
+        (path := ledger / "logs" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"scored")
+        fold = FoldReport(fold=0, checkpoint=name, network=hashlib.sha256(b"scored").hexdigest())
+        report = Report(run=run, metric="dice", score=0.9, spec=DataSpec(), folds=[fold])
+        report.write(ledger / "output" / run / "report.json")
+        os.utime(path, (later := time.time() + 9, later))  # copied since, the same
+    scores = read_runs(ledger / "logs", ledger / "output").table.set_index("run")["score"]
+    assert scores[["a", "b"]].tolist() == [0.9, 0.9]
+    (ledger / "logs" / names["a"]).write_bytes(b"trained on")
+    os.utime(ledger / "logs" / names["a"], (later, later))
+    shutil.copytree(ledger / "output" / "b", ledger / "output" / "c")
+    table, _, notes, _ = read_runs(ledger / "logs", ledger / "output")
+    assert table.set_index("run")["score"][["a", "b", "c"]].isna().tolist() == [True, False, True]
+    assert any("run 'a': folds [0] were trained again since it was scored" in one for one in notes)
+    assert any("report.json is of run 'b', not of 'c'" in one for one in notes)
 
 
 def test_the_table_is_written_and_printed(ledger: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pandas as pd
 import pytest
 
 from conftest import Competition
 from core.errors import UserError
 from core.flags import load_config
 from core.knobs import knob_values
-from runs.experiment import identity_of, run_of
+from runs.experiment import data_spec, identity_of, run_of
 from runs.folder import RunFolder
-from runs.identity import check_same_folds, open_run
+from runs.identity import check_same_folds, drop_run, open_run
 from runs.records import ORDERED
 from stages import call
 from training.checkpoints import write_checkpoint
@@ -202,29 +203,92 @@ def test_weights_from_a_file_are_known_by_what_they_hold(own: Competition) -> No
 def test_pseudo_labels_made_anew_are_another_run(own: Competition) -> None:
     path = own.output / "base" / "pseudo" / "pseudo.csv"
     path.parent.mkdir(parents=True)
-    path.write_text("img,image,confident\n")
+    header, first = "img,image,confident,key,fold\n", "a,a.png,1,x,0\n"
+    path.write_text(header + first)
     begin(own, "--pseudo", "base")
-    path.write_text("img,image,confident\na,a.png,1\n")
-    with pytest.raises(UserError, match="PSEUDO: the pseudo-labels were made anew"):
-        again(own, "--pseudo", "base")
+    path.write_text(f"{header}a,a.png,1,y,1\n{first}")  # made again, for a fold more
+    again(own, "--pseudo", "base")
+    for changed in (f"{first}b,b.png,1,x,0\n", "a,a.png,1,z,0\n"):
+        path.write_text(header + changed)
+        with pytest.raises(UserError, match="PSEUDO: the pseudo-labels were made anew"):
+            again(own, "--pseudo", "base")
+
+
+def test_networks_to_start_from_may_still_be_in_training(own: Competition) -> None:
+    """Jobs of an array: a fold begins as soon as that which it starts from has ended."""
+
+    def write(fold: int, text: str, *, ended: bool) -> None:
+        folder = own.logs / "base" / f"fold_{fold}"
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (folder / "checkpoints" / "best.ckpt").write_text(text)
+        done = {"fold": fold, "score": 1.0, "epochs": 1, "seconds": 1.0}
+        (folder / "finished.json").write_text(json.dumps(done) if ended else "")
+
+    write(0, "first", ended=True)
+    write(1, "so far", ended=False)
+    begin(own, "--init-ckpt", "base", "--fold", "0")
+    write(1, "in the end", ended=True)
+    again(own, "--init-ckpt", "base", "--fold", "1")
+    for fold in (0, 1):
+        write(fold, "trained again", ended=True)
+        with pytest.raises(UserError, match="INIT_CKPT: the networks are others"):
+            again(own, "--init-ckpt", "base", "--fold", str(1 - fold))
+        write(fold, ("first", "in the end")[fold], ended=True)
+
+
+def test_what_a_call_has_found_gives_way_to_what_another_began_with(own: Competition) -> None:
+    """Two jobs that measure at once find unlike EPOCHS: the second takes those of the first."""
+    begin(own, "--epochs", "3")
+    config = load_config(own.flags("--epochs", "5"))[0]
+    with pytest.raises(UserError, match="EPOCHS: the run has 3, now 5"):
+        open_run(run_of(config), identity_of(config))
+    assert open_run(run_of(config), identity_of(config), found=["EPOCHS"])["EPOCHS"] == 3
+
+
+def test_a_run_behind_a_link_is_overwritten(own: Competition) -> None:
+    run = begin(own)
+    (own.logs / "baseline").rename(own.root / "disk")
+    (own.logs / "baseline").symlink_to(own.root / "disk")
+    drop_run(run)
+    assert (own.logs / "baseline").is_symlink()
+    assert not list((own.root / "disk").iterdir())
+    begin(own, "--lr", "0.5")
+
+
+def test_a_run_that_cannot_be_deleted_is_not_trained_on(
+    own: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begin(own)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(UserError, match=r"--overwrite: .*baseline cannot be deleted"):
+        drop_run(run)
 
 
 def test_folds_that_runs_stand_on_are_not_lost(
     own: Competition, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = own.flags("--split", "group")
+    flags = own.flags("--split", "group", "--model-mean", "auto", "--model-std", "auto")
     assert call("folds", flags) == 0
     begin(own, "--split", "group")
+    spec = data_spec(load_config(flags)[0])
     path = own.output / "train_folds.csv"
     before = path.read_bytes()
     capsys.readouterr()
     assert call("folds", flags) == 0
     assert "stand on" not in capsys.readouterr().out
+    before = before.replace(b"\n", b"\r\n")  # as a spreadsheet saves them
+    path.write_bytes(before)
+    shutil.move(own.input / "train_hq" / "car0_01.jpg", own.root)  # others are measured, too
+    names = pd.read_csv(own.input / "train_masks.csv")
+    names[1:].to_csv(own.input / "train_masks.csv", index=False)
     assert call("folds", [*flags, "--n-folds", "3"]) == 0
+    assert data_spec(load_config(flags)[0]) != spec
     assert "note: runs baseline stand on other folds, kept as" in capsys.readouterr().out
     (kept,) = own.output.glob("train_folds.*.csv")
     assert (kept.read_bytes(), path.read_bytes() == before) == (before, False)
     shutil.copyfile(kept, path)
+    assert data_spec(load_config(flags)[0]) == spec
+    shutil.move(own.root / "car0_01.jpg", own.input / "train_hq")
     again(own, "--split", "group")
 
 

@@ -10,7 +10,8 @@ import pytest
 from core.errors import UserError
 from data.specs import DataSpec
 from postprocessing.rules import Rule
-from runs.reports import Blend, FoldReport, Report, read_blend, read_report
+from runs.blends import read_blend
+from runs.reports import Blend, FoldReport, Report, read_report
 
 FIXTURES = Path(__file__).parent / "fixtures"
 WHOLE = Report(
@@ -139,3 +140,13 @@ def test_a_blend_of_other_predictions_is_refused(tmp_path: Path) -> None:
     assert read_blend(tmp_path, runs[:1]) is None
     with pytest.raises(UserError, match="other predictions"):
         read_blend(tmp_path, runs[::-1])
+
+
+def test_a_blend_of_the_runs_in_another_order_is_not_overlooked(tmp_path: Path) -> None:
+    runs = [replace(WHOLE, run=run) for run in "ba"]
+    blend = Blend(weights=[0.2, 0.8], kind="probs", runs=["a", "b"])
+    replace(WHOLE, run="a+b", blend=blend).write(tmp_path / "a+b" / "report.json")
+    with pytest.raises(UserError, match="as --runs a,b: name them in that order"):
+        read_blend(tmp_path / "b+a", runs)
+    assert read_blend(tmp_path / "b", runs[:1]) is None
+    assert read_blend(tmp_path / "b+c", [runs[0], replace(WHOLE, run="c")]) is None

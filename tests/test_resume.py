@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
+import Lightning_trainer
 from conftest import TESTS, Competition, run_python
+from core.errors import Stopped
 from Lightning_module import load_module
 from Lightning_trainer import main
 from model_dispatcher import MODELS
@@ -142,6 +144,24 @@ def wait_for_change(path: Path, process: ForkProcess) -> None:
         assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_run_begun_anew_does_not_go_on_by_the_same_command(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which would delete again what there is."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise Stopped("stopped in fold 0")
+
+    monkeypatch.setattr(Lightning_trainer, "train_folds", stop)
+    for words, more in (((), ""), (("--overwrite",), ", without --overwrite")):
+        assert main(competition.flags("--fold", "0", *words)) == 130
+        line = f"stopped in fold 0: the same command goes on{more}"
+        assert capsys.readouterr().err.splitlines()[-1] == line
+    monkeypatch.setattr(Lightning_trainer, "train_folds", lambda *_, **__: [])
+    assert main(competition.flags("--fold", "0", "--stop-after", "9s", "--overwrite")) == 0
+    assert "The same command goes on, without --overwrite; " in capsys.readouterr().out
 
 
 def test_a_killed_run_ends_as_an_unbroken_one(

@@ -77,6 +77,35 @@ def test_views_are_weighed_for_the_networks_that_were_scored(
     assert "was trained as fold 1 of run" in errors_of(capsys)[0]
 
 
+def test_a_run_that_is_called_otherwise_is_its_own(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scored again, its report leads to its networks, not to those of the name before."""
+    for folder in (own.logs, own.output):
+        (folder / "baseline").rename(folder / "better")
+    words = own.flags("--run", "better")
+    assert call("ensemble", words) == 2
+    assert "is of run 'baseline'" in errors_of(capsys)[0]
+    assert [call(stage, words) for stage in ("Lightning_tester", "ensemble")] == [0, 0]
+    assert (
+        report_of(own, "better")["folds"][1]["checkpoint"] == "better/fold_1/checkpoints/best.ckpt"
+    )
+
+
+def test_a_trained_fold_that_does_not_predict_is_told(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("ensemble", own.flags()) == 0
+    assert "do not predict" not in capsys.readouterr().out
+    assert call("Lightning_tester", own.flags("--fold", "0")) == 0
+    for words in ([], ["--fold", "0,1"]):
+        assert call("ensemble", own.flags(*words)) == 0
+        told = "note: folds [1] of run 'baseline' are not scored, so they do not predict"
+        assert told in capsys.readouterr().out
+    assert call("ensemble", own.flags("--fold", "0")) == 0
+    assert "do not predict" not in capsys.readouterr().out
+
+
 def test_a_copied_run_is_still_the_one_that_was_scored(own: Competition) -> None:
     for fold in (0, 1):
         later(checkpoint(own, fold))
@@ -384,6 +413,11 @@ def test_what_a_training_starts_from_is_not_read_while_it_is_written(
     own_networks = networks(own.logs, "second", [0])
     claims = trained(own.logs, own.output, "second", [0], init="", pseudo="teacher")
     assert claims == [*own_networks, labels]
+    # A run of other LOGS has its locks there.
+    for named in (str(own.logs / "baseline"), "../logs/baseline"):
+        *mine, read = trained(own.logs, own.output, "second", [0], init=named, pseudo="")
+        assert (mine, read.run, read.reads) == (own_networks, "baseline", True)
+        assert read.folder.resolve() == own.logs.resolve()
     # Of its own networks it stays the owner.
     assert trained(own.logs, own.output, "baseline", [0], init="baseline", pseudo="") == networks(
         own.logs, "baseline", [0]

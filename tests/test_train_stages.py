@@ -9,8 +9,10 @@ import pytest
 import train_stages
 from conftest import SRC, Competition
 from core.errors import UserError
+from data.specs import DataSpec
 from runs import attempts
 from runs.attempts import End
+from runs.reports import FoldReport, Report
 from stages import call
 from train_stages import Stage, plan_stages, read_knobs_of, read_stages
 from trained import checkpoint, fold_of, told
@@ -125,6 +127,44 @@ def test_three_stages_from_pretraining_to_pseudo_labels(
     assert call("train_stages", [str(path), *flags]) == 0
     assert calls == trainings
     assert told(capsys).count("finished before") >= 3
+
+
+def test_labels_are_made_for_all_folds_that_are_trained(tmp_path: Path) -> None:
+    """Stages that were tried on one fold go on with all."""
+    told, stage = {"RUN": "r-b", "PSEUDO": "r-a"}, Stage("b", ())
+
+    def left(*folds: int) -> list[str]:
+        return [call[0] for call in train_stages.calls_of(tmp_path, stage, told, folds)]
+
+    assert left(0) == ["Lightning_tester", "pseudo_label", "Lightning_trainer"]
+    scored = [FoldReport(fold=0, checkpoint="x")]
+    report = Report(run="r-a", metric="dice", score=1.0, spec=DataSpec(), folds=scored)
+    report.write(tmp_path / "r-a" / "report.json")
+    assert left(0) == ["pseudo_label", "Lightning_trainer"]
+    (tmp_path / "r-a" / "pseudo").mkdir()
+    (tmp_path / "r-a" / "pseudo" / "pseudo.csv").write_text("img,fold\na,0\n")
+    assert left(0) == ["Lightning_trainer"]
+    assert left(0, 1) == ["Lightning_tester", "pseudo_label", "Lightning_trainer"]
+
+
+def test_what_a_stage_would_miss_is_told_before_the_first(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train_stages, "call_script", pytest.fail)
+    path = write(competition.root, "a: --fold 0\nb:\nc: --fold 1 --init-ckpt a\n")
+    assert call("train_stages", [str(path), *competition.flags()]) == 2
+    text = told(capsys)
+    assert "b: folds [1] need those of a, which trains [0]" in text
+    assert "c: folds [1] need those of a, which trains [0]" in text
+    third = competition.table.assign(kfold=range(len(competition.table)))
+    third.assign(kfold=third["kfold"] % 3).to_csv(competition.output / "train_folds.csv")
+    path = write(competition.root, "a: --holdout 2\nb: --fold 0,1\n")
+    assert call("train_stages", [str(path), *competition.flags()]) == 2
+    assert "b: HOLDOUT is None, that of a is 2" in told(capsys)
+    path = write(competition.root, "a:\nb: --pseudo a\n")
+    (competition.input / "test_hq").rename(competition.root / "gone")
+    assert call("train_stages", [str(path), *competition.flags()]) == 2
+    assert "test_hq" in told(capsys)
 
 
 @pytest.mark.parametrize(

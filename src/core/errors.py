@@ -31,11 +31,14 @@ class Stopped(KeyboardInterrupt):
     Args:
         line: what is told of it; "": another process has told it.
         by: the signal.
+
+    Attributes:
+        way: how the work goes on.
     """
 
     def __init__(self, line: str = "stopped", by: int = signal.SIGINT):
         super().__init__(line)
-        self.code = 128 + by
+        self.code, self.way = 128 + by, GOES_ON
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -279,7 +282,7 @@ def script(main: Callable[..., int]) -> Callable[..., int]:
         except KeyboardInterrupt as stop:
             told = stop if isinstance(stop, Stopped) else Stopped()
             if str(told):
-                print(f"{told}: {GOES_ON}", file=sys.stderr)
+                print(f"{told}: {told.way}", file=sys.stderr)
             return told.code
         except AttributeError as error:
             if getattr(error.obj, "__name__", "") != "config":

@@ -12,8 +12,9 @@ from core.records import read_object
 from kernel_build.bundle import add_wheels, export_run, safe_name, write_manifest
 from kernel_build.image import import_closure, missing_distributions, not_in_image
 from kernel_build.notebook import INFER_ROOTS
+from runs.blends import read_blend
 from runs.records import UNKNOWN
-from runs.reports import checkpoints_of, read_blend, read_report
+from runs.reports import checkpoints_of, read_report
 
 
 def export_runs(

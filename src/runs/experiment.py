@@ -5,6 +5,7 @@ Scripts hand their config over; nothing here imports it.
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from core.rows import pick
 from runs.fit import Fit
 from runs.fold_table import folds_digest
 from runs.folder import RunFolder
+from runs.labels import label_digests
 from runs.measured import Asked, pixel_values
 from runs.records import Begun
 from runs.run import Run
@@ -133,21 +135,28 @@ def identity_of(config: Any) -> Begun:
     free = free_knobs(config)
     knobs = {name: value for name, value in knob_values(config).items() if name not in free}
     weights = Path(config.ENCODER_WEIGHTS or "")
-    pseudo = config.OUTPUT / (config.PSEUDO or "-") / "pseudo" / "pseudo.csv"
+    labels = label_digests(config.OUTPUT, config.PSEUDO) if config.PSEUDO else {}
     return Begun(
         folds=folds_digest(config.FOLDS_CSV),
         knobs=json_value(json.dumps(knobs, default=str)),
         recipe=recipe_digest(),
         weights=file_digest(weights) if weights.is_file() else None,
-        pseudo=file_digest(pseudo) if pseudo.is_file() else None,
-        init=_init_digests(config.INIT_CKPT, config.LOGS),
+        pseudo=labels or None,
+        init=_init_digests(config.INIT_CKPT, config.LOGS, config.TRAIN_FOLDS),
     )
 
 
-def _init_digests(asked: str, logs: Path) -> dict[str, str] | None:
-    """Digests of the networks that folds start from, by fold, "all" of a file; None without."""
+def _init_digests(asked: str, logs: Path, wanted: Sequence[int] | None) -> dict[str, str] | None:
+    """Digests of the networks that folds start from, by fold, "all" of a file; None without.
+
+    Of folds that are not wanted now those that have ended: others may be in training, and are known
+    when it is their turn.
+    """
     if not asked:
         return None
     folder = RunFolder(logs, asked)
-    paths = {str(fold): folder.best(fold) for fold in folder.trained()} or {"all": ROOT / asked}
+    known = [k for k in folder.trained() if wanted is None or k in wanted or folder.is_finished(k)]
+    paths = {str(fold): folder.best(fold) for fold in known}
+    if not folder.path.is_dir():
+        paths = {"all": ROOT / asked}
     return {name: file_digest(path) for name, path in paths.items() if path.is_file()} or None

@@ -1,8 +1,9 @@
 """What makes a run the run it is: kept in run.json and its networks, compared by later sessions."""
 
+import contextlib
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,23 @@ FILES = {
 }
 # Of these, one that is gone has not changed: it was read long ago.
 NEEDED_ONCE = ("weights", "pseudo", "init")
+# Of these there is a digest a fold.
+BY_FOLD = ("pseudo", "init")
 
 
 def drop_run(run: Run) -> None:
-    """Deletes the run with all that was made of it."""
-    shutil.rmtree(run.folder.path, ignore_errors=True)
-    shutil.rmtree(run.results, ignore_errors=True)
+    """Deletes the run with all that was made of it; a link to another disk stays one.
+
+    Raises:
+        UserError: something of it cannot be deleted: a training would go on with it.
+    """
+    for folder in (run.folder.path, run.results):
+        for part in list(folder.iterdir()) if folder.is_symlink() and folder.is_dir() else [folder]:
+            shutil.rmtree(part, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a file, or a link
+                part.unlink()
+    if run.folder.begun.exists() or run.folder.has_checkpoints():
+        raise UserError(f"--overwrite: {run.folder.path} cannot be deleted: move it away")
 
 
 def runs_on(logs: Path, folds: str) -> list[str]:
@@ -60,13 +72,20 @@ def begun_identity(run: Run) -> Begun | None:
     return run.folder.read_begun() if kept else None
 
 
-def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
+def open_run(
+    run: Run, now: Begun, *, longer: bool = False, found: Collection[str] = ()
+) -> Mapping[str, Any]:
     """Starts the run's folder, or makes sure that the one there is of the same configuration.
+
+    Returns:
+        the knobs that define the run from now on.
 
     Args:
         run: to start or to go on with.
         now: its identity, see `runs.experiment.identity_of`.
         longer: it may go on with more EPOCHS.
+        found: knobs that this call has found by itself; of a run that another process has begun
+            meanwhile, with another fold, those of that one stand.
 
     Raises:
         UserError: it was begun with other knobs, folds or data; lists what differs. Or it has
@@ -87,7 +106,8 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
             then = before.knobs.get("EPOCHS")
             if longer and isinstance(then, int) and then < epochs:
                 before = replace(before, knobs={**before.knobs, "EPOCHS": epochs})
-            now = with_gone(before, now)
+            theirs = {name: before.knobs[name] for name in found if name in before.knobs}
+            now = with_gone(before, replace(now, knobs={**now.knobs, **theirs}))
             raise_all(
                 differences(before, now),
                 f"run {run.name!r} was begun with another configuration.{way_back(before, now)} "
@@ -96,9 +116,12 @@ def open_run(run: Run, now: Begun, *, longer: bool = False) -> None:
             if not _tells_data(before, now):
                 print(f"run {run.name!r} of before takes the present images and masks for its own")
             now = replace(now, knobs=before.knobs)
-            if isinstance(now.init, dict) and isinstance(before.init, dict):  # of folds gone, too
-                now = replace(now, init=before.init | now.init)
+            for name in BY_FOLD:
+                was, is_now = getattr(before, name), getattr(now, name)
+                if isinstance(was, dict) and isinstance(is_now, dict):  # of folds gone, too
+                    now = replace(now, **{name: was | is_now})
         now.write(run.folder.begun)
+    return now.knobs
 
 
 def with_gone(before: Begun, now: Begun) -> Begun:
@@ -235,9 +258,13 @@ def _tells_data(before: Begun, now: Begun) -> bool:
 
 
 def _differ(before: Any, now: Any) -> bool:
-    """Whether a digest that was known is another; of several by fold those that both have."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return any(before[key] != now[key] for key in before.keys() & now.keys())
+    """Whether a digest that was known is another; of several by fold those that both have.
+
+    One of before, of all folds together, says nothing of those by fold.
+    """
+    if isinstance(now, dict) and isinstance(before, dict | str):
+        shared = before.keys() & now.keys() if isinstance(before, dict) else ()
+        return any(before[key] != now[key] for key in shared)
     return before not in (UNKNOWN, now)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.advice import command
 from core.errors import UserError
 from runs.folder import RunFolder
-from runs.reports import Report
+from runs.reports import Report, was_scored
 
 RESULTS = (
     "run",
@@ -43,9 +44,11 @@ def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str,
     report_path = output / folder.run / "report.json"
     if report_path.is_file():
         report = Report.read(report_path)
-        row |= {"score": report.score, "metric": report.metric}
-        row["tuned"] = report.tuning.get("held_out")
-        row["trivial"] = report.trivial.get("score")
+        row["note"] = outdated(report, folder, report_path)
+        if not row["note"]:
+            row |= {"score": report.score, "metric": report.metric}
+            row["tuned"] = report.tuning.get("held_out")
+            row["trivial"] = report.trivial.get("score")
     row["fold_scores"] = " ".join(f"{done.score:.4f}" for done in folds)
     row["folds"] = len(folds)
     row["epochs"] = max((done.epochs for done in folds), default=0)
@@ -55,6 +58,24 @@ def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str,
         _, number = best((done.score, done.fold) for done in folds)
         row["best_ckpt"] = folder.best(number).relative_to(folder.logs).as_posix()
     return row, knobs
+
+
+def outdated(report: Report, folder: RunFolder, path: Path) -> str:
+    """Why the scores of a report are not those of a run's networks as they are; "" where they are.
+
+    Only a network that is younger than the report is read: of a hundred runs that is none.
+    """
+    again = command("Lightning_tester", run=folder.run)
+    if report.run != folder.run:
+        return f"{path} is of run {report.run!r}, not of {folder.run!r}: score it, {again}"
+    written = path.stat().st_mtime
+    other = []
+    for fold in report.folds:
+        network = folder.logs / fold.checkpoint
+        if network.is_file() and network.stat().st_mtime > written:
+            other += [] if was_scored(fold, folder.logs) else [fold.fold]
+    told = f"run {folder.run!r}: folds {other} were trained again since it was scored"
+    return f"{told}: score it, {again}" if other else ""
 
 
 def is_distance(metric: str, knobs: dict[str, Any]) -> bool:
@@ -74,7 +95,7 @@ class Ledger(NamedTuple):
     Attributes:
         table: a row a run, best out-of-fold score first; columns are RESULTS and every knob.
         shown: the columns of RESULTS and of the knobs that are not the same in all runs.
-        notes: why folders were skipped.
+        notes: why folders were skipped, or have no score.
         distances: metrics among them of which less is better.
     """
 
@@ -96,6 +117,8 @@ def read_runs(logs: Path, output: Path) -> Ledger:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             notes.append(f"skipped {path.parent.name}: {kind}{error}")
             continue
+        if row.get("note"):
+            notes.append(row["note"])
         rows.append(row)
         knobs.append(settings)
         if is_distance(row["metric"], settings):

@@ -1,5 +1,6 @@
 """What folds.py measured of the training files, for knobs that leave it to them."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from core.errors import UserError
 from core.files import write_json
 from core.gates import json_value
 from core.ranges import percentiles_of
+from runs.fold_table import folds_digest
 
 # --help and wrong flags answer at once: what reads pictures comes in where it is used.
 if TYPE_CHECKING:
@@ -92,10 +94,23 @@ def measured_notes(measured: "Statistics | None") -> list[str]:
 
 def write_measured(asked: Asked, measured: "Statistics | None") -> None:
     """Writes what was measured, or takes away what was for other knobs."""
+    kept_beside(asked.path, _table_digest(asked)).unlink(
+        missing_ok=True
+    )  # of the same table, before
     if measured is None:
         asked.path.unlink(missing_ok=True)
     else:
         write_json(asked.path, {"key": asked.key, **asdict(measured)})
+
+
+def kept_beside(path: Path, digest: str) -> Path:
+    """Where folds.py keeps a file of its own that goes with the table of a digest."""
+    return path.with_stem(f"{path.stem}.{digest[:8]}")
+
+
+def _table_digest(asked: Asked) -> str:
+    path = asked.output / "train_folds.csv"
+    return folds_digest(path) if path.is_file() else "none"
 
 
 def pixel_values(asked: Asked, measured: "Statistics | None" = None) -> dict[str, Any]:
@@ -123,14 +138,13 @@ def pixel_values(asked: Asked, measured: "Statistics | None" = None) -> dict[str
 def _read(asked: Asked) -> "Statistics":
     from data.statistics import Statistics
 
-    try:
-        known = json_value(asked.path.read_text(encoding="utf-8"))
-        if known["key"] == asked.key:
-            return Statistics(
-                **{field.name: tuple(known[field.name]) for field in fields(Statistics)}
-            )
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    # A table that was copied back has its numbers beside it.
+    for path in (kept_beside(asked.path, _table_digest(asked)), asked.path):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = json_value(path.read_text(encoding="utf-8"))
+            if known["key"] == asked.key:
+                values = {field.name: tuple(known[field.name]) for field in fields(Statistics)}
+                return Statistics(**values)
     raise UserError(
         f"{asked.path}: VALUE_RANGE, MODEL_MEAN or MODEL_STD are to be measured, and were not with "
         "these knobs: run src/folds.py again with the same flags"

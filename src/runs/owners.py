@@ -30,8 +30,9 @@ def trained(
         init, pseudo: INIT_CKPT, a run's name or a file, and PSEUDO; "" = none.
     """
     claims = networks(logs, run, folds)
-    if init not in ("", run) and (logs / init).is_dir():
-        claims += networks(logs, init, folds, reads=True)
+    place = logs / init  # a run of other LOGS may be named by its folder
+    if init not in ("", run) and place.is_dir():
+        claims += networks(place.parent, place.name, folds, reads=True)
     return claims + ([Claim(output, pseudo, PSEUDO, reads=True)] if pseudo else [])
 
 

@@ -15,6 +15,7 @@ from core.files import file_digest
 from data.check import files_key
 from data.specs import DataSpec, Row
 from Lightning_datamodule import rows_in
+from runs.folder import RunFolder
 from runs.prepared import check_files
 from runs.reports import Report, check_same_recipe, check_scored, read_report
 from runs.run import Run
@@ -53,13 +54,27 @@ def changed_data(report: Report, rows: Iterable[Row], root: Path, masks: Any) ->
 
 
 def changed_notes(run: Run, reports: Iterable[Report]) -> list[str]:
-    """`changed_data` of some runs; nothing where no training data are, as in a kernel."""
+    """`left_out` and `changed_data` of some runs; of a kernel, which has no training, nothing."""
     scored = [report for report in reports if any(fold.data for fold in report.folds)]
+    notes = [note for report in scored for note in left_out(run, report)]
     try:
         rows = rows_in(run.table) if scored else []
-        return [n for report in scored for n in changed_data(report, rows, run.input, run.masks)]
+        for report in scored:
+            notes += changed_data(report, rows, run.input, run.masks)
     except UserError:
-        return []
+        pass
+    return notes
+
+
+def left_out(run: Run, report: Report) -> list[str]:
+    """A line where folds were trained, or are asked for, that the run's report does not know."""
+    known = [fold.fold for fold in report.folds]
+    trained = RunFolder(run.logs, report.run).trained()
+    wanted = trained if run.train_folds is None else run.train_folds
+    left = [fold for fold in wanted if fold not in known]
+    scoring = command("Lightning_tester", run=report.run)
+    told = f"folds {left} of run {report.run!r} are not scored, so they do not predict"
+    return [f"{told}: to take them in, {scoring}"] if left else []
 
 
 def pictures_key(folder: Path, rows: Iterable[Mapping[str, Any]]) -> str:

@@ -23,7 +23,7 @@ class Begun(Record):
         folds: digest of train_folds.csv.
         recipe: of RECIPE's Python file.
         weights: of ENCODER_WEIGHTS, where it is a file.
-        pseudo: of the pseudo-labels of PSEUDO.
+        pseudo: of the pseudo-labels of PSEUDO, by fold; a text of before is of all folds together.
         init: of the networks of INIT_CKPT, by fold.
         files: key of the sizes and times of images and masks.
         data: of what they hold.
@@ -33,7 +33,7 @@ class Begun(Record):
     folds: str | None = UNKNOWN
     recipe: str | None = UNKNOWN
     weights: str | None = UNKNOWN
-    pseudo: str | None = UNKNOWN
+    pseudo: Mapping[str, str] | str | None = UNKNOWN
     init: Mapping[str, str] | str | None = UNKNOWN
     files: str | None = UNKNOWN
     data: str | None = UNKNOWN

@@ -329,22 +329,3 @@ def made_of(
     networks = [checkpoints_of(read_report(output, run), logs, folds) for run in runs]
     reports = dict.fromkeys(report_path(output, run) for run in (*runs, "+".join(runs)))
     return [*reports, *chain(*networks)]
-
-
-def read_blend(folder: Path, reports: Sequence[Report]) -> Report | None:
-    """The report that tune.py blend left for these runs, None without one.
-
-    Raises:
-        UserError: the runs were scored anew since, or RECIPE has changed.
-    """
-    path = folder / "report.json"
-    report = Report.read(path) if len(reports) > 1 and path.is_file() else None
-    if report is None:
-        return None
-    if not report.blend or list(report.blend.oof_keys) != [one.oof_key for one in reports]:
-        raise UserError(
-            f"{path} was made of other predictions of these runs: run src/tune.py blend again, or "
-            "delete it to weigh them alike"
-        )
-    check_same_recipe(report)
-    return report

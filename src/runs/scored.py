@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,10 @@ def score_fold(run: Run, fold: int, share: Share = WHOLE) -> FoldRecord | None:
     rows = {row["img"]: row for row in split_rows(run.table, fold, holdout=run.holdout)[1]}
     state = source_state(run, [checkpoint], rows)
     known = _known_record(record_path, state, scorer)
+    place = checkpoint.relative_to(run.logs).as_posix()
     if known:
         _check_same_data(DataSpec.from_dict(known.spec), run.spec, checkpoint)
-        return known
+        return replace(known, checkpoint=place)  # of a run that had another name
     shares = Shares(folder, f"fold_{fold}", share, state)
     own = shares.own()
     if own is None:
@@ -132,7 +134,7 @@ def score_fold(run: Run, fold: int, share: Share = WHOLE) -> FoldRecord | None:
     print(f"fold {fold}: {counted(len(rows), 'image')}, {scores_line(scorer.scores())}", flush=True)
     record = FoldRecord(
         fold=fold,
-        checkpoint=checkpoint.relative_to(run.logs).as_posix(),
+        checkpoint=place,
         state=state,
         network=file_digest(checkpoint),
         data=state["data"],

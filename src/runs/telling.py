@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from core.loading import GOES_ON
 from core.quantities import counted, time_words
 from runs.audits import folds_made_of, stale_notes
 from runs.budget import Budget
@@ -85,13 +86,13 @@ def end_line(run: Run, ended: Sequence[Finished], *, kept: Sequence[int], trivia
     return f"{told}, val_{run.metric} {mean:.4f}{beside}: {run.folder.path}"
 
 
-def spent_line(run: Run, folds: Sequence[int], budget: Budget) -> str:
-    """Where the folds stand when the time of a session is spent."""
+def spent_line(run: Run, folds: Sequence[int], budget: Budget, *, way: str = GOES_ON) -> str:
+    """Where the folds stand when the time of a session is spent, and which `way` they go on."""
     taken = min(budget.seconds, budget.limit)
     done = [fold for fold in folds if run.folder.is_finished(fold)]
     begun = [fold for fold in run.folder.trained() if fold in folds and fold not in done]
     return (
         f"{time_words(taken)} are spent: folds {done} are finished, {begun} have a best.ckpt so "
-        f"far, of {list(folds)}. The same command goes on; stages to come take what there is: "
+        f"far, of {list(folds)}. {way[:1].upper()}{way[1:]}; stages to come take what there is: "
         f"{run.folder.path}"
     )

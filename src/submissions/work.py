@@ -12,7 +12,8 @@ from data.specs import DataSpec
 from imaging.sources import stored_files
 from inference.stream import files_of
 from postprocessing.rules import describe
-from runs.reports import Report, check_same_task, checkpoints_of, read_blend, read_report
+from runs.blends import read_blend
+from runs.reports import Report, check_same_task, checkpoints_of, read_report
 from runs.run import Run
 from runs.shares import Share
 from runs.sources import files_state
