@@ -16,7 +16,7 @@ from criteria.base import StagedLoss
 from data.specs import DataSpec
 from losses import build_loss
 from measures.evidence import Evidence, slices_of
-from measures.pixels import leave_out_ignored
+from measures.pixels import blank_ignored, leave_out_ignored
 from metrics import build_metric, decide
 from model_dispatcher import build_model, encoder_of
 from networks.inputs import normalise
@@ -146,11 +146,13 @@ class SegmentationModule(pl.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the norm; Lightning refuses with a fused optimiser even where nothing scales."""
+        """Clips gradients; Lightning refuses with a fused optimiser even where nothing scales."""
         if gradient_clip_val and (root := sharded_root(self.trainer)) is not None:
             root.clip_grad_norm_(gradient_clip_val)  # of all parts together
         elif optimizer.defaults.get("fused") and gradient_clip_val:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            by_value = gradient_clip_algorithm == "value"
+            clip: Any = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+            clip(self.parameters(), gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -224,7 +226,7 @@ class SegmentationModule(pl.LightningModule):
             target,
             task=self.spec.task,
             classes=self.spec.classes,
-            objects=lambda: (self._objects(probs, mask), batch["instances"], sure),
+            objects=lambda: (self._objects(probs, mask, batch["mask"]), batch["instances"], sure),
             slices=slices_of(batch),
         )
         metric: Any
@@ -233,12 +235,12 @@ class SegmentationModule(pl.LightningModule):
             shown = name == self.recipe.metric
             self.log(f"{stage}_{name}", metric, on_epoch=True, on_step=False, prog_bar=shown)
 
-    def _objects(self, probs: torch.Tensor, mask: torch.Tensor) -> Any:
+    def _objects(self, probs: torch.Tensor, mask: torch.Tensor, target: torch.Tensor) -> Any:
         """What a metric of objects takes: labels when there is a border, else the mask."""
         if not self.spec.border:
             return mask
-        rule = Rule(self.recipe.threshold, split=True)
-        return [label_by([rule], one, task=self.spec.task) for one in probs]
+        rules = [Rule(self.recipe.threshold, split=True)]
+        return [label_by(rules, one, task=self.spec.task) for one in blank_ignored(probs, target)]
 
     def on_validation_epoch_end(self) -> None:
         """Logs the score of each class by name; nan where a class is absent everywhere."""
@@ -276,10 +278,8 @@ class SegmentationModule(pl.LightningModule):
 
     def _window_scale(self, batch_idx: int) -> float:
         """Lightning divides by the whole accumulation window, also in an epoch's short last one."""
-        window, batches = (
-            self.trainer.accumulate_grad_batches,
-            int(self.trainer.num_training_batches),
-        )
+        window = self.trainer.accumulate_grad_batches
+        batches = int(self.trainer.num_training_batches)
         rest = batches % window
         return window / rest if rest and batch_idx >= batches - rest else 1.0
 

@@ -13,7 +13,9 @@ from data.augment import Augment
 from data.pairs import PairReader
 from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_mask
+from imaging.mask_files import IGNORE
 from imaging.mixes import build_mix
+from imaging.objects import IGNORED
 from imaging.soft_labels import truth_of
 from postprocessing.objects import draw_borders
 from streaming.files import fetch_ahead
@@ -31,7 +33,7 @@ class SegmentationDataset(Dataset[Any]):
 
     image is uint8 (uint16 for 16-bit data) (C, H, W); mask (H, W) ids for multiclass with 255 =
     ignored, else (K, H, W) of {0, 1}; size the image's own (H, W). With `spec.border` there is also
-    "border", uint8 (1, H, W) of {0, 1}, drawn from the objects as they came out of the
+    "border", uint8 (1, H, W) of {0, 1} and 255, drawn from the objects as they came out of the
     augmentation; of soft labels "soft", uint8 levels of imaging/soft_labels.py, whose truth is the
     mask. A row's "volume" is handed on. Normalisation happens later, on the device. Without `masks`
     samples have no mask.
@@ -45,6 +47,7 @@ class SegmentationDataset(Dataset[Any]):
         augment: a row of AUGMENTATIONS for training; None for validation and prediction.
         mixes: rows of MIXES that come after it, with samples of other rows.
         seed: seed of the augmentation.
+        weights: one a row, how often mixes draw it; None: all alike.
         foreground: share of crops whose middle is foreground.
         instances: samples also carry "instances", int32 (H, W).
         cache: decoded pairs, of `open_cache`; files are read of what is not in it.
@@ -59,6 +62,7 @@ class SegmentationDataset(Dataset[Any]):
         masks: MaskSource | None = None,
         augment: str | None = None,
         mixes: Sequence[str] = (),
+        weights: Sequence[float] | None = None,
         seed: int = 0,
         foreground: float = 0.0,
         instances: bool = False,
@@ -84,6 +88,7 @@ class SegmentationDataset(Dataset[Any]):
                 few = self.rows[:: -(-len(self.rows) // COLORS)]
                 self.augment.learn_colors(self._read_pair(row)[0] for row in few)
         self.mixes = [build_mix(name) for name in mixes if augment]
+        self.chances = None if weights is None else np.array(weights) / np.sum(weights)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -108,8 +113,10 @@ class SegmentationDataset(Dataset[Any]):
                 rng = np.random.default_rng((self.seed, epoch, index))
                 image, mask = self._mixed(self.augment(image, mask, rng), rng)
             if self.spec.border:
-                sample["border"] = _to_tensor(draw_borders(mask[..., 0])[..., None])
-                mask = (mask > 0).view(np.uint8)
+                ignored, objects = mask == IGNORED, np.where(mask == IGNORED, 0, mask)
+                border = draw_borders(objects[..., 0])[..., None]
+                sample["border"] = _to_tensor(np.where(ignored, np.uint8(IGNORE), border))
+                mask = np.where(ignored, np.uint8(IGNORE), (objects > 0).view(np.uint8))
             if self.reader.masks is not None and self.reader.masks.soft_cut is not None:
                 sample["soft"] = _to_tensor(mask)
                 mask = truth_of(mask, self.reader.masks.soft_cut)
@@ -126,10 +133,16 @@ class SegmentationDataset(Dataset[Any]):
         assert self.augment is not None
         for mix in self.mixes:
             if rng.random() < mix.p:
-                chosen = rng.integers(len(self.rows), size=mix.others).tolist()
+                chosen = self._draw(mix.others, rng)
                 others = [self._read_pair(self.rows[at])[:2] for at in chosen]
                 pair = mix([pair, *(self.augment(*other, rng) for other in others)], rng)
         return pair
+
+    def _draw(self, count: int, rng: np.random.Generator) -> list[int]:
+        """So many rows, at random."""
+        if self.chances is None:
+            return rng.integers(len(self.rows), size=count).tolist()
+        return rng.choice(len(self.rows), size=count, p=self.chances).tolist()
 
     def _read_pair(self, row: Row) -> tuple[np.ndarray, Any, Size]:
         if self.cache is not None and self.reader.masks is not None and row["img"] in self.cache:

@@ -148,6 +148,14 @@ def test_the_loss_is_that_of_the_masks_and_the_gate() -> None:
     assert torch.allclose(loss, module.loss(logits[:, :2], mask) + twin)
     loss.backward()
     assert module.model.net.gate.weight.grad.abs().sum() > 0
+    # Of a class that is ignored all over an image nobody knows whether it is there.
+    mask[1, 0], mask[2, 0, 3] = 255, 255
+    known = torch.tensor([[1.0, 1], [0, 1], [1, 1]])
+    logits = module(torch.randint(0, 255, (3, 3, 32, 32)))
+    p = logits[:, 2:, 0, 0].sigmoid()
+    twin = -((there * p.log() + (1 - there) * (1 - p).log()) * known).sum() / 5
+    masks = module.loss(logits[:, :2], mask)
+    assert torch.allclose(module._loss(logits, {"mask": mask}), masks + twin)
 
 
 def test_a_network_without_the_head_is_as_it_was() -> None:

@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,9 +15,16 @@ from competition.masks import build_masks
 from competitions import competition_in
 from conftest import Competition, write_mask_gif
 from core.errors import UserError
+from data.specs import DataSpec
+from dataset import SegmentationDataset
+from imaging.crops import draw_foreground
 from imaging.mask_files import IGNORE, MaskRules, read_mask_file
+from imaging.objects import IGNORED
+from Lightning_module import Recipe, build_module
 from losses import LOSSES, build_loss
 from measures.pixels import count
+from postprocessing.objects import draw_borders
+from scoring.scorer import Scorer
 from stages import LEARN, call, train_and_score
 
 RNG = np.random.default_rng(0)
@@ -120,3 +128,79 @@ def test_a_field_of_view_of_another_size_or_none(tmp_path: Path) -> None:
     Image.new("L", (4, 6), 255).save(tmp_path / "a_fov.png")
     with pytest.raises(UserError, match=r"field of view is \(6, 4\), image is \(4, 6\)"):
         build_masks(known).read(row, (4, 6))
+
+
+def squares(folder: Path) -> Path:
+    """Objects 1 and 2 beside each other, 255 alone, and an image; the right is out of view."""
+    labels = np.zeros((40, 64), np.uint16)
+    labels[8:20, 4:14], labels[8:20, 14:24], labels[26:36, 8:18] = 1, 2, 255
+    labels[8:20, 48:60] = 9
+    view = np.full(labels.shape, 255, np.uint8)
+    view[:, 40:] = 0
+    for name, drawn in (("a", labels), ("a_fov", view), ("b", labels[::-1]), ("b_fov", view)):
+        Image.fromarray(drawn).save(folder / f"{name}.png")
+    image = np.dstack([(labels > 0) * 200] * 3).astype(np.uint8)
+    for name in ("a", "b"):
+        Image.fromarray(image).save(folder / f"{name}.bmp")
+    return folder
+
+
+def objects_of(folder: Path, instances: str = "border", **how: Any) -> SegmentationDataset:
+    known = competition_in(folder, mask_format="labels", valid_suffix="_fov.png", valid_path=folder)
+    spec = DataSpec(size=(40, 64), resize_mode="crop", instances=instances)
+    rows = [{"img": img, "image": f"{img}.bmp", "mask": f"{img}.png"} for img in "ab"]
+    return SegmentationDataset(rows, folder, spec=spec, masks=build_masks(known), **how)
+
+
+def test_a_border_is_not_learnt_where_pixels_are_ignored(tmp_path: Path) -> None:
+    squares(tmp_path)
+    for augment in (None, "cells", "thin"):
+        plain, both = (
+            objects_of(tmp_path, kind, augment=augment)[(0, 0)] for kind in ("components", "border")
+        )
+        assert set(plain["mask"].unique().tolist()) == {0, 1, IGNORE}
+        assert torch.equal(plain["mask"], both["mask"])
+        assert torch.equal(both["border"] == IGNORE, both["mask"] == IGNORE)
+    border = objects_of(tmp_path)[0]["border"][0]
+    assert border[12, 13:15].tolist() == [1, 1]
+    assert not border[:, :10].any()
+    assert not border[:, 30:40].any()
+
+
+@pytest.mark.parametrize("mix", ["cutmix", "paste", "mosaic"])
+def test_mixes_keep_ignored_pixels_and_objects_apart(tmp_path: Path, mix: str) -> None:
+    """Ignored pixels are no object to paste, and no number that others are counted from."""
+    data = objects_of(squares(tmp_path), augment="none", mixes=[f"{mix}:p=1"])
+    changed = 0
+    for seed in range(8):
+        data.seed = seed
+        sample = data[(0, 0)]
+        assert sample["mask"][..., 40:].eq(IGNORE).all()
+        assert sample["mask"][..., :40].ne(IGNORE).all()
+        assert sample["border"][..., :40].ne(IGNORE).all()
+        changed += not sample["mask"].equal(objects_of(tmp_path)[0]["mask"])
+    assert changed > 2
+
+
+def test_crops_find_the_object_that_bears_the_number_of_ignored_pixels() -> None:
+    mask = np.zeros((9, 9, 1), np.uint16)
+    mask[2, 3], mask[5:] = IGNORE, IGNORED
+    assert draw_foreground(mask, np.random.default_rng(0)).tolist() == [3, 2]
+
+
+@pytest.mark.usefixtures("tiny_net")
+def test_what_is_predicted_on_ignored_pixels_is_no_object(tmp_path: Path) -> None:
+    data = objects_of(squares(tmp_path))
+    probs = torch.zeros(2, 40, 64)
+    labels = np.asarray(Image.open(tmp_path / "a.png"))
+    probs[0] = torch.from_numpy((labels > 0) * 0.9)
+    probs[1] = torch.from_numpy(draw_borders(labels) * 0.9)
+    spec, masks = data.spec, data.reader.masks
+    scorer = Scorer(tmp_path, masks, spec=spec, metric="map", threshold=0.5)
+    scorer.add(data.rows[0], probs)
+    assert scorer.scores()["map"] == 1
+    module = build_module("tiny", spec, recipe=Recipe(metric="map"), encoder_weights=None)
+    mask = torch.from_numpy(masks.read(data.rows[0], (40, 64)))[None, None]
+    (found,) = module._objects(probs[None], (probs[None, :1] > 0.5), mask)
+    assert not found[:, 40:].any()
+    assert found.max() == 3

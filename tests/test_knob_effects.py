@@ -92,6 +92,13 @@ def test_gradients_are_clipped_and_no_warmup_starts_at_the_peak(train: Train) ->
     assert set(seen.rates[0]) == {LR}
 
 
+def test_gradients_are_clipped_one_by_one_where_the_trainer_is_told_so(train: Train) -> None:
+    seen = train("--grad-clip", "1e-3", "--trainer-kwargs", "{'gradient_clip_algorithm': 'value'}")
+    assert min(seen.norms) > 2e-3  # many of 1e-3
+    largest = [max(float(grad.abs().max()) for grad in step) for step in seen.gradients]
+    np.testing.assert_allclose(largest, 1e-3, rtol=1e-5)
+
+
 def test_class_weights_weigh_the_loss(train: Train) -> None:
     words = ["--task", "multiclass", "--classes", "2", "--mask-values", "{0: 0, 255: 1}"]
     seen = train(*words, "--loss", "ce", "--metric", "miou", "--class-weights", "1,3")

@@ -78,7 +78,8 @@ def open_cache(
     if kind == "none" or not rows:
         return None
     settings = {name: v for name, v in spec.to_dict().items() if name not in LATER}
-    key = files_key(rows, root, spec, masks, VERSION, cv2.__version__, settings)
+    more = ("ignored",) if spec.border and masks.ignores else ()  # objects of before did not know
+    key = files_key(rows, root, spec, masks, VERSION, cv2.__version__, settings, *more)
     done, names = folder / key[:16], [row["img"] for row in rows]
     if kind != "ram" and _is_whole(done):
         return _load(done, spec, names)

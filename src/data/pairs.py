@@ -12,7 +12,7 @@ from data.specs import DataSpec, Row
 from imaging.geometry import Size, fit_image, fit_mask
 from imaging.images import read_image
 from imaging.mask_files import IGNORE
-from imaging.objects import mask_objects
+from imaging.objects import IGNORED, mask_objects
 from imaging.sources import image_files
 
 
@@ -56,11 +56,14 @@ class PairReader:
         """The mask as (H, W) ids, or (H, W, K) so that it moves like an image.
 
         Soft labels are levels, see imaging/soft_labels.py.
-        With a border it is uint16 (H, W, 1) with a number an object, which moves as ids do.
+        With a border it is uint16 (H, W, 1) with a number an object, which moves as ids do, IGNORED
+        where a pixel is.
         """
         if self.spec.border:
-            labels = self.read_labels(row, native).astype(np.uint16)[..., None]
-            return fit_mask(labels, self.spec.size, self.spec.resize_mode)
+            labels = self.read_labels(row, native).astype(np.uint16)
+            if masks.ignores:
+                labels[masks.read(row, native) == IGNORE] = IGNORED
+            return fit_mask(labels[..., None], self.spec.size, self.spec.resize_mode)
         mask = (masks.read if masks.soft_cut is None else masks.likelihood)(row, native)
         fill = IGNORE if self.spec.task == "multiclass" else 0
         if self.spec.task == "binary":

@@ -3,16 +3,18 @@
 import numpy as np
 
 from imaging.mask_files import IGNORE
+from imaging.objects import IGNORED
 
 
 def draw_foreground(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
     """(x, y) of a pixel of a class that a mask holds; None where it holds none.
 
     Args:
-        mask: (H, W) ids, or (H, W, K) with a plane a class; 0 and 255 are no foreground.
+        mask: (H, W) ids, or (H, W, K) with a plane a class; 0 and 255 are no foreground; uint16 of
+            objects.
         rng: of the draws.
     """
-    inside = (mask != 0) & (mask != IGNORE)
+    inside = (mask != 0) & (mask != (IGNORED if mask.dtype == np.uint16 else IGNORE))
     if mask.ndim == 3:
         planes = np.flatnonzero(inside.any((0, 1)))
         where = inside[..., planes[rng.integers(len(planes))]] if len(planes) else inside[..., 0]

@@ -15,6 +15,7 @@ from core.arguments import Share, check_arguments, read_name
 from core.errors import UserError
 from core.rows import pick
 from imaging.mask_files import IGNORE
+from imaging.objects import IGNORED
 from imaging.pixels import Array
 
 Pair: TypeAlias = tuple[Array, Array]
@@ -140,13 +141,14 @@ def _apart(over: Array, under: Array) -> Array:
     """`over` with other object numbers than `under`; masks of classes as they are."""
     if over.dtype != np.uint16:
         return over
-    return np.where(over > 0, over + under.max(), 0).astype(np.uint16)
+    most = under[under != IGNORED].max(initial=0)
+    return np.where((over > 0) & (over != IGNORED), over + most, over).astype(np.uint16)
 
 
 def _objects(mask: Array) -> Array:
     """int32 (H, W) numbers of a mask's objects, 0 outside; ignored pixels are of none."""
     if mask.dtype == np.uint16:
-        return mask[..., 0].astype(np.int32)
+        return np.where(mask == IGNORED, 0, mask)[..., 0].astype(np.int32)
     planes = mask if mask.ndim == 3 else mask[..., None]
     inside = ((planes > 0) & (planes != IGNORE)).any(-1)
     return np.asarray(cv2.connectedComponents(inside.view(np.uint8), connectivity=8)[1])

@@ -5,6 +5,9 @@ import numpy as np
 
 from imaging.mask_files import IGNORE
 
+# The number of ignored pixels in uint16 (H, W) of objects, of no object.
+IGNORED = np.iinfo(np.uint16).max
+
 
 def mask_to_instances(mask: np.ndarray) -> np.ndarray:
     """int32 (H, W): connected foreground of a (H, W) mask numbered from 1, in reading order.

@@ -39,6 +39,12 @@ def leave_out_ignored(mask: Tensor, target: Tensor, *, task: str) -> tuple[Tenso
     return mask * known, target * known
 
 
+def blank_ignored(probs: Tensor, target: Tensor) -> Tensor:
+    """Probabilities (B, K + 1, H, W), a border behind the masks: masks are 0 on ignored pixels."""
+    masks, border = probs.tensor_split([target.shape[1]], 1)
+    return torch.cat([masks.masked_fill(target == IGNORE, 0), border], 1)
+
+
 def count(mask: Tensor, target: Tensor, *, task: str, classes: int) -> Tensor:
     """True positive, false positive and false negative pixels of each image and class.
 

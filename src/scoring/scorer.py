@@ -14,7 +14,7 @@ from core.errors import UserError, raise_all
 from data.specs import DataSpec, Row
 from imaging.objects import mask_objects
 from measures.evidence import Evidence, needs_of
-from measures.pixels import leave_out_ignored
+from measures.pixels import blank_ignored, leave_out_ignored
 from metrics import BESIDE, build_metric, decide
 from postprocessing.rules import Rule, label_by
 
@@ -87,17 +87,17 @@ class Scorer:
         target = torch.from_numpy(truth)[None]
         target = target[:, None] if self.spec.task == "binary" else target
         classes = probs[None, : self.spec.classes].cpu()
-        mask = decide(classes, task=self.spec.task, threshold=self.threshold)
-        mask, target = leave_out_ignored(mask, target, task=self.spec.task)
+        decided = decide(classes, task=self.spec.task, threshold=self.threshold)
+        mask, known = leave_out_ignored(decided, target, task=self.spec.task)
 
         def objects() -> tuple[Any, Any, torch.Tensor]:
             labels = self.masks.objects(row, size)
             named = mask_objects(truth, labels, task=self.spec.task, classes=self.spec.classes)
-            return self._objects(probs, mask), named[None], classes.amax(1)
+            return self._objects(probs, mask, target), named[None], classes.amax(1)
 
         evidence = Evidence(
             mask,
-            target,
+            known,
             task=self.spec.task,
             classes=self.spec.classes,
             objects=objects,
@@ -109,11 +109,12 @@ class Scorer:
             entry[name] = evidence.score(metric)
         self.rows.append(entry)
 
-    def _objects(self, probs: torch.Tensor, mask: torch.Tensor) -> Any:
+    def _objects(self, probs: torch.Tensor, mask: torch.Tensor, target: torch.Tensor) -> Any:
         """A batch of one for `overlap_images`: the labels of a split, else the mask."""
         if not self.spec.border:
             return mask
-        return label_by([Rule(self.threshold, split=True)], probs, task=self.spec.task)[None]
+        known = blank_ignored(probs[None].cpu(), target)[0]
+        return label_by([Rule(self.threshold, split=True)], known, task=self.spec.task)[None]
 
     def scores(self) -> dict[str, float]:
         """Each metric over everything added."""

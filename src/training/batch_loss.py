@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from imaging.mask_files import IGNORE
 from imaging.soft_labels import target_of
 
 # Weight of the border's loss beside the mask's; both are of the same LOSS.
@@ -47,9 +48,12 @@ def batch_loss(
 
     value = mask_loss(masks)
     if gate:
-        # Whether there is anything of the class in this crop.
-        there = (batch["mask"] == 1).flatten(2).amax(2).to(gates.dtype)
-        value = value + binary_cross_entropy_with_logits(gates[:, :, 0, 0], there)
+        # Whether there is anything of the class in this crop; of one that is ignored nobody knows.
+        planes = batch["mask"].flatten(2)
+        there = (planes == 1).any(2).to(gates.dtype)
+        known = (planes != IGNORE).any(2).to(gates.dtype)
+        doubt = binary_cross_entropy_with_logits(gates[:, :, 0, 0], there, reduction="none")
+        value = value + (doubt * known).sum() / known.sum().clamp_min(1)
     if sides.shape[1]:
         stages = torch.stack([mask_loss(side) for side in sides.split(outputs, 1)])
         value = value + side_weight * stages.mean()
