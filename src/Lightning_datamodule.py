@@ -122,6 +122,15 @@ class SegmentationDataModule(pl.LightningDataModule):
     def batch_size(self, size: int) -> None:
         self.loader = replace(self.loader, train_batch_size=size)
 
+    @property
+    def epochs(self) -> int:
+        """Of the training: shares that move from the first to the last; a budget sets others."""
+        return self.loader.epochs
+
+    @epochs.setter
+    def epochs(self, epochs: int) -> None:
+        self.loader = replace(self.loader, epochs=epochs)
+
     def state_dict(self) -> dict[str, Any]:
         """The epoch to go on with, and how many of its batches were seen."""
         if self.trainer is None:
@@ -137,14 +146,16 @@ class SegmentationDataModule(pl.LightningDataModule):
 
     def dataset(self, stage: str) -> SegmentationDataset:
         """The dataset of "train" (augmented) or "val" (as it is)."""
-        training = stage == "train"
+        rows, training = self.rows[stage], stage == "train"
+        column = self.loader.weight_column
         return SegmentationDataset(
-            self.rows[stage],
+            rows,
             self.root,
             spec=self.spec,
             masks=self.masks,
             augment=self.loader.augmentation if training else None,
             mixes=self.loader.mix if training else (),
+            weights=row_weights(rows, column) if training and self.loader.mix else None,
             seed=self.loader.seed,
             foreground=self.loader.foreground_crops,
             instances=self.loader.instances and not training,
@@ -157,8 +168,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
 
     def _draws(self) -> Any:
+        """Weights of the images by epoch; None where each comes as it is."""
         rows, loader = self.rows["train"], self.loader
-        return build_draws(
+        draws = build_draws(
             rows,
             self.root,
             spec=self.spec,
@@ -168,6 +180,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             rates=loader.positive_rate,
             epochs=loader.epochs,
         )
+        return draws and (lambda epoch: replace(draws, epochs=self.epochs)(epoch))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Shuffled; every image is in an epoch, CROPS_PER_IMAGE times."""

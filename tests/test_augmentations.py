@@ -382,6 +382,23 @@ def test_mixes_reach_the_training_and_not_the_validation(competition: Competitio
     assert torch.equal(data.dataset("val")[0]["image"], plain[0]["image"])
 
 
+def test_mixes_take_no_image_of_weight_0(competition: Competition) -> None:
+    train, val = split_rows(competition.table, 0)
+    rows = [{**row, "weight": str(int(at in (0, 3)))} for at, row in enumerate(train)]
+    data = SegmentationDataModule(
+        rows,
+        val,
+        root=competition.input,
+        spec=DataSpec(size=(64, 80)),
+        masks=FileMasks(MaskRules("binary"), competition.input),
+        loader=LoaderSpec(augmentation="none", mix=("mosaic:p=1",), num_workers=0),
+    ).dataset("train")
+    rng = np.random.default_rng(0)
+    assert {at for _ in range(30) for at in data._draw(3, rng)} == {0, 3}
+    data.rows = [row if at in (0, 3) else {} for at, row in enumerate(rows)]  # cannot be read
+    assert all(data[(0, epoch)]["mask"].any() for epoch in range(8))
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [("cutmx", "Did you mean cutmix"), ("paste:p=2", "p is 2"), ("mosaic:q=1", "no argument 'q'")],

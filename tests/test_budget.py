@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import pytorch_lightning as pl
 import torch
 
 import folds
@@ -23,6 +24,7 @@ from stages import call, copy_of
 from tiny_net import TinyNet
 from trained import checkpoint, finished, fold_of, same_weights, told
 from training import batch_norm
+from training.callbacks import CALLBACKS
 from training.steps import Steps
 
 pytestmark = pytest.mark.usefixtures("tiny_net")
@@ -87,11 +89,20 @@ def test_the_epochs_fill_the_budget(
     competition: Competition,
     seconds: Any,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    budget = 25 * EPOCH
-    assert main(competition.flags("--budget", f"{budget}s", "--cache", "none")) == 0
+    known: list[int] = []
+
+    class Look(pl.Callback):
+        def on_train_end(self, trainer: Any, module: Any) -> None:
+            known.append(trainer.datamodule.epochs)
+
+    monkeypatch.setitem(CALLBACKS, "look", Look)
+    budget, words = 25 * EPOCH, ("--cache", "none", "--callbacks", "look")
+    assert main(competition.flags("--budget", f"{budget}s", *words)) == 0
     assert 0.9 * budget <= seconds.passed[0] <= budget
     one, two = epochs_of(competition)
+    assert known == [one, two]  # what is drawn by the epoch knows the last one
     assert one * EPOCH * 2 > 0.75 * budget
     assert abs(one - two) <= 2
     out = told(capsys)

@@ -50,7 +50,8 @@ def drawn(root: Path, *, task: str = "binary", epochs: int = 5, **how: Any) -> n
         for at in range(len(AREAS))
     ]
     classes = {"binary": 1, "multiclass": 3}[task]
-    loader = LoaderSpec(num_workers=0, crops_per_image=200, epochs=epochs, **how)
+    planned = how.pop("planned", epochs)
+    loader = LoaderSpec(num_workers=0, crops_per_image=200, epochs=planned, **how)
     data = SegmentationDataModule(
         rows,
         rows,
@@ -60,6 +61,7 @@ def drawn(root: Path, *, task: str = "binary", epochs: int = 5, **how: Any) -> n
         loader=loader,
     )
     sampler: Any = data.train_dataloader().batch_sampler
+    data.epochs = epochs  # as a budget moves the end
     counts = np.zeros((epochs, len(AREAS)))
     for epoch in range(epochs):
         sampler.sampler.set_epoch(epoch)
@@ -73,6 +75,8 @@ def test_the_rate_of_positive_images_moves_evenly_over_the_epochs(root: Path) ->
     positive = np.array(AREAS) > 0
     np.testing.assert_allclose(counts[:, positive].sum(1), [0.8, 0.7, 0.6, 0.5, 0.4], atol=0.03)
     np.testing.assert_allclose(counts[:, positive].std(1), 0, atol=0.012)
+    longer = drawn(root, positive_rate=(0.8, 0.4), planned=2)
+    np.testing.assert_array_equal(longer, counts)
     steady = drawn(root, positive_rate=(0.25,))
     np.testing.assert_allclose(steady[:, positive].sum(1), 0.25, atol=0.03)
 

@@ -40,11 +40,27 @@ class EvenAverage(WeightAveraging):
 
     def __init__(self, start: float, *, half: bool = False):
         super().__init__(**_way(self._average, half))
-        self.start, self.first = start, 0
+        self.start, self.first = start, -1
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
-        """Only now the number of steps is known."""
-        self.first = round(self.start * trainer.estimated_stepping_batches)
+        """Only now the number of steps is known; a longer training averages from later on."""
+        goal = round(self.start * trainer.estimated_stepping_batches)
+        if self.first < 0 or goal > trainer.global_step:
+            self.first = goal
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        """A budget moves the end, and with it where the mean begins, as long as it has not."""
+        if trainer.global_step <= self.first:
+            goal = round(self.start * trainer.estimated_stepping_batches)
+            self.first = max(trainer.global_step, goal)
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the step that the mean begins after."""
+        return {**super().state_dict(), "first": self.first}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.first = state_dict.get("first", -1)
 
     def averages(self, step: int) -> bool:
         """Whether the mean is of several networks after a step, whose statistics fit none."""

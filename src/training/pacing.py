@@ -131,6 +131,8 @@ class Pacing(Callback):
         if last == before:
             return
         trainer.fit_loop.max_epochs = last
+        if data := getattr(trainer, "datamodule", None):
+            data.epochs = last
         for each in trainer.lr_scheduler_configs:
             if isinstance(each.scheduler, Course):
                 each.scheduler.steps = each.scheduler.steps // before * last
