@@ -14,6 +14,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch.nn import BatchNorm2d, Dropout
+from torchmetrics import Metric
 
 from conftest import Competition
 from core.errors import UserError
@@ -21,6 +22,7 @@ from core.files import file_digest
 from data.draws import row_weights
 from Lightning_datamodule import EpochSampler
 from Lightning_trainer import main
+from metrics import METRICS
 from model_dispatcher import MODELS, build_model, encoder_of
 from networks.encoder_weights import load_encoder_weights
 from runs.starts import _seen
@@ -211,6 +213,12 @@ def test_what_a_training_is_too_short_for_is_told(
     notes = [line for line in told(capsys).splitlines() if line.startswith("note: ")]
     parts = ["from epoch 2 on", "FREEZE_ENCODER=1", "nothing to average", "cosine:floor=0.1"]
     assert all(part in " ".join(notes) for part in parts)
+    cut = ["--trainer-kwargs", "{'max_steps': 3}", "--epochs", "9", "--run", "cut"]
+    assert main(competition.flags("--fold", "0", *words[:4], *cut)) == 0
+    ends = "max_steps of TRAINER_KWARGS ends it in epoch 1"
+    out = told(capsys)
+    assert f"LOSS: its part from epoch 2 on is never used, {ends}\n" in out
+    assert f"FREEZE_ENCODER=1: the encoder never moves, {ends}\n" in out
     words = ["--loss", "bce then dice from epoch 2", "--freeze-encoder", "true", "--swa", "0.5"]
     words += ["--scheduler", "cosine:floor=0.1", "--epochs", "2", "--run", "long"]
     assert main(competition.flags("--fold", "0", *words)) == 0
@@ -229,7 +237,82 @@ def test_what_an_early_end_may_leave_out_is_told(
     assert "EARLY_STOPPING" not in told(capsys)
 
 
+def batches_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, bool]]:
+    """(epoch, whether it is of validation) of each batch, of trainings with the callback look."""
+    seen: list[tuple[int, bool]] = []
+
+    class Look(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            seen.append((trainer.current_epoch, False))
+
+        def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+            seen.append((trainer.current_epoch, True))
+
+    monkeypatch.setitem(CALLBACKS, "look", Look)
+    return seen
+
+
+@pytest.mark.parametrize("interval", ["0.5", "2"])
+def test_validations_within_an_epoch_take_none_of_its_batches(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, interval: str
+) -> None:
+    """Statistics of BatchNorm are taken anew meanwhile, by workers that the epoch needs."""
+    seen = batches_seen(monkeypatch)
+    monkeypatch.setitem(MODELS, "tiny", Still)
+    words = ["--trainer-kwargs", f"{{'val_check_interval': {interval}}}", "--num-workers", "1"]
+    words += ["--callbacks", "look", "--val-batch-size", "6", "--save-top-k", "9"]
+    assert main(competition.flags("--fold", "0", *words)) == 0
+    assert finished(competition)["steps"] == 6
+    each = {"0.5": [False, True] * 3, "2": [False, False, True, False]}[interval]
+    last = [*each, True] if interval == "2" else each  # a training ends with a validation
+    assert seen == [(0, val) for val in each] + [(1, val) for val in last]
+    # Each validation has a network of its own.
+    kept = [*(fold_of(competition) / "checkpoints").glob("best*.ckpt")]
+    assert len(kept) == sum(val for _, val in seen)
+
+
+def test_a_checkpoint_of_ones_own_among_the_callbacks(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = {"every_n_train_steps": 2, "save_top_k": -1, "filename": "often_{step}"}
+    monkeypatch.setitem(CALLBACKS, "often", lambda: pl.callbacks.ModelCheckpoint(**often))
+    assert main(competition.flags(*ONE, "--callbacks", "often", "--save-top-k", "2")) == 0
+    names = {path.name for path in (fold_of(competition) / "checkpoints").iterdir()}
+    assert {"best.ckpt", "last.ckpt", "often_step=2.ckpt"} <= names
+    assert finished(competition)["steps"] == 3
+
+
 # ---------------------------------------------------------------- starts
+
+
+@pytest.mark.parametrize("kept", ["1", "3"])
+def test_the_best_of_all_epochs_are_kept_where_a_run_goes_on(
+    competition: Competition, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Told(Metric):
+        higher_is_better, full_state_update = True, False
+        value = 0.0
+
+        def update(self, mask: Any, target: Any) -> None:
+            """Whatever they are."""
+
+        def compute(self) -> torch.Tensor:
+            return torch.tensor(Told.value)
+
+    class Tell(pl.Callback):
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            Told.value = [0.5, 0.9, 0.7, 0.8, 0.6][trainer.current_epoch]
+
+    monkeypatch.setitem(METRICS, "told", lambda *_: Told())
+    monkeypatch.setitem(CALLBACKS, "tell", Tell)
+    flags = competition.flags("--fold", "0", "--callbacks", "tell", "--metric", "told")
+    assert main([*flags, "--epochs", "3", "--save-top-k", kept]) == 0
+    assert main([*flags, "--epochs", "5", "--save-top-k", "3", "--resume", "last"]) == 0
+    folder = fold_of(competition)
+    epochs = [checkpoint(folder, name)["epoch"] for name in ("best", "best_2", "best_3")]
+    assert epochs == ([1, 3, 2] if kept == "3" else [1, 3, 4])
+    names = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "best_2.ckpt", "best_3.ckpt", "last.ckpt"}
 
 
 def test_more_epochs_go_on_where_the_run_ended(
@@ -261,6 +344,11 @@ def test_more_epochs_go_on_where_the_run_ended(
         (("--resume", best), "need a last.ckpt"),
         (("--resume", path, "--epochs", "4"), "has 4 epochs behind it, EPOCHS is 4"),
         (("--resume", path, "--epochs", "5", "--fold", "1"), "validation images of fold 1"),
+        (("--resume", path, "--epochs", "5", "--lr", "1e-3"), "schedule with it, of --lr=0.02: go"),
+        (
+            ("--resume", path, "--epochs", "5", "--scheduler", "plateau"),
+            "of --scheduler=cosine: go",
+        ),
     ):
         assert main([*flags, "--run", "two", *words]) == 2
         assert need in told(capsys)
@@ -367,6 +455,23 @@ def test_rate_and_batch_are_found_once(
     assert f"LR={knobs['LR']:.3g}: as found before" in told(capsys)
 
 
+def test_what_fits_is_found_with_blocks_that_are_recomputed(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[bool] = []
+
+    def find(module: Any, data: Any, machine: Any) -> int:
+        found.append(any("forward" in vars(part) for part in module.model.modules()))
+        return 4
+
+    monkeypatch.setattr(finders, "find_batch_size", find)
+    words = [*ONE, "--find-batch-size", "true", "--gradient-checkpointing"]
+    for at, recomputed in enumerate((False, True)):
+        flags = competition.flags(*words, str(recomputed), "--run", f"run{at}")
+        assert main(flags) == 0
+    assert found == [False, True]
+
+
 # ---------------------------------------------------------------- what moves, and how fast
 
 
@@ -420,6 +525,30 @@ def test_swa_is_the_mean_of_the_last_weights(tmp_path: Path, start: float) -> No
     mean = torch.stack(seen[round(start * 8) :]).mean(0)
     torch.testing.assert_close(module.model.head[0].weight.detach(), mean)
     assert not torch.equal(mean, seen[-1])
+
+
+@pytest.mark.parametrize(("planned", "ends"), [(8, 4), (3, 6), (4, 8)])
+def test_swa_begins_by_the_end_that_a_budget_moves(tmp_path: Path, planned: int, ends: int) -> None:
+    """Of 4 steps an epoch; the end is moved as the third epoch begins."""
+    seen: list[torch.Tensor] = []
+
+    class Watch(pl.Callback):
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            if trainer.current_epoch == 2:
+                trainer.fit_loop.max_epochs = ends
+
+        def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+            seen.append(module.model.head[0].weight.detach().clone())
+
+    module = module_of(lr=0.1)
+    callbacks = [Watch(), *build_averaging(0.99, 0.5)]
+    trainer = trainer_of(tmp_path, epochs=planned, callbacks=callbacks)
+    trainer.fit(module, loader(samples("binary", 8), 2))
+    assert len(seen) == 4 * ends
+    # Of three epochs planned the mean has begun by then: it goes on.
+    begins = {(8, 4): 8, (3, 6): 6, (4, 8): 16}[planned, ends]
+    mean = torch.stack(seen[begins:]).mean(0)
+    torch.testing.assert_close(module.model.head[0].weight.detach(), mean)
 
 
 class Still(torch.nn.Module):
@@ -592,6 +721,7 @@ def test_a_column_of_weights_reaches_the_training(competition: Competition) -> N
 def test_last_epoch_of_a_limit_is_told_to_validate() -> None:
     class Trainer:
         max_steps, global_step, should_stop, check_val_every_n_epoch = 5, 4, False, 7
+        is_last_batch = False
 
     trainer: Any = Trainer()
     LastValidation().on_train_batch_end(trainer)

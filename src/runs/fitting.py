@@ -97,7 +97,7 @@ def build_checkpoints(fit: Fit, folder: Path, mode: str) -> tuple[list[Any], lis
     score: dict[str, Any] = {"monitor": f"val_{fit.metric}", "mode": mode}
     best: list[Any] = [MovableCheckpoint(filename="best", **score, **place)]
     if fit.save_top_k > 1:
-        name, count = "top_{epoch}", fit.save_top_k
+        name, count = "top_{epoch}_{step}", fit.save_top_k
         best.append(TopCheckpoints(filename=name, save_top_k=count, **score, **place))
     last = MovableCheckpoint(filename="last", save_on_train_epoch_end=True, **place)
     return best, [last]

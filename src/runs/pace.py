@@ -16,6 +16,8 @@ from runs.starts import build_data, build_fold
 BATCHES, EPOCHS = 8, 4
 # Arguments of Lightning's Trainer that would end a trial before it has seen enough.
 ENDS = ("max_steps", "max_time", "fast_dev_run", "overfit_batches", "min_epochs", "min_steps")
+# That the few batches of a trial have no room for.
+DIVIDES = ("val_check_interval",)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def measure_pace(fit: Fit, run: Run, fold: int, *, limit: float, cache: Any = No
         loggers=tuple(name for name in fit.loggers if name in ("csv", "tensorboard")),
         log_images=0,
         profiler="none",
-        trainer_kwargs={k: v for k, v in fit.trainer_kwargs.items() if k not in ENDS},
+        trainer_kwargs={k: v for k, v in fit.trainer_kwargs.items() if k not in (*ENDS, *DIVIDES)},
     )
     pl.seed_everything(fit.seed + fold, workers=True, verbose=False)
     meter = Meter(limit)

@@ -208,7 +208,7 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> Finished:
     Raises:
         UserError: best.ckpt is gone.
     """
-    from training.checkpoints import slim_checkpoint, weights_digest
+    from training.checkpoints import TopCheckpoints, slim_checkpoint, weights_digest
 
     best = trainer.checkpoint_callbacks[0]
     if best.best_model_score is None or not (folder / "checkpoints" / "best.ckpt").is_file():
@@ -224,7 +224,8 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> Finished:
     )
     if trainer.is_global_zero:
         join_metrics(folder)
-        tops = [other.rank() for other in trainer.checkpoint_callbacks[1:-1]]
+        kept = [top for top in trainer.checkpoint_callbacks if isinstance(top, TopCheckpoints)]
+        tops = [top.rank(done.score) for top in kept]
         for path in [folder / "checkpoints" / "best.ckpt", *itertools.chain(*tops)]:
             slim_checkpoint(path)
         done = replace(done, network=weights_digest(folder / "checkpoints" / "best.ckpt"))

@@ -1,5 +1,6 @@
 """Running statistics of BatchNorm, taken anew where they are not those of the weights."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
@@ -9,6 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
 
 from training.sharding import sharded_root, share_buffers
 
@@ -44,10 +46,20 @@ class FreshStatistics(Callback):
         if self.norms and (step <= YOUNG or self.averaged(step)):
             context = trainer.precision_plugin.forward_context()
             batches = min(BATCHES, trainer.num_training_batches)
-            loader = islice(trainer.train_dataloader, batches)
+            loader = islice(_training_batches(trainer), batches)
             refresh_statistics(module, self.norms, loader, context, forward=root)
         if root is not None:
             share_buffers(module)
+
+
+def _training_batches(trainer: Any) -> Iterable[Any]:
+    """The loader; within an epoch a twin of it: the epoch goes on with the loader's workers."""
+    loader = trainer.train_dataloader
+    seen = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    if seen < trainer.num_training_batches and isinstance(loader, DataLoader):
+        loader = copy.copy(loader)
+        loader._iterator = None
+    return loader
 
 
 def moving_norms(module: nn.Module) -> list[_BatchNorm]:

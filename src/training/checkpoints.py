@@ -1,8 +1,10 @@
 """Checkpoints go straight to disk under another name, and are renamed last."""
 
+import contextlib
 import functools
 import hashlib
 import io
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
@@ -15,6 +17,8 @@ from core.files import writing
 
 # Where a soup says of which best.ckpt it was mixed, by its `weights_digest`.
 SOUP_OF = "soup_of"
+# Of the best networks while a training goes on: it may be validated several times an epoch.
+TOP_NAME = "top_epoch={epoch}_step={step}.ckpt"
 
 
 class _Remembering(io.FileIO):
@@ -142,14 +146,48 @@ class TopCheckpoints(MovableCheckpoint):
         """Another than best.ckpt's, whose monitor it shares."""
         return f"Top{super().state_key}"
 
-    def rank(self) -> list[Path]:
-        """Calls them best_2.ckpt, best_3.ckpt... by their scores; the first is best.ckpt's twin."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The state; what `rank` has called otherwise when the training ended gets its name back.
+
+        best.ckpt stays, beside a copy: a better one takes its place, not its rank.
+        """
+        known = {Path(path).name for path in state_dict.get("best_k_models", {})}
+        for path in sorted(Path(str(self.dirpath)).glob("best*.ckpt")):
+            own = path.parent / _top_name(path)
+            if own.name not in known or own.is_file():
+                continue
+            with contextlib.suppress(FileNotFoundError):  # another rank was first
+                if path.stem == "best":
+                    with writing(own) as part:
+                        shutil.copyfile(path, part)
+                else:
+                    path.replace(own)
+        super().load_state_dict(state_dict)
+
+    def rank(self, best: float) -> list[Path]:
+        """Calls them best_2.ckpt, best_3.ckpt... by their scores; returns those.
+
+        Args:
+            best: score of best.ckpt, whose twin goes.
+        """
         scores = {Path(path): float(score) for path, score in self.best_k_models.items()}
         ranked = sorted(scores, key=lambda path: scores[path], reverse=self.mode == "max")
-        for twin in ranked[:1]:
-            twin.unlink(missing_ok=True)
-        names = [path.with_name(f"best_{at}.ckpt") for at, path in enumerate(ranked[1:], start=2)]
-        return [path.replace(name) for path, name in zip(ranked[1:], names, strict=True)]
+        if ranked and scores[ranked[0]] == best:
+            ranked.pop(0).unlink(missing_ok=True)
+        names = [path.with_name(f"best_{at}.ckpt") for at, path in enumerate(ranked, start=2)]
+        for path in ranked[self.save_top_k - 1 :]:  # of a session that kept more
+            path.unlink(missing_ok=True)
+        pairs = zip(ranked[: self.save_top_k - 1], names, strict=False)
+        return [path.replace(name) for path, name in pairs]
+
+
+def _top_name(path: Path) -> str:
+    """What TopCheckpoints has called a checkpoint; "" where it cannot be read."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return TOP_NAME.format(epoch=checkpoint["epoch"], step=checkpoint["global_step"])
+    except Exception:  # as in `read_notes`
+        return ""
 
 
 def slim_checkpoint(path: Path) -> None:

@@ -22,7 +22,8 @@ class OwnLength(Callback):
 class LastValidation(Callback):
     """Ends every training with a validation: VAL_EVERY need not divide EPOCHS.
 
-    Lightning itself leaves an epoch that max_steps cuts off without one.
+    Lightning itself leaves an epoch that max_steps cuts off without one, and the rest of one that
+    val_check_interval divides.
     """
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
@@ -34,6 +35,8 @@ class LastValidation(Callback):
             trainer.should_stop = True
         if trainer.should_stop:
             trainer.check_val_every_n_epoch = 1
+        if trainer.is_last_batch and trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.val_check_batch = 1
 
 
 def leave_a_batch(trainer: Any, share: int | float, *, train: int, val: int) -> None:
