@@ -317,12 +317,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_files(run)
     check_machine(fit.machine, fit.trainer_kwargs)
     check_sharding(fit)
-    model = check_network(fit.model_name, run.spec, batch=fit.train_batch_size)
+    batch, scales = fit.train_batch_size, fit.recipe.train_scales
+    model = check_network(fit.model_name, run.spec, batch=batch, scales=scales)
     build_freeze(model, encoder_epochs=fit.freeze_encoder, layers=fit.freeze_layers)
     if find_resumed(folds, args.resume) == run.folder.last(folds[0]).absolute():
         args.resume = "last"
     if resumed := find_resumed(folds, args.resume):
-        check_resumed(resumed, run, folds[0], epochs=fit.epochs)
+        check_resumed(resumed, run, folds[0], fit=fit)
     else:
         begun = [f for f in folds if run.folder.last(f).is_file() or run.folder.is_finished(f)]
         check_starts(fit, run, [f for f in folds if args.overwrite or f not in begun])

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             augment=augment,
             mixes=config.MIX,
             seed=config.SEED,
+            foreground=config.FOREGROUND_CROPS,
         )
         for at in np.linspace(0, len(dataset) - 1, min(4, len(dataset))).astype(int).tolist():
             sample = dataset[(at, 0)]

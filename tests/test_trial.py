@@ -62,6 +62,14 @@ def test_an_encoder_of_one_size_cannot_predict_whole_images() -> None:
         attempt("smp_unet_tu-coatnet_nano_rw_224", crops=True)
 
 
+def test_an_encoder_of_one_size_cannot_be_trained_at_several() -> None:
+    name, how = "smp_unet_tu-coatnet_nano_rw_224", {"channels": 3, "outputs": 2, "gates": 0}
+    sized = {"size": (64, 96), "batch": 2, "crops": False}
+    with pytest.raises(UserError, match=r"TRAIN_SCALES: .* on images of 32 x 64 pixels beside "):
+        try_network(name, **how, **sized, scales=(0.6, 1.4))
+    try_network("smp_unet_resnet18", **how, **sized, scales=(0.6, 1.4))
+
+
 @pytest.mark.parametrize("name", ["smp_deeplabv3plus_resnet18", "smp_linknet_resnet18"])
 def test_one_image_a_step_where_batchnorm_needs_two(name: str) -> None:
     with pytest.raises(UserError, match="Need TRAIN_BATCH_SIZE=2 or more"):

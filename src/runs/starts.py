@@ -1,17 +1,28 @@
 """Where a training starts: data, network, weights of another run, a rate and a batch found."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.errors import UserError, reason_of
-from core.knobs import ROOT
+from core.flags import as_flags
+from core.knobs import ROOT, spell
 from runs.fit import Fit
 from runs.fold_table import read_fold_table
 from runs.folder import RunFolder
 from runs.records import UNKNOWN, Begun
 from runs.run import Run
+
+# Knobs that a checkpoint's optimiser holds, or its schedule counts in.
+CARRIED = (
+    *("OPTIMIZER", "LR", "ENCODER_LR_FACTOR", "LAYER_DECAY", "WEIGHT_DECAY", "DECAY_NORMS"),
+    *("TRAIN_BATCH_SIZE", "ACCUMULATE_GRAD_BATCHES", "CROPS_PER_IMAGE", "LIMIT_BATCHES"),
+    "SCHEDULER",
+)
+# Rows of SCHEDULERS that keep nothing but the step: one may follow another.
+BY_STEP = ("cosine", "poly", "step", "none")
 
 
 def build_data(fit: Fit, run: Run, fold: int, *, cache: Any = None) -> Any:
@@ -32,7 +43,7 @@ def build_data(fit: Fit, run: Run, fold: int, *, cache: Any = None) -> Any:
         root=run.input,
         masks=masks,
         spec=spec,
-        loader=run.loader,
+        loader=replace(run.loader, epochs=fit.epochs),
         cache=cache,
     )
 
@@ -181,11 +192,12 @@ def check_starts(fit: Fit, run: Run, folds: Sequence[int]) -> None:
         read_weights(Path(fit.encoder_weights))
 
 
-def check_resumed(path: Path, run: Run, fold: int, *, epochs: int) -> None:
+def check_resumed(path: Path, run: Run, fold: int, *, fit: Fit) -> None:
     """Makes sure that the training of another run's last.ckpt goes on in a fold of this one.
 
     Raises:
-        UserError: it cannot be read, is of another of these folds, or has all its epochs.
+        UserError: it cannot be read, is of another of these folds, has all its epochs, or holds an
+            optimiser or a schedule that this run's knobs do not make.
     """
     import torch
 
@@ -204,10 +216,26 @@ def check_resumed(path: Path, run: Run, fold: int, *, epochs: int) -> None:
         raise UserError(
             f"--resume: {path} is of fold {notes.get('fold')}, it was trained on {seen}"
         )
-    if done >= epochs:
+    if done >= fit.epochs:
         raise UserError(
-            f"--resume: {path} has {done} epochs behind it, EPOCHS is {epochs}: need more"
+            f"--resume: {path} has {done} epochs behind it, EPOCHS is {fit.epochs}: need more"
         )
+    if other := _other_course(notes.get("config") or {}, fit.knobs):
+        raise UserError(
+            f"--resume: {path} brings its optimiser and schedule with it, of "
+            f"{shlex.join(as_flags(other))}: go on with these, or start anew from its weights by "
+            "--init-ckpt"
+        )
+
+
+def _other_course(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Texts of the knobs of a checkpoint's optimiser and schedule that are others now."""
+    known = [name for name in CARRIED if name in before and before[name] != now[name]]
+    other = {name: spell(before[name]) for name in known}
+    kinds = [str(knobs.get("SCHEDULER")).partition(":")[0] for knobs in (before, now)]
+    if set(kinds) <= set(BY_STEP):
+        other.pop("SCHEDULER", None)
+    return other
 
 
 def _same_table(run: Run, other: Begun) -> bool:
@@ -240,10 +268,13 @@ def find_setting(fit: Fit, run: Run, name: str, fold: int, *, cache: Any = None)
 
 def _search(fit: Fit, run: Run, name: str, fold: int, cache: Any) -> Any:
     from training.finders import find_batch_size, find_rate
+    from training.recomputation import recompute_blocks
 
     data = build_data(fit, run, fold, cache=cache)
     data.batch_size = fit.train_batch_size
     module, machine = build_fold(fit, run, fold, weights=True), fit.machine.options
+    if fit.gradient_checkpointing:  # what fits follows from it
+        recompute_blocks(module.model)
     if name == "TRAIN_BATCH_SIZE":
         return find_batch_size(module, data, machine)
     rate = find_rate(module, data, machine)

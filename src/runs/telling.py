@@ -9,6 +9,7 @@ from runs.budget import Budget
 from runs.fit import Fit
 from runs.records import Finished
 from runs.run import Run
+from training.steps import Steps
 
 # Rows of SCHEDULERS that end at 0, or next to it.
 FALLING = ("cosine", "poly", "onecycle")
@@ -23,24 +24,27 @@ def tell_start(fit: Fit, run: Run, todo: Sequence[int]) -> str:
     if todo:
         train, _ = split_rows(run.table, todo[0], holdout=run.holdout)
         steps = fit.steps(len(train))
-        notes += steps.notes() + unreached(fit, steps.total)
+        notes += steps.notes() + unreached(fit, steps)
     for note in notes:
         print(f"note: {note}")
     return trivial_words(best_trivial(run))
 
 
-def unreached(fit: Fit, steps: int) -> list[str]:
-    """A line on each knob whose time never comes in a training of so many steps."""
+def unreached(fit: Fit, steps: Steps) -> list[str]:
+    """A line on each knob whose time never comes in a training of these steps."""
     from losses import STAGE
     from training.averaging import LAST_QUARTER
 
-    notes, epochs = [], f"EPOCHS is {fit.epochs}"
+    notes, last, ends = [], fit.epochs, f"EPOCHS is {fit.epochs}"
+    if 0 <= steps.most < steps.epoch * last:
+        last = -(-steps.most // steps.epoch)
+        ends = f"max_steps of TRAINER_KWARGS ends it in epoch {last}"
     starts = [int(start) for _, start in STAGE.findall(fit.recipe.loss)]
-    late = [start for start in starts if start > fit.epochs]
+    late = [start for start in starts if start > last]
     if late:
-        notes.append(f"LOSS: its part from epoch {late[0]} on is never used, {epochs}")
-    if fit.freeze_encoder is not True and fit.freeze_encoder >= fit.epochs:
-        notes.append(f"FREEZE_ENCODER={fit.freeze_encoder}: the encoder never moves, {epochs}")
+        notes.append(f"LOSS: its part from epoch {late[0]} on is never used, {ends}")
+    if fit.freeze_encoder is not True and fit.freeze_encoder >= last:
+        notes.append(f"FREEZE_ENCODER={fit.freeze_encoder}: the encoder never moves, {ends}")
     share = LAST_QUARTER if fit.swa is True else fit.swa
     if fit.early_stopping is not None:
         first = fit.val_every * (fit.early_stopping + 1)  # the first validation has none before it
@@ -48,9 +52,9 @@ def unreached(fit: Fit, steps: int) -> list[str]:
         begins = {
             "LOSS changes": max((start for start in starts if start not in late), default=0),
             "the encoder moves": 1 + frozen,
-            "SWA begins": 1 + int(share * fit.epochs) if share else 0,
+            "SWA begins": 1 + int(share * last) if share else 0,
         }
-        lost = [what for what, epoch in begins.items() if first < epoch <= fit.epochs]
+        lost = [what for what, epoch in begins.items() if first < epoch <= last]
         if lost:
             notes.append(
                 f"EARLY_STOPPING={fit.early_stopping} may end a fold after epoch {first}, before "
@@ -58,8 +62,9 @@ def unreached(fit: Fit, steps: int) -> list[str]:
             )
     if not share:
         return notes
-    if steps - round(share * steps) < 2:
-        notes.append(f"SWA={share}: one of {steps} steps is left, there is nothing to average")
+    if steps.total - round(share * steps.total) < 2:
+        told = f"one of {steps.total} steps is left"
+        notes.append(f"SWA={share}: {told}, there is nothing to average")
     name = fit.recipe.scheduler
     if name.partition(":")[0] in FALLING and "floor=" not in name:
         notes.append(

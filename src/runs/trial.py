@@ -1,7 +1,7 @@
 """What a run asks of the machine and of its network, tried before any image is read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,7 @@ def check_machine(machine: Machine, more: Mapping[str, Any] | None = None) -> No
         ) from error
 
 
-def check_network(name: str, spec: "DataSpec", *, batch: int) -> Any:
+def check_network(name: str, spec: "DataSpec", *, batch: int, scales: Sequence[float] = ()) -> Any:
     """A row of MODELS that can be trained on images of `spec`, without weights; see `try_network`.
 
     Raises:
@@ -151,4 +151,5 @@ def check_network(name: str, spec: "DataSpec", *, batch: int) -> Any:
         size=spec.size,
         batch=batch,
         crops=spec.resize_mode == "crop",
+        scales=scales,
     )

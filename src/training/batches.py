@@ -1,7 +1,7 @@
 """What is done to a batch of training on the device: another size, two images in one."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.nn import functional as F
@@ -29,14 +29,19 @@ def resize_batch(
     """
     if not scales:
         return batch
-    scale, image = draw.uniform(*scales), batch["image"]
-    size = [max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in image.shape[-2:]]
+    image = batch["image"]
+    size = scaled_size(image.shape[-2:], draw.uniform(*scales))
     resized = F.interpolate(image.float(), size, mode="bilinear", antialias=True)
     masks = {name: _nearest(batch[name], size) for name in MASKS if name in batch}
     return {**batch, "image": resized.round(), **masks}
 
 
-def _nearest(mask: Any, size: list[int]) -> Any:
+def scaled_size(size: Sequence[int], scale: float) -> tuple[int, ...]:
+    """Sides of that share of a size which divide by 32, in pixels."""
+    return tuple(max(STRIDE, round(side * scale / STRIDE) * STRIDE) for side in size)
+
+
+def _nearest(mask: Any, size: Sequence[int]) -> Any:
     planes = mask if mask.ndim == 4 else mask[:, None]
     planes = F.interpolate(planes.float(), size, mode="nearest-exact").to(mask.dtype)
     return planes if mask.ndim == 4 else planes[:, 0]

@@ -9,6 +9,7 @@ from torch import nn
 from core.errors import UserError
 from model_dispatcher import build_model
 from networks.outputs import logits_of
+from training.batches import scaled_size
 
 Size = tuple[int, int]
 
@@ -23,6 +24,7 @@ def try_network(
     size: Size,
     batch: int,
     crops: bool,
+    scales: Sequence[float] = (),
 ) -> nn.Module:
     """Runs a network once as in validation and once as in training; returns it, without weights.
 
@@ -35,6 +37,7 @@ def try_network(
         size: (H, W) of its images.
         batch: images of a training step.
         crops: whole images of any size are predicted, not only of `size`.
+        scales: lowest and highest share of `size` that it is trained at; () = at `size` alone.
 
     Raises:
         UserError: it cannot be built, does not run on such images, or not on so few at once.
@@ -53,14 +56,19 @@ def try_network(
     # meta computes shapes alone: no memory, hardly any time; some networks ask for values.
     with torch.device("meta"):
         try:
-            return _try(name, build(), shapes, batch, outputs + gates)
+            return _try(name, build(), shapes, batch, outputs + gates, scales)
         except Exception:
             pass
-    return _try(name, build(), shapes, batch, outputs + gates)
+    return _try(name, build(), shapes, batch, outputs + gates, scales)
 
 
 def _try(
-    name: str, model: nn.Module, shapes: Sequence[tuple[int, ...]], batch: int, outputs: int
+    name: str,
+    model: nn.Module,
+    shapes: Sequence[tuple[int, ...]],
+    batch: int,
+    outputs: int,
+    scales: Sequence[float],
 ) -> nn.Module:
     for shape in shapes:
         error = _error(model.eval(), shape, outputs)
@@ -75,6 +83,13 @@ def _try(
         raise UserError(
             f"MODEL_NAME={name} cannot be trained on {batch} {_text(shape)}: {error}{need}"
         )
+    for scale in scales:
+        scaled = (shape[0], *scaled_size(shape[1:], scale))
+        if error := _error(model, (batch, *scaled), outputs):
+            raise UserError(
+                f"TRAIN_SCALES: MODEL_NAME={name} cannot be trained on {_text(scaled)} beside "
+                f"{_text(shape)}: {error}: leave it empty, or take another network"
+            )
     return model
 
 
