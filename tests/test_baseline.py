@@ -16,6 +16,7 @@ from conftest import Competition
 from core.errors import UserError
 from data.specs import DataSpec
 from folds import main as folds
+from scoring import baseline
 from scoring.baseline import best_of, mean_masks, shrink, trivial_scores
 from scoring.class_weights import weigh_classes
 from training.steps import FEW, Steps
@@ -205,6 +206,16 @@ def test_weights_are_median_over_own_share(tmp_path: Path) -> None:
     np.testing.assert_allclose(weights, expected, rtol=1e-3)
     for words in ("of 3 masks", "pole 25 (2.00%)", "cow 1 (nowhere)"):
         assert words in told
+
+
+def test_masks_too_large_to_be_counted_are_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baseline, "PIXELS", 100)
+    masks = {"i0": np.ones((20, 30), np.uint8)}
+    rows, spec = write_set(tmp_path, masks), DataSpec(task="multiclass", classes=2)
+    with pytest.raises(UserError, match="too large to be counted"):
+        weigh_classes(rows, tmp_path, Masks(masks), spec=spec)
 
 
 def test_weights_of_masks_that_overlap(tmp_path: Path) -> None:

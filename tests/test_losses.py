@@ -627,6 +627,16 @@ def test_arguments_change_a_row():
     assert both.item() == pytest.approx((0.5 * parts[0] + 2 * parts[1]).item(), rel=1e-6)
 
 
+def test_hard_pixels_are_those_of_the_network_whatever_they_weigh():
+    logits, target = noise("binary"), truth("binary")
+    right = np.where(target.numpy() == 1, 1, -1) * logits.double().numpy()
+    entropy = np.log1p(np.exp(-right))
+    weights = np.where(target.numpy() == 1, 5, 1)
+    expected = (weights * (1 - np.exp(-entropy)) ** 2 * entropy).mean()
+    value = make("bce:positive=5,gamma=2", "binary")(logits, target)
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("text", "need"),
     [
@@ -636,6 +646,12 @@ def test_arguments_change_a_row():
         ("ce:smoothing=1", "smoothing"),
         ("topk:hardest=0", "hardest"),
         ("dice:alpha", "need name:key=number"),
+        ("tversky:alpha=-0.3", "alpha is -0.3, need 0 or more"),
+        ("bce:gamma=-1", "gamma is -1, need 0 or more"),  # of the class that it is based on
+        ("bce:positive=0", "positive is 0, need above 0"),
+        ("cldice:steps=2.5", "steps is 2.5, need a whole number, 1 or more"),
+        ("hausdorff:alpha=-2", "alpha is -2"),
+        ("exp_log:share=3", "share is 3, need 0 to 1"),
         ("dice then", "unknown loss"),
         ("dice then bce from 1", "rising"),
         ("dice then bce from 5 then iou from 5", "rising"),

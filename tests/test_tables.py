@@ -76,6 +76,17 @@ def test_plateau_falls_once_the_score_stands_still(tmp_path: Path) -> None:
     assert rates[-1] == pytest.approx(5e-13)
 
 
+def test_every_new_best_score_counts_for_a_plateau() -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+    how: dict[str, Any] = {"steps": 9, "warmup": 0.0, "monitor": "", "mode": "max", "val_every": 1}
+    schedule = build_scheduler("plateau:patience=0", optimizer, **how)["scheduler"]
+    for score in (-0.5, 0.9, 0.90001, 0.90002):
+        schedule.step(score)
+    assert optimizer.param_groups[0]["lr"] == 1
+    schedule.step(0.90002)
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimiser_lowers_the_loss_and_takes_rate_and_decay(name: str, tmp_path: Path) -> None:
     trainer, module = fit(tmp_path, Spy(), optimizer=name, weight_decay=0.125)

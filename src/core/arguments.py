@@ -116,14 +116,23 @@ def check_ranges(row: Callable[..., Any], given: Mapping[str, Any], text: str, w
     Raises:
         UserError: one does not.
     """
-    declared = parameters_of(row, text, what)
+    declared = _annotations_of(row, text, what)
     for key, value in given.items():
-        kind = declared[key].annotation if key in declared else None
+        kind = declared.get(key)
         whole = getattr(kind, "__origin__", None) is int
         for limit in getattr(kind, "__metadata__", ()):
             if isinstance(limit, Range) and not limit.holds(value, whole=whole):
                 need = f"a whole number, {limit}" if whole else limit
                 raise UserError(f"{what} {text!r}: {key} is {value}, need {need}")
+
+
+def _annotations_of(row: Callable[..., Any], text: str, what: str) -> dict[str, Any]:
+    """What a row's arguments may be, those of its base classes included."""
+    target, found = getattr(row, "func", row), dict[str, Any]()
+    for base in reversed(target.__mro__[1:-1]) if inspect.isclass(target) else []:
+        if start := vars(base).get("__init__"):
+            found |= {p.name: p.annotation for p in inspect.signature(start).parameters.values()}
+    return found | {p.name: p.annotation for p in parameters_of(row, text, what).values()}
 
 
 def parameters_of(row: Callable[..., Any], text: str, what: str) -> Mapping[str, inspect.Parameter]:

@@ -3,7 +3,7 @@
 Distance maps are made by OpenCV on the CPU, a few ms for a plane of 512 x 512.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.arguments import NotNegative, Range, Share
 from criteria.base import MaskLoss, one_hot, probs_and_truth
 from criteria.overlaps import OverlapLoss
 from criteria.pixels import PixelLoss
@@ -63,7 +64,7 @@ class HausdorffLoss(MaskLoss):
         alpha: a, how much far errors count more.
     """
 
-    def __init__(self, *args: Any, alpha: float = 2.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, alpha: NotNegative = 2.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.alpha = alpha
 
@@ -93,7 +94,13 @@ class CentrelineLoss(MaskLoss):
         steps: pixels.
     """
 
-    def __init__(self, *args: Any, share: float = 0.5, steps: int = 5, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        share: Share = 0.5,
+        steps: Annotated[int, Range(1)] = 5,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.share, self.steps = share, steps
         self.dice = OverlapLoss(*args, alpha=0.5, beta=0.5, smooth=0.5, **kwargs)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.errors import UserError
+from core.arguments import NotNegative, Positive, Share
 from criteria.base import MaskLoss, columns, one_hot, probs_and_truth, shared
 from criteria.pixels import PixelLoss
 
@@ -25,10 +25,10 @@ class OverlapLoss(MaskLoss):
     def __init__(
         self,
         *args: Any,
-        alpha: float,
-        beta: float,
-        smooth: float = 1.0,
-        gamma: float = 1.0,
+        alpha: NotNegative,
+        beta: NotNegative,
+        smooth: NotNegative = 1.0,
+        gamma: Positive = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -89,8 +89,8 @@ class GeneralizedDiceLoss(MaskLoss):
         self,
         *args: Any,
         batch: bool = False,
-        penalty: float = 0.0,
-        smooth: float = 1.0,
+        penalty: NotNegative = 0.0,
+        smooth: NotNegative = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -146,7 +146,12 @@ class ExpLogLoss(MaskLoss):
     takes_soft = True
 
     def __init__(
-        self, *args: Any, gamma: float = 0.3, share: float = 0.8, smooth: float = 1.0, **kwargs: Any
+        self,
+        *args: Any,
+        gamma: Positive = 0.3,
+        share: Share = 0.8,
+        smooth: NotNegative = 1.0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.gamma, self.share, self.smooth = gamma, share, smooth
@@ -174,11 +179,9 @@ class RatesLoss(MaskLoss):
 
     takes_soft = True
 
-    def __init__(self, *args: Any, share: float = 0.1, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, share: Share = 0.1, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.share = share
-        if not 0 <= share <= 1:
-            raise UserError(f"got share={share}: need the foreground's share, 0...1")
 
     def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
         probs, truth = probs_and_truth(logits, target, valid)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.arguments import NotNegative, Positive
 from core.errors import UserError
 from criteria.base import MaskLoss
 
@@ -32,7 +33,7 @@ class PixelLoss(MaskLoss):
     def __init__(
         self,
         *args: Any,
-        gamma: float = 0.0,
+        gamma: NotNegative = 0.0,
         smoothing: float = 0.0,
         hardest: float = 1.0,
         **kwargs: Any,
@@ -46,7 +47,7 @@ class PixelLoss(MaskLoss):
             )
 
     def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        entropy = self._focus(self.entropy(logits, target, valid))
+        entropy = self.entropy(logits, target, valid)
         if valid is None:
             values = [self._mean(plane, torch.ones_like(plane)) for plane in entropy.unbind(1)]
             return self.class_mean(torch.stack(values))
@@ -54,11 +55,13 @@ class PixelLoss(MaskLoss):
         return self._mean(entropy, weights)
 
     def entropy(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        """Cross-entropy of each pixel: (B, H, W) for multiclass, else (B, K, H, W)."""
+        """Cross-entropy of each pixel, focused: (B, H, W) for multiclass, else (B, K, H, W)."""
         if valid is not None:
-            return F.cross_entropy(logits, target, reduction="none", label_smoothing=self.smoothing)
+            kind: dict[str, Any] = {"reduction": "none", "label_smoothing": self.smoothing}
+            return self._focus(F.cross_entropy(logits, target, **kind))
         target = target * (1 - self.smoothing) + self.smoothing / 2
-        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        return self._focus(entropy)
 
     def _focus(self, entropy: Tensor) -> Tensor:
         if self.gamma == 0:
@@ -87,7 +90,7 @@ class BinaryLoss(PixelLoss):
         self,
         task: str,
         *args: Any,
-        positive: float = 1.0,
+        positive: Positive = 1.0,
         adaptive: bool = False,
         **kwargs: Any,
     ) -> None:

@@ -48,9 +48,14 @@ def weigh_classes(
     """Weights of the classes by the masks of these rows, and the words that tell them.
 
     Raises:
-        UserError: no mask holds any class.
+        UserError: no mask holds any class, or images are too large to count.
     """
     truths = [truth for _, truth, _ in read_truths(rows, root, masks, spec.axes, most=COUNTED)]
+    if not truths:
+        raise UserError(
+            "CLASS_WEIGHTS=auto: the masks are too large to be counted: give numbers, or cut the "
+            "images into parts by TILE"
+        )
     inside, around = count_classes(truths, spec)
     if not inside.any():
         raise UserError("CLASS_WEIGHTS=auto: no training mask holds a class: give numbers")

@@ -152,6 +152,7 @@ def plateau(
         factor=factor,
         patience=patience,
         min_lr=floors,
+        threshold=0.0,
         eps=0.0,
     )
 
