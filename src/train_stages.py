@@ -24,7 +24,7 @@ import argparse
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,12 +176,24 @@ def check_chain(
 
 
 def calls_of(
-    output: Path, stage: Stage, told: Mapping[str, str], folds: Sequence[int]
+    output: Path,
+    stage: Stage,
+    told: Mapping[str, str],
+    folds: Sequence[int],
+    taught: Sequence[str] = (),
 ) -> Iterator[list[str]]:
-    """The calls that are left of a stage, script and flags: labels of its folds, its training."""
+    """The calls that are left of a stage, script and flags: labels of its folds, its training.
+
+    Args:
+        output: of all runs.
+        stage: that is due.
+        told: what it is told besides its flags.
+        folds: that it trains.
+        taught: flags of the stage whose labels it learns.
+    """
     teacher = told.get("PSEUDO")
     if teacher:
-        words = as_flags({"RUN": teacher, "PSEUDO": ""})
+        words = [*taught, *as_flags({"RUN": teacher, "PSEUDO": "", "INIT_CKPT": ""})]
         if not set(folds) <= set(scored_folds(output, teacher)):
             yield ["Lightning_tester", *words]
         # Made once: anew they may be other labels than those that a student has begun with.
@@ -198,14 +210,14 @@ def scored_folds(output: Path, run: str) -> list[int]:
         return []
 
 
-def run_stage(output: Path, stage: Stage, told: Mapping[str, str], folds: Sequence[int]) -> int:
+def run_stage(stage: Stage, calls: Iterable[Sequence[str]]) -> int:
     """Makes a stage's calls one after the other; returns 2 where one has told an error, else 0.
 
     Raises:
         UserError: a script ended without a word of its own.
         Stopped: it was stopped.
     """
-    for script_name, *words in calls_of(output, stage, told, folds):
+    for script_name, *words in calls:
         code = call_script(script_name, words).code
         if code in STOPPED:
             raise Stopped("", code - 128)  # the script has told it
@@ -242,12 +254,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         from runs.experiment import competition_of
 
         find_test_images(competition_of(config))  # what is to be labelled, before all trainings
+    flags = {told["RUN"]: stage.words for stage, told in zip(stages, planned, strict=True)}
     for at, (stage, told) in enumerate(zip(stages, planned, strict=True)):
         print(f"stage {at + 1} of {len(stages)}, {stage.name}: run {told['RUN']}", flush=True)
         if args.dry_run:
             code = dry_run(stage, told)
         else:
-            code = run_stage(config.OUTPUT, stage, told, folds[at])
+            taught = flags.get(told.get("PSEUDO", ""), ())
+            code = run_stage(stage, calls_of(config.OUTPUT, stage, told, folds[at], taught))
         if code:
             return code
     if args.dry_run:

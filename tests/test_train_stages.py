@@ -96,10 +96,12 @@ def test_three_stages_from_pretraining_to_pseudo_labels(
     path = write(competition.root, "\n".join([*lines, "last: --pseudo large --epochs 1"]))
     flags = competition.flags("--fold", "0", "--run", "r")
     calls: list[tuple[str, str]] = []
+    given: dict[str, list[str]] = {}
 
     def in_this_process(script: str, words: Any, *_: Any, **__: Any) -> End:
         run = next(word for word in words if word.startswith("--run="))
         calls.append((script, run.removeprefix("--run=")))
+        given[script] = list(words)
         kept = dict(train_stages.sys.modules)
         code = call(script, [*flags, *words])
         train_stages.sys.modules.update(config=kept["config"])
@@ -110,6 +112,8 @@ def test_three_stages_from_pretraining_to_pseudo_labels(
     trainings = [("Lightning_trainer", f"r-{name}") for name in ("small", "large", "last")]
     labelling = [("Lightning_tester", "r-large"), ("pseudo_label", "r-large")]
     assert calls == [*trainings[:2], *labelling, trainings[2]]
+    for script in ("Lightning_tester", "pseudo_label"):  # as the stage is that they look at
+        assert given[script][:6] == lines[1].split()[1:]
     assert told(capsys).count("9 of 9 tensors from best.ckpt") == 2
 
     # A rate of nothing keeps the weights that the stage before ended with.
