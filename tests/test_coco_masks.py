@@ -85,6 +85,40 @@ def test_polygons(tmp_path: Path) -> None:
     assert (ours & twin).sum() / (ours | twin).sum() > 0.9
 
 
+def test_two_corners_are_no_box(tmp_path: Path) -> None:
+    """pycocotools takes four numbers for a box of that width and height."""
+    write(tmp_path, (0, 1, [[5, 4, 25, 16]]), (0, 1, [[1, 1, 20, 15], *polygon(2, 3, 9, 12)]))
+    mask = source_of(tmp_path).read({"img": "a"}, SIZE)
+    np.testing.assert_array_equal(mask, box(2, 3, 9, 12))
+
+
+@pytest.mark.parametrize("outline", [[], None, [[5, 4, 25, 16]]])
+def test_boxes_alone_are_no_masks(tmp_path: Path, outline: Any) -> None:
+    write(tmp_path, (0, 1, outline), (1, 1, outline))
+    with pytest.raises(UserError, match=r"none of 2 annotations has an outline, they are boxes"):
+        source_of(tmp_path)
+
+
+def test_files_that_were_joined_without_new_numbers_are_told(tmp_path: Path) -> None:
+    write(tmp_path, (0, 1, polygon(2, 3, 9, 12)))
+    data = json.loads((tmp_path / "coco.json").read_text())
+    other = {"id": "0-x", "file_name": "c.jpg", "height": 20, "width": 30}
+    joined = {**data, "images": [*data["images"], other]}
+    (tmp_path / "coco.json").write_text(json.dumps(joined))
+    with pytest.raises(UserError, match=r"(?s)an id of several images.*'0-x': train/a.jpg and c"):
+        source_of(tmp_path)
+    joined = {**data, "categories": [*data["categories"], {"id": 1, "name": "horse"}]}
+    (tmp_path / "coco.json").write_text(json.dumps(joined))
+    with pytest.raises(UserError, match=r"(?s)an id of several categories.*1: cat and horse"):
+        source_of(tmp_path)
+
+
+def test_images_of_several_folders_are_no_annotators_of_one(tmp_path: Path) -> None:
+    write(tmp_path, (0, 1, polygon(2, 3, 9, 12)), files=("a.jpg", "../cam2/a.jpg"))
+    with pytest.raises(UserError, match=r"(?s)several folders have one id.*a: train/a.jpg and"):
+        source_of(tmp_path)
+
+
 def test_objects_that_touch_stay_apart(tmp_path: Path) -> None:
     write(tmp_path, (0, 1, polygon(2, 3, 9, 12)), (0, 2, polygon(2, 12, 9, 15)))
     source = source_of(tmp_path)

@@ -165,6 +165,11 @@ CVAT = f"""<?xml version="1.0"?><annotations><image id="0" name="a.png" width="3
 <polygon label="x" points="{"; ".join(f"{x}, {y}" for x, y in TRIANGLE)}" z_order="1"/>
 </image></annotations>"""
 
+TURNED = f"""<annotations><image id="0" name="a.png" width="30" height="20">
+<box label="x" xtl="1" ytl="3" xbr="15" ybr="15" rotation="90"/>
+<polygon label="x" points="{"; ".join(f"{x}, {y}" for x, y in TRIANGLE)}"/>
+</image></annotations>"""
+
 SOLAFUNE = {
     "images": [
         {
@@ -257,6 +262,22 @@ BITMAPS = {
     "size": {"height": 20, "width": 30},
     "objects": [{"classTitle": "x", "bitmap": bitmap(mask)} for mask in PAINTED],
 }
+SUPERVISELY_MIXED = {
+    **BITMAPS,
+    "objects": [
+        {
+            "classTitle": "x",
+            "geometryType": "rectangle",
+            "points": {"exterior": [OUTER[0], OUTER[2]], "interior": []},
+        },
+        {
+            "classTitle": "x",
+            "bitmap": bitmap(PAINTED[1]),
+            "points": {"exterior": [], "interior": []},
+        },
+    ],
+}
+STUDIO_LOCAL = [{**STUDIO[0], "data": {"image": "/data/local-files/?d=my%20set/a.png"}}]
 BRUSHES = [
     {
         "data": {"image": "/data/upload/1/ab12cd34-a.png"},
@@ -288,12 +309,15 @@ BRUSHES = [
         ("m.json", SUPERVISELY, BOTH),
         ("m.json", SOLAFUNE, SOLID),
         ("m.xml", CVAT, SOLID),
+        ("m.xml", TURNED, SOLID),
         ("m.json", DARWIN, BOTH),
         ("m.json", DARWIN_1, BOTH),
         ("m.json", HASTY, SOLID),
         ("m.json", LABELBOX, SOLID),
         ("m.ndjson", json.dumps(LABELBOX), SOLID),
         ("m.json", BITMAPS, BOTH),
+        ("m.json", SUPERVISELY_MIXED, SOLID),
+        ("m.json", STUDIO_LOCAL, SOLID),
         ("m.json", BRUSHES, BOTH),
     ],
 )
@@ -493,6 +517,9 @@ def test_a_named_class_is_the_foreground_of_a_binary_task(tmp_path: Path) -> Non
     )
     mask = source.read({"img": "a", "image": "a.png"}, SIZE)
     np.testing.assert_array_equal(mask, inside(TRIANGLE))
+    # A name that none of several labels bears would make all of them the foreground.
+    with pytest.raises(UserError, match=r"'Y', which is none of the labels 'x', 'y'.*{'x': 1, None"):
+        build_masks(competition_in(tmp_path, mask_path=tmp_path / "m.json", class_names=("Y",)))
 
 
 def test_round_and_turned_shapes(tmp_path: Path) -> None:
@@ -509,6 +536,14 @@ def test_round_and_turned_shapes(tmp_path: Path) -> None:
     want = np.zeros(SIZE, np.uint8)
     want[5:11, 13:15] = 1  # 6 x 2 pixels, turned around (15, 5)
     np.testing.assert_array_equal(box, want)
+    planes = []
+    for rx, ry, turn in ((8, 3, 90), (3, 8, 0)):
+        drawn = f'<ellipse label="x" cx="15" cy="10" rx="{rx}" ry="{ry}" rotation="{turn}"/>'
+        (tmp_path / "c.xml").write_text(f'<x><image name="a.png">{drawn}</image></x>')
+        source = build_masks(competition_in(tmp_path, mask_path=tmp_path / "c.xml"))
+        planes.append(source.read(row, SIZE))
+    assert planes[0].sum() > 60
+    np.testing.assert_array_equal(*planes)
     disc = build_masks(competition_in(tmp_path, mask_path=tmp_path / "l.json")).read(row, SIZE)
     round_mask = np.zeros(SIZE, np.uint8)
     round_mask[ellipse(9.5, 14.5, 8, 8)] = 1
@@ -556,9 +591,29 @@ def test_round_and_turned_shapes(tmp_path: Path) -> None:
         ({"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}}, "got 'Point'"),
         ({"weather": 3}, "no COCO annotations, nor GeoJSON"),
         ("0 0.5 0.5 0.2 0.2", "a shape 'box': need polygons"),
+        ("0 5 5 20 5 20 15", "a corner at 20, need shares of width and height, 0 to 1"),
+        (
+            {
+                **SUPERVISELY,
+                "objects": [{"geometryType": "line", "points": {"exterior": OUTER}}],
+            },
+            "a shape 'line': need polygons",
+        ),
+        (
+            {**VIA, "b": {**VIA["a.png123"], "filename": "two/a.png"}},
+            "(?s)images of several folders have one id.*a: a.png and two/a.png",
+        ),
+        (
+            [*STUDIO_LOCAL, {**STUDIO[0], "data": {"image": "/data/local-files/?d=two/a.png"}}],
+            "(?s)images of several folders have one id.*a: my set/a.png and two/a.png",
+        ),
         ("<annotations><size/></annotations>", "need the XML of CVAT for images, Aperio"),
         ([OUTER], "polygons of no image that it names: set MASK_PATH to the folder"),
         ({**LABELME, "imageWidth": 31}, "image is"),
+        (
+            [{"id": "a", "annotations": [{"type": "x", "points": [[3, 40], [9, 40], [9, 60]]}]}],
+            r"\(x, y\) \(3.0, 40.0\) to \(9.0, 60.0\) are outside of the image of \(20, 30\)",
+        ),
         (
             [{"id": "a", "annotations": [{"type": "x", "coordinates": [[1, 9], [20, 4]]}]}],
             r"m\.json: none of 1 outlines has three corners: .*MASK_FORMAT=rle",

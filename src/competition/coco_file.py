@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from competition.drawings import is_image_records
+from competition.drawn import check_folders
 from competition.outline_masks import Annotation, Entry, classes_of
 from competition.spec import Competition
 from competition.tables import image_id
 from core.errors import UserError, raise_all
+from core.quantities import counted
 
 
 def is_coco(data: Any) -> bool:
@@ -44,8 +46,8 @@ def read_coco(
         competition: its classes.
 
     Raises:
-        UserError: no COCO annotations, an image in two files, or categories that are none of the
-            classes.
+        UserError: no COCO annotations, an image in two files, one id of several images, or
+            categories that are none of the classes.
     """
     parts = [_read_document(path, data) for path, data in documents]
     names: dict[Any, Any] = {}
@@ -64,6 +66,7 @@ def read_coco(
     twice = []
     for part in parts:
         by_id = {number: Entry((high, wide), []) for number, _, high, wide in part.images}
+        check_folders([file_name for _, file_name, _, _ in part.images], part.path)
         lost = [f"{number!r}" for number, _, _ in part.found if number not in by_id]
         raise_all(sorted(set(lost)), f"{part.path}: annotations of images that it does not list:")
         for number, category, segmentation in part.found:
@@ -85,12 +88,14 @@ def read_coco(
 
 def _read_document(path: Path, data: Any) -> Document:
     try:
-        names = {one["id"]: one.get("name", "") for one in data.get("categories", [])}
+        called = [(one["id"], one.get("name", "")) for one in data.get("categories", [])]
+        names = dict(called)
         fields = ("id", "file_name", "height", "width")
         images = [[one[field] for field in fields] for one in data["images"]]
+        told = data["annotations"]
         found = [
             (one["image_id"], one["category_id"], one["segmentation"])
-            for one in data["annotations"]
+            for one in told
             if one.get("segmentation")
         ]
         _check_kinds(images, found)
@@ -99,7 +104,36 @@ def _read_document(path: Path, data: Any) -> Document:
             f"{path}: no COCO annotations ({type(error).__name__}: {error}): need images with id, "
             "file_name, height, width, and annotations with image_id, category_id, segmentation"
         ) from None
+    _check_once([(row[0], row[1]) for row in images], f"{path}: an id of several images")
+    _check_once(called, f"{path}: an id of several categories")
+    if told and all(_is_box(segmentation) for _, _, segmentation in found):
+        raise UserError(
+            f"{path}: none of {counted(len(told), 'annotation')} has an outline, they are boxes: "
+            "need polygons or run lengths as segmentation; export the set for segmentation, not "
+            "for detection"
+        )
     return Document(path, names, images, found)
+
+
+def _check_once(pairs: Sequence[tuple[Any, Any]], headline: str) -> None:
+    """Makes sure that no id has two names, as where files were joined that count from the same.
+
+    Raises:
+        UserError: `headline`, and a line for each that has.
+    """
+    first: dict[Any, Any] = {}
+    problems = [
+        f"{number!r}: {first[number]} and {name}"
+        for number, name in pairs
+        if first.setdefault(number, name) != name
+    ]
+    raise_all(problems, f"{headline}, were files joined? Number them anew, or keep them apart:")
+
+
+def _is_box(segmentation: Any) -> bool:
+    """Whether it is the four numbers of a box, or two corners, which enclose nothing."""
+    rings = segmentation if isinstance(segmentation, list) else [None]
+    return all(isinstance(ring, list) and len(ring) == 4 for ring in rings)
 
 
 def _check_kinds(images: Sequence[Sequence[Any]], found: Sequence[tuple[Any, Any, Any]]) -> None:

@@ -23,11 +23,11 @@ from competition.labelbox import is_labelbox, read_labelbox
 from imaging.polygons import Polygons, Ring, read_geojson, read_ring, read_wkt
 from imaging.rle import Size
 
-# What records call an image, a label and an outline.
+# What records call an image, a label and an outline; beside a bitmap points may be empty.
 IMAGE_KEYS = ("id", "image_name", "image_id", "image", "img", "file_name", "filename", "name")
 LIST_KEYS = ("annotations", "objects", "polygons", "shapes", "labels")
 OUTLINE_KEYS = (
-    *("coordinates", "polygon", "complex_polygon", "points", "segmentation", "geometry", "bitmap"),
+    *("coordinates", "polygon", "complex_polygon", "bitmap", "points", "segmentation", "geometry"),
 )
 
 
@@ -176,8 +176,7 @@ def _record_shape(record: Mapping[str, Any], size: Size | None) -> Any:
     if isinstance(value, Mapping):
         value = first_of(value, ("paths", "path")) or value
     if isinstance(value, Mapping) and "exterior" in value:
-        rings = [value["exterior"], *value.get("interior", [])]
-        return Polygons((tuple(read_ring(ring) for ring in rings),))
+        return _supervisely_shape(value, record.get("geometryType", "polygon"))
     if isinstance(value, Mapping) and "type" in value:
         return read_geojson(value)
     if isinstance(value, Mapping) and "origin" in value:
@@ -187,6 +186,20 @@ def _record_shape(record: Mapping[str, Any], size: Size | None) -> Any:
     if value is None or isinstance(value, Mapping):
         raise ValueError(f"an object without any of {', '.join(OUTLINE_KEYS)}: {str(record)[:80]}")
     return read_nested(value)
+
+
+def _supervisely_shape(points: Mapping[str, Any], kind: str) -> Polygons:
+    """A polygon, or a rectangle of two corners.
+
+    Raises:
+        ValueError: a point, a line, or another shape without an area.
+    """
+    rings = [read_ring(ring) for ring in (points["exterior"], *points.get("interior", []))]
+    if kind == "rectangle":
+        return one_ring(box_ring(*rings[0][0], *(rings[0][1] - rings[0][0])))
+    if kind != "polygon":
+        raise no_area(kind)
+    return Polygons((tuple(rings),))
 
 
 def is_nested(data: Any) -> bool:

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from competition.tables import image_id
+from core.errors import raise_all
 from core.gates import whole_number
 from imaging.polygons import Polygons, Ring, checked_ring
 from imaging.rle import Size
@@ -30,6 +33,26 @@ class Drawn(NamedTuple):
     shapes: list[tuple[Any, Any]]
 
 
+def check_folders(names: Iterable[str], path: Path) -> None:
+    """Makes sure that images of a file that differ in their folder are no one image by their id.
+
+    Raises:
+        UserError: lists those that are.
+    """
+    known: dict[str, str] = {}
+    problems = []
+    for name in dict.fromkeys(names):
+        plain = name.strip().replace("\\", "/")
+        other = known.setdefault(image_id(plain), plain)
+        if other.rpartition("/")[0] != plain.rpartition("/")[0]:
+            problems.append(f"{image_id(plain)}: {other} and {plain}")
+    raise_all(
+        problems,
+        f"{path}: images of several folders have one id, their outlines would be mixed. Leave out "
+        "those that are not in TRAIN_PATH, or call the files otherwise, there and here:",
+    )
+
+
 def one_ring(ring: Ring) -> Polygons:
     """An object of one outline (N, 2), in pixels.
 
@@ -47,9 +70,14 @@ def box_ring(left: float, top: float, width: float, height: float) -> Ring:
 def ellipse_ring(x: float, y: float, width: float, height: float, turn: float = 0) -> Ring:
     """Corners of an ellipse of these radii, turned by radians."""
     angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
-    across, down = width * np.cos(angles), height * np.sin(angles)
+    around = np.column_stack([width * np.cos(angles), height * np.sin(angles)])
+    return turned_ring(around + (x, y), (x, y), turn)
+
+
+def turned_ring(ring: Ring, pivot: Ring | tuple[float, float], turn: float) -> Ring:
+    """A ring turned around a point by radians, clockwise as the image shows it."""
     cos, sin = math.cos(turn), math.sin(turn)
-    return np.column_stack([x + across * cos - down * sin, y + across * sin + down * cos])
+    return (ring - pivot) @ np.array([[cos, sin], [-sin, cos]]) + pivot
 
 
 def size_of(data: Mapping[str, Any], height: str, width: str) -> Size | None:

@@ -4,14 +4,16 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
 from competition.bitmaps import read_brush
-from competition.drawn import Drawn, box_ring, ellipse_ring, size_of
+from competition.drawn import Drawn, box_ring, ellipse_ring, size_of, turned_ring
 from imaging.polygons import Polygons, Ring, checked_ring, read_ring
 
 # Label Studio puts eight digits before the name of an uploaded file.
+UPLOADS = "/data/upload/"
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 
@@ -29,12 +31,22 @@ def read_label_studio(data: Any, label: str) -> list[Drawn]:
     drawn = []
     for task in data:
         image = task.get("image") or next(iter(task.get("data", {}).values()), "")
-        name = UPLOADED.sub("", str(image).rpartition("/")[2].partition("?")[0])
+        name = _file_name(str(image))
         for results in _studio_results(task) or []:
             sizes = {size_of(one, "original_height", "original_width") for one in results}
             shapes = [shape for one in results if (shape := _studio_shape(one))]
             drawn.append(Drawn(name, sizes.pop() if len(sizes) == 1 else None, shapes))
     return drawn
+
+
+def _file_name(address: str) -> str:
+    """The path of an image in its address: of local files it stands behind `?d=`, quoted.
+
+    The folder of uploads is a project's.
+    """
+    path, _, local = address.partition("?d=")
+    folder, slash, base = (unquote(local) or path.partition("?")[0]).rpartition("/")
+    return f"{'' if folder.startswith(UPLOADS) else folder + slash}{UPLOADED.sub('', base)}"
 
 
 def _studio_results(task: Mapping[str, Any]) -> list[list[Mapping[str, Any]]] | None:
@@ -79,7 +91,5 @@ def _turned(
     """A ring in percent, turned clockwise by its rotation as the image shows it."""
     if not value.get("rotation"):
         return ring
-    turn = math.radians(value["rotation"])
-    cos, sin = math.cos(turn), math.sin(turn)
     scale = np.array([result["original_width"], result["original_height"]])
-    return ((ring - pivot) * scale) @ np.array([[cos, sin], [-sin, cos]]) / scale + pivot
+    return turned_ring(ring * scale, pivot * scale, math.radians(value["rotation"])) / scale

@@ -10,10 +10,11 @@ import numpy as np
 from competition.mask_source import MaskSource, Row
 from competition.outline_units import pixels_a_unit
 from competition.spec import Competition
+from competition.table_files import AUTO
 from competition.tables import class_ids
-from core.errors import UserError, raise_all
+from core.errors import UserError, nearest, raise_all
 from imaging.coco_counts import counted_runs, plain_counts, read_counts
-from imaging.georeference import map_to_pixels
+from imaging.georeference import map_to_pixels, meets
 from imaging.mask_files import IGNORE, MaskRules, read_mask_file
 from imaging.polygons import Polygons, fill_polygons
 from imaging.rle import Size, paint_runs
@@ -160,6 +161,8 @@ class OutlineMasks(MaskSource):
                     f"{img}: {self.name} says (H, W) {entry.size}, image is {size}: the outlines "
                     "are of another version of the images"
                 )
+            if entry.size is None and self.units == AUTO:
+                _refuse_outside(entry, size, f"{img}: {self.name}")
         return entries
 
     def _paint_order(self, row: Row, entry: Entry, size: Size) -> list[tuple[int, np.ndarray]]:
@@ -194,6 +197,23 @@ class OutlineMasks(MaskSource):
         return outline
 
 
+def _refuse_outside(entry: Entry, size: Size, name: str) -> None:
+    """Raises where all outlines in pixels are beyond the image, whose size no program told."""
+    rings = [
+        np.concatenate([ring for part in one.outline.parts for ring in part])
+        for one in entry.annotations
+        if isinstance(one.outline, Polygons) and one.outline.unit == "pixel" and one.outline.parts
+    ]
+    rings = [points for points in rings if len(points) > 2]
+    if rings and not any(meets(points, size) for points in rings):
+        points = np.concatenate(rings)
+        low, high = (tuple(ends.tolist()) for ends in (points.min(0), points.max(0)))
+        raise UserError(
+            f"{name}: outlines from (x, y) {low} to {high} are outside of the image of {size} "
+            "(H, W): they are of another version of the images, or x and y are swapped"
+        )
+
+
 def _read_scaled(path: Path, size: Size) -> np.ndarray:
     """bool (H, W) of a mask file of this size, or of a smaller or larger one of this aspect."""
     mask = read_mask_file(path, MaskRules("binary"))
@@ -217,7 +237,11 @@ def decode_coco(segmentation: Any, size: Size) -> np.ndarray:
 
     if isinstance(segmentation, list):
         _check_polygons(segmentation)
-        packed = coco.merge(coco.frPyObjects(segmentation, *size))
+        # Two corners enclose nothing; pycocotools takes four numbers for a box with its width.
+        rings = [ring for ring in segmentation if len(ring) > 4]
+        if not rings:
+            return np.zeros(size, bool)
+        packed = coco.merge(coco.frPyObjects(rings, *size))
         return coco.decode(packed).astype(bool)
     counts = _counts_of(segmentation, size)
     starts, lengths = counted_runs(counts)
@@ -225,10 +249,16 @@ def decode_coco(segmentation: Any, size: Size) -> np.ndarray:
 
 
 def _check_polygons(polygons: Sequence[Sequence[float]]) -> None:
-    """Raises ValueError where a corner is far beyond any image: painting follows every edge."""
+    """Raises ValueError where numbers are no pairs of x and y, or are far beyond any image.
+
+    Painting follows every edge.
+    """
     far = [value for ring in polygons for value in ring if not abs(value) <= FAR]
     if far:
         raise ValueError(f"a corner at {far[0]}")
+    counts = [len(ring) for ring in polygons if len(ring) < 4 or len(ring) % 2]
+    if counts:
+        raise ValueError(f"{counts[0]} numbers, need pairs of x and y")
 
 
 def _counts_of(segmentation: Mapping[str, Any], size: Size) -> np.ndarray:
@@ -248,7 +278,7 @@ def classes_of(
     """Class of each category in use, without those that are of none.
 
     MASK_VALUES decides where it is set; else those of CLASS_NAMES, or ids from CLASS_BASE.
-    Binary: all are the foreground, unless CLASS_NAMES names one of them.
+    Binary: the one that CLASS_NAMES names is the foreground; without a name all are.
 
     Args:
         used: categories of the annotations.
@@ -256,7 +286,8 @@ def classes_of(
         competition: its classes.
 
     Raises:
-        UserError: lists categories that are none of the classes.
+        UserError: lists categories that are none of the classes; binary: CLASS_NAMES names none
+            of several.
     """
     import pandas as pd
 
@@ -266,6 +297,8 @@ def classes_of(
         return _declared_classes(called, competition)
     if competition.task == "binary":
         wanted = [c for c in categories if called[c] in competition.class_names]
+        if not wanted and len(categories) > 1 and competition.class_names:
+            _refuse_other_name(competition.class_names[0], list(map(str, called.values())))
         return dict.fromkeys(wanted or categories, 0)
     cells = [called[c] if called[c] in competition.class_names else c for c in categories]
     found = class_ids(pd.Series(cells, dtype=object), competition)
@@ -282,6 +315,14 @@ def classes_of(
         "counts for nothing, as MASK_VALUES={'car': 1, 'unsure': 255}:",
     )
     return {category: int(cls) for category, cls in zip(categories, found, strict=True)}
+
+
+def _refuse_other_name(name: str, labels: Sequence[str]) -> None:
+    raise UserError(
+        f"CLASS_NAMES is {name!r}, which is none of the labels {', '.join(map(repr, labels[:20]))}."
+        f"{nearest(name, labels)} Set CLASS_NAMES to the one that is the foreground, leave it away "
+        f"where all of them are; or say MASK_VALUES={{{labels[0]!r}: 1, None: 0}}"
+    )
 
 
 def _declared_classes(called: Mapping[Any, str], competition: Competition) -> dict[Any, int]:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from competition.coco_file import is_coco, read_coco
 from competition.drawings import DRAWINGS
-from competition.drawn import Drawn
+from competition.drawn import Drawn, check_folders
 from competition.listings import find_mask_names
 from competition.outline_masks import Annotation, Entry, OutlineMasks, classes_of
 from competition.patterns import FilePattern
@@ -83,7 +83,8 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
     """The masks of annotation files.
 
     Raises:
-        UserError: files that are none of the known kinds, or labels that are no classes.
+        UserError: files that are none of the known kinds, one id of images of several folders, or
+            labels that are no classes.
     """
     documents = _documents(paths)
     if documents and all(is_coco(data) for _, data in documents):
@@ -100,6 +101,7 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
                 f"{path}: no COCO annotations, and polygons of no image that it names: set "
                 "MASK_PATH to the folder, if there is such a file an image"
             )
+        check_folders([one.image for one in found], path)
         stated = ids.get(path) or _stated_id(path, competition.mask_suffix)
         own = stated or image_id(path.name.removesuffix(path.suffix))
         # What the knobs read from a file's name goes before the name that a program left in it.

@@ -8,6 +8,8 @@ from competition.drawn import Drawn, no_area
 from core.gates import whole_number
 from imaging.polygons import Polygons, checked_ring, is_wkt, read_wkt
 
+# Shares of an image that a corner may be beyond it, and is none in pixels.
+FARTHEST = 2
 # A class, and numbers: a box has four, an outline three pairs or more.
 NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 YOLO_HEAD = re.compile(rf"\s*\d+[ \t]+{NUMBER}", re.ASCII)
@@ -44,4 +46,8 @@ def _yolo_shape(line: str) -> tuple[int, Polygons]:
     if len(numbers) % 2:
         raise ValueError(f"{len(numbers)} numbers behind a class, need pairs of x and y")
     ring = np.array(numbers, np.float64).reshape(-1, 2)
+    if np.abs(ring).max() > FARTHEST:
+        raise ValueError(
+            f"a corner at {np.abs(ring).max():g}, need shares of width and height, 0 to 1"
+        )
     return whole_number(cls), Polygons(((checked_ring(100 * ring),),), "percent")

@@ -1,9 +1,18 @@
 """Polygons of XML files: CVAT for images, Aperio ImageScope, ASAP."""
 
+import math
 from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
-from competition.drawn import Drawn, box_ring, ellipse_ring, no_area, one_ring, size_of
+from competition.drawn import (
+    Drawn,
+    box_ring,
+    ellipse_ring,
+    no_area,
+    one_ring,
+    size_of,
+    turned_ring,
+)
 from core.gates import decimal_number, whole_number
 from imaging.polygons import Polygons, Ring, read_ring
 
@@ -45,11 +54,13 @@ def read_cvat(root: Element) -> list[Drawn]:
 def _cvat_shape(shape: Element) -> Polygons:
     if shape.tag == "polygon":
         return one_ring(read_ring([xy.split(",") for xy in shape.attrib["points"].split(";")]))
+    turn = math.radians(decimal_number(shape.get("rotation", "0")))
     if shape.tag == "box":
         left, top, right, bottom = _numbers_of(shape, "xtl", "ytl", "xbr", "ybr")
-        return one_ring(box_ring(left, top, right - left, bottom - top))
+        ring = box_ring(left, top, right - left, bottom - top)
+        return one_ring(turned_ring(ring, ring.mean(0), turn))
     if shape.tag == "ellipse":
-        return one_ring(ellipse_ring(*_numbers_of(shape, "cx", "cy", "rx", "ry")))
+        return one_ring(ellipse_ring(*_numbers_of(shape, "cx", "cy", "rx", "ry"), turn))
     raise no_area(shape.tag)
 
 

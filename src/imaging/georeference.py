@@ -70,10 +70,10 @@ def map_to_pixels(polygons: Polygons, image: Path, size: Size, name: str) -> Pol
     place = read_georeference(image)
     if place is not None:
         placed = polygons.scaled((1 / place.step[0], 1 / place.step[1]), place.origin)
-        if _meets((points - place.origin) / place.step, size):
+        if meets((points - place.origin) / place.step, size):
             return placed
     # Degrees without a map would be specks somewhere in the image.
-    if _meets(points, size) and not 0 < np.ptp(points, axis=0).max() < SPECK:
+    if meets(points, size) and not 0 < np.ptp(points, axis=0).max() < SPECK:
         return polygons
     low, high = (tuple(ends.tolist()) for ends in (points.min(0), points.max(0)))
     where = "has no georeference" if place is None else f"lies at {place.origin} by {place.step}"
@@ -84,7 +84,7 @@ def map_to_pixels(polygons: Polygons, image: Path, size: Size, name: str) -> Pol
     )
 
 
-def _meets(points: np.ndarray, size: Size) -> bool:
+def meets(points: np.ndarray, size: Size) -> bool:
     """Whether the box around points (N, 2) in pixels shares area with an image of this (H, W)."""
     low, high = points.min(0), points.max(0)
     return bool((high > 0).all() and (low < (size[1], size[0])).all())
