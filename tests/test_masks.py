@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 from scipy import ndimage
 
@@ -17,7 +18,7 @@ from competition.rle_masks import RleMasks
 from competition.soft_masks import RaterMasks
 from competitions import competition_in
 from core.errors import UserError
-from imaging.mask_files import IGNORE, MaskRules, read_mask_file
+from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
 from imaging.objects import mask_to_instances
 from imaging.palettes import voc_colours
 from imaging.rle import rle_decode, rle_encode
@@ -217,6 +218,59 @@ def test_sixteen_bit_ids(tmp_path: Path, shift: int) -> None:
     path = _write(tmp_path / "m.png", IDS.astype(np.uint16) + np.uint16(shift))
     values = {i + shift: i for i in range(5)} if shift else None
     np.testing.assert_array_equal(read_mask_file(path, MaskRules("multiclass", 5, values)), IDS)
+
+
+@pytest.mark.parametrize("factor", [1, 100, 257])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_grey_ids_in_colours_of_sixteen_bits(tmp_path: Path, factor: int, channels: int) -> None:
+    """PIL keeps the upper byte, in which small ids are 0."""
+    deep = np.repeat((IDS.astype(np.uint16) * np.uint16(factor))[:, :, None], channels, 2)
+    deep[:, :, 3:] = 65535
+    assert cv2.imwrite(str(tmp_path / "m.png"), deep)
+    values = {100 * i: i for i in range(5)} if factor == 100 else None
+    mask = read_mask_file(tmp_path / "m.png", MaskRules("multiclass", 5, values))
+    np.testing.assert_array_equal(mask, IDS)
+
+
+@pytest.mark.parametrize("factor", [1, 256, 257])
+def test_colours_of_sixteen_bits_are_those_of_eight(tmp_path: Path, factor: int) -> None:
+    colours = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 9)])
+    deep = (colours[IDS % 3] * factor).astype(np.uint16)
+    assert cv2.imwrite(str(tmp_path / "m.png"), deep[:, :, ::-1])
+    rules = MaskRules("multiclass", 3, {tuple(map(int, c)): k for k, c in enumerate(colours)})
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "m.png", rules), IDS % 3)
+
+
+@pytest.mark.parametrize("kind", ["i8", "f8", "u4", "i2"])
+def test_ids_in_tiffs_of_any_numbers(tmp_path: Path, kind: str) -> None:
+    tifffile.imwrite(tmp_path / "m.tif", IDS.astype(kind))
+    np.testing.assert_array_equal(
+        read_mask_file(tmp_path / "m.tif", MaskRules("multiclass", 5)), IDS
+    )
+
+
+def test_numbers_below_0_are_no_foreground(tmp_path: Path) -> None:
+    signed = BLOB.astype(np.int16)
+    signed[0, :3] = -1
+    np.save(tmp_path / "m.npy", signed)
+    tifffile.imwrite(tmp_path / "m.tif", signed)
+    for path in (tmp_path / "m.npy", tmp_path / "m.tif"):
+        with pytest.raises(UserError, match=r"values -1, 0, 1, a binary mask has .*IGNORE_INDEX"):
+            read_mask_file(path, BINARY)
+        mask = read_mask_file(path, replace(BINARY, ignore=-1))
+        np.testing.assert_array_equal(mask, np.where(signed < 0, IGNORE, signed))
+        with pytest.raises(UserError, match=r"has numbers below 0, need 0 where no object is"):
+            LabelMasks(BINARY, tmp_path).objects({"img": "m", "mask": path.name}, BLOB.shape)
+
+
+@pytest.mark.parametrize("bands", [2, 5])
+def test_bands_that_are_no_colours_are_told(tmp_path: Path, bands: int) -> None:
+    (tmp_path / "m.tif").write_bytes(write_bands(np.repeat(BLOB[:, :, None], bands, 2)))
+    for rules in (BINARY, MaskRules("binary", values={0: 0, 1: 1}), MaskRules("multiclass", 2)):
+        with pytest.raises(UserError, match=rf"m.tif: the mask has {bands} bands, need one"):
+            read_mask_file(tmp_path / "m.tif", rules)
+    with pytest.raises(UserError, match=rf"m.tif: the mask has {bands} bands, need one"):
+        read_label_file(tmp_path / "m.tif")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -486,6 +540,21 @@ def test_instance_folders(tmp_path: Path) -> None:
     _write(folder / "zzz.png", BLOB)
     with pytest.raises(UserError, match=r"instances 001\.png and zzz\.png overlap"):
         source.objects({"img": "a[1]"}, BLOB.shape)
+
+
+def test_instances_in_files_of_any_kind(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "masks"
+    folder.mkdir(parents=True)
+    source, row = InstanceFolderMasks(tmp_path), {"img": "a"}
+    assert not source.read(row, BLOB.shape).any()
+    (folder / "notes.txt").write_text("none")
+    with pytest.raises(UserError, match="a/masks: holds no picture of an object"):
+        source.read(row, BLOB.shape)
+    left, right = BLOB.copy(), BLOB.copy()
+    left[:, 30:], right[:, :30] = 0, 0
+    _write(folder / "1.PNG", left * 255)
+    _write(folder / "2.tif", right * 255)
+    np.testing.assert_array_equal(source.read(row, BLOB.shape), BLOB)
 
 
 def test_several_files_an_image_by_pattern(tmp_path: Path) -> None:

@@ -122,6 +122,13 @@ def test_arrays_cut_off_or_of_no_numbers(tmp_path: Path, suffix: str, share: flo
         read_image(tmp_path / "y.npy")
 
 
+@pytest.mark.parametrize("shape", [(0, 6), (6, 0), (0, 6, 3), (6, 0, 3)])
+def test_arrays_without_pixels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.uint8))
+    with pytest.raises(UserError, match=r"x\.npy: "):
+        read_image(tmp_path / "x.npy")
+
+
 def test_pages_are_channels_or_one_of_them(tmp_path: Path) -> None:
     path = tmp_path / "x.tif"
     for order in "<>":

@@ -9,6 +9,7 @@ import numpy as np
 from competition.mask_source import MaskSource, Row
 from core.errors import UserError
 from imaging.mask_files import IGNORE, MaskRules, read_label_file, read_mask_file
+from imaging.readers import is_image
 from imaging.rle import Size
 from imaging.sources import own_file
 from streaming.files import matching_files
@@ -124,7 +125,7 @@ class InstanceFolderMasks(MaskSource):
 
     Args:
         root: folder that the files lie in.
-        names: of each image's files; None: those of DSB2018's layout, {img}/masks/*.png.
+        names: of each image's files; None: those of DSB2018's layout, {img}/masks/*.
         threshold: as in MaskRules.
         absent_is_empty: an image without files has no objects; only with `names`.
     """
@@ -177,12 +178,15 @@ class InstanceFolderMasks(MaskSource):
         """The mask files of an image, sorted.
 
         Raises:
-            UserError: no folder of the image.
+            UserError: no folder of the image, or nothing but other files in it.
         """
         if self.names is not None:
             return [self.root / name for name in self.names.get(row["img"], ())]
         folder = self.root / row["img"] / "masks"
-        files = sorted(map(Path, matching_files(f"{glob.escape(str(folder))}/*.png")))
+        there = [Path(name) for name in matching_files(f"{glob.escape(str(folder))}/*")]
+        files = sorted(file for file in there if is_image(file.name))
+        if there and not files:
+            raise UserError(f"{folder}: holds no picture of an object, img is {row['img']}")
         if not files and not folder.is_dir():
             raise UserError(f"{folder}: no such folder of instance masks, img is {row['img']}")
         return files

@@ -172,6 +172,8 @@ def _read_file(
         if array.dtype == bool:  # as pictures of one bit have it
             array = array.astype(np.uint8) * np.uint8(255)
         pixels = order_axes(array, resolve_axes(array.shape, own, wanted.names, name))
+    if not pixels.size:
+        raise UserError(f"{name}: holds {pixels.shape}, no pixels: write it anew, or take it away")
     pixels = pixels[box.slices] if whole and box else pixels
     if numbers:
         pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels

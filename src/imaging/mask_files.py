@@ -12,10 +12,13 @@ from imaging.axes import parse_axes
 from imaging.files import read_page
 from imaging.mask_pixels import (
     alpha_mask,
+    check_bands,
     check_halves,
+    check_numbers,
     decode_mask,
     is_lossy,
     is_stacked,
+    one_colour,
     pack_pixels,
 )
 from imaging.palettes import palette_reader, read_palette
@@ -124,6 +127,7 @@ def mask_of_pixels(
     """
     if rules.task == "multilabel":
         return _read_channels(pixels, rules, name, jpeg=jpeg)
+    check_bands(pixels, name)
     alpha = alpha_mask(pixels) if rules.task == "binary" and rules.values is None else None
     pixels = pixels if alpha is None else alpha
     grey = _to_grey(pixels, spread=JPEG_GREY_SPREAD if jpeg else 0)
@@ -131,7 +135,7 @@ def mask_of_pixels(
         shown = pixels if grey is None else grey
         return (_nearest_values if jpeg else _map_values)(shown, rules, name)
     if grey is None and rules.task == "binary" and not jpeg:
-        grey = _one_colour(pixels)
+        grey = one_colour(pixels)
     if grey is None:
         colours = np.unique(pixels[:, :, :3].reshape(-1, 3), axis=0)
         if len(colours) > MOST_COLOURS:
@@ -168,19 +172,12 @@ def _read_labels(path: str | Path, axes: str) -> np.ndarray:
     if is_lossy(data):
         raise UserError(f"{name}: a lossy file (JPEG) has no object numbers: export it as PNG")
     pixels = decode_mask(data, name, read_palette, page=page, axes=axes)
+    check_numbers(pixels, name)
     if is_stacked(data, name, axes) and pixels.ndim == 3 and pixels.shape[2] > 1:
         return np.moveaxis(pixels, 2, 0) if parse_axes(axes).names else pixels
+    check_bands(pixels, name)
     grey = _to_grey(pixels, spread=0)
     return (pack_pixels(pixels) if grey is None else grey)[None]
-
-
-def _one_colour(pixels: np.ndarray) -> np.ndarray | None:
-    """{0, 1} (H, W) of a picture of black and one colour; None of any other."""
-    if pixels.ndim != 3 or pixels.shape[2] < 3:
-        return None
-    packed = pack_pixels(pixels)
-    values = np.unique(packed)
-    return (packed != 0).view(np.uint8) if len(values) == 2 and values[0] == 0 else None
 
 
 def _to_grey(pixels: np.ndarray, *, spread: int) -> np.ndarray | None:
@@ -233,16 +230,17 @@ def _binary(grey: np.ndarray, name: str, rules: MaskRules, *, jpeg: bool) -> np.
             f"{name}: the mask holds {grey.dtype} between whole numbers: set SOFT_LABELS=true "
             "where these are shares of foreground, else round or threshold it"
         )
-    top = int(grey.max(initial=0))
+    top, low = int(grey.max(initial=0)), int(grey.min(initial=0))
     foreground = (grey != 0).view(np.uint8)
-    if top <= 1:
+    if top <= 1 and low == 0:
         return foreground
-    if top in (255, 65535) and np.count_nonzero(grey == top) == np.count_nonzero(foreground):
+    two = top in (255, 65535) and low == 0
+    if two and np.count_nonzero(grey == top) == np.count_nonzero(foreground):
         return foreground
     raise UserError(
         f"{name}: the mask has values {_shown(np.unique(grey))}, a binary mask has 0 and 1, or 0 "
         "and 255. Set MASK_THRESHOLD when the edges are soft, MASK_VALUES when the values are "
-        "classes"
+        "classes, IGNORE_INDEX to one that counts for nothing"
     )
 
 

@@ -12,7 +12,7 @@ from imaging.arrays import whole_numbers
 from imaging.axes import order_axes, parse_axes, resolve_axes
 from imaging.files import decoding
 from imaging.palettes import PaletteReader
-from imaging.pictures import check_pages, decode_tiff, pil_array
+from imaging.pictures import check_pages, decode_picture, decode_tiff, pil_array
 from imaging.readers import HEAD, Hints, holds_array, reader_of
 from imaging.tiff import is_tiff, tiff_pages
 
@@ -45,6 +45,29 @@ def check_halves(grey: np.ndarray, name: str) -> None:
         )
 
 
+def check_bands(pixels: np.ndarray, name: str) -> None:
+    """Makes sure that a mask of one class a pixel is grey or in colours, with alpha or without.
+
+    Raises:
+        UserError: other bands.
+    """
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4):
+        raise UserError(
+            f"{name}: the mask has {pixels.shape[2]} bands, need one, or a colour a class: save "
+            "the band that is the mask; TASK=multilabel takes a band a class"
+        )
+
+
+def check_numbers(labels: np.ndarray, name: str) -> None:
+    """Makes sure that numbers of objects are 0 or more.
+
+    Raises:
+        UserError: some are below.
+    """
+    if labels.min(initial=0) < 0:
+        raise UserError(f"{name}: has numbers below 0, need 0 where no object is, objects from 1")
+
+
 def decode_mask(
     data: bytes, name: str, palette: PaletteReader, *, page: int | None = None, axes: str = ""
 ) -> np.ndarray:
@@ -75,11 +98,29 @@ def decode_mask(
         with decoding(name):
             chosen = None if page is None else tiff_pages(io.BytesIO(data))[page]
         return _no_bool(decode_tiff(data, name, convert, page=chosen))
+    # Bits a channel and kind of colours, as a PNG begins; 0 is grey.
+    bits, kind = data[24:26] if data.startswith(b"\x89PNG") and len(data) > 25 else (8, 0)
+    if bits == 16 and kind:
+        return _deep_colours(decode_picture(data, name, alpha=True))
     pixels = _no_bool(pil_array(data, name, convert))
-    if data.startswith(b"\x89PNG") and data[25] == 0 and data[24] in (2, 4):
+    if kind == 0 and bits in (2, 4):
         # Grey of 2 or 4 bits is stretched to 0..255 by every decoder: back to the ids.
-        return pixels // (255 // ((1 << data[24]) - 1))
+        return pixels // (255 // ((1 << bits) - 1))
     return pixels
+
+
+def _deep_colours(pixels: np.ndarray) -> np.ndarray:
+    """Colours of 16 bits as 8, or as one plane where they are grey: ids may be in either byte.
+
+    Args:
+        pixels: uint16 (H, W, 3) or (H, W, 4).
+    """
+    upper, colours = (pixels >> 8).astype(np.uint8), pixels[:, :, :3]
+    if colours.max(initial=0) <= 255:
+        return np.dstack([colours.astype(np.uint8), upper[:, :, 3:]])
+    grey = bool((colours == colours[:, :, :1]).all())
+    stretched = not (colours % 257).any() or not (colours & 255).any()
+    return colours[:, :, 0] if grey and not stretched else upper
 
 
 def is_stacked(data: bytes, name: str, axes: str) -> bool:
@@ -139,6 +180,15 @@ def alpha_mask(pixels: np.ndarray) -> np.ndarray | None:
     if (packed == packed[0, 0]).all() or len(np.unique(packed[alpha == alpha.max()])) > PHOTO:
         return alpha
     return None
+
+
+def one_colour(pixels: np.ndarray) -> np.ndarray | None:
+    """{0, 1} (H, W) of a picture of black and one colour; None of any other."""
+    if pixels.ndim != 3 or pixels.shape[2] < 3:
+        return None
+    packed = pack_pixels(pixels)
+    values = np.unique(packed)
+    return (packed != 0).view(np.uint8) if len(values) == 2 and values[0] == 0 else None
 
 
 def pack_pixels(pixels: np.ndarray) -> np.ndarray:

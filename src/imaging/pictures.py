@@ -104,7 +104,8 @@ def decode_tiff(
         bits, coloured = tiff_bits(page), has_colour_model(page)
         if page.samplesperpixel == 1 and bits == 16:
             return _deep_grey(data, page, name, convert)
-        if page.samplesperpixel == 1 or (bits <= 8 and coloured):
+        single = page.samplesperpixel == 1 and bits <= 32  # PIL knows no larger numbers
+        if single or (bits <= 8 and coloured):
             return pil_array(data, name, convert, page=page.index)
         check_deep_colours(page, name)
         together = page.planarconfig == tifffile.PLANARCONFIG.CONTIG
