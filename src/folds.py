@@ -287,7 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from runs.joining import join_new
     from runs.measured import Asked, measure_files, measured_notes, write_measured
     from runs.names import check_names
-    from runs.sampling import check_sampling
+    from runs.sampling import check_sampling, foreground_notes
 
     check_names(config, "METRIC", *(["LOSS"] if config.SOFT_LABELS else []))
     cuts: list[str] = []
@@ -323,6 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = choose_folds(table, config.TRAIN_FOLDS, holdout=config.HOLDOUT)
     loader, holds = loader_spec(config), Foreground(competition.input, masks, competition.axes)
     check_sampling(table, chosen, loader, holds=holds, holdout=config.HOLDOUT, pseudo=config.PSEUDO)
+    notes += foreground_notes(rows, holds)
     volumes = find_volumes(table, config.VOLUME_COLUMN, config.VOLUME_PATTERN)
     if volumes is not None:
         table["volume"] = volumes

@@ -460,7 +460,7 @@ def test_what_is_no_table_is_called_by_its_name(tmp_path: Path, data: bytes, sai
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_letters_of_a_table(tmp_path: Path, encoding: str) -> None:
-    ids = ["Größe_1.png", "é" * 40_000]
+    ids = ["x" * 70_000, "Größe_1.png", "é" * 40_000]
     (tmp_path / "t.csv").write_text("img\n" + "\n".join(ids) + "\n", encoding=encoding)
     assert read_table(tmp_path / "t.csv")["img"].tolist() == ids
 
@@ -581,11 +581,26 @@ def test_group_column_and_pattern(tree: Tree, capsys: pytest.CaptureFixture[str]
     ):
         assert tree.run(*flags) == 2
         assert said in capsys.readouterr().err
+    spelled = [f" {lot} " if at % 3 else lot.capitalize() for at, lot in enumerate(lots)]
+    tree.csv("img,lot\n" + "".join(f"{i},{lot}\n" for i, lot in zip(ids, spelled, strict=True)))
+    assert tree.run("--group-column", "lot", "--n-folds", "3") == 0
+    assert "note: lot: Lot0 and lot0, lot1 and Lot1" in capsys.readouterr().out
+    assert set(tree.table()["group"]) == {*lots, *map(str.capitalize, lots)}
     assert tree.run("--group-pattern", "(car0.)_") == 0
     assert tree.run("--group-pattern", "(bus)") == 0
     assert "fits no id" in capsys.readouterr().out
     assert tree.run("--group-pattern", "(car0[0-4])_") == 0
     assert "20 ids do not fit" in capsys.readouterr().out
+
+
+def test_masks_of_nothing_are_told(tree: Tree, capsys: pytest.CaptureFixture[str]) -> None:
+    carvana(tree, 3)
+    told = "none of 12 masks looked at holds any foreground"
+    assert tree.run("--n-folds", "3") == 0
+    assert told in capsys.readouterr().out
+    Image.new("L", (8, 8), 255).save(tree.input / "train_masks" / "car01_02_mask.gif")
+    assert tree.run("--n-folds", "3") == 0
+    assert told not in capsys.readouterr().out
 
 
 def test_stratified_by_decoded_masks(tree: Tree) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from conftest import Competition
+from conftest import Competition, write_mask_gif
 from Lightning_module import load_module
 from Lightning_trainer import main
 from model_dispatcher import MODELS
@@ -294,6 +294,15 @@ def test_bad_files_are_told_before_training(
     out = told(capsys)
     assert "2 of 12 training pairs" in out
     assert not list(competition.logs.rglob("*.ckpt"))
+
+
+def test_masks_of_nothing_train_no_network(
+    competition: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in competition.table["mask"]:
+        write_mask_gif(competition.input / name, np.zeros((64, 80), np.uint8))
+    assert main(competition.flags()) == 2
+    assert "none of 12 masks looked at holds any foreground" in capsys.readouterr().err
 
 
 def test_a_run_that_stopped_at_bad_files_may_begin_otherwise(competition: Competition) -> None:

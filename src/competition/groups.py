@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from competition.patterns import same_name
 from core.errors import UserError, nearest, raise_all
 from core.quantities import counted
 
@@ -21,18 +22,20 @@ AUTO_RULE = re.compile(
     r"|(?=.*[a-z]).*\d(?=_\d+_\d+$)|.+(?=[-_]\d+$))",
     re.IGNORECASE,
 )
+# Before a number.
+ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 # Share of the ids above which what they begin with is the name of the data, and no group.
 NAME = 0.9
 
 
 def column_of(table: "pd.DataFrame", name: str, knob: str) -> "pd.Series":
-    """A column of the training table.
+    """A column of the training table, without blanks around its cells.
 
     Raises:
         UserError: there is none of that name.
     """
     if name in table:
-        return table[name]
+        return table[name].map(lambda cell: same_name(cell.strip()))
     known = [str(c) for c in table.columns]
     raise UserError(
         f"{knob}: no column {name!r} that is the same in all rows of an image."
@@ -70,8 +73,9 @@ def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[st
 
     if column or "group" in table:
         groups = column_of(table, column or "group", "GROUP_COLUMN")
-        empty = table["img"][groups.str.strip() == ""]
+        empty = table["img"][groups == ""]
         raise_all(list(empty), f"GROUP_COLUMN {column or 'group'} is empty for these images:")
+        notes += _alike_notes(groups, column or "group")
         return groups
     names = table["img"].tolist()
     found = bracket_of(names, pattern)
@@ -93,6 +97,20 @@ def find_groups(table: "pd.DataFrame", column: str, pattern: str, notes: list[st
         found = [None if group == most else group for group in found]
     named = [name if group is None else group for name, group in zip(names, found, strict=True)]
     return pd.Series(named, index=table.index, dtype=object)
+
+
+def _alike_notes(groups: "pd.Series", name: str) -> list[str]:
+    """A note on groups that differ in capitals or in zeros alone: P7, p7, P007."""
+    spelled: dict[str, list[str]] = {}
+    for group in groups.unique():
+        spelled.setdefault(ZEROS.sub("", group).casefold(), []).append(group)
+    alike = [" and ".join(several) for several in spelled.values() if len(several) > 1]
+    if not alike:
+        return []
+    return [
+        f"{name}: {', '.join(alike[:3])}{', ...' * (len(alike) > 3)} are groups of their own: "
+        "write them alike where they are one, else it lies on both sides of a fold"
+    ]
 
 
 def bracket_of(names: Sequence[str], pattern: str) -> list[str | None]:

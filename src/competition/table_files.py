@@ -1,6 +1,5 @@
 """Tables as files: what is a CSV, in which letters, and what else lies there under that name."""
 
-import codecs
 import functools
 import itertools
 import os
@@ -205,8 +204,8 @@ def _encoding_of(path: Path) -> str:
     Raises:
         UserError: the beginning of the file is that of another format.
     """
-    with path.open("rb") as stream:
-        head = stream.read(1 << 16)
+    data = path.read_bytes()
+    head = data[: 1 << 16]
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"PK") and EXCEL in start:
         raise UserError(f"{path}: is an Excel workbook, not a CSV table: save its sheet as CSV")
@@ -216,8 +215,7 @@ def _encoding_of(path: Path) -> str:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     try:
-        # A letter may be cut at the end of what was read.
-        codecs.getincrementaldecoder("utf-8")().decode(head)
+        data.decode("utf-8")  # all of it: the first letter that tells may come late
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8-sig"

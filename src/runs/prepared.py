@@ -41,14 +41,23 @@ def _missing(row: Mapping[str, Any], root: Path, masks: "MaskSource") -> list[st
 
 
 def prepare_data(run: Run, *, cache: str) -> "PairCache | None":
-    """Reads every pair once; returns the cache, None where CACHE keeps none, or shards are read."""
+    """Reads every pair once; returns the cache, None where CACHE keeps none, or shards are read.
+
+    Raises:
+        UserError: pairs that are no good, or no mask holds foreground.
+    """
     from data.cache import open_cache
+    from data.draws import Foreground
     from Lightning_datamodule import rows_in
+    from runs.sampling import foreground_notes
     from streaming.shards import current_shards
 
     if current_shards() and cache in ("auto", "none"):
         return None  # shards.py has read every pair, and what is streamed may be larger than a disk
     rows = rows_in(run.table)
+    holds = Foreground(run.input, run.masks, run.spec.axes)
+    for note in foreground_notes(rows, holds, strict=True):
+        print(f"note: {note}")
     kept = open_cache(
         rows,
         root=run.input,

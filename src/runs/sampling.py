@@ -7,6 +7,7 @@ import numpy as np
 
 from competition.spec import SHIPPED_WEIGHTS
 from core.errors import UserError, nearest
+from core.quantities import counted
 from data.draws import balance_sources, row_weights
 from data.specs import Row
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from Lightning_datamodule import LoaderSpec
+
+# Masks of which one holds foreground, if they are read as they should be.
+LOOKED_AT = 500
 
 
 def check_sampling(
@@ -58,6 +62,34 @@ def check_sampling(
             balance_sources(rows, np.empty((len(rows), 0)))
         if sought:
             check_foreground(rows, loader, holds, name=f"fold {fold}")
+
+
+def foreground_notes(
+    rows: Sequence[Row], holds: Callable[[Row], bool], *, strict: bool = False
+) -> list[str]:
+    """A note where no mask looked at holds any foreground, which a network would learn.
+
+    Args:
+        rows: of all images; masks are read until one holds foreground, LOOKED_AT at most.
+        holds: whether an image holds foreground.
+        strict: that no mask at all does is an error.
+
+    Raises:
+        UserError: with `strict`.
+    """
+    few = rows[:: -(-len(rows) // LOOKED_AT) or 1]
+    unread = 0
+    for row in few:
+        try:
+            if holds(row):
+                return []
+        except (UserError, OSError):  # told, with all others of its kind, by the trainer
+            unread += 1
+    told = f"none of {counted(len(few) - unread, 'mask')} looked at holds any foreground"
+    helps = "see MASK_PATH, MASK_FORMAT and MASK_VALUES, and whether ids are those of the images"
+    if strict and not unread and len(few) == len(rows):
+        raise UserError(f"{told}: {helps}")
+    return [f"{told}, of {counted(len(rows), 'image')}: {helps}"]
 
 
 def by_foreground(loader: "LoaderSpec") -> list[str]:
