@@ -134,7 +134,7 @@ def shrunken(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def test_a_metric_of_objects_weighs_the_background(tmp_path: Path) -> None:
     """Too little foreground is found; the ensemble's own decision scores what is told."""
-    images, whole = write_oof(tmp_path, shrunken(6), folds=2), whole_of("map50")
+    images, whole = write_oof(tmp_path, shrunken(12), folds=2), whole_of("map50")
     (one,) = tune_wholes(images, whole)
     rules = one.now.rule
     assert one.steps[0].taken

@@ -13,6 +13,12 @@ def ratio(sums: torch.Tensor) -> torch.Tensor:
     return sums[..., 0] / sums[..., 1]
 
 
+def pooled(sums: torch.Tensor) -> torch.Tensor:
+    """Dice of true positive, false positive and false negative pixels."""
+    tp, fp, fn = sums.unbind(-1)
+    return 2 * tp / (2 * tp + fp + fn)
+
+
 def gain_of(differences: np.ndarray, groups: np.ndarray | None = None) -> Gain:
     """The gain of images whose scores differ by `differences`."""
     before = torch.ones(len(differences), 2, dtype=torch.double)
@@ -51,6 +57,29 @@ def test_what_is_nothing_is_called_real_as_rarely_as_promised(count: int, kind: 
         real += gain_of(images, groups).real
     # 2.5 % are promised; three standard errors of the simulation above it.
     assert real / rounds < 0.025 + 3 * np.sqrt(0.025 * 0.975 / rounds)
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_groups_of_unequal_areas_are_called_real_as_rarely(count: int) -> None:
+    """Pooled pixels: one large image among small ones is hardly more than one group."""
+    rng, rounds, real = np.random.default_rng(count), 1500, 0
+    for _ in range(rounds):
+        area = np.where(np.arange(count) == 0, 1e6, 1e4)
+        before, after = (
+            torch.from_numpy(area[:, None] * np.stack([s, 1 - s, 1 - s], 1))
+            for s in (np.full(count, 0.8), 0.8 + rng.normal(0, 0.02, count))
+        )
+        real += paired_gain(before, after, pooled).real
+    assert real / rounds < 0.025 + 3 * np.sqrt(0.025 * 0.975 / rounds)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_few_steps_alike_are_no_proof(count: int) -> None:
+    """Scores that move in steps, as over a ladder of thresholds, are often alike by chance."""
+    gain = gain_of(np.full(count, 0.1))
+    assert not gain.real
+    assert f"({count} groups, all alike: not enough groups to tell)" in str(gain)
+    assert gain_of(np.full(6, 0.1)).real
 
 
 def test_a_gain_of_every_group_is_real() -> None:

@@ -47,7 +47,8 @@ def compare_pair(run: Run, names: Sequence[str]) -> str:
     values, whole, groups = run_values(run, names)
     gain = paired_gain(values[names[0]], values[names[1]], whole.score, groups=groups)
     scores = [float(whole.score(values[name].sum(0))) for name in names]
-    word = "noise" if gain.low <= 0 <= gain.high else f"{names[gain.gain > 0]} is better"
+    told = gain.low > 0 or gain.high < 0  # neither of nan
+    word = f"{names[gain.gain > 0]} is better" if told else "noise"
     verdict = pseudo_verdict(run.logs, names, gain)
     return (
         f"{run.metric} of {counted(len(groups), 'image')}: {names[0]} {scores[0]:.4f}, "

@@ -9,6 +9,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+# Groups that all gain by chance less often than in 2.5 %: 1 / 2 ** 6.
+SIGNS = 6
+# Of a gain: below it the spread of groups is rounding.
+TINY = 1e-9
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -16,7 +21,7 @@ class Gain:
 
     Attributes:
         gain: score of the second minus score of the first.
-        low, high: 95 % interval; infinite with a single group.
+        low, high: 95 % interval; infinite with a single group, or a few that gain the same.
         groups: of images that the interval rests on.
     """
 
@@ -32,7 +37,8 @@ class Gain:
 
     def __str__(self) -> str:
         if math.isinf(self.low):
-            return f"{self.gain:+.4f} (one group of images: not enough groups to tell)"
+            few = "one group of images" if self.groups < 2 else f"{self.groups} groups, all alike"
+            return f"{self.gain:+.4f} ({few}: not enough groups to tell)"
         return f"{self.gain:+.4f} (95 % {self.low:+.4f} to {self.high:+.4f})"
 
 
@@ -49,10 +55,11 @@ def paired_gain(
     (the delete-one-group jackknife). With few groups a bootstrap's interval is too narrow: of
     gains that are nothing it calls a quarter real at two groups, a tenth at five. The t interval
     keeps its 2.5 % at any number of them, exactly so for a mean over groups of one size. Groups of
-    unequal sizes count as the number of equal ones that would tell as much. Where a rare group
-    loses far more than others gain, any interval of few groups is too hopeful, this one less: of
-    null differences 1 - x, x exponential, it calls 8 % real at 2 groups, 12 at 3 and 5, 10 at 10, 8
-    at 20; of x - 1, 1 % at most.
+    unequal sizes, in images or in what is pooled (pixels, objects), count as the number of equal
+    ones that would tell as much. A few groups that gain exactly the same tell nothing. Where a rare
+    group loses far more than others gain, any interval of few groups is too hopeful, this one less:
+    of null differences 1 - x, x exponential, it calls 8 % real at 2 groups, 12 at 3 and 5, 10 at
+    10, 8 at 20; of x - 1, 1 % at most.
 
     Args:
         before: (N, V) values of images that add up (see `Objective`).
@@ -79,6 +86,15 @@ def paired_gain(
     first, second = score(without).unbind(1)
     off = (second - first).nan_to_num(nan=gain) - gain
     error = math.sqrt((count - 1) / count * float((off**2).sum()))
-    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    if error < TINY * abs(gain) and count < SIGNS:  # as coins fall alike
+        return Gain(gain, -math.inf, math.inf, count)
+    # Pooled pixels and objects weigh as many as there are, not as images.
+    effective = min(_effective(sizes), _effective(both[:, 0].amax(1).numpy()))
     reach = float(stats.t.ppf(0.975, max(effective - 1, 0.5))) * error
     return Gain(gain, gain - reach, gain + reach, count)
+
+
+def _effective(weights: np.ndarray) -> float:
+    """Kish's number of equal groups that tell as much as groups of these weights."""
+    total = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / total if total else 1.0
