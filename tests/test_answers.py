@@ -244,6 +244,10 @@ def test_coco_results_are_what_pycocotools_loads(tmp_path: Path) -> None:
     decoded = [coco.decode(one["segmentation"]) for one in entries]
     assert np.array_equal(np.sum(decoded, axis=0), MASKS["a"])
     assert lint(answer, path) == {}
+    for size in ([5], [1, 2, 3], "ab", ["4", None], 7, [-4, -6]):
+        odd = {**entries[0], "segmentation": {**entries[0]["segmentation"], "size": size}}
+        path.write_text(json.dumps([odd, *entries[1:]]))
+        assert lint(answer, path).keys() & {"syntax", "size"}, size
     path.write_text(json.dumps([{**one, "image_id": "1"} for one in entries]))
     assert "id form" in lint(answer, path)
     (tmp_path / "named").mkdir()

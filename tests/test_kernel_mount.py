@@ -22,6 +22,7 @@ from kernel_side.mount import (
     find_competition,
     install,
     kaggle_root,
+    read_rows,
     verify,
 )
 from kernel_side.predict import check, gpu_problems, predict, progress, stage, supported
@@ -143,6 +144,31 @@ def test_a_sample_with_another_column(kernel_made: Competition, tmp_path: Path) 
     mount(kernel_made, tmp_path)
     with pytest.raises(UserError, match=r"columns img, rle_mask; when .* it had img, class, rle"):
         check_sample(job_of(kernel_made, columns=("img", "class", "rle")))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_sample_in_other_letters(tmp_path: Path, encoding: str) -> None:
+    rows = [["id", "rle"], ["Größe_1", "1 2"], ["b\nc", ""]]
+    text = 'id;rle\r\nGröße_1;1 2\r\n"b\nc";\r\n'
+    (tmp_path / "s.csv").write_bytes(text.encode(encoding))
+    assert read_rows(tmp_path / "s.csv") == rows
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"files": 3}', "{cut"])
+def test_another_data_sets_manifest_is_passed_over(
+    kernel_made: Competition, tmp_path: Path, text: str
+) -> None:
+    mount(kernel_made, tmp_path)
+    folder = next((tmp_path / "input/datasets").glob("*/*"))
+    (folder / "a").mkdir()
+    (folder / "a/manifest.json").write_text(text)
+    job = job_of(kernel_made)
+    assert find_bundle(job).files
+    for path in folder.rglob("manifest.json"):
+        path.unlink()
+        path.write_text(text)
+    with pytest.raises(UserError, match=r"manifest\.json is no bundle's, or damaged: upload"):
+        find_bundle(job)
 
 
 def test_a_run_that_is_not_in_the_bundle(kernel_made: Competition, tmp_path: Path) -> None:

@@ -56,6 +56,21 @@ def lint(folder: Path, rows: list[list[str]], **knobs: Any) -> Linter:
 OBJECTS = {"submission_rows": "instance"}
 
 
+def test_a_filled_row_tells_its_class_and_how_sure_it_is(tmp_path: Path) -> None:
+    header = ["img", "class", "rle", "confidence"]
+    sample, path = tmp_path / "sample_submission.csv", tmp_path / "submission.csv"
+    for file, cls, sure in ((sample, "cell", "0.5"), (path, "", "")):
+        rows = [header, ["a.jpg", cls, text(), sure], ["b.jpg", "", "", ""], ["c.jpg", "", "", ""]]
+        with file.open("w", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+    known = competition_in(tmp_path, rle_order="row", rle_empty="", **OBJECTS)
+    linter = Linter(read_answer(known), lambda img: SIZE)
+    found = linter.check(path).errors
+    assert "line 2: class '': need one of cell" in found["class"][0]
+    assert "line 2: confidence is '', need a number from 0 to 1" in found["confidence"][0]
+    assert [len(found[rule]) for rule in ("class", "confidence")] == [1, 1]
+
+
 def test_a_good_file_has_no_finding(tmp_path: Path) -> None:
     linter = lint(tmp_path, good())
     assert (linter.found.errors, linter.found.warnings) == ({}, {})

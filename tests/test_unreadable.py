@@ -57,6 +57,18 @@ def test_how_many_may_be_lost() -> None:
         check_lost(["a"] * 6, 100)
 
 
+@pytest.mark.parametrize("how", ["empty", "text"])
+def test_an_image_without_a_header_is_no_fault_of_the_answer(
+    own: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    other = copy_of(own, tmp_path / "other")
+    spoil(other.input / "test_hq" / "new1_01.jpg", how)
+    assert call("ensemble", other.flags("--unreadable", "empty", "--rle-empty", "none")) == 0
+    assert "1 image cannot be read" in capsys.readouterr().out
+    assert call("submission", ["check", *other.flags("--rle-empty", "none")]) == 0
+    shutil.rmtree(other.root)
+
+
 def test_a_submission_with_a_lost_image(
     own: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

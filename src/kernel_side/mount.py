@@ -6,6 +6,7 @@ Runs in the notebook on Kaggle; standard library and `errors` only.
 import base64
 import csv
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -134,8 +135,10 @@ def find_bundle(job: Job, root: Path | None = None) -> Bundle:
             "Add it to the notebook as input, and wait until it is ready"
         )
     others = []
-    for path in manifests:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+    ours = [(path, manifest) for path in manifests if (manifest := _read_manifest(path))]
+    if not ours:
+        raise UserError(f"{manifests[0]} is no bundle's, or damaged: upload the bundle again")
+    for path, manifest in ours:
         if bundle_id_of(manifest) != manifest.get("bundle_id"):
             raise UserError(f"{path} was changed since it was made: upload the bundle again")
         if not job.bundle_id or manifest.get("bundle_id") == job.bundle_id:
@@ -145,6 +148,16 @@ def find_bundle(job: Job, root: Path | None = None) -> Bundle:
         f"{job.source} is of another version: mounted bundle {others[0]}, this notebook needs "
         f"{job.bundle_id}. Upload the new version, wait until it is ready, then run again"
     )
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """What the manifest of a bundle says; None of another file of that name, as data sets have."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    told = isinstance(values, dict) and {"bundle_id", "files"} <= values.keys()
+    return values if told else None
 
 
 def bundle_id_of(manifest: dict[str, Any]) -> str:
@@ -292,11 +305,19 @@ def sample_ids(job: Job) -> set[str]:
 
 def read_rows(path: Path) -> list[list[str]]:
     csv.field_size_limit(2**31 - 1)
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        head = stream.readline()
-        stream.seek(0)
-        separator = max(",;\t", key=head.count)
-        rows = [row for row in csv.reader(stream, delimiter=separator) if row]
+    text = _decoded(path.read_bytes())
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
     if not rows:
         raise UserError(f"{path} is empty")
     return rows
+
+
+def _decoded(data: bytes) -> str:
+    """The text of a table: UTF-8, UTF-16 by its mark, or Windows' Latin letters, as elsewhere."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,14 @@ REPORT, OTHER_REPORT = "report.json", re.compile(r"\.\./([^/.][^/]*)/report\.jso
 
 
 def size_reader(images: Mapping[str, Path], axes: str) -> Callable[[str], tuple[int, int] | None]:
-    """An image's size from its header, each read once."""
+    """An image's size from its header, each read once; None where it is not here, or unreadable."""
     known: dict[str, tuple[int, int] | None] = {}
 
     def size_of(img: str) -> tuple[int, int] | None:
         if img not in known:
-            known[img] = image_size(images[img], axes) if img in images else None
+            known[img] = None
+            with suppress(KeyError, UserError):
+                known[img] = image_size(images[img], axes)
         return known[img]
 
     return size_of

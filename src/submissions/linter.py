@@ -125,13 +125,16 @@ class Linter:
                 "id form",
                 f"{entry.where}: {entry.id!r}: need an id like {self.plan.ids.template}",
             )
-        if entry.cls and not self.plan.listed and entry.cls not in self.plan.labels:
+        filled = not self.form.is_empty(entry.cell)
+        classed = entry.cls or (filled and self.plan.columns.cls)
+        if classed and not self.plan.listed and entry.cls not in self.plan.labels:
             self.found.error(
                 "class",
                 f"{entry.where}: class {entry.cls!r}: need one of "
                 f"{', '.join(self.plan.labels[:20])}.{nearest(entry.cls, self.plan.labels)}",
             )
-        if entry.confidence and not _is_share(entry.confidence):
+        sure = entry.confidence or (filled and self.plan.confidence)
+        if sure and not _is_share(entry.confidence):
             self.found.error(
                 "confidence",
                 f"{entry.where}: confidence is {entry.confidence!r}, need a number from 0 to 1",
@@ -262,7 +265,7 @@ class Linter:
         if self._unsized:
             self.found.notes.append(
                 f"{counted(self._unsized, 'row')}: {'its' if self._unsized == 1 else 'their'} "
-                "image is not here, bounds and order are not checked"
+                "image is not here or cannot be read, bounds and order are not checked"
             )
         sample = self.population.sample
         error = self.form.check_sample(sample) if sample else None

@@ -10,7 +10,7 @@ from competition.polygon_files import load_document
 from competition.spec import Competition
 from core.errors import UserError
 from core.files import writing
-from core.gates import is_whole_number, json_value
+from core.gates import is_whole_number, json_value, whole_number
 from imaging.rle import Size
 from submissions.answer_files import AnswerFile, Entry, Findings, Row
 from submissions.answer_format import CellError, Frame, Item
@@ -141,11 +141,12 @@ class CocoResults(Counts):
         """The runs of the one mask."""
         try:
             values = json_value(cell)
-            told, counts = tuple(values["size"]), str(values["counts"])
+            told, counts = tuple(map(whole_number, values["size"])), str(values["counts"])
+            height, width = told
         except (ValueError, KeyError, TypeError):
             need = 'need {"size": [H, W], "counts": "..."}'
             raise CellError("syntax", f"segmentation is {cell[:40]}: {need}") from None
-        runs = runs_of(read_cell(counts), told)
+        runs = runs_of(read_cell(counts), (height, width))
         if told != size and max(size) < 1 << 31:
             raise CellError("size", f"size is {list(told)}, the answer has {list(size)}")
         if not len(runs[0]):
