@@ -92,4 +92,6 @@ def _turned(
     if not value.get("rotation"):
         return ring
     scale = np.array([result["original_width"], result["original_height"]])
-    return turned_ring(ring * scale, pivot * scale, math.radians(value["rotation"])) / scale
+    return (
+        turned_ring(ring * scale, np.array(pivot) * scale, math.radians(value["rotation"])) / scale
+    )

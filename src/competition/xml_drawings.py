@@ -60,7 +60,8 @@ def _cvat_shape(shape: Element) -> Polygons:
         ring = box_ring(left, top, right - left, bottom - top)
         return one_ring(turned_ring(ring, ring.mean(0), turn))
     if shape.tag == "ellipse":
-        return one_ring(ellipse_ring(*_numbers_of(shape, "cx", "cy", "rx", "ry"), turn))
+        x, y, across, down = _numbers_of(shape, "cx", "cy", "rx", "ry")
+        return one_ring(ellipse_ring(x, y, across, down, turn))
     raise no_area(shape.tag)
 
 
