@@ -29,8 +29,6 @@ FILES = {
 }
 # Of these, one that is gone has not changed: it was read long ago.
 NEEDED_ONCE = ("weights", "pseudo", "init")
-# Of these there is a digest a fold.
-BY_FOLD = ("pseudo", "init")
 
 
 def drop_run(run: Run) -> None:
@@ -116,10 +114,11 @@ def open_run(
             if not _tells_data(before, now):
                 print(f"run {run.name!r} of before takes the present images and masks for its own")
             now = replace(now, knobs=before.knobs)
-            for name in BY_FOLD:
-                was, is_now = getattr(before, name), getattr(now, name)
-                if isinstance(was, dict) and isinstance(is_now, dict):  # of folds gone, too
-                    now = replace(now, **{name: was | is_now})
+            now = replace(
+                now,
+                init=_joined(before.init, now.init),
+                pseudo=_joined(before.pseudo, now.pseudo),
+            )
         now.write(run.folder.begun)
     return now.knobs
 
@@ -266,6 +265,11 @@ def _differ(before: Any, now: Any) -> bool:
         shared = before.keys() & now.keys() if isinstance(before, dict) else ()
         return any(before[key] != now[key] for key in shared)
     return before not in (UNKNOWN, now)
+
+
+def _joined(before: Any, now: Any) -> Any:
+    """Digests by fold, of folds that are gone or not asked for now, too."""
+    return before | now if isinstance(before, dict) and isinstance(now, dict) else now
 
 
 def _without_folder(knobs: Mapping[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,7 @@ def _seen(run: Run, fold: int, path: Path, notes: Mapping[str, Any]) -> str:
     """
     told = notes.get("identity", {}).get("folds", UNKNOWN)
     place = path.absolute().parent.parent.parent
-    known = Begun(knobs=notes.get("config") or {}, folds=told)
+    known: Begun | None = Begun(knobs=notes.get("config") or {}, folds=told)
     if told == UNKNOWN:
         known = RunFolder(place.parent, place.name).read_begun()
     if known is None or not _same_table(run, known):
