@@ -422,6 +422,7 @@ knobs.check(
     _problems,
     [
         ("RUN", not (id_problem(RUN) or RUN.startswith(".")), "a folder's name, 200 bytes at most"),
+        ("RUN", RUN not in ("cache", "guard"), "another name: folders of this project have these"),
         ("CLASSES", TASK != "binary" or CLASSES == 1, "1 for TASK=binary"),
         ("CLASSES", TASK != "multiclass" or CLASSES >= 2, "2 or more for TASK=multiclass"),
         ("CLASSES", 1 <= CLASSES <= 254, "1...254"),

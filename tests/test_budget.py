@@ -219,7 +219,7 @@ def test_a_fold_stopped_within_an_epoch_ends_as_an_unbroken_one(
         at.append(checkpoint(fold_of(competition, "broken"), "last")["global_step"])
         out = told(capsys)
         assert "8 min are spent: folds [] are finished" in out
-        assert "The same command goes on" in out
+        assert "The same command goes on; " in out
     assert at == sorted(set(at))
     per_epoch = 6 if not more else 3
     assert any(step % per_epoch for step in at), "some stop is within an epoch"

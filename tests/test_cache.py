@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,24 @@ def test_a_torn_cache_is_built_again(tmp_path: Path) -> None:
     cache = build(tmp_path, rows, spec_of())
     assert cache is not None
     assert cache.read("x3")[2] == (49, 50)
+
+
+def test_a_cache_that_was_changed_in_place_is_built_again(tmp_path: Path) -> None:
+    rows = write_pairs(tmp_path, "binary")
+    build(tmp_path, rows, spec_of())
+    (done,) = finished(tmp_path)
+    whole = {name: (done / name).read_bytes() for name in ("pairs.bin", "index.npy")}
+    for name, other in (("pairs.bin", -1000), ("index.npy", 0)):
+        data = whole[name]
+        changed = data[:-8] + bytes(8) if name == "index.npy" else data[::-1]
+        assert changed != data
+        (done / name).write_bytes(changed)
+        os.utime(done / name, (time.time() + other,) * 2)
+        build(tmp_path, rows, spec_of())
+        assert (done / name).read_bytes() == data
+    before = (done / "pairs.bin").stat().st_mtime_ns
+    build(tmp_path, rows, spec_of())
+    assert (done / "pairs.bin").stat().st_mtime_ns == before
 
 
 def test_broken_pairs_are_named_all_together_and_nothing_stays(tmp_path: Path) -> None:

@@ -224,6 +224,7 @@ def test_files_of_flags_are_told_by_their_names(tmp_path: Path) -> None:
         (["--mask-values", "{[1]: 2}"], "MASK_VALUES"),
         (["--mask-values", "{1"], "MASK_VALUES"),
         (["--run", "../elsewhere"], "RUN"),
+        (["--run", "cache"], "RUN"),  # output/cache is of all runs
         (["--run", "two\nlines"], "RUN"),
         (["--run", "x" * 300], "RUN"),
         (["--num-workers", "100000"], "NUM_WORKERS"),

@@ -358,6 +358,13 @@ def test_a_packing_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     list(write_shards(samples, store, **how))
     assert sent[4:] == ["tables.json", "files.csv"]
     assert len({sent[0], *sent[2:4]}) == len(samples), "each once"
+    # One that was damaged since is sent again: that is what a shard that has changed asks for.
+    damaged = tmp_path / "shards" / sent[2]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[::-1])
+    list(write_shards(samples, store, **how))
+    assert damaged.read_bytes() == whole
+    assert sent[6:] == [sent[2], "tables.json", "files.csv"]
 
 
 def test_webdataset_reads_shards_with_folds_and_groups(

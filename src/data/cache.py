@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from competition.mask_source import MaskSource
 from core.errors import UserError, raise_all
-from core.files import clear_parts, write_json, writing_folder
+from core.files import clear_parts, file_digest, write_json, writing_folder
 from core.gates import json_value
 from core.quantities import counted, size_words
 from data.cached_pairs import (
@@ -208,7 +208,8 @@ def _fill_folder(source: Pairs, form: MaskForm, index: np.ndarray, total: int, d
             data.flush()
             del data  # Windows renames no folder with a file that is mapped
             np.save(part / "index.npy", index)
-            write_json(part / "cache.json", {"bytes": total, "form": asdict(form)})
+            known = {"bytes": total, "form": asdict(form), **_state(part)}
+            write_json(part / "cache.json", known)
     except OSError as error:
         raise UserError(f"{done}: {error.strerror}: free some space, or --cache none") from None
     print(
@@ -225,11 +226,19 @@ def _fill_tensor(source: Pairs, form: MaskForm, index: np.ndarray, total: int) -
     return store
 
 
+def _state(folder: Path) -> dict[str, Any]:
+    """What a cache is known by without reading all of it: the second of its last change."""
+    time = int((folder / "pairs.bin").stat().st_mtime)
+    return {"time": time, "index": file_digest(folder / "index.npy")}
+
+
 def _is_whole(done: Path) -> bool:
+    """Whether a cache is as it was written; one of before does not tell when that was."""
     try:
         described = json_value((done / "cache.json").read_text())
         np.load(done / "index.npy", mmap_mode="r")
-        return (done / "pairs.bin").stat().st_size == described["bytes"]
+        same = all(described.get(name, now) == now for name, now in _state(done).items())
+        return same and (done / "pairs.bin").stat().st_size == described["bytes"]
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return False
 
