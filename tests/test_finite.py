@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torchmetrics import Metric
 
 from conftest import Competition
 from core.errors import UserError
 from Lightning_module import load_module
 from Lightning_trainer import main
+from metrics import METRICS
 from trained import checkpoint, finished, fold_of, same_weights, told
 from training.checkpoints import MovableCheckpoint, write_checkpoint
 from training.finite import Finite, check_weights
@@ -28,6 +30,37 @@ def test_a_training_that_diverges_is_no_result(
     assert "trained" not in out
     assert not (fold_of(competition) / "finished.json").exists()
     assert main(flags) == 2
+
+
+@pytest.mark.parametrize("scores", [["nan"] * 3, ["nan", "0.3", "nan"]])
+def test_the_last_network_is_kept_where_no_score_is_a_number(
+    competition: Competition,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    scores: list[str],
+) -> None:
+    told_so = iter(scores)
+
+    class Told(Metric):
+        higher_is_better, full_state_update = True, False
+
+        def update(self, mask: object, target: object) -> None:
+            """Whatever they are."""
+
+        def compute(self) -> torch.Tensor:
+            return torch.tensor(float(next(told_so)))
+
+    monkeypatch.setitem(METRICS, "told", lambda *_: Told())
+    monkeypatch.setattr("Lightning_trainer.tell_start", lambda *_: "")  # it asks for a score, too
+    monkeypatch.setattr("looking.self_test.check_learning", lambda *_, **__: None)
+    flags = competition.flags("--fold", "0", "--metric", "told", "--epochs", "3")
+    assert main(flags) == 0
+    out, known = told(capsys), "0.3" in scores
+    assert checkpoint(fold_of(competition), "best")["epoch"] == (1 if known else 2)
+    assert ("val_told was never a number" in out) != known
+    assert ("val_told 0.3000: " if known else "val_told nan: ") in out
+    assert main(flags) == 0
+    assert "fold 0: finished before, kept" in told(capsys)
 
 
 def batch_of(pixels: torch.Tensor) -> dict[str, object]:

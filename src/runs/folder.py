@@ -1,7 +1,8 @@
 """A run's folder: what lies where in lightning_logs/<RUN>/, and the JSON that is kept there."""
 
 import contextlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.advice import command
@@ -136,7 +137,9 @@ class RunFolder:
         path = self.finished(fold)
         try:
             values = read_values(path, Finished.VERSION, "delete it to close the fold again")
-            done = Finished.of({"fold": fold, **values})
+            none = values.get("score", 0) is None  # JSON knows no nan
+            done = Finished.of({"fold": fold, **values, **({"score": 0.0} if none else {})})
+            done = replace(done, score=math.nan) if none else done
         except NewerRecord:
             raise
         except (OSError, ValueError):

@@ -1,6 +1,7 @@
 """The training of one fold: from its last checkpoint, if there is one, to finished.json."""
 
 import itertools
+import math
 import signal
 import time
 import traceback
@@ -214,10 +215,11 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> Finished:
     if best.best_model_score is None or not (folder / "checkpoints" / "best.ckpt").is_file():
         raise UserError(f"{folder} has no best.ckpt: delete it to train this fold again")
     timer = next(callback for callback in trainer.callbacks if hasattr(callback, "time_elapsed"))
+    score = float(best.best_model_score)
     done = Finished(
         fold=fold,
         monitor=best.monitor,
-        score=float(best.best_model_score),
+        score=score if math.isfinite(score) else math.nan,
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
         seconds=round(timer.time_elapsed("train"), 1),
@@ -225,9 +227,14 @@ def close_fold(trainer: Any, folder: Path, fold: int) -> Finished:
     if trainer.is_global_zero:
         join_metrics(folder)
         kept = [top for top in trainer.checkpoint_callbacks if isinstance(top, TopCheckpoints)]
-        tops = [top.rank(done.score) for top in kept]
+        tops = [top.rank(score) for top in kept]
         for path in [folder / "checkpoints" / "best.ckpt", *itertools.chain(*tops)]:
             slim_checkpoint(path)
         done = replace(done, network=weights_digest(folder / "checkpoints" / "best.ckpt"))
         done.write(folder / "finished.json")
+        if not math.isfinite(score):
+            print(
+                f"note: fold {fold}: {best.monitor} was never a number, as where validation images "
+                "hold nothing to score: best.ckpt is the last network"
+            )
     return done

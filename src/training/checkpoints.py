@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +119,13 @@ class MovableCheckpoint(ModelCheckpoint):
     def state_key(self) -> str:
         """That of ModelCheckpoint, so that checkpoints of before are understood."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def check_monitor_top_k(self, trainer: Any, current: torch.Tensor | None = None) -> bool:
+        """Whether a network is kept; as long as no score is a number, the latest is."""
+        known = [current, *self.best_k_models.values()]
+        if current is not None and not any(math.isfinite(float(score)) for score in known):
+            return True
+        return super().check_monitor_top_k(trainer, current)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The state with its files where they are now; none of a best network that is gone."""
