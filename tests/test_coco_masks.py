@@ -151,6 +151,14 @@ def test_classes_by_name_or_number(tmp_path: Path) -> None:
         source_of(tmp_path, task="multiclass", classes=2)
 
 
+def test_names_in_other_capitals_are_told(tmp_path: Path) -> None:
+    """By their ids they would be each other's classes."""
+    write(tmp_path, (0, 2, polygon(2, 3, 9, 12)), (0, 1, polygon(2, 13, 9, 22)))
+    for task, names in (("multiclass", ("none", "Dog", "Cat")), ("binary", ("Dog",))):
+        with pytest.raises(UserError, match=r"(?s)spells otherwise.*'dog': CLASS_NAMES has 'Dog'"):
+            source_of(tmp_path, task=task, classes=len(names), class_names=names)
+
+
 def test_folds_find_the_file_by_its_name(tmp_path: Path, capsys) -> None:
     (tmp_path / "train").mkdir()
     for name in ("a", "b", "c"):

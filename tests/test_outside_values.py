@@ -23,7 +23,14 @@ from competitions import competition_in
 from conftest import Competition
 from core.arguments import read_name
 from core.errors import UserError
-from core.gates import check_ids, decimal_number, id_problem, is_whole_number, whole_number
+from core.gates import (
+    check_ids,
+    decimal_number,
+    id_problem,
+    is_whole_number,
+    json_value,
+    whole_number,
+)
 from core.ranges import percentiles_of
 from data.draws import row_weights
 from imaging.coco_counts import plain_counts, read_counts, write_counts
@@ -84,6 +91,12 @@ def test_values_of_json_pass_the_same_gate(value: Any) -> None:
         whole_number(value)
     assert [whole_number(n) for n in (7, 7.0, "7", -1)] == [7, 7, 7, -1]
     assert decimal_number("-.5e1") == -5
+
+
+def test_an_object_of_json_has_each_name_once() -> None:
+    assert json_value('{"a": 1, "a": 1}') == {"a": 1}
+    with pytest.raises(ValueError, match="'a' stands twice in one object, with two values"):
+        json_value('[{"b": {"a": 1, "c": 0, "a": [2]}}]')
 
 
 ROWS = [{"img": "a"}]

@@ -518,8 +518,8 @@ def test_a_named_class_is_the_foreground_of_a_binary_task(tmp_path: Path) -> Non
     mask = source.read({"img": "a", "image": "a.png"}, SIZE)
     np.testing.assert_array_equal(mask, inside(TRIANGLE))
     # A name that none of several labels bears would make all of them the foreground.
-    with pytest.raises(UserError, match=r"'Y', which is none of the labels 'x'.*{'x': 1, None"):
-        build_masks(competition_in(tmp_path, mask_path=tmp_path / "m.json", class_names=("Y",)))
+    with pytest.raises(UserError, match=r"'z', which is none of the labels 'x'.*{'x': 1, None"):
+        build_masks(competition_in(tmp_path, mask_path=tmp_path / "m.json", class_names=("z",)))
 
 
 def test_round_and_turned_shapes(tmp_path: Path) -> None:

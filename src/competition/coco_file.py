@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from competition.drawings import is_image_records
 from competition.drawn import check_folders
-from competition.outline_masks import Annotation, Entry, classes_of
+from competition.label_classes import classes_of
+from competition.outline_masks import Annotation, Entry
 from competition.spec import Competition
 from competition.tables import image_id
 from core.errors import UserError, raise_all

@@ -1,7 +1,8 @@
 """Several mask files an image: one a class, found by MASK_PATTERN, or one an object, in a table."""
 
+from competition.label_classes import classes_of
 from competition.listings import find_mask_names
-from competition.outline_masks import Annotation, Entry, MaskFile, OutlineMasks, classes_of
+from competition.outline_masks import Annotation, Entry, MaskFile, OutlineMasks
 from competition.places import place_files
 from competition.spec import Competition
 from competition.tables import image_id, train_table

@@ -11,8 +11,7 @@ from competition.mask_source import MaskSource, Row
 from competition.outline_units import pixels_a_unit
 from competition.spec import Competition
 from competition.table_files import AUTO
-from competition.tables import class_ids
-from core.errors import UserError, nearest, raise_all
+from core.errors import UserError
 from imaging.coco_counts import counted_runs, plain_counts, read_counts
 from imaging.georeference import map_to_pixels, meets
 from imaging.mask_files import IGNORE, MaskRules, read_mask_file
@@ -270,76 +269,3 @@ def _counts_of(segmentation: Mapping[str, Any], size: Size) -> np.ndarray:
     if counts.sum() != size[0] * size[1]:
         raise ValueError(f"counts of {counts.sum()} pixels, image has {size[0] * size[1]}")
     return counts
-
-
-def classes_of(
-    used: Sequence[Any], names: Mapping[Any, str], competition: Competition
-) -> dict[Any, int]:
-    """Class of each category in use, without those that are of none.
-
-    MASK_VALUES decides where it is set; else those of CLASS_NAMES, or ids from CLASS_BASE.
-    Binary: the one that CLASS_NAMES names is the foreground; without a name all are.
-
-    Args:
-        used: categories of the annotations.
-        names: of categories; those without stand for themselves.
-        competition: its classes.
-
-    Raises:
-        UserError: lists categories that are none of the classes; binary: CLASS_NAMES names none
-            of several.
-    """
-    import pandas as pd
-
-    categories = list(dict.fromkeys(used))
-    called = {category: names.get(category, category) for category in categories}
-    if competition.mask_values:
-        return _declared_classes(called, competition)
-    if competition.task == "binary":
-        wanted = [c for c in categories if called[c] in competition.class_names]
-        if not wanted and len(categories) > 1 and competition.class_names:
-            _refuse_other_name(competition.class_names[0], list(map(str, called.values())))
-        return dict.fromkeys(wanted or categories, 0)
-    cells = [called[c] if called[c] in competition.class_names else c for c in categories]
-    found = class_ids(pd.Series(cells, dtype=object), competition)
-    known = range(competition.classes)
-    problems = [
-        f"category {category!r} ({names.get(category, 'no name')})"
-        for category, cls in zip(categories, found, strict=True)
-        if cls not in known
-    ]
-    raise_all(
-        problems,
-        f"categories that are none of the {competition.classes} classes: name them in CLASS_NAMES, "
-        "or set CLASSES and CLASS_BASE so that ids fit; or give names their classes, 255 where one "
-        "counts for nothing, as MASK_VALUES={'car': 1, 'unsure': 255}:",
-    )
-    return {category: int(cls) for category, cls in zip(categories, found, strict=True)}
-
-
-def _refuse_other_name(name: str, labels: Sequence[str]) -> None:
-    raise UserError(
-        f"CLASS_NAMES is {name!r}, which is none of the labels {', '.join(map(repr, labels[:20]))}."
-        f"{nearest(name, labels)} Set CLASS_NAMES to the one that is the foreground, leave it away "
-        f"where all of them are; or say MASK_VALUES={{{labels[0]!r}: 1, None: 0}}"
-    )
-
-
-def _declared_classes(called: Mapping[Any, str], competition: Competition) -> dict[Any, int]:
-    """Classes by MASK_VALUES; in binary 1 is the foreground, which is class 0 here."""
-    declared = competition.mask_values or {}
-    # A label that reads as a number has become one; None is no label, but all others.
-    values = {str(label): cls for label, cls in declared.items() if label is not None}
-    unknown = [name for name in dict.fromkeys(called.values()) if str(name) not in values]
-    raise_all(
-        [f"{name!r}" for name in unknown if None not in declared],
-        "labels that MASK_VALUES does not declare (255 = counts for nothing, None: 255 is for all "
-        "others):",
-    )
-    ignored = (IGNORE, competition.ignore_index)
-    known = {name: values.get(str(name), declared.get(None, IGNORE)) for name in called.values()}
-    found = {category: known[name] for category, name in called.items()}
-    ids = {category: IGNORE if cls in ignored else cls for category, cls in found.items()}
-    if competition.task != "binary":
-        return ids
-    return {c: IGNORE if cls == IGNORE else 0 for c, cls in ids.items() if cls}

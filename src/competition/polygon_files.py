@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 from competition.coco_file import is_coco, read_coco
 from competition.drawings import DRAWINGS
 from competition.drawn import Drawn, check_folders
+from competition.label_classes import classes_of
 from competition.listings import find_mask_names
-from competition.outline_masks import Annotation, Entry, OutlineMasks, classes_of
+from competition.outline_masks import Annotation, Entry, OutlineMasks
 from competition.patterns import FilePattern
 from competition.spec import Competition
 from competition.table_files import AUTO, file_stamp

@@ -58,12 +58,22 @@ def json_value(text: str | bytes) -> Any:
     """The value that a text of JSON tells.
 
     Raises:
-        ValueError: it is none, or nested deeper than Python follows.
+        ValueError: it is none, nested deeper than Python follows, or an object holds two values
+            under one name, of which all readers take one and none says which.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object)
     except RecursionError:
         raise ValueError("lists in lists, deeper than Python follows") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = [name for name, value in pairs if values[name] != value]
+        if twice:
+            raise ValueError(f"{twice[0][:40]!r} stands twice in one object, with two values")
+    return values
 
 
 def id_problem(img: str) -> str | None:
