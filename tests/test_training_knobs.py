@@ -32,7 +32,7 @@ from training import batch_norm, finders
 from training.averaging import build_averaging
 from training.callbacks import CALLBACKS
 from training.freezing import build_freeze
-from training.groups import parameter_groups
+from training.groups import by_stage, layers_of, parameter_groups
 from training.limits import LastValidation, build_stop
 from training.optimizers import OPTIMIZERS
 from training.warm_start import start_from
@@ -660,8 +660,6 @@ def test_rates_fall_layer_by_layer_and_norms_keep_their_scale() -> None:
 
 
 def test_layers_of_wrapped_encoders() -> None:
-    from training.groups import layers_of
-
     with torch.device("meta"):
         vit = encoder_of(build_model("smp_dpt_tu-vit_tiny_patch16_224"))
         resnet = encoder_of(build_model("smp_unet_resnet18"))
@@ -670,6 +668,16 @@ def test_layers_of_wrapped_encoders() -> None:
 
 
 # ---------------------------------------------------------------- what is drawn how often
+
+
+def test_layers_of_stages_whose_parts_were_built_apart() -> None:
+    encoder = encoder_of(build_model("smp_unet_mit_b0"))
+    names = {id(part): name for name, part in encoder.named_children()}
+    kinds = ("patch_embed", "block", "norm")
+    expected = [f"{kind}{stage}" for stage in range(1, 5) for kind in kinds]
+    assert [names[id(layer)] for layer in layers_of(encoder)] == expected
+    for built in (["conv1", "bn1", "layer1", "layer2"], ["stem_0", "stem_1", "stages_0"], ["a1"]):
+        assert by_stage(built) == list(range(len(built)))
 
 
 def test_images_are_drawn_as_often_as_they_weigh() -> None:

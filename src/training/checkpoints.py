@@ -122,8 +122,8 @@ class MovableCheckpoint(ModelCheckpoint):
 
     def check_monitor_top_k(self, trainer: Any, current: torch.Tensor | None = None) -> bool:
         """Whether a network is kept; as long as no score is a number, the latest is."""
-        known = [current, *self.best_k_models.values()]
-        if current is not None and not any(math.isfinite(float(score)) for score in known):
+        known = self.best_k_models.values()
+        if current is not None and not any(math.isfinite(float(s)) for s in (current, *known)):
             return True
         return super().check_monitor_top_k(trainer, current)
 

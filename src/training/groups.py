@@ -1,12 +1,15 @@
 """Parameter groups: which weights learn at which rate, and which of them decay."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
 # A module that holds more of an encoder than this is a wrapper: its children are the layers.
 MOST = 0.8
+# A part of a stage: block3.
+NUMBERED = re.compile(r"(.*[a-z])([0-9]+)")
 
 
 def parameter_groups(
@@ -52,8 +55,10 @@ def parameter_groups(
 
 
 def layers_of(encoder: nn.Module) -> Iterator[nn.Module]:
-    """The layers of an encoder in the order of its building; of a wrapper those inside."""
-    children = [child for child in encoder.children() if any(True for _ in child.parameters())]
+    """The layers of an encoder in the order of `by_stage`; of a wrapper those inside."""
+    named = [(name, child) for name, child in encoder.named_children() if _has_weights(child)]
+    order = by_stage([name for name, _ in named])
+    children = [named[at][1] for at in order]
     whole = sum(p.numel() for p in encoder.parameters())
     for child in children:
         held = sum(p.numel() for p in child.parameters())
@@ -61,3 +66,23 @@ def layers_of(encoder: nn.Module) -> Iterator[nn.Module]:
             yield from layers_of(child)
         else:
             yield child
+
+
+def by_stage(names: Sequence[str]) -> list[int]:
+    """The order in which an image passes parts of these names, as places in their list.
+
+    That of their building; but where each kind of part is there for each stage (patch_embed1,
+    patch_embed2, block1, block2), one stage comes after the other.
+    """
+    parts = [part for name in names if (part := NUMBERED.fullmatch(name))]
+    stages: dict[str, set[int]] = {}
+    for part in parts:
+        stages.setdefault(part[1], set()).add(int(part[2]))
+    known = list(stages.values())
+    if len(parts) < len(names) or len(known) < 2 or any(one != known[0] for one in known):
+        return list(range(len(names)))
+    return sorted(range(len(names)), key=lambda at: int(parts[at][2]))
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
