@@ -130,6 +130,7 @@ def test_one_image_in_two_folds_is_a_leak(competition: Competition) -> None:
         ("--epochs 3 # pensées".encode("latin-1"), "not UTF-8"),
         ("--epochs 3".encode("utf-16"), "not UTF-8"),
         (b"--run 'a", "line 1: No closing quotation"),
+        (b"--input /data/C#1 --epochs 3", "line 1: # within a word: put the word in quotes"),
         (b"--epochs 3\n" * 10000, "words of flags"),
     ],
 )
@@ -142,9 +143,10 @@ def test_a_file_of_flags_that_is_none(tmp_path: Path, content: bytes, told: str)
 def test_a_file_of_flags_with_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "inner.args").write_text("--lr 0.5")
     path = tmp_path / "x.args"
-    path.write_bytes(f"--epochs 3  # few\n@{tmp_path}/inner.args".encode("utf-8-sig"))
+    text = f"--epochs 3  # few, don't\n# all#1\n--run 'a#1' # 'b\n@{tmp_path}/inner.args"
+    path.write_bytes(text.encode("utf-8-sig"))
     config, _ = load_config([f"@{path}"])
-    assert (config.EPOCHS, config.LR) == (3, 0.5)
+    assert (config.EPOCHS, config.LR, config.RUN) == (3, 0.5, "a#1")
 
 
 def test_a_file_of_flags_that_is_not_there() -> None:

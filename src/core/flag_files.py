@@ -1,5 +1,6 @@
 """Files of flags: @recipes/x.args, and --recipe x, read into words."""
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from core.recipes import find_recipe
 MOST_WORDS = 5000
 # Recipes that are named where one is not found.
 NAMED = 8
+# What is in quotes, a letter behind a backslash, or any other letter.
+PIECE = re.compile(r""""(?:\\.|[^"\\])*"|'[^']*'|\\.|.""")
 LARGEST = 1 << 20
 
 
@@ -78,7 +81,7 @@ def word_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     """(number, line, its words) of each line of a text of flags; # begins a comment.
 
     Raises:
-        UserError: it is no text, or too large a one, or a quote has no end.
+        UserError: it is no text, or too large a one, a quote has no end, or # is within a word.
     """
     data = path.read_bytes()
     if len(data) > LARGEST:
@@ -92,6 +95,15 @@ def word_lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     for number, line in enumerate(text.splitlines(), 1):
         try:
             words = shlex.split(line, comments=True)
+            _check_comment(line)
         except ValueError as error:
             raise UserError(f"{path}, line {number}: {error}: {line.strip()[:80]!r}") from None
         yield number, line, words
+
+
+def _check_comment(line: str) -> None:
+    """Raises ValueError where # stands within a word: shlex drops all that follows it."""
+    hashes = (match for match in PIECE.finditer(line) if match[0] == "#")
+    first = next(hashes, None)
+    if first and first.start() and not line[first.start() - 1].isspace():
+        raise ValueError("# within a word: put the word in quotes, or a blank before a comment")
