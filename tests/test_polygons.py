@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import pickle
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from skimage.measure import points_in_poly
 
 import folds
 from competition.masks import build_masks
+from competition.outline_masks import decode_coco
 from competition.text_drawings import is_text
 from competitions import competition_in
 from core.errors import UserError
+from imaging import polygons
 from imaging.polygons import Polygons, fill_polygons, read_wkt
 
 SIZE = (20, 30)
@@ -48,6 +51,22 @@ def test_any_ring_is_filled_where_centres_are_inside() -> None:
         ring = rng.uniform(-8, 38, (rng.integers(3, 9), 2))
         drawn = fill_polygons(Polygons(((ring,),)), SIZE)
         np.testing.assert_array_equal(drawn, inside(ring))
+
+
+def test_long_outlines_are_filled_alike_and_in_little_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thousand corners a million pixels away are a few kB of a file, and 40 GB in pycocotools."""
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(polygons, "AT_ONCE", 100)  # crossings, of 9,000
+    for reach in (1e3, 1e6):
+        ring = rng.uniform(-reach, reach, (1000, 2))
+        tracemalloc.start()
+        mask = decode_coco([ring.ravel().tolist()], SIZE)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        np.testing.assert_array_equal(mask, inside(ring))
+        assert peak < 1e6
 
 
 def test_parts_that_overlap_add_up() -> None:

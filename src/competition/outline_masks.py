@@ -27,6 +27,8 @@ class MaskFile(NamedTuple):
 
 # Pixels from the first: no image is so large.
 FAR = 1e6
+# Outlines of an object are no longer than so many times height and width together.
+LONG = 64
 
 
 class Annotation(NamedTuple):
@@ -240,6 +242,10 @@ def decode_coco(segmentation: Any, size: Size) -> np.ndarray:
         rings = [ring for ring in segmentation if len(ring) > 4]
         if not rings:
             return np.zeros(size, bool)
+        points = [np.reshape(ring, (-1, 2)).astype(float) for ring in rings]
+        lengths = [np.abs(ring - np.roll(ring, 1, 0)).sum() for ring in points]
+        if sum(lengths) > LONG * sum(size):  # pycocotools holds every fifth of a pixel of them
+            return fill_polygons(Polygons(tuple((ring,) for ring in points)), size)
         packed = coco.merge(coco.frPyObjects(rings, *size))
         return coco.decode(packed).astype(bool)
     counts = _counts_of(segmentation, size)

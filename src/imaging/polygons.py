@@ -14,6 +14,8 @@ from imaging.rle import Size
 Ring = NDArray[np.float64]
 # No image and no map reaches so far, in pixels or metres.
 FAR = 1e9
+# Crossings of outlines with rows that are held at once.
+AT_ONCE = 1 << 21
 WKT_HEAD = r"\s*(?:SRID=\d+;\s*)?(MULTI)?POLYGON\s*(?:(?:ZM?|M)\s*)?"
 WKT = re.compile(WKT_HEAD + r"(EMPTY|\(.*\))\s*", re.IGNORECASE | re.DOTALL)
 WKT_BEGINNING = re.compile(WKT_HEAD + r"(EMPTY|\()", re.IGNORECASE)
@@ -69,12 +71,16 @@ def _fill_rings(rings: Sequence[Ring], size: Sequence[int]) -> NDArray[np.bool_]
         next_x, next_y = np.roll(x, -1), np.roll(y, -1)
         first = np.ceil(np.minimum(y, next_y)).clip(0, height).astype(np.int64)
         counts = np.ceil(np.maximum(y, next_y)).clip(0, height).astype(np.int64) - first
-        edge = np.repeat(np.arange(len(ring)), counts)
-        row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-        share = (row - y[edge]) / (next_y - y)[edge]
-        crossing = x[edge] + share * (next_x - x)[edge]
-        column = np.ceil(crossing - 0.5).clip(0, width).astype(np.int64)
-        np.bitwise_xor.at(turns, (row, column), 1)
+        ends = np.cumsum(counts)
+        cuts = np.searchsorted(ends, np.arange(AT_ONCE, ends[-1:].sum(), AT_ONCE))
+        for edges in np.split(np.arange(len(ring)), cuts):
+            edge = np.repeat(edges, counts[edges])
+            passed = (ends - counts)[edge] - (ends - counts)[edges[:1]].sum()
+            row = np.arange(len(edge)) - passed + first[edge]
+            share = (row - y[edge]) / (next_y - y)[edge]
+            crossing = x[edge] + share * (next_x - x)[edge]
+            column = np.ceil(crossing - 0.5).clip(0, width).astype(np.int64)
+            np.bitwise_xor.at(turns, (row, column), 1)
     return np.bitwise_xor.accumulate(turns, axis=1)[:, :width].astype(bool)
 
 
