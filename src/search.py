@@ -3,10 +3,11 @@
 python src/search.py @recipes/mine.args --run wide --fold 0 --epochs 8 --trials 30
                      --search "LR=1e-4..1e-2:log" "LOSS=bce+dice|lovasz" "CROP_SIZE=256..512:64"
 
-Trials are the runs RUN-000, RUN-001... Those that fall behind the others are ended early; the same
-command goes on where the last one stopped, with more --trials too. A trial's score is the mean of
-its folds' own validation, with --oof that of Lightning_tester.py. output/RUN/ receives search.html;
-recipes/RUN_best.args the flags of the best trial. Needs: pip install optuna.
+Trials are the runs RUN-000, RUN-001... Those that fall behind others are ended early, where they
+train one fold and csv is among LOGGERS; the same command goes on where the last one stopped, with
+more --trials too. A trial's score is the mean of its folds' own validation, with --oof that of
+Lightning_tester.py. output/RUN/ receives search.html; recipes/RUN_best.args the flags of the best
+trial. Needs: pip install optuna.
 """
 
 from core.loading import stop_while_loading
@@ -287,10 +288,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def dry_run(search: Search, trials: int) -> int:
     """Says what a search will take, by the trainer's plan; returns the trainer's exit code."""
     folds = ", ".join(map(str, search.folds))
-    print(
-        f"plan: {counted(trials, 'trial')} in all, each on folds {folds}; those that fall behind "
-        "end early"
-    )
+    early = "; those that fall behind end early" if len(search.folds) == 1 else ""
+    print(f"plan: {counted(trials, 'trial')} in all, each on folds {folds}{early}")
     print("one trial, with the knobs as they are:", flush=True)
     return call_script("Lightning_trainer", ["--dry-run"]).code
 
