@@ -81,12 +81,17 @@ def check_there(
 
     Raises:
         UserError: no network, or a run that is not scored, whose report is broken, or of which
-            other folds are asked for than were scored.
+            other folds are asked for than were scored; a trained run of a blend's name.
     """
     if args.verb in ("tta", "soup"):
         RunFolder(logs, run).check_trained()
     if args.verb == "tta":
         return
+    if args.verb == "blend" and RunFolder(logs, mean := "+".join(args.runs)).trained():
+        raise UserError(
+            f"run {mean!r} was trained: this blend would take its place in {output / mean}. Give "
+            "the runs in another order"
+        )
     for name in args.runs if args.verb == "blend" else [run]:
         there = [fold.fold for fold in read_report(output, name).folds]
         if folds is not None and there and sorted(folds) != sorted(there):

@@ -1,6 +1,7 @@
 """Blending: weights that help are found, weights that do not are refused, ensemble.py follows."""
 
 import json
+import shutil
 import re
 
 import numpy as np
@@ -176,6 +177,12 @@ def test_the_ensemble_follows_the_blend(competition, tiny_net, capsys) -> None:
         return (competition.output / folder / "submission.csv").read_text()
 
     alone, equal = submitted(), submitted("--runs", "a,b")
+    trained = competition.logs / "a+b" / "fold_0" / "checkpoints"
+    trained.mkdir(parents=True)
+    (trained / "best.ckpt").touch()
+    assert tune.main(["blend", *competition.flags(), "--runs", "a,b"]) == 2
+    assert "run 'a+b' was trained" in capsys.readouterr().err
+    shutil.rmtree(trained)
     assert tune.main(["blend", *competition.flags(), "--runs", "a,b"]) == 0
     path = competition.output / "a+b" / "report.json"
     report = report_of(competition, "a+b")
