@@ -1,8 +1,8 @@
 """Blending: weights that help are found, weights that do not are refused, ensemble.py follows."""
 
 import json
-import shutil
 import re
+import shutil
 
 import numpy as np
 import pytest

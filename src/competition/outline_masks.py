@@ -243,8 +243,8 @@ def decode_coco(segmentation: Any, size: Size) -> np.ndarray:
         if not rings:
             return np.zeros(size, bool)
         points = [np.reshape(ring, (-1, 2)).astype(float) for ring in rings]
-        lengths = [np.abs(ring - np.roll(ring, 1, 0)).sum() for ring in points]
-        if sum(lengths) > LONG * sum(size):  # pycocotools holds every fifth of a pixel of them
+        edges = [np.abs(ring - np.roll(ring, 1, 0)).sum() for ring in points]
+        if sum(edges) > LONG * sum(size):  # pycocotools holds every fifth of a pixel of them
             return fill_polygons(Polygons(tuple((ring,) for ring in points)), size)
         packed = coco.merge(coco.frPyObjects(rings, *size))
         return coco.decode(packed).astype(bool)
