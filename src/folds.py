@@ -246,14 +246,13 @@ def write_folds(table: "pd.DataFrame", path: Path, logs: Path, notes: list[str])
         before, now = [folds_digest(one) if one.is_file() else "" for one in (path, part)]
         runs = runs_on(logs, before) if before not in ("", now) else []
         if runs:
-            kept = kept_beside(path, before)
             # With what was measured of its images, which their networks were trained on.
             for file in filter(Path.is_file, (path, path.with_name(FILE))):
                 with writing(kept_beside(file, before)) as copy:
                     shutil.copyfile(file, copy)
             notes.append(
-                f"runs {', '.join(runs)} stand on other folds, kept as {kept}: copy them back to "
-                "train or score these runs"
+                f"runs {', '.join(runs)} stand on other folds, kept as "
+                f"{kept_beside(path, before)}: copy them back to train or score these runs"
             )
     return now
 

@@ -204,8 +204,8 @@ def _encoding_of(path: Path) -> str:
     Raises:
         UserError: the beginning of the file is that of another format.
     """
-    data = path.read_bytes()
-    head = data[: 1 << 16]
+    with path.open("rb") as stream:
+        head = stream.read(1 << 16)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"PK") and EXCEL in start:
         raise UserError(f"{path}: is an Excel workbook, not a CSV table: save its sheet as CSV")
@@ -215,7 +215,9 @@ def _encoding_of(path: Path) -> str:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     try:
-        data.decode("utf-8")  # all of it: the first letter that tells may come late
+        with path.open(encoding="utf-8", newline="") as text:
+            while text.read(1 << 20):  # all of it: the first letter that tells may come late
+                pass
     except UnicodeDecodeError:
         return "cp1252"
     return "utf-8-sig"

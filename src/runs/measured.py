@@ -94,9 +94,8 @@ def measured_notes(measured: "Statistics | None") -> list[str]:
 
 def write_measured(asked: Asked, measured: "Statistics | None") -> None:
     """Writes what was measured, or takes away what was for other knobs."""
-    kept_beside(asked.path, _table_digest(asked)).unlink(
-        missing_ok=True
-    )  # of the same table, before
+    before = kept_beside(asked.path, _table_digest(asked))  # of the same table
+    before.unlink(missing_ok=True)
     if measured is None:
         asked.path.unlink(missing_ok=True)
     else:
