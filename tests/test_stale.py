@@ -1,5 +1,6 @@
 """A stage hands out only what its present inputs give."""
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -458,6 +459,28 @@ def test_folds_say_what_they_were_made_of(
     assert call("Lightning_trainer", [*flags, "--fold", "0", "--n-folds", "3"]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if "train_folds.csv was" in line]
     assert [note.split()[1:3] for note in notes] == [["TRAIN_CSV", "was"], ["N_FOLDS", "was"]]
+
+
+def test_rules_that_a_hand_wrote_are_told_and_not_scored_as_tuned(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("tune", own.flags()) == 0
+    path = output(own, "report.json")
+    rules = [{**rule, "threshold": 0.123} for rule in report_of(own)["rules"]]
+    assert rules
+    capsys.readouterr()
+    assert call("ensemble", own.flags()) == 0
+    assert "by hand" not in capsys.readouterr().out
+    path.write_text(json.dumps({**report_of(own), "rules": rules}, indent=1))
+    later(path)
+    assert call("ensemble", own.flags()) == 0
+    assert capsys.readouterr().out.count(f"note: {path} was changed by hand") == 1
+    assert call("Lightning_tester", own.flags()) == 0
+    told = f"the rules in {path} were changed by hand, no score is of them"
+    assert capsys.readouterr().out.count(told) == 1
+    assert report_of(own)["rules"] == []
+    assert call("ensemble", own.flags()) == 0
+    assert "by hand" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("changed", ["train_folds.csv", "mask", "image"])

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.advice import command
 from core.errors import UserError, nearest, raise_all
-from core.files import file_digest
+from core.files import file_digest, write_json
 from core.recipes import recipe_digest, recipe_file
 from core.records import Record, known_values, read_values
 from core.typed import misfits
 from runs.records import UNKNOWN
+from runs.seals import sealed, was_edited
 
 # What is made of report.json and the predictions, beside them.
 PAGES = ("report.html", "classes.csv")
@@ -135,7 +137,7 @@ class Report(Record):
         """Writes the file; the page of an earlier report goes first: its scores are not these."""
         for name in PAGES:
             path.with_name(name).unlink(missing_ok=True)
-        super().write(path)
+        write_json(path, sealed(self.to_dict()))
 
     @classmethod
     def read(cls, path: Path) -> "Report":
@@ -220,13 +222,25 @@ def read_report(output: Path, run: str) -> Report:
     Raises:
         UserError: as `Report.read`, or it is of another run.
     """
-    report = Report.read(report_path(output, run))
+    path = report_path(output, run)
+    report = Report.read(path)
     if report.run != run:
         raise UserError(
-            f"{report_path(output, run)} is of run {report.run!r}: its rules and networks are not "
+            f"{path} is of run {report.run!r}: its rules and networks are not "
             f"this one's. Score it: {command('Lightning_tester', run=run)}"
         )
+    _note_edited(path, path.stat().st_mtime_ns)
     return report
+
+
+@cache
+def _note_edited(path: Path, _time: int) -> None:
+    """Says once of a file where it is not what a stage wrote: its scores may be of other rules."""
+    if was_edited(path):
+        print(
+            f"note: {path} was changed by hand: its scores may not be of its rules and threshold. "
+            f"Score again: {command('Lightning_tester', run=path.parent.name)}"
+        )
 
 
 def check_same_task(run: "Run", spec: "DataSpec", *, name: str = "") -> None:

@@ -26,6 +26,7 @@ from runs.predictions import data_key, pictures_key, table_key
 from runs.prepared import check_files
 from runs.reports import PAGES, Report, report_path
 from runs.run import Run
+from runs.seals import was_edited
 from runs.shares import WHOLE, Share, Shares
 from scoring.scorer import Scored, Scorer
 
@@ -307,7 +308,13 @@ def write_report(
 
 
 def _earlier_report(path: Path) -> Report | None:
-    """The report of before; None where there is none or it is broken: this one takes its place."""
+    """The report of before; None where there is none or it is broken: this one takes its place.
+
+    Rules that were changed by hand go, with a word.
+    """
     with contextlib.suppress(UserError):
-        return Report.read(path)
+        report = Report.read(path)
+        if not (report.rules and was_edited(path)):
+            return report
+        print(f"the rules in {path} were changed by hand, no score is of them: {command('tune')}")
     return None
