@@ -302,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = measure_files(asked, rows)
     pixels = data_spec(config, measured).pixels
     masks = build_masks(competition)
-    notes += probe_pairs(rows, competition.input, masks=masks, pixels=pixels)
+    notes += [*masks.notes, *probe_pairs(rows, competition.input, masks=masks, pixels=pixels)]
     # Of images split one by one a pattern's group is news, not a rule: it must not stop a run.
     groups = find_groups(table, how.group_column, how.group_pattern, notes)
     codes = pd.factorize(groups)[0]

@@ -169,6 +169,28 @@ def test_folds_find_the_file_by_its_name(tmp_path: Path, capsys) -> None:
     assert folds.main(flags) == 2
     assert "c: not in coco.json" in capsys.readouterr().err
     assert folds.main([*flags, "--absent", "empty"]) == 0
+    assert "have no outline" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_folds_tells_what_a_file_does_not_draw_and_whom_it_lists_twice(
+    tmp_path: Path, capsys, task: str
+) -> None:
+    (tmp_path / "train").mkdir()
+    for name in ("a", "b", "c"):
+        Image.new("L", SIZE[::-1]).save(tmp_path / f"train/{name}.jpg")
+    bare = [(1, 1, []), (1, 1, [[5, 4, 25, 16]])]
+    shown = [(at, 1, polygon(2, 3, 9, 12)) for at in range(4)]
+    write(tmp_path, *shown, *bare, files=("a.jpg", "b.jpg", "c.jpg", "a.jpg"))
+    flags = ["--input", str(tmp_path), "--output", str(tmp_path / "out"), "--train-path", "train"]
+    flags += ["--mask-path", "coco.json", "--split", "kfold", "--n-folds", "2"]
+    flags += ["--task", task, "--classes", "3" if task == "multiclass" else "1"]
+    assert folds.main(flags) == 0
+    out = capsys.readouterr().out
+    assert out.count("note: coco.json: 2 of 6 annotations have no outline, a box at most") == 1
+    (line,) = [line for line in out.splitlines() if "several times" in line]
+    assert line.startswith("note: coco.json lists 1 image several times, a for one")
+    assert ("the first of them counts" in line) == (task == "multiclass")
 
 
 def test_files_whose_numbers_lack_the_zeros_of_coco(tmp_path: Path, capsys) -> None:

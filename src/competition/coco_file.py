@@ -87,6 +87,20 @@ def read_coco(
     return entries
 
 
+def coco_notes(documents: Sequence[tuple[Path, Any]]) -> list[str]:
+    """A line for each of these COCO files where some annotations enclose nothing."""
+    found = []
+    for path, data in documents:
+        told = [one.get("segmentation") for one in data["annotations"]]
+        bare = sum(not outline or _is_box(outline) for outline in told)
+        if bare:
+            found.append(
+                f"{path.name}: {bare} of {counted(len(told), 'annotation')} have no outline, a box "
+                "at most: what they mark is background"
+            )
+    return found
+
+
 def _read_document(path: Path, data: Any) -> Document:
     try:
         called = [(one["id"], one.get("name", "")) for one in data.get("categories", [])]

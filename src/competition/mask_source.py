@@ -1,6 +1,6 @@
 """The contract of a mask format: what a mask source says of an image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class MaskSource:
         ignores: whether masks may hold 255 beside 0 and 1, for pixels that count for nothing.
         soft_cut: where networks learn `likelihood`, its highest level that is background; None:
             they learn what `read` gives.
+        notes: what folds.py should tell of them, a line each.
     """
 
     has_objects: bool = False
@@ -32,6 +33,7 @@ class MaskSource:
     named: bool = False
     ignores: bool = False
     soft_cut: int | None = None
+    notes: Sequence[str] = ()
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """The mask of an image of this (H, W): uint8 (H, W), for multilabel (K, H, W).

@@ -12,6 +12,7 @@ from competition.outline_units import pixels_a_unit
 from competition.spec import Competition
 from competition.table_files import AUTO
 from core.errors import UserError
+from core.quantities import counted
 from imaging.coco_counts import counted_runs, plain_counts, read_counts
 from imaging.georeference import map_to_pixels, meets
 from imaging.mask_files import IGNORE, MaskRules, read_mask_file
@@ -62,6 +63,7 @@ class OutlineMasks(MaskSource):
         by_area: smaller objects lie on larger ones, as with COCO.
         tells_objects: an annotation is an object, not all of a class.
         name: of the file, for messages; "" = MASK_PATH's.
+        notes: what is to be told of the file.
 
     Raises:
         UserError: no outline has three corners.
@@ -77,6 +79,7 @@ class OutlineMasks(MaskSource):
         by_area: bool,
         tells_objects: bool = True,
         name: str = "",
+        notes: Sequence[str] = (),
     ):
         self.entries, self.by_area = dict(entries), by_area
         self.root, self.name = competition.input, name or competition.mask_path.name
@@ -85,6 +88,7 @@ class OutlineMasks(MaskSource):
         self.units = competition.outline_units
         self.absent_is_empty = competition.absent == "empty"
         self.has_objects = tells_objects and self.task != "multilabel"
+        self.notes = [*notes, *self._annotator_notes()]
         self.ignores = any(
             one.cls == IGNORE for them in entries.values() for e in them for one in e.annotations
         )
@@ -98,6 +102,19 @@ class OutlineMasks(MaskSource):
                 f"{self.name}: none of {len(corners)} outlines has three corners: need polygons; "
                 "runs of pixels are MASK_FORMAT=rle, 'start length start length'"
             )
+
+    def _annotator_notes(self) -> list[str]:
+        several = [img for img, entries in self.entries.items() if len(entries) > 1]
+        if not several:
+            return []
+        counts = "the first of them counts"
+        if self.task != "multiclass":
+            counts = "a pixel is foreground where more than half of them marked it"
+        return [
+            f"{self.name} lists {counted(len(several), 'image')} several times, {several[0]} for "
+            f"one, as of several annotators: {counts}. If they are others of one name, call the "
+            "files otherwise"
+        ]
 
     def read(self, row: Row, size: Size) -> np.ndarray:
         """The mask of an image's annotations.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from competition.coco_file import is_coco, read_coco
+from competition.coco_file import coco_notes, is_coco, read_coco
 from competition.drawings import DRAWINGS
 from competition.drawn import Drawn, check_folders
 from competition.label_classes import classes_of
@@ -76,8 +76,12 @@ def coco_files(competition: Competition) -> list[Path]:
 
 def read_coco_masks(competition: Competition, paths: Sequence[Path]) -> OutlineMasks:
     """The masks of COCO files, see `read_coco`."""
-    documents = [(path, load_document(path)) for path in paths]
-    return OutlineMasks(read_coco(documents, competition), competition, by_area=True)
+    return _coco_masks([(path, load_document(path)) for path in paths], competition)
+
+
+def _coco_masks(documents: Sequence[tuple[Path, Any]], competition: Competition) -> OutlineMasks:
+    entries = read_coco(documents, competition)
+    return OutlineMasks(entries, competition, by_area=True, notes=coco_notes(documents))
 
 
 def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMasks:
@@ -89,7 +93,7 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
     """
     documents = _documents(paths)
     if documents and all(is_coco(data) for _, data in documents):
-        return OutlineMasks(read_coco(documents, competition), competition, by_area=True)
+        return _coco_masks(documents, competition)
     ids = {}
     if competition.mask_pattern and competition.mask_path.is_dir():
         ids = {competition.mask_path / n: i for i, n in find_mask_names(competition).items()}
