@@ -223,6 +223,7 @@ def test_files_of_flags_are_told_by_their_names(tmp_path: Path) -> None:
         (["--precision", "64-true"], "PRECISION"),
         (["--mask-values", "{[1]: 2}"], "MASK_VALUES"),
         (["--mask-values", "{1"], "MASK_VALUES"),
+        (["--mask-values", "{0: 0, 0: 1}"], "MASK_VALUES"),
         (["--run", "../elsewhere"], "RUN"),
         (["--run", "cache"], "RUN"),  # output/cache is of all runs
         (["--run", "two\nlines"], "RUN"),

@@ -89,6 +89,9 @@ def _parse_dict(text: str) -> dict[Any, Any]:
         raise ValueError(str(error)) from None
     if not isinstance(value, dict):
         raise ValueError("a dict such as {0: 0, 255: 1}")
+    tree = ast.parse(text.strip(), mode="eval").body
+    if len(getattr(tree, "keys", value)) > len(value):
+        raise ValueError("each key once")
     return value
 
 
@@ -206,6 +209,8 @@ def kind_name(kind: Any) -> str:
         return " | ".join(kind_name(arm) for arm in get_args(kind))
     if kind is NoneType:
         return "none"
+    if kind is dict or get_origin(kind) is dict:
+        return "dict such as {0: 0, 255: 1}, each key once"
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
