@@ -147,6 +147,29 @@ def test_better_predictions_lose_less(name, task):
     assert values[-1] > 0.3
 
 
+# These measure distances or neighbours, which an ignored half lies beside.
+GEOMETRIC = {"distance_ce", "boundary", "hausdorff", "cldice"}
+POOLED = [(name, task) for name, task in ROWS if name not in GEOMETRIC]
+ARGUED = [
+    ("bce:adaptive=true", "multilabel"),
+    ("bce:positive=3", "binary"),
+    ("ce:smoothing=0.2", "binary"),
+    ("topk:hardest=0.3", "binary"),
+]
+
+
+@pytest.mark.parametrize(("name", "task"), [*POOLED, *ARGUED])
+def test_an_ignored_half_counts_for_nothing(name, task):
+    """As if it were cut off, in means, ratios and true negatives as well."""
+    target, logits = truth(task, (3, 9, 14)), noise(task, (3, 9, 14))
+    half = target.clone()
+    half[..., 7:] = 255
+    logits[..., 7:] *= 3
+    cut = make(name, task)(logits[..., :7], target[..., :7])
+    assert make(name, task)(logits, half).item() == pytest.approx(cut.item(), rel=1e-5)
+    assert make(name, task)(logits, target).item() != pytest.approx(cut.item(), rel=1e-4)
+
+
 @rows
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("value", [0, 1])

@@ -20,8 +20,7 @@ class MaskLoss(nn.Module):
     Args:
         task: "binary", "multiclass" or "multilabel".
         classes: K, the channels of the logits.
-        ignore_index: value that marks ignored pixels. In masks (B, K, H, W) they become background
-            that the logits are sure of: no gradient, though a mean over pixels still counts them.
+        ignore_index: value that marks pixels that count for nothing.
         class_weights: K weights of the classes in the mean, only their ratios count.
 
     Raises:
@@ -54,19 +53,27 @@ class MaskLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             if self.task == "multiclass":
                 target = target.long()
-                valid = torch.ones_like(target, dtype=torch.bool)
-                if self.ignore_index is not None:
-                    valid = target != self.ignore_index
+                valid = self._valid(target)
                 return self.loss(logits.float(), target.masked_fill(~valid, 0), valid)
             logits, target = logits.float(), target.float()
-            if self.ignore_index is not None:
-                ignored = target == self.ignore_index
-                logits, target = logits.masked_fill(ignored, -SURE), target.masked_fill(ignored, 0)
-            return self.loss(logits, target, None)
+            valid = self._valid(target)
+            logits = logits.masked_fill(~valid, -SURE)
+            return self.loss(logits, target.masked_fill(~valid, 0), valid)
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        """The loss of float32 logits; `valid` is (B, H, W) bool for multiclass, else None."""
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """The loss of float32 logits.
+
+        Args:
+            logits: (B, K, H, W); of masks -SURE where they are ignored.
+            target: ids (B, H, W) for multiclass, else float masks (B, K, H, W); 0 where ignored.
+            valid: bool as the target, which pixels count.
+        """
         raise NotImplementedError
+
+    def _valid(self, target: Tensor) -> Tensor:
+        if self.ignore_index is None:
+            return torch.ones_like(target, dtype=torch.bool)
+        return target != self.ignore_index
 
     def class_mean(self, values: Tensor, present: Tensor | None = None) -> Tensor:
         """Weighted mean of (K,) class losses, over the `present` (K,) classes only when given."""
@@ -90,7 +97,8 @@ class ForeignLoss(MaskLoss):
     """Any loss of torch or of another library that takes (logits, target) and gives a scalar.
 
     It is handed what torch's own take: float logits, and for multiclass ids (B, H, W) whose ignored
-    pixels bear its `ignore_index` (-100 where it has none), else float masks (B, K, H, W).
+    pixels bear its `ignore_index` (-100 where it has none), else float masks (B, K, H, W), in which
+    ignored pixels are background that the logits are sure of.
 
     Whether it knows soft labels is its own affair.
 
@@ -124,8 +132,8 @@ class ForeignLoss(MaskLoss):
                 "them empty, and give it weights of its own in its row of LOSSES"
             )
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        if valid is not None:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        if self.task == "multiclass":
             target = target.where(valid, getattr(self.criterion, "ignore_index", -100))
         value = self.criterion(logits, target)
         if value.ndim:
@@ -166,10 +174,10 @@ class StagedLoss(nn.Module):
         return value
 
 
-def probs_and_truth(logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+def probs_and_truth(logits: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities and truth, both float (B, K, H, W), and both 0 on ignored pixels."""
-    if valid is None:
-        return logits.sigmoid(), target
+    if target.ndim == logits.ndim:
+        return logits.sigmoid().masked_fill(~valid, 0.0), target
     probs = logits.softmax(1).masked_fill(~valid.unsqueeze(1), 0.0)
     return probs, one_hot(target, valid, logits.shape[1])
 
@@ -182,6 +190,11 @@ def shared(probs: Tensor, truth: Tensor) -> Tensor:
     Source: Wang et al. 2023, Dice semimetric losses.
     """
     return torch.minimum(probs, truth)
+
+
+def planes_of(valid: Tensor) -> Tensor:
+    """Which pixels count, (B, 1, H, W) for multiclass, else (B, K, H, W)."""
+    return valid.unsqueeze(1) if valid.ndim == 3 else valid
 
 
 def one_hot(ids: Tensor, valid: Tensor, classes: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.arguments import NotNegative, Range, Share
-from criteria.base import MaskLoss, one_hot, probs_and_truth
+from criteria.base import MaskLoss, one_hot, planes_of, probs_and_truth
 from criteria.overlaps import OverlapLoss
 from criteria.pixels import PixelLoss
 
@@ -28,9 +28,9 @@ class DistanceLoss(PixelLoss):
 
     takes_soft = False
 
-    def entropy(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def entropy(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         entropy = super().entropy(logits, target, valid)
-        if valid is None:
+        if self.task != "multiclass":
             return entropy * (1 + _nearness(target) + _nearness(1 - target))
         regions = one_hot(target, torch.ones_like(valid), self.classes)
         return entropy * (1 + _nearness(regions).sum(1))
@@ -45,7 +45,7 @@ class BoundaryLoss(MaskLoss):
     Source: Kervadec et al. 2019.
     """
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probs, truth = probs_and_truth(logits, target, valid)
         outside, inside = distances(1 - truth), distances(truth)
         signed = torch.where(truth > 0, -(inside - 1), outside)
@@ -68,7 +68,7 @@ class HausdorffLoss(MaskLoss):
         super().__init__(*args, **kwargs)
         self.alpha = alpha
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probs, truth = probs_and_truth(logits, target, valid)
         guess = (probs.detach() > 0.5).float()
         fields = []
@@ -105,7 +105,7 @@ class CentrelineLoss(MaskLoss):
         self.share, self.steps = share, steps
         self.dice = OverlapLoss(*args, alpha=0.5, beta=0.5, smooth=0.5, **kwargs)
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probs, truth = probs_and_truth(logits, target, valid)
         lines, true_lines = self._skeleton(probs), self._skeleton(truth)
         dims = (0, 2, 3)
@@ -146,12 +146,10 @@ def _nearness(masks: Tensor) -> Tensor:
     return torch.where(most > 0, (most - inside) / most.clamp_min(1) * masks, 0.0)
 
 
-def _pixel_mean(values: Tensor, valid: Tensor | None) -> Tensor:
+def _pixel_mean(values: Tensor, valid: Tensor) -> Tensor:
     """(K,) means of (B, K, H, W) over the pixels that count."""
-    if valid is None:
-        return values.mean((0, 2, 3))
-    inside = values.masked_fill(~valid.unsqueeze(1), 0.0)
-    return inside.sum((0, 2, 3)) / valid.sum().clamp_min(1)
+    planes, dims = planes_of(valid), (0, 2, 3)
+    return values.masked_fill(~planes, 0.0).sum(dims) / planes.sum(dims).clamp_min(1)
 
 
 def _eroded(planes: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from core.arguments import NotNegative, Positive, Share
-from criteria.base import MaskLoss, columns, one_hot, probs_and_truth, shared
+from criteria.base import MaskLoss, columns, one_hot, planes_of, probs_and_truth, shared
 from criteria.pixels import PixelLoss
 
 
@@ -34,7 +34,7 @@ class OverlapLoss(MaskLoss):
         super().__init__(*args, **kwargs)
         self.alpha, self.beta, self.smooth, self.gamma = alpha, beta, smooth, gamma
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probs, target = probs_and_truth(logits, target, valid)
         dims = (0, 2, 3)
         tp = shared(probs, target).sum(dims)
@@ -56,8 +56,8 @@ class LovaszLoss(MaskLoss):
     Source: Berman et al. 2018.
     """
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
-        if valid is None:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        if self.task != "multiclass":
             errors = 1 - logits * (2 * target - 1)
             pairs = zip(columns(errors.relu()), columns(target), strict=True)
             return self.class_mean(torch.stack([_lovasz(e, y) for e, y in pairs]))
@@ -96,7 +96,7 @@ class GeneralizedDiceLoss(MaskLoss):
         super().__init__(*args, **kwargs)
         self.batch, self.penalty, self.smooth = batch, penalty, smooth
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probs, truth = probs_and_truth(logits, target, valid)
         dims = (0, 2, 3) if self.batch else (2, 3)
         areas = truth.sum(dims).view(-1, self.classes)
@@ -120,10 +120,10 @@ class MatthewsLoss(MaskLoss):
     Source: Abhishek & Hamarneh 2021.
     """
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probs, truth = probs_and_truth(logits, target, valid)
         dims = (0, 2, 3)
-        pixels = float(truth[:, 0].numel()) if valid is None else valid.sum()
+        pixels = planes_of(valid).sum(dims)
         tp = (probs * truth).sum(dims)
         fp, fn = probs.sum(dims) - tp, truth.sum(dims) - tp
         tn = pixels - tp - fp - fn + 1
@@ -157,7 +157,7 @@ class ExpLogLoss(MaskLoss):
         self.gamma, self.share, self.smooth = gamma, share, smooth
         self.entropy = PixelLoss(*args, **kwargs)
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probs, truth = probs_and_truth(logits, target, valid)
         dims = (0, 2, 3)
         sums = probs.sum(dims) + truth.sum(dims) + self.smooth
@@ -183,9 +183,9 @@ class RatesLoss(MaskLoss):
         super().__init__(*args, **kwargs)
         self.share = share
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         probs, truth = probs_and_truth(logits, target, valid)
-        known = torch.ones_like(truth) if valid is None else valid.unsqueeze(1).float()
+        known = planes_of(valid).float()
         errors, dims = (truth - probs) ** 2, (0, 2, 3)
 
         def mean(inside: Tensor) -> Tensor:

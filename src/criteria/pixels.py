@@ -46,17 +46,17 @@ class PixelLoss(MaskLoss):
                 "and below 1, hardest above 0 and 1 at most"
             )
 
-    def loss(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         entropy = self.entropy(logits, target, valid)
-        if valid is None:
-            values = [self._mean(plane, torch.ones_like(plane)) for plane in entropy.unbind(1)]
-            return self.class_mean(torch.stack(values))
-        weights = valid.float() if self.weights is None else self.weights[target] * valid
-        return self._mean(entropy, weights)
+        if self.task == "multiclass":
+            weights = valid.float() if self.weights is None else self.weights[target] * valid
+            return self._mean(entropy, weights)
+        planes = zip(entropy.unbind(1), valid.float().unbind(1), strict=True)
+        return self.class_mean(torch.stack([self._mean(*plane) for plane in planes]))
 
-    def entropy(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def entropy(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Cross-entropy of each pixel, focused: (B, H, W) for multiclass, else (B, K, H, W)."""
-        if valid is not None:
+        if self.task == "multiclass":
             kind: dict[str, Any] = {"reduction": "none", "label_smoothing": self.smoothing}
             return self._focus(F.cross_entropy(logits, target, **kind))
         target = target * (1 - self.smoothing) + self.smoothing / 2
@@ -101,11 +101,11 @@ class BinaryLoss(PixelLoss):
         super().__init__(task, *args, **kwargs)
         self.positive, self.adaptive = positive, adaptive
 
-    def entropy(self, logits: Tensor, target: Tensor, valid: Tensor | None) -> Tensor:
+    def entropy(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         entropy = super().entropy(logits, target, valid)
         if self.adaptive:
             inside = target.sum((0, 2, 3), keepdim=True)
-            outside = target[:, :1].numel() - inside
+            outside = valid.sum((0, 2, 3), keepdim=True) - inside
             # A batch without foreground, or with nothing else, has no ratio to follow.
             ratio = torch.where((inside > 0) & (outside > 0), outside / inside.clamp_min(1), 1.0)
             return entropy * (1 + (ratio - 1) * target)
