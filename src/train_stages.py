@@ -36,8 +36,7 @@ from core.flags import as_flags, load_config
 from core.knobs import ROOT
 from runs.attempts import STOPPED, call_script
 from runs.fold_table import choose_folds, read_fold_table
-from runs.labels import label_digests
-from runs.reports import read_report
+from runs.reports import read_report, was_scored
 
 # Knobs of a stage that say what it takes of others.
 ASKED = ("INIT_CKPT", "PSEUDO", "HOLDOUT", "TRAIN_FOLDS")
@@ -177,6 +176,7 @@ def check_chain(
 
 def calls_of(
     output: Path,
+    logs: Path,
     stage: Stage,
     told: Mapping[str, str],
     folds: Sequence[int],
@@ -185,7 +185,7 @@ def calls_of(
     """The calls that are left of a stage, script and flags: labels of its folds, its training.
 
     Args:
-        output: of all runs.
+        output, logs: of all runs.
         stage: that is due.
         told: what it is told besides its flags.
         folds: that it trains.
@@ -194,18 +194,20 @@ def calls_of(
     teacher = told.get("PSEUDO")
     if teacher:
         words = [*taught, *as_flags({"RUN": teacher, "PSEUDO": "", "INIT_CKPT": ""})]
-        if not set(folds) <= set(scored_folds(output, teacher)):
+        if not set(folds) <= set(scored_folds(output, logs, teacher)):
             yield ["Lightning_tester", *words]
+        from runs.pseudo import labelled_folds
+
         # Made once: anew they may be other labels than those that a student has begun with.
-        if not set(map(str, folds)) <= label_digests(output, teacher).keys():
+        if not set(folds) <= labelled_folds(output, teacher):
             yield ["pseudo_label", *words]
     yield ["Lightning_trainer", *stage.words, *as_flags(told)]
 
 
-def scored_folds(output: Path, run: str) -> list[int]:
-    """The folds that a run's report knows; none where it is missing or broken."""
+def scored_folds(output: Path, logs: Path, run: str) -> list[int]:
+    """The folds whose networks a run's report tells of; none where it is missing or broken."""
     try:
-        return [fold.fold for fold in read_report(output, run).folds]
+        return [fold.fold for fold in read_report(output, run).folds if was_scored(fold, logs)]
     except UserError:
         return []
 
@@ -261,7 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = dry_run(stage, told)
         else:
             taught = flags.get(told.get("PSEUDO", ""), ())
-            code = run_stage(stage, calls_of(config.OUTPUT, stage, told, folds[at], taught))
+            code = run_stage(
+                stage, calls_of(config.OUTPUT, config.LOGS, stage, told, folds[at], taught)
+            )
         if code:
             return code
     if args.dry_run:

@@ -9,6 +9,7 @@ import pytest
 import train_stages
 from conftest import SRC, Competition
 from core.errors import UserError
+from core.files import file_digest
 from data.specs import DataSpec
 from runs import attempts
 from runs.attempts import End
@@ -136,18 +137,34 @@ def test_three_stages_from_pretraining_to_pseudo_labels(
 def test_labels_are_made_for_all_folds_that_are_trained(tmp_path: Path) -> None:
     """Stages that were tried on one fold go on with all."""
     told, stage = {"RUN": "r-b", "PSEUDO": "r-a"}, Stage("b", ())
+    logs = tmp_path / "logs"
+    network, labels = logs / "r-a" / "best.ckpt", tmp_path / "r-a" / "pseudo"
+    network.parent.mkdir(parents=True)
 
     def left(*folds: int) -> list[str]:
-        return [call[0] for call in train_stages.calls_of(tmp_path, stage, told, folds)]
+        return [call[0] for call in train_stages.calls_of(tmp_path, logs, stage, told, folds)]
 
     assert left(0) == ["Lightning_tester", "pseudo_label", "Lightning_trainer"]
-    scored = [FoldReport(fold=0, checkpoint="x")]
-    report = Report(run="r-a", metric="dice", score=1.0, spec=DataSpec(), folds=scored)
-    report.write(tmp_path / "r-a" / "report.json")
+
+    def score() -> str:
+        key = file_digest(network)
+        scored = [FoldReport(fold=0, checkpoint="r-a/best.ckpt", network=key)]
+        report = Report(run="r-a", metric="dice", score=1.0, spec=DataSpec(), folds=scored)
+        report.write(tmp_path / "r-a" / "report.json")
+        return key
+
+    network.write_bytes(b"first")
+    key = score()
     assert left(0) == ["pseudo_label", "Lightning_trainer"]
-    (tmp_path / "r-a" / "pseudo").mkdir()
-    (tmp_path / "r-a" / "pseudo" / "pseudo.csv").write_text("img,fold\na,0\n")
+    labels.mkdir()
+    (labels / "pseudo.csv").write_text("img,fold\na,0\n")
+    (labels / "pseudo.json").write_text(json.dumps({"networks": {"0": key}}))
     assert left(0) == ["Lightning_trainer"]
+    # A teacher that was trained again teaches what it has learnt by then.
+    network.write_bytes(b"other")
+    assert left(0)[0] == "Lightning_tester"
+    score()
+    assert left(0) == ["pseudo_label", "Lightning_trainer"]
     assert left(0, 1) == ["Lightning_tester", "pseudo_label", "Lightning_trainer"]
 
 

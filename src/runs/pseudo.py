@@ -12,6 +12,7 @@ from core.errors import UserError, raise_all
 from core.records import read_object
 from data.pseudo_masks import MARK
 from imaging.sources import stored_files
+from runs.labels import label_digests
 from runs.reports import Report, report_path
 from runs.run import Run
 from streaming.files import digest_of
@@ -104,6 +105,18 @@ def pair_key(image: Path, mask: Path, *, stack: Sequence[int] = ()) -> str:
 def networks_of(report: Report) -> dict[str, str]:
     """SHA-256 of the network of each fold, by the fold's number as JSON has it."""
     return {str(fold.fold): fold.network for fold in report.folds}
+
+
+def labelled_folds(output: Path, teachers: str) -> set[int]:
+    """Folds with pseudo-labels of the very networks that the teachers' report tells of."""
+    made = output / teachers / "pseudo" / "pseudo.json"
+    try:
+        now = networks_of(Report.read(report_path(output, teachers)))
+        then = read_object(made, "label again").get("networks", now)
+    except UserError:
+        return set()
+    of_old = {fold for fold in now if then.get(fold) != now[fold]}
+    return {int(fold) for fold in label_digests(output, teachers).keys() - of_old if fold in now}
 
 
 def pseudo_key(run: Run) -> dict[str, Any]:

@@ -27,5 +27,5 @@ def was_edited(path: Path) -> bool:
 
 def _key_of(values: Mapping[str, Any]) -> str:
     """SHA-256 of values as a JSON file holds them, in any order."""
-    plain = json.loads(json.dumps(values, default=str))
+    plain = json_value(json.dumps(values, default=str))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
