@@ -22,7 +22,7 @@ from core.errors import UserError, script
 from core.flags import load_config, names
 from core.locks import Claim
 from core.quantities import counted
-from core.recipes import recipe_file
+from core.recipes import recipe_files
 from runs.experiment import run_of
 from runs.owners import owning, scored
 from runs.reports import made_of, read_report
@@ -176,9 +176,8 @@ def publish(work: "Work", unchecked: Path, taken: Mapping[str, str]) -> None:
         raise
     beside_answer(work.path).unlink(missing_ok=True)  # of the answer before
     move(unchecked, work.path)
-    recipe = recipe_file()
     made = made_of(work.runs, output=run.output, logs=run.logs, folds=run.train_folds)
-    sources = [*made, *work.samples(), *([recipe] if recipe else [])]
+    sources = [*made, *work.samples(), *recipe_files()]
     write_sources(beside_answer(work.path), [work.path, *sources], taken, stack=work.stack)
 
 

@@ -28,7 +28,7 @@ from core.files import file_digest, writing_folder
 from core.flags import load_config, names
 from core.locks import Claim
 from core.quantities import disk_words, time_words
-from core.recipes import recipe_file
+from core.recipes import recipe_files
 from runs.experiment import run_of
 from runs.folder import RunFolder
 from runs.owners import networks, owning
@@ -91,8 +91,8 @@ def export_fold(run: Run, fold: int, formats: Sequence[str]) -> None:
     network, folder = run.folder.scored_checkpoint(fold), folder_of(run, fold)
     with writing_folder(folder) as part:
         sizes, *lines = write_formats(network, formats, part)
-        recipe = recipe_file()  # the network's code may be its
-        write_sources(part / NAME, [network, *part.iterdir(), *([recipe] if recipe else [])])
+        # The network's code may be the recipe's.
+        write_sources(part / NAME, [network, *part.iterdir(), *recipe_files()])
     print("\n".join([f"fold {fold}, {sizes}: {folder}", *lines]), flush=True)
 
 

@@ -28,6 +28,8 @@ CPU = {"KERNEL_REHEARSAL": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS":
 ROWS = """
 from functools import partial
 
+from parts_of_ours.sizes import QUERIES
+
 from model_dispatcher import MODELS
 from networks.eomt import build_eomt
 from networks.mask_transformers import build_mask2former
@@ -37,10 +39,16 @@ SIZES = {"feature_size": 32, "mask_feature_size": 32, "hidden_dim": 32, "num_que
 SIZES |= {"encoder_layers": 1, "decoder_layers": 2, "dim_feedforward": 64}
 SIZES |= {"encoder_feedforward_dim": 64, "num_attention_heads": 2, "train_num_points": 256}
 VIT = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 3}
-QUERIES = {"num_queries": 8, "train_num_points": 256, "num_blocks": 1}
 MODELS["mine_mask2former"] = partial(build_mask2former, "tiny", backbone_config=SWIN, **SIZES)
 MODELS["mine_eomt"] = partial(build_eomt, "small", **VIT, **QUERIES)
 """
+# What the recipe imports from beside it: a package, and a module that only the package asks for.
+BESIDE = {
+    "parts_of_ours/__init__.py": "",
+    "parts_of_ours/sizes.py": "from count_of_ours import COUNT\n\n"
+    'QUERIES = {"num_queries": COUNT, "train_num_points": 256, "num_blocks": 1}\n',
+    "count_of_ours.py": "COUNT = 8",  # no line break at its end
+}
 # A run's name to its network and what else it is trained with.
 RUNS = {
     "m2f": ("mine_mask2former", ()),
@@ -58,10 +66,14 @@ def recipe(tmp_path: Path) -> Iterator[Path]:
     """A recipe with rows of its own; its path without suffix."""
     path = tmp_path / "networks_of_ours"
     path.with_suffix(".py").write_text(ROWS)
+    (tmp_path / "parts_of_ours").mkdir()
+    for name, text in BESIDE.items():
+        (tmp_path / name).write_text(text)
     before = list(sys.path)
     yield path
     sys.path[:] = before
-    sys.modules.pop(path.name, None)
+    for name in (path.name, "parts_of_ours", "parts_of_ours.sizes", "count_of_ours"):
+        sys.modules.pop(name, None)
     for name in ("mine_mask2former", "mine_eomt"):
         MODELS.pop(name, None)
 

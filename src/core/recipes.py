@@ -50,24 +50,33 @@ def recipe_file() -> Path | None:
     return path if path and path.is_file() else None
 
 
-def recipe_digest() -> str | None:
-    """A key of what that file held when it was loaded; None without one.
+def recipe_files() -> list[Path]:
+    """That file first, then the modules beside it that it imports, directly or not."""
+    path = recipe_file()
+    return _with_imports(path) if path else []
 
-    Of modules that lie beside it and that it imports, too.
-    """
+
+def recipe_digest() -> str | None:
+    """A key of what those files held when they were loaded; None without any."""
     path = recipe_file()
     return (_LOADED.get(path) or _digest(path)) if path else None
 
 
 def _digest(path: Path) -> str:
+    # A notebook's cell ends every file by a line break.
+    texts = [file.read_bytes().rstrip(b"\n") + b"\n" for file in _with_imports(path)]
+    return hashlib.sha256(b"".join(texts)).hexdigest()
+
+
+def _with_imports(path: Path) -> list[Path]:
     files = [path]
     for file in files:  # grows by what each imports
-        files += [beside for beside in _imported(file) if beside not in files]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+        files += [one for one in _imported(file, path.parent) if one not in files]
+    return files
 
 
-def _imported(path: Path) -> list[Path]:
-    """Modules beside a Python file that it imports, of a package all; none of what is no Python."""
+def _imported(path: Path, folder: Path) -> list[Path]:
+    """Modules of a folder that a Python file imports, of a package all; none of what is none."""
     try:
         nodes = list(ast.walk(ast.parse(path.read_bytes())))
     except (SyntaxError, ValueError):  # told when it is loaded
@@ -76,8 +85,8 @@ def _imported(path: Path) -> list[Path]:
     names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
     own = {file.stem for file in SRC.iterdir()}  # those come first
     tops = sorted({name.partition(".")[0] for name in names} - own - {""})
-    files = [path.with_name(f"{top}.py") for top in tops]
-    packages = [sorted(path.with_name(top).rglob("*.py")) for top in tops]
+    files = [folder / f"{top}.py" for top in tops]
+    packages = [sorted((folder / top).rglob("*.py")) for top in tops]
     return [file for file in chain(files, *packages) if file.is_file()]
 
 

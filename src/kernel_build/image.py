@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from core.imports import loaded_distributions
-from core.recipes import recipe_file
+from core.recipes import recipe_files
 
 IMAGES = {
     "3.12": {
@@ -122,8 +122,8 @@ def import_closure(src: Path, roots: Iterable[str]) -> list[str]:
     """Dotted names of the modules in `src` that roots and recipe need, directly or not, sorted."""
     # core.flags imports config by name, as text.
     todo, known = [*roots, "config"], set[str]()
-    recipe = recipe_file()
-    todo += local_imports(src, recipe.read_text(encoding="utf-8")) if recipe else []
+    for path in recipe_files():
+        todo += local_imports(src, path.read_text(encoding="utf-8"))
     while todo:
         name = todo.pop()
         if name not in known:
@@ -142,10 +142,11 @@ def files_beside(src: Path, modules: Iterable[str]) -> list[Path]:
 def missing_distributions(src: Path, modules: Iterable[str]) -> list[str]:
     """Distributions that those files and import paths of knobs need and the image lacks, sorted."""
     texts = [module_path(src, module).read_text(encoding="utf-8") for module in modules]
-    recipe = recipe_file()
-    texts += [recipe.read_text(encoding="utf-8")] if recipe else []
+    recipe = recipe_files()
+    texts += [path.read_text(encoding="utf-8") for path in recipe]
     names = {name.partition(".")[0] for text in texts for name in imported_names(text)}
-    local = {path.stem for path in src.iterdir()}
+    own = {path.relative_to(recipe[0].parent).parts[0] for path in recipe}
+    local = {path.stem for path in src.iterdir()} | {name.removesuffix(".py") for name in own}
     outside = names - local - set(sys.stdlib_module_names)
     outside |= loaded_distributions() - local
     return not_in_image({DISTRIBUTIONS.get(name, name) for name in outside} - UNASKED)

@@ -7,7 +7,7 @@ from typing import Any
 
 from core.files import write_json, writing_folder
 from core.knobs import SRC
-from core.recipes import recipe_file
+from core.recipes import recipe_files
 from kernel_build.bundle import write_dataset_metadata
 from kernel_build.export import close_bundle, export_runs, packages_in
 from kernel_build.image import unnoted
@@ -91,8 +91,8 @@ def write_infer(config: Any, args: argparse.Namespace, folder: Path) -> None:
     cells = build_cells(SRC, INFER_ROOTS, INFER, kernel=kernel, job=job)
     write_notebook(folder / "notebook", cells, kernel)
     write_commands(folder, kernel, submit=config.COMPETITION)
-    recipe = recipe_file()
+    recipe = recipe_files()
     trained = made_of(runs, **where) if bundle_id else []
-    write_sources(folder / NAME, [*trained, competition.test_csv, *([recipe] if recipe else [])])
-    here = {"weights": args.weights, "recipe": str(recipe or "")}
+    write_sources(folder / NAME, [*trained, competition.test_csv, *recipe])
+    here = {"weights": args.weights, "recipe": str(recipe[0] if recipe else "")}
     write_json(folder / "job.json", {**vars(job), **here})

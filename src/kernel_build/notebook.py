@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import write_json, writing
-from core.recipes import recipe_file
+from core.recipes import recipe_files
 from core.records import read_object
 from kernel_build.image import files_beside, import_closure, module_path
 from kernel_side.mount import Job
@@ -35,7 +35,8 @@ from pathlib import Path
 os.environ.update(NO_ALBUMENTATIONS_UPDATE="1", HF_HUB_OFFLINE="{offline}", TQDM_MININTERVAL="30")
 WORK = Path(tempfile.gettempdir()) / "segmentation"  # lost after the session: keep outputs clean
 SRC = WORK / "src"
-(WORK / "recipes").mkdir(parents=True, exist_ok=True)
+for room in {beside}:
+    (WORK / "recipes" / room).mkdir(parents=True, exist_ok=True)
 for room in {rooms}:
     (SRC / room).mkdir(parents=True, exist_ok=True)
     (SRC / room / "__init__.py").touch()
@@ -115,7 +116,9 @@ def build_cells(
         f"repository's own, unchanged: {', '.join(f'`{name}`' for name in files)}."
     )
     environment = ENVIRONMENT.replace("{offline}", "0" if kernel.internet else "1")
-    environment = environment.replace("{rooms}", f"({', '.join(map(repr, rooms))})")
+    beside = sorted({str(Path(name).parent) for name in recipe_texts()} | {"."})
+    for place, names in (("{rooms}", rooms), ("{beside}", beside)):
+        environment = environment.replace(place, repr(tuple(names)))
     cells = [_cell(0, "markdown", about), _cell(1, "code", environment)]
     for text in file_cells(src, files):
         cells.append(_cell(len(cells), "code", text))
@@ -126,7 +129,7 @@ def build_cells(
 
 
 def file_cells(src: Path, files: Sequence[str]) -> list[str]:
-    """Cells that write the files of `src`, and the recipe's Python file if there is one.
+    """Cells that write the files of `src`, and the recipe's Python files if there are any.
 
     Where all of them as text would come near Kaggle's limit, the rooms travel packed in one cell.
     """
@@ -135,11 +138,18 @@ def file_cells(src: Path, files: Sequence[str]) -> list[str]:
     packed = rooms if sum(map(len, texts.values())) > MOST_TEXT else {}
     cells = [pack_cell(packed)] if packed else []
     cells += [write_cell("SRC", name, text) for name, text in texts.items() if name not in packed]
-    recipe = recipe_file()
-    if recipe:
-        text = recipe.read_text(encoding="utf-8")
-        cells.append(write_cell("WORK", f"recipes/{recipe.name}", text))
-    return cells
+    beside = {f"recipes/{name}": text for name, text in recipe_texts().items()}
+    return cells + [write_cell("WORK", name, text) for name, text in beside.items()]
+
+
+def recipe_texts() -> dict[str, str]:
+    """What the recipe's Python file, and those that it imports from beside it, hold, by path."""
+    files = recipe_files()
+    return {
+        # An empty cell is none to IPython.
+        file.relative_to(files[0].parent).as_posix(): file.read_text(encoding="utf-8") or "\n"
+        for file in files
+    }
 
 
 def write_cell(place: str, name: str, text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from core.errors import UserError, raise_all
 from core.files import write_json
 from core.knobs import SRC
-from core.recipes import recipe_file
+from core.recipes import recipe_files
 from kernel_build.bundle import (
     add_wheels,
     distribution_of,
@@ -177,7 +177,7 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     cells = build_cells(SRC, ROOTS, STEPS, kernel=kernel, job=job)
     write_notebook(folder / "notebook", cells, kernel)
     write_commands(folder, kernel, submit="")
-    encoder, recipe = Path(config.ENCODER_WEIGHTS or ""), recipe_file()
-    given = [path for path in (encoder, recipe) if path and path.is_file()]
+    encoder = Path(config.ENCODER_WEIGHTS or "")
+    given = [*([encoder] if encoder.is_file() else []), *recipe_files()]
     write_sources(folder / NAME, [config.FOLDS_CSV, config.OUTPUT / audits.NAME, *given])
     write_json(folder / "job.json", {**vars(job), "weights": "fp32"})
