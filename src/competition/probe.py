@@ -12,6 +12,7 @@ from competition.mask_source import MaskSource, Row
 from core.errors import UserError, raise_all
 from core.quantities import counted
 from imaging.images import PixelRules, image_size, read_image, read_values
+from imaging.placing import APART, distance_apart
 from imaging.rle import Size
 from imaging.sources import MARK
 from imaging.tiff import declared_nodata
@@ -55,8 +56,30 @@ def probe_pairs(
             problems.append(str(error))
     raise_all(problems, f"{len(problems)} of {len(sampled)} training pairs looked at are no good:")
     rules = PixelRules(**pixels)
-    notes = _nodata_notes(decoded) if rules.nodata is None else []
+    notes = _place_notes(sampled, root)
+    notes += _nodata_notes(decoded) if rules.nodata is None else []
     return notes if rules.value_range else [*notes, *_range_notes(decoded, rules)]
+
+
+def _place_notes(rows: Sequence[Row], root: Path) -> list[str]:
+    """A note when image and mask files say that they lie in other places of map or scanner."""
+    names = dict.fromkeys((_file_of(row["image"]), _file_of(row["mask"])) for row in rows)
+    pairs = [pair for pair in names if pair[1]]
+    apart = {pair: distance_apart(*(root / name for name in pair)) for pair in pairs}
+    told = [pair for pair, pixels in apart.items() if pixels > APART]
+    if not told:
+        return []
+    (image, mask), most = told[0], max(apart.values())
+    return [
+        f"{len(told)} of {counted(len(pairs), 'pair')} looked at lie apart by their own headers, "
+        f"up to {most:.0f} pixels, such as {image} and {mask}: images and masks may be flipped or "
+        "shifted to each other; no stage turns them: look at look.html, or write them in one grid"
+    ]
+
+
+def _file_of(name: str) -> str:
+    """The file of a path, without the slice or band of it."""
+    return MARK.sub("", name)
 
 
 def _nodata_notes(paths: Sequence[Path]) -> list[str]:
@@ -98,5 +121,5 @@ def _sample(rows: Sequence[Row]) -> list[Row]:
 
 
 def _suffixes(row: Row) -> str:
-    names = (MARK.sub("", row[column]) for column in ("image", "mask"))
+    names = (_file_of(row[column]) for column in ("image", "mask"))
     return " ".join(splitext(name)[1].lower() for name in names)

@@ -169,7 +169,7 @@ def read_nifti(data: bytes, name: str, page: int | None = None) -> tuple[np.ndar
         UserError: nibabel is missing, or the volume is too large.
         Exception: any of gzip's and nibabel's, of another or a broken file.
     """
-    header = _nifti_header(io.BytesIO(data), name)
+    header = nifti_header(io.BytesIO(data), name)
     shape, axes = _nifti_layout(header)
     kind = header.get_data_dtype()
     check_shape(shape, name, kind.itemsize)
@@ -194,10 +194,16 @@ def nifti_shape(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], str]:
     Raises:
         UserError, Exception: as `read_nifti`.
     """
-    return _nifti_layout(_nifti_header(stream, name))
+    return _nifti_layout(nifti_header(stream, name))
 
 
-def _nifti_header(stream: BinaryIO, name: str) -> Any:
+def nifti_header(stream: BinaryIO, name: str) -> Any:
+    """The header of a NIfTI file, packed or not, as nibabel's Nifti1Header.
+
+    Raises:
+        UserError: nibabel is missing.
+        ValueError, OSError, EOFError: another or a broken file.
+    """
     packed = stream.read(len(GZIP)) == GZIP
     stream.seek(0)
     header = (
