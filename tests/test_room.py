@@ -36,3 +36,21 @@ def test_a_disk_without_room_for_checkpoints_is_told_after_the_first_step(
     states = last["optimizer_states"][0]["state"].values()
     tensors += [value for state in states for value in state.values()]
     assert sizes[1] == sum(tensor.nbytes for tensor in tensors)
+
+
+@pytest.mark.parametrize(("sizes", "code"), [(5.9, 2), (6, 0)])
+def test_the_best_networks_that_are_kept_need_room_too(
+    competition: Competition, monkeypatch: pytest.MonkeyPatch, sizes: float, code: int
+) -> None:
+    """best.ckpt, last.ckpt, three of the best, and the one that is being written."""
+    usage, free = namedtuple("usage", "total used free"), list[int]()
+
+    def measure(trainer: Any, module: Any) -> int:
+        free.append(int(sizes * room_size(trainer, module)))
+        return room_size(trainer, module)
+
+    room_size = room.checkpoint_size
+    monkeypatch.setattr(room, "checkpoint_size", measure)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda place: usage(9**9, 0, [*free, 9**9][0]))
+    flags = competition.flags("--fold", "0", "--epochs", "4", "--val-every", "1")
+    assert call("Lightning_trainer", [*flags, "--save-top-k", "3"]) == code

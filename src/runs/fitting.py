@@ -173,7 +173,7 @@ def build_callbacks(
     patience, gain = fit.early_stopping, fit.early_stopping_delta
     callbacks += build_stop(monitor, mode, patience=patience, least_gain=gain)
     pauses = [build_pauses(fit, folder, turn)] if turn else []
-    room = [Room(name, folder / "checkpoints")] if turn and last else []
+    room = [Room(name, folder / "checkpoints", fit.save_top_k)] if turn and last else []
     return [*callbacks, *room, *build_extras(fit.callbacks), *pauses, *last]
 
 

@@ -19,10 +19,11 @@ class Room(Callback):
     Args:
         name: of what is trained, such as "fold 0".
         folder: of its checkpoints.
+        top: of the best networks that are kept.
     """
 
-    def __init__(self, name: str, folder: Path):
-        self.name, self.folder, self.start = name, folder, -1
+    def __init__(self, name: str, folder: Path, top: int = 1):
+        self.name, self.folder, self.top, self.start = name, folder, top, -1
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self.start = trainer.global_step
@@ -34,7 +35,11 @@ class Room(Callback):
         one = checkpoint_size(trainer, module)
         # best.ckpt and last.ckpt; beside them the one that is written anew, from the second on.
         needed = one * (2 if trainer.current_epoch + 1 == trainer.max_epochs else 3)
+        # The runners-up, the best of them as best.ckpt's twin.
+        kept = min(self.top, trainer.max_epochs) if trainer.max_epochs > 0 else self.top
+        needed += one * kept if self.top > 1 else 0
         there = [self.folder / name for name in ("best.ckpt", "last.ckpt")]
+        there += [*self.folder.glob("top_*.ckpt"), *self.folder.glob("best_*.ckpt")]
         needed -= sum(path.stat().st_size for path in there if path.is_file())
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
