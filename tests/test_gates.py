@@ -571,7 +571,7 @@ def test_want_of_memory_is_one_line_with_the_limit_there_is(
     def main(argv: object) -> int:
         raise error
 
-    monkeypatch.setattr(errors, "_memory_limit", lambda: 3 * 10**9)
+    monkeypatch.setattr(errors, "address_limit", lambda: 3 * 10**9)
     assert main() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line

@@ -504,6 +504,17 @@ def test_a_python_that_is_too_old_is_one_line() -> None:
     assert "need Python 3.11 or newer" in done.stderr
 
 
+@pytest.mark.parametrize("gb", [2, 4])
+def test_a_limit_in_which_libraries_do_not_load_is_one_line(gb: int) -> None:
+    """They hang in it, or end in a fault of their own."""
+    limit = f"import resource as r; r.setrlimit(r.RLIMIT_AS, ({gb} * 10**9,) * 2)"
+    script = str(SRC / "Lightning_trainer.py")
+    code = f"{limit}; import runpy; runpy.run_path({script!r}, run_name='__main__')"
+    done = run_python("-c", code, PYTHONPATH=str(SRC))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"ulimit -v allows {gb}.0 GB, need 4.5 GB" in done.stderr
+
+
 def test_a_script_runs_as_a_module_too() -> None:
     done = run_python("-m", "src.look", "--no-such-flag", cwd=SRC.parent)
     assert (done.returncode, "no such flag" in done.stderr) == (2, True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.loading import GOES_ON
+from core.loading import GOES_ON, address_limit
 
 SHOWN = 20
 # Seconds until a wish to stop that was dropped comes again.
@@ -167,21 +167,11 @@ def limit_line(error: BaseException) -> str:
 
 def memory_line(error: BaseException) -> str:
     """Want of memory in one line, with what helps."""
-    limit = _memory_limit()
+    limit = address_limit()
     more = f"raise ulimit -v, which is {limit / 1e9:.1f} GB" if limit else "use a machine with more"
     if NO_ROOM in str(error):
         return f"out of memory while libraries are loaded: {more}"
     return f"out of memory: a smaller batch, crop or --num-workers 0 takes less; or {more}"
-
-
-def _memory_limit() -> int:
-    """Bytes of addresses that this process may have, 0 without a limit."""
-    if os.name == "nt":
-        return 0
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return 0 if limit == resource.RLIM_INFINITY else limit
 
 
 def _send_again(number: int) -> None:

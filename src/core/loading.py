@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 OLDEST = (3, 11)
 GOES_ON = "the same command goes on"
+# Bytes of addresses: with less, libraries hang or crash while they load.
+LEAST_ADDRESSES = 4.5e9
 
 
 def stop_while_loading() -> None:
@@ -14,14 +16,31 @@ def stop_while_loading() -> None:
 
     A script calls it before all other imports: nothing is begun then, and libraries make other
     errors of an exception that is raised while they are imported. `core.errors.script` takes over.
-    A Python that is too old, and a package that is not installed, are one line, too: exit code 2.
+    A Python that is too old, a package that is not installed, and a limit of addresses that
+    libraries do not load in, are one line, too: exit code 2.
     """
     if sys.version_info < OLDEST:
         _refuse(f"need Python 3.11 or newer, this is {sys.version.split()[0]}, {sys.executable}")
+    limit = address_limit()
+    if 0 < limit < LEAST_ADDRESSES:
+        _refuse(
+            f"ulimit -v allows {limit / 1e9:.1f} GB, need {LEAST_ADDRESSES / 1e9} GB to load "
+            "libraries, more to train: ulimit -v unlimited, or ask for a larger job"
+        )
     sys.excepthook = _tell_missing
     signal.signal(signal.SIGTERM, _leave)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _leave)
+
+
+def address_limit() -> int:
+    """Bytes of addresses that this process may have, 0 without a limit."""
+    if os.name == "nt":
+        return 0
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return 0 if limit == resource.RLIM_INFINITY else limit
 
 
 def _refuse(line: str) -> NoReturn:
