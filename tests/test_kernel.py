@@ -324,6 +324,18 @@ def test_weights_that_do_not_load_are_found(copied: Path) -> None:
 # ---------------------------------------------------------------- mistakes
 
 
+def test_a_sample_without_a_header_is_told_here_and_not_on_kaggle(
+    kernel_made: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = copy_of(kernel_made, tmp_path)
+    sample = own.input / "sample_submission.csv"
+    header, *rows = sample.read_text().splitlines()
+    assert header == "img,rle_mask"
+    sample.write_text("\n".join(row.replace(",", ".jpg,", 1) for row in rows) + "\n")
+    assert kernel("infer", *flags(own)) == 2
+    assert "sample_submission.csv has no header, what a kernel" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line(
     kernel_made: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,13 +103,24 @@ def names_of(
 
 
 def sample_of(competition: Competition, answer: "Answer") -> dict[str, Any]:
-    """What a Job says of the sample submission and of the answer."""
+    """What a Job says of the sample submission and of the answer.
+
+    Raises:
+        UserError: the sample has no header, to which the answer is compared on Kaggle.
+    """
+    from competition.table_files import table_form
     from kernel_side.mount import read_rows
 
     path, root = competition.test_csv, competition.input
     if not path.is_file():
         path = competition.test_path
-    columns = read_rows(path)[0] if path.suffix.lower() == ".csv" else []
+    is_table = path.suffix.lower() == ".csv"
+    if is_table and not table_form(path)[1]:
+        raise UserError(
+            f"{path} has no header, what a kernel hands in has one: kernels are for samples with a "
+            "header; send answer.csv, as ensemble.py's note says"
+        )
+    columns = read_rows(path)[0] if is_table else []
     return {
         "columns": tuple(columns),
         "id_column": answer.plan.columns.id,
