@@ -1,10 +1,12 @@
 """A hidden test set of nested folders, of bands, and of a sample that is a header alone."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 from competition.listings import find_test_images
@@ -67,3 +69,71 @@ def test_bands_of_arrays_and_ids_of_a_sample(tmp_path: Path) -> None:
         assert np.load(folder / "band_14.npy").shape == (4, 4, 8)
     with pytest.raises(ValueError, match=r".+"):
         np.load(folders[-1] / "band_08.npy")
+
+
+def draw(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 36), (9, 9, 9)).save(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "knobs"),
+    [
+        ("1_1 1_2 2_1 2_2", ["hidden_00000_1", "hidden_00000_2"], {"answer_id": "{id}_{class}"}),
+        ("1.png_1 1.png_2 2.png_1 2.png_2", ["hidden_00000.png_1", "hidden_00000.png_2"], {}),
+        (
+            "1_1 2_1",
+            ["hidden_00000_1", "hidden_00001_1"],
+            {"answer_id": "{id}_{n}", "task": "binary", "classes": 1},
+        ),
+    ],
+    ids=["class behind the id", "class behind the file", "counter behind the id"],
+)
+def test_what_stands_behind_numbered_ids_stays(
+    tmp_path: Path, rows: str, first: list[str], knobs: dict
+) -> None:
+    public, hidden = tmp_path / "public", tmp_path / "hidden"
+    draw(public / "test", "1.png", "2.png")
+    (public / "sample_submission.csv").write_text("id,rle\n" + rows.replace(" ", ",1 1\n") + ",\n")
+    knobs = {"task": "multilabel", "classes": 2, "class_base": 1, **knobs}
+    write_hidden(competition_in(public, test_path=public / "test", **knobs), hidden, COUNT)
+    seen = competition_in(hidden, test_path=hidden / "test", **knobs)
+    images = find_test_images(seen)
+    plan = read_answer(seen, images).plan
+    assert sorted(plan.images) == sorted(images)
+    assert [text for text, _ in plan.rows][:2] == first
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_sample_that_is_json(tmp_path: Path, listed: bool) -> None:
+    public, hidden = tmp_path / "public", tmp_path / "hidden"
+    draw(public / "test", "a.png", "b.png")
+    files = [{"id": at, "file_name": f"{img}.png"} for at, img in enumerate("ab")]
+    found = [{"image_id": img, "category_id": 1, "score": 1.0} for img in "aab"]
+    content = {"images": files, "annotations": []} if listed else found
+    (public / "sample.json").write_text(json.dumps(content))
+    places = {"test_path": public / "test", "test_csv": public / "sample.json"}
+    write_hidden(competition_in(public, **places), hidden, COUNT)
+    places = {"test_path": hidden / "test", "test_csv": hidden / "sample.json"}
+    seen = competition_in(hidden, **places, submission="coco")
+    images = find_test_images(seen)
+    plan = read_answer(seen, images).plan
+    assert sorted(plan.images) == sorted(images)
+    assert sorted(set(plan.numbers.values())) == (list(range(1, COUNT + 1)) if listed else [])
+
+
+def test_stacks_keep_their_pages(tmp_path: Path) -> None:
+    public, hidden = tmp_path / "public", tmp_path / "hidden"
+    (public / "test").mkdir(parents=True)
+    for name in ("s1", "s2"):
+        pages = np.zeros((3, 40, 36), np.uint8)
+        tifffile.imwrite(public / f"test/{name}.tif", pages, photometric="minisblack")
+    rows = [f"s{at}_{page},\n" for at in (1, 2) for page in (1, 2, 3)]
+    (public / "sample_submission.csv").write_text("id,rle\n" + "".join(rows))
+    knobs = {"image_pattern": "{id}.tif/{page:1}", "id_template": "{id}_{page}"}
+    write_hidden(competition_in(public, test_path=public / "test", **knobs), hidden, COUNT)
+    seen = competition_in(hidden, test_path=hidden / "test", **knobs)
+    images = find_test_images(seen)
+    assert len(images) == 3 * COUNT
+    assert sorted(read_answer(seen, images).plan.images) == sorted(images)
