@@ -151,6 +151,16 @@ def test_classes_by_name_or_number(tmp_path: Path) -> None:
         source_of(tmp_path, task="multiclass", classes=2)
 
 
+def test_a_category_without_a_name_is_not_taken_for_the_class_of_its_number(tmp_path: Path) -> None:
+    """Category 1 is the cat; class 1 is the dog, which CLASS_NAMES says of category 2."""
+    write(tmp_path, (0, 2, polygon(2, 3, 9, 12)), (0, 1, polygon(2, 13, 9, 22)))
+    for names in (("none", "dog", "bird"), ("none", "dog", "cat, small")):
+        with pytest.raises(UserError, match=r"(?s)none of the 3 classes.*category 1 .cat."):
+            source_of(tmp_path, task="multiclass", classes=3, class_names=names)
+    same = source_of(tmp_path, task="multiclass", classes=3, class_names=("none", "lynx", "dog"))
+    assert np.unique(same.read({"img": "a"}, SIZE)).tolist() == [0, 1, 2]
+
+
 def test_names_in_other_capitals_are_told(tmp_path: Path) -> None:
     """By their ids they would be each other's classes."""
     write(tmp_path, (0, 2, polygon(2, 3, 9, 12)), (0, 1, polygon(2, 13, 9, 22)))

@@ -38,13 +38,18 @@ def classes_of(
         if not wanted and len(categories) > 1 and competition.class_names:
             _refuse_other_name(competition.class_names[0], list(map(str, called.values())))
         return dict.fromkeys(wanted or categories, 0)
-    cells = [called[c] if called[c] in competition.class_names else c for c in categories]
-    found = class_ids(pd.Series(cells, dtype=object), competition)
+    named = {c: n for c in categories if (n := called[c]) in competition.class_names}
+    found = class_ids(pd.Series([named.get(c, c) for c in categories], dtype=object), competition)
     known = range(competition.classes)
+    # Numbers that do not count as the names do say nothing of a category without a name there.
+    by_name = any(
+        str(c) != str(competition.class_names.index(name) + competition.class_base)
+        for c, name in named.items()
+    )
     problems = [
         f"category {category!r} ({names.get(category, 'no name')})"
         for category, cls in zip(categories, found, strict=True)
-        if cls not in known
+        if cls not in known or (by_name and category not in named)
     ]
     raise_all(
         problems,
