@@ -162,3 +162,33 @@ def test_an_empty_table_is_none(tmp_path: Path) -> None:
     from competition.run_layout import recognise_layout
 
     assert recognise_layout(competition).notes == []
+
+
+def notes_of_categories(root: Path, called: dict[int, str]) -> Any:
+    """look.py's configuration of a COCO file; its n-th outline is of the n-th category."""
+    files = {f"{at:03d}.png": at for at in range(min(len(called), 8))}
+    for name, at in files.items():
+        save(root / f"images/{name}", image(at))
+    write_coco(root / "notes.json", files, called)
+    content = json.loads((root / "notes.json").read_text())
+    first = content["annotations"][:: len(rings(0))]
+    content["annotations"] = [
+        {**first[at % len(first)], "category_id": number} for at, number in enumerate(called)
+    ]
+    (root / "notes.json").write_text(json.dumps(content))
+    return competition_of(look_lines(root))
+
+
+@pytest.mark.parametrize("called", [{2: "fish, raw", 1: "cat"}, {2: "cat", 1: "fish, raw"}])
+def test_names_of_categories_with_commas(called: dict[int, str], tmp_path: Path) -> None:
+    competition = notes_of_categories(tmp_path, called)
+    masks = build_masks(competition)
+    for at, name in enumerate(called.values()):
+        found = masks.read({"img": f"{at:03d}"}, SIZE).max()
+        assert competition.class_names[found] == name.replace(",", " ")
+
+
+def test_more_categories_than_a_network_has_classes_are_one_foreground(tmp_path: Path) -> None:
+    competition = notes_of_categories(tmp_path, {at: f"kind {at}" for at in range(1, 255)})
+    assert (competition.task, competition.classes) == ("binary", 1)
+    assert build_masks(competition).read({"img": "007"}, SIZE).max() == 1

@@ -15,7 +15,12 @@ from looking.layout import Layout
 from looking.legend import find_legend
 from looking.lines import MOST_CLASSES, Line
 from looking.listing import Listed
-from looking.outline_lines import absent_line, outline_lines, units_line
+from looking.outline_lines import (
+    absent_line,
+    named_class_lines,
+    outline_lines,
+    units_line,
+)
 from looking.sequences import SEQUENCE
 from looking.survey import SLIPS
 from looking.value_lines import file_lines, index_lines, share_lines
@@ -216,7 +221,7 @@ def coco_lines(paths: Sequence[Path]) -> Iterator[Line]:
         counts[1] += len(content["images"])
         used = {one.get("category_id") for one in content["annotations"] if one.get("segmentation")}
         names += [
-            str(one.get("name", one["id"])).replace(",", " ")
+            str(one.get("name", one["id"]))
             for one in content.get("categories", [])
             if one["id"] in used
         ]
@@ -225,6 +230,4 @@ def coco_lines(paths: Sequence[Path]) -> Iterator[Line]:
     if len(names) < 2:
         yield Line("TASK", "binary", f"{outlines}, one category: {', '.join(names)}")
         return
-    yield Line("TASK", "multiclass", f"{outlines}, {len(names)} categories; 0 is what none covers")
-    yield Line("CLASSES", str(len(names) + 1), "")
-    yield Line("CLASS_NAMES", ",".join(["background", *names]), "")
+    yield from named_class_lines(names, f"{outlines}, {len(names)} categories")

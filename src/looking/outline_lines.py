@@ -138,25 +138,43 @@ def label_lines(labels: Sequence[Any], survey: Survey) -> Iterator[Line]:
         )
         return
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    yield Line("TASK", "multiclass", f"labels of outlines: {shown}; 0 is what none covers")
+    told = f"labels of outlines: {shown}"
+    if len(known) >= MOST_CLASSES:
+        yield from named_class_lines(known, told)
+        return
     numbers = list(map(int, known)) if all(map(is_whole_number, known)) else [-1]
     if min(numbers) >= 0 and max(numbers) < MOST_CLASSES:
         place, names = names_of_labels(survey, max(numbers) + 1)
-        if names and "background" not in names[1:]:
+        if names and "background" not in names[1:] and len(names) < MOST_CLASSES:
+            yield Line("TASK", "multiclass", f"{told}; 0 is what none covers")
             yield from _named_lines(place, names)
             return
     if min(numbers) > 0 and max(numbers) < MOST_CLASSES:
+        yield Line("TASK", "multiclass", f"{told}; 0 is what none covers")
         yield Line("CLASSES", str(max(numbers) + 1), "")
         return
     if min(numbers) == 0 and max(numbers) + 1 < MOST_CLASSES:
+        yield Line("TASK", "multiclass", f"{told}; 0 is what none covers")
         yield Line("CLASSES", str(max(numbers) + 2), "label 0 is of outlines, too: class 1")
         yield Line("MASK_VALUES", str({number: number + 1 for number in sorted(numbers)}), "")
         return
-    yield Line("CLASSES", str(len(known) + 1), "")
-    if any("," in label or is_whole_number(label) for label in known):
-        yield Line("MASK_VALUES", str({label: at for at, label in enumerate(known, 1)}), "")
-    else:
-        yield Line("CLASS_NAMES", ",".join(["background", *known]), "")
+    yield from named_class_lines(known, told)
+
+
+def named_class_lines(names: Sequence[str], told: str) -> Iterator[Line]:
+    """Knobs of outlines that bear these names, from class 1 on; `told` says where."""
+    if len(names) >= MOST_CLASSES:
+        many = f"{len(names)} are more than a network has classes: all are one foreground"
+        yield Line("TASK", "binary", f"{told}; {many}")
+        return
+    yield Line("TASK", "multiclass", f"{told}; 0 is what none covers")
+    yield Line("CLASSES", str(len(names) + 1), "")
+    numbered = any(map(is_whole_number, names))
+    if numbered or any("," in name for name in names):
+        yield Line("MASK_VALUES", str({name: at for at, name in enumerate(names, 1)}), "")
+    if not numbered:
+        plain = [name.replace(",", " ") for name in names]
+        yield Line("CLASS_NAMES", ",".join(["background", *plain]), "")
 
 
 def _named_lines(place: str, names: Sequence[str]) -> Iterator[Line]:
