@@ -22,7 +22,7 @@ from core.errors import UserError, told_problems
 from kernel_build import infer
 from kernel_build.bundle import export_weights, pack_wheel, write_manifest
 from kernel_build.check import LIMIT, check_kernel
-from kernel_build.export import close_bundle
+from kernel_build.export import close_bundle, export_runs
 from kernel_build.image import IMAGES, import_closure, missing_distributions, module_path
 from kernel_build.notebook import INFER_ROOTS, sent_size, slugify, unpack_cell
 from kernel_runs import NETWORKS, flags, folder_of, kernel
@@ -60,6 +60,25 @@ def test_exported_weights_predict_what_the_checkpoint_does(
     sizes = [(tmp_path / f"w{half}.safetensors").stat().st_size for half in (True, False)]
     assert sizes[0] < 0.6 * sizes[1]
     assert "/home" not in (tmp_path / "wTrue.json").read_text()
+
+
+def test_runs_whose_names_are_one_to_the_platform_keep_their_own_weights(
+    kernel_made: Competition, tmp_path: Path
+) -> None:
+    output, logs, bundle = tmp_path / "output", tmp_path / "logs", tmp_path / "bundle"
+    bundle.mkdir()
+    names = {"a b": "first", "a-b": "second"}
+    for name, run in names.items():
+        (output / name).mkdir(parents=True)
+        report = Report.read(kernel_made.output / run / "report.json")
+        folds = [replace(report.folds[0], checkpoint=f"{name}/fold_0/checkpoints/best.ckpt")]
+        replace(report, run=name, folds=folds).write(output / name / "report.json")
+        shutil.copytree(kernel_made.logs / run / "fold_0", logs / name / "fold_0")
+    files = export_runs([*names], bundle, output=output, logs=logs, folds=None)
+    for name, run in names.items():
+        weights = Report.read(bundle / files[name]).folds[0].checkpoint
+        told = json.loads((bundle / weights).with_suffix(".json").read_text())
+        assert NETWORKS[run] in json.dumps(told)
 
 
 def test_weights_of_another_network_are_refused(kernel_made: Competition, tmp_path: Path) -> None:

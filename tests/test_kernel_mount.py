@@ -12,7 +12,14 @@ import pytest
 
 from conftest import SRC, Competition
 from core.errors import UserError
-from kernel_build.rehearsal import MATRIX, Rehearsal, forecast, mount_bundle, mount_names
+from kernel_build.rehearsal import (
+    MATRIX,
+    Rehearsal,
+    compare,
+    forecast,
+    mount_bundle,
+    mount_names,
+)
 from kernel_runs import folder_of
 from kernel_side.mount import (
     Job,
@@ -286,6 +293,17 @@ def test_the_forecast_leaves_the_start_out() -> None:
     assert "500 ms an image" in text
     assert "in 5.00 h of 9 h, 2.0 GB of 29 GB: fits" in text
     assert "DOES NOT FIT" in forecast(costs, images=36_000, factor=1.0, hours=9.0)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_answers_are_compared_file_by_file_or_line_by_line(tmp_path: Path, folder: bool) -> None:
+    for name in ("a", "b", "c"):
+        path = tmp_path / name / "7.png" if folder else tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"1\n2" if name != "c" else b"1\n3")
+    assert compare(tmp_path / "a", tmp_path / "b", exact=True) == "identical to ensemble.py's"
+    with pytest.raises(UserError, match="1 of 1 files" if folder else "1 of 2 lines"):
+        compare(tmp_path / "a", tmp_path / "c", exact=True)
 
 
 def test_progress_tells_when_it_will_be_late() -> None:

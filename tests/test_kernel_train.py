@@ -1,12 +1,14 @@
 """The train kernel: a budget, a resume from its own output, a bundle for inference."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from conftest import Competition
 from core.errors import UserError
+from kernel_build.export import close_bundle
 from kernel_runs import flags, kernel
 from kernel_side import train as steps
 from kernel_side.mount import Bundle, Job
@@ -166,3 +168,36 @@ def test_the_page_s_template_and_style_travel_with_its_code() -> None:
     assert [p for one in files for p in _cell_problems(one, modules, SRC, internet=False)] == []
     stale = next(one for one in files if "page.css" in one[:60]) + "\n"
     assert "not the file in src" in "".join(_cell_problems(stale, modules, SRC, internet=False))
+
+
+def test_a_competition_without_a_sample_is_found_by_its_images(competition: Competition) -> None:
+    (competition.input / "sample_submission.csv").unlink()
+    words = flags(competition)
+    at = words.index("--runs")
+    words[at : at + 2] = ["--run", "tr", "--encoder-weights", "none"]
+    assert kernel("train", *words) == 0
+    job = json.loads((competition.output / "tr" / "train_kernel" / "job.json").read_text())
+    assert (competition.input / job["sample"]).is_dir()
+
+
+def test_wheels_that_were_given_to_train_reach_the_kernel_that_predicts(tmp_path: Path) -> None:
+    """A wheel of one's own, and what it needs: as files, or as folders where unpacked."""
+    mounted, laid = tmp_path / "mounted", tmp_path / "laid"
+    mounted.mkdir()
+    laid.mkdir()
+    names = [f"{name}-1.0-py3-none-any.whl" for name in ("mine", "needed")]
+    for name in names:
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(f"{name.partition('-')[0]}/__init__.py", "x = 1")
+    (tmp_path / names[0]).rename(mounted / names[0])
+    with zipfile.ZipFile(tmp_path / names[1]) as archive:
+        archive.extractall(mounted / names[1])
+    steps.lay_out_wheels(Bundle({}, {name: mounted / name for name in names}), laid)
+    for name in names:
+        with zipfile.ZipFile(laid / name) as archive:
+            module = f"{name.partition('-')[0]}/__init__.py"
+            assert [one for one in archive.namelist() if one[-1] != "/"] == [module]
+    target = tmp_path / "bundle"
+    target.mkdir()
+    close_bundle(target, {}, laid)
+    assert {*names} <= {path.name for path in target.iterdir()}

@@ -47,8 +47,13 @@ def export_weights(checkpoint: Path, target: Path, *, half: bool) -> None:
 
 
 def export_run(report: Report, checkpoints: Sequence[Path], folder: Path, *, half: bool) -> str:
-    """Writes a run's weights and its report; returns the report's file name."""
-    run = safe_name(report.run)
+    """Writes a run's weights and its report; returns the report's file name.
+
+    Names that the platform takes may be those of another run, too: `a b` and `a-b`.
+    """
+    run, number = safe_name(report.run), 2
+    while (folder / f"{run}.report.json").exists():
+        run, number = f"{safe_name(report.run)}.{number}", number + 1
     by_name = {path.as_posix(): path for path in checkpoints}
     folds = []
     for fold in report.folds:

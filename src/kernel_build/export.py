@@ -77,6 +77,7 @@ def close_bundle(folder: Path, reports: Mapping[str, str], wheels: Path | None =
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--wheels", type=Path, help="folder of py3-none-any wheels for it")
 
 
 @script
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.target.mkdir(parents=True)
     where = {"output": config.OUTPUT, "logs": config.LOGS, "folds": config.TRAIN_FOLDS}
     reports = export_runs([config.RUN], args.target, **where)
-    bundle_id = close_bundle(args.target, reports)
+    bundle_id = close_bundle(args.target, reports, args.wheels)
     print(f"exported {config.RUN} as bundle {bundle_id}: {args.target}")
     return 0
 

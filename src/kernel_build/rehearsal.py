@@ -171,23 +171,30 @@ def knobs_here(job: Mapping[str, Any]) -> list[str]:
 
 
 def compare(ours: Path, theirs: Path, *, exact: bool) -> str:
-    """A word on how two submissions agree.
+    """A word on how two submissions agree, files or folders.
 
     Raises:
         UserError: they must be the same byte for byte, and are not.
     """
-    a, b = ours.read_bytes(), theirs.read_bytes()
-    if a == b:
+    first, second = _parts_of(ours), _parts_of(theirs)
+    if first == second:
         return "identical to ensemble.py's"
-    first, second = a.splitlines(), b.splitlines()
-    differ = sum(x != y for x, y in zip(first, second, strict=False))
-    differ += abs(len(first) - len(second))
+    differ = sum(first.get(at) != second.get(at) for at in first.keys() | second.keys())
+    parts = "files" if theirs.is_dir() else "lines"
     if exact:
         raise UserError(
             f"the kernel's submission differs from ensemble.py's in {differ} of {len(second)} "
-            f"lines: {ours} and {theirs}"
+            f"{parts}: {ours} and {theirs}"
         )
-    return f"{differ} of {len(second)} lines differ from ensemble.py's, as fp16 weights may"
+    return f"{differ} of {len(second)} {parts} differ from ensemble.py's, as fp16 weights may"
+
+
+def _parts_of(path: Path) -> dict[int | str, bytes]:
+    """The lines of a file by their numbers, the files of a folder by their names."""
+    if not path.is_dir():
+        return dict(enumerate(path.read_bytes().splitlines(keepends=True)))
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
 def forecast(

@@ -150,6 +150,8 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
     knobs = ["--run", runs[0], *weights, *travelling]
     add_wheels(lacking, bundle, args.wheels)
     source = f"{owner}/{slugify(dataset)}"
+    # What tells the competition's folder there; some ship no sample.
+    sample = config.TEST_CSV if config.TEST_CSV.is_file() else config.TRAIN_PATH
     bundle_id = write_manifest(bundle, kind="train", reports={})
     write_dataset_metadata(bundle, name=source, title=dataset)
     job = Job(
@@ -157,7 +159,7 @@ def build_train(config: Any, args: argparse.Namespace, folder: Path) -> None:
         source=source,
         bundle_id=bundle_id,
         runs=tuple(runs),
-        sample=config.TEST_CSV.relative_to(config.INPUT).as_posix(),
+        sample=sample.relative_to(config.INPUT).as_posix(),
         gpus=0 if args.machine == CPU else 2,
         hours=args.hours,
         knobs=tuple(knobs),

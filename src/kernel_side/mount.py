@@ -35,7 +35,8 @@ class Job:
         runs: runs to average.
         columns: the sample submission's header when the kernel was made.
         id_column, rle_column: the two of them that a submission is about.
-        sample: TEST_CSV, or TEST_PATH where there is none, under the competition's folder.
+        sample: TEST_CSV under the competition's folder; where there is none, TEST_PATH, or
+            TRAIN_PATH to train.
         answer: name of the file, or folder, that ensemble.py writes.
         listed: whether the sample's ids are those of the answer.
         gpus: GPUs the kernel asked for; 0 = a CPU kernel.
@@ -95,7 +96,7 @@ def find_competition(job: Job, root: Path | None = None) -> Path:
             return path
     there = [path for path in tried if path.is_dir()]
     if there:
-        raise UserError(f"{there[0]} holds no {job.sample}: the kernel was made with that TEST_CSV")
+        raise UserError(f"{there[0]} holds no {job.sample}, which was there: make the kernel again")
     raise UserError(
         f"competition {job.competition} is not attached (looked in {tried[0]} and {tried[1]}): "
         "accept its rules, then add it to the notebook as input"

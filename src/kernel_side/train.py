@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,9 +119,22 @@ def finish(
     # Thousands of pictures are no output that the platform likes.
     shutil.rmtree(kaggle_root() / "working" / "output" / job.runs[0] / "oof", ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
-    _run("kernel_build.export", [*words, *chosen, "--target", str(target)], src, paths)
+    with tempfile.TemporaryDirectory() as wheels:
+        lay_out_wheels(bundle, Path(wheels))
+        told = ["--target", str(target), "--wheels", wheels]
+        _run("kernel_build.export", [*words, *chosen, *told], src, paths)
     manifest = json.loads((target / "manifest.json").read_text())
     print(f"bundle {manifest['bundle_id']} for src/kernel.py infer --from-kernel {job.earlier}")
+
+
+def lay_out_wheels(bundle: Bundle, folder: Path) -> None:
+    """Copies the bundle's wheels into a folder, packed again where the platform unpacked them."""
+    for name, path in bundle.files.items():
+        if name.endswith(".whl") and path.is_file():
+            shutil.copyfile(path, folder / name)
+        elif name.endswith(".whl"):
+            packed = Path(shutil.make_archive(str(folder / name), "zip", path))
+            packed.rename(folder / name)
 
 
 def _run(module: str, words: Sequence[str], src: Path, paths: Sequence[str]) -> None:
