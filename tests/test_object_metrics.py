@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import torch
 from scipy.spatial.distance import cdist
 
 from core.errors import UserError
+from data.specs import DataSpec
 from imaging.objects import class_objects
 from measures.evidence import Evidence
 from measures.overlaps import overlap_objects
 from metrics import build_metric
 from scoring.objective import WholeScore, build_objective
+from scoring.scorer import Scorer
+from test_tune import Truth
 
 
 def boxes(seed, objects=6):
@@ -296,6 +300,18 @@ def test_average_precision_without_objects():
     empty = np.zeros((24, 24), np.int32)
     assert np.isnan(score("ap", [(empty, empty), (boxes(1), empty)]))
     assert score("ap", [(empty, boxes(1))]) == 0
+
+
+def test_average_precision_of_folds_that_find_nothing():
+    """Folds are pooled from plain values, in which a table without rows has no columns."""
+    truth = {"a": (boxes(1) > 0).astype(np.uint8)}
+    spec = DataSpec()
+    fold, pooled = (
+        Scorer(Path(), Truth(truth), spec=spec, metric="ap", threshold=0.5) for _ in range(2)
+    )
+    fold.add({"img": "a"}, torch.zeros(1, *truth["a"].shape))
+    pooled.pool([fold.take()])
+    assert pooled.scores()["ap"] == 0
 
 
 def test_objects_of_several_classes_pair_within_their_class() -> None:

@@ -127,7 +127,8 @@ class AveragePrecision(Metric):
         """Scalar 0-1; nan without true objects."""
         ranked = np.zeros((0, 2 + len(self.thresholds)))
         if len(self.ranked):
-            ranked = dim_zero_cat(self.ranked).cpu().double().numpy()
+            # Tables without rows that were stored as plain values have no columns either.
+            ranked = dim_zero_cat(self.ranked).cpu().double().numpy().reshape(-1, ranked.shape[1])
         scores = [
             average_precision(ranked[ranked[:, 0] == k, 1:], int(count))
             for k, count in enumerate(self.true_count.tolist())
