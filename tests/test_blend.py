@@ -17,8 +17,10 @@ from postprocessing.means import weight_grid
 from postprocessing.rules import Rule
 from runs.predictions import open_oof
 from scoring.objective import WholeScore
+from scoring.oof import OofImages
 from stages import report_of
 from test_compare_runs import write_scored
+from test_tune import Truth, write_oof
 from tuning.climb import STEPS, climb_bags, thin
 from tuning.weights import choose
 
@@ -145,6 +147,22 @@ def test_pixels_are_thinned_to_the_budget(competition) -> None:
     assert np.array_equal(small.levels(3), images.levels(3)[:, ::3, ::3])
     whole_truth = images.truth(3, (64, 80))
     assert np.array_equal(small.truth(3, (22, 27)), whole_truth[:, ::3, ::3])
+
+
+def test_thinned_pixels_keep_the_border(tmp_path) -> None:
+    """Of four runs or more with INSTANCES=border, for a metric of pixels."""
+    rng = np.random.default_rng(0)
+    truth = np.kron(rng.integers(0, 2, (4, 5)), np.ones((8, 8))).astype(np.uint8)
+    pairs = [(rng.random((2, 32, 40)), np.stack([truth, truth])) for _ in range(4)]
+    stored = write_oof(tmp_path, pairs, folds=2)
+    masks = Truth({row["img"]: truth for row in stored.rows})
+    images = OofImages(
+        tmp_path, stored.rows, masks=masks, root=tmp_path, task="binary", classes=1, border=True
+    )
+    (small,) = thin([images], budget=4 * 2 * 32 * 40 // 4)
+    assert np.array_equal(small.levels(1), images.levels(1)[:, ::2, ::2])
+    whole, rules = WholeScore("dice", task="binary", classes=1), [Rule(split=True)]
+    assert climb_bags([images] * 2, rules, whole, np.array([0, 1, 0, 1]))[0] == (1, 0)
 
 
 def test_noise_weights_are_refused() -> None:

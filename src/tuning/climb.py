@@ -33,6 +33,7 @@ class ThinImages(OofImages):
             root=images.root,
             task=images.task,
             classes=images.classes,
+            border=images.border,
         )
         self.stride = stride
         self._kept = images.each(self._read)
