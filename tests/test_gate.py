@@ -20,6 +20,7 @@ from model_dispatcher import MODELS, build_model
 from networks.padding import PaddedModel
 from postprocessing.rules import Rule, apply_rule, decide_by
 from scoring.objective import build_objective
+from scoring.oof_counts import count_oof
 from stages import NETWORKS, call, checkpoint, errors_of
 from test_tune import SIZE, blob, write_oof
 from tiny_net import TinyNet
@@ -78,6 +79,18 @@ def test_a_gate_that_tells_is_taken(tmp_path: Path, metric: str) -> None:
         counts = (tp, int(mask.sum()) - tp, int(truth.sum()) - tp)
         told = one.objective.values(*(torch.tensor(value) for value in counts))
         assert torch.allclose(one.now.inside[at], told)
+
+
+def test_the_report_counts_what_the_gate_leaves(tmp_path: Path) -> None:
+    images = gated_oof(tmp_path, 6, tells=True)
+    gates = [images.gates(at)[0] for at in range(6)]
+    counted = count_oof(images, [Rule(gate=0.5)], "dice")
+    ungated = count_oof(images, [Rule()], "dice")
+    assert [gate > 0.5 for gate in gates] == [True, False] * 3
+    assert np.array_equal(counted.counts[::2], ungated.counts[::2])
+    assert not counted.counts[1::2, 0, :3].any()
+    assert counted.scores[1::2].tolist() == [1, 1, 1]
+    assert ungated.scores[1::2].tolist() == [0, 0, 0]
 
 
 def test_a_gate_of_noise_is_refused(tmp_path: Path) -> None:

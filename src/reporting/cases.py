@@ -29,6 +29,7 @@ from imaging.objects import mask_to_instances
 from Lightning_datamodule import rows_in
 from postprocessing.rules import Rule, decide_by, label_levels
 from runs.run import Run
+from scoring.oof import gates_of
 
 SIDE = 560
 # Small images are enlarged, but not until their pixels are all that is seen.
@@ -48,7 +49,7 @@ def read_case(
 
     Args:
         run: that is scored.
-        row: of train_folds.csv.
+        row: of train_folds.csv, with the image's gates where rules ask for them.
         rules: of the decision, one a class.
     """
     spec = run.spec
@@ -60,7 +61,8 @@ def read_case(
         if objects is None:
             objects = mask_to_instances(run.masks.read(row, size))
         return to_rgb(image), objects, label_levels(levels, rules[0])
-    mask = decide_by(rules, torch.from_numpy(levels) / 255, task=spec.task)
+    gates = gates_of(row, spec.classes)
+    mask = decide_by(rules, torch.from_numpy(levels) / 255, task=spec.task, gates=gates)
     return to_rgb(image), run.masks.read(row, size), mask
 
 

@@ -1,7 +1,7 @@
 """Out-of-fold predictions as Lightning_tester.py leaves them, beside the truth."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,9 +76,7 @@ class OofImages:
 
     def gates(self, at: int) -> list[float] | None:
         """For each class the probability that the image holds it; None without such a head."""
-        names = [f"gate_{k}" for k in range(self.classes)]
-        known = [self.rows[at][name] for name in names if name in self.rows[at]]
-        return known if len(known) == self.classes else None
+        return gates_of(self.rows[at], self.classes)
 
     def truth(self, at: int, size: tuple[int, int]) -> np.ndarray:
         """Multiclass: uint8 (H, W) ids, 255 ignored; else uint8 (K, H, W) of {0, 1}."""
@@ -102,6 +100,13 @@ class OofImages:
         """
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             return list(pool.map(function, range(len(self))))
+
+
+def gates_of(row: Mapping[str, Any], classes: int) -> list[float] | None:
+    """For each class the probability that the row's image holds it; None where it has not all."""
+    names = [f"gate_{k}" for k in range(classes)]
+    known = [row[name] for name in names if name in row]
+    return known if len(known) == classes else None
 
 
 def read_oof_table(path: Path) -> "pd.DataFrame":

@@ -70,7 +70,7 @@ def count_oof(images: OofImages, rules: Sequence[Rule], metric: str) -> OofCount
         size = (levels.shape[1], levels.shape[2])
         truth = images.truth(at, size)
         probs = torch.from_numpy(levels) / 255
-        mask = decide_by(rules, probs, task=images.task)
+        mask = decide_by(rules, probs, task=images.task, gates=images.gates(at))
         found, target = mask, truth
         if needs_of(scored) == "instances":
             found = label_by(rules, probs, task=images.task)
