@@ -292,6 +292,34 @@ def without(name: str, key: str) -> str:
     return "+".join(_without(term, key) for term in name.split("+"))
 
 
+def renumbered(name: str, numbers: Sequence[int]) -> str:
+    """The metric's name with the classes of `only` by their places among these numbers.
+
+    Raises:
+        UserError: one is not among them.
+    """
+    return "+".join(_renumbered(term, numbers, name) for term in name.split("+"))
+
+
+def _renumbered(term: str, numbers: Sequence[int], name: str) -> str:
+    short, colon, text = term.partition(":")
+    parts = []
+    for part in text.split(","):
+        key, _, words = part.partition("=")
+        if key.strip() != "only":
+            parts.append(part)
+            continue
+        chosen = [word.strip() for word in words.split("/")]
+        known = [str(number) for number in numbers]
+        if odd := [word for word in chosen if word not in known]:
+            raise UserError(
+                f"METRIC={name}: got class {odd[0]}, the answer has masks of classes "
+                f"{', '.join(known)}"
+            )
+        parts.append(f"only={'/'.join(str(known.index(word)) for word in chosen)}")
+    return short + colon + ",".join(parts)
+
+
 def _without(term: str, key: str) -> str:
     short, _, text = term.partition(":")
     kept = [part for part in text.split(",") if part.partition("=")[0].strip() != key]

@@ -273,6 +273,46 @@ def test_a_file_is_scored_where_answers_are_known(tmp_path: Path, metric: str) -
     assert np.isclose(got, float(twin.compute()))
 
 
+def of_classes(folder: Path) -> tuple[Linter, Path]:
+    """A linter of two classes beside the background, and a file of which class 2 is right."""
+    header, path = ["img", "class", "rle"], folder / "submission.csv"
+    sample = [[name, cls, ""] for name in IDS for cls in ("1", "2")]
+    rows = [[name, cls, text(x=20 + 40 * (cls == "2"))] for name, cls, _ in sample]
+    for file, cells in ((folder / "sample_submission.csv", sample), (path, rows)):
+        with file.open("w", newline="") as stream:
+            csv.writer(stream).writerows([header, *cells])
+    known = competition_in(
+        folder, task="multiclass", classes=3, rle_order="row", rle_empty="", submission="rle"
+    )
+    linter = Linter(read_answer(known), lambda img: SIZE)
+    assert linter.check(path).errors == {}
+    return linter, path
+
+
+def test_a_file_is_scored_by_the_classes_of_the_metric(tmp_path: Path) -> None:
+    linter, path = of_classes(tmp_path)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(path.read_text().replace(text(x=20), text(x=20, y=45, radius=10)))
+
+    def score(metric: str) -> float:
+        return score_file(path, labels, linter, metric=metric)
+
+    assert score("dice:only=2") == 1
+    assert score("dice:only=1") < 0.5
+    assert np.isclose(score("0.5*dice:only=2+0.5*dice"), 0.5 + 0.5 * score("dice"))
+    assert np.isclose(score("dice"), (1 + score("dice:only=1")) / 2)
+    with pytest.raises(UserError, match="got class 0, the answer has masks of classes 1, 2"):
+        score("dice:only=0")
+
+
+def test_a_truth_of_classes_that_the_answer_has_not(tmp_path: Path) -> None:
+    linter, path = of_classes(tmp_path)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(path.read_text().replace("a.jpg,2", "a.jpg,7"))
+    with pytest.raises(UserError, match="line 3: class '7': need one of 1, 2"):
+        score_file(path, labels, linter, metric="dice")
+
+
 def test_objects_are_scored_by_rows(tmp_path: Path) -> None:
     rows = [["img", "rle"], ["a.jpg", text(x=20, radius=8)], ["a.jpg", text(x=60)], *good()[2:]]
     linter = lint(tmp_path, rows, **OBJECTS)

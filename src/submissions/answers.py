@@ -16,7 +16,7 @@ from imaging.rle import Size
 from measures.evidence import needs_of
 from measures.overlaps import overlap_masks
 from measures.pixels import leave_out_ignored
-from metrics import build_metric, without
+from metrics import build_metric, renumbered, without
 from submissions.answer_files import Findings
 from submissions.answer_format import AnswerFormat, Item
 from submissions.linter import Linter
@@ -40,6 +40,8 @@ def read_cells(path: Path, linter: Linter) -> dict[str, list[Cell]]:
     numbers = {**plan.class_of, **{label: k for k, label in enumerate(plan.labels)}}
     if plan.kind == "class":
         numbers = plan.class_of
+    wanted = _wanted(linter)
+    told = ", ".join(label for label, k in numbers.items() if k in wanted)
     cells: dict[str, list[Cell]] = defaultdict(list)
     if not form.file.tells_empty or plan.ids.counts:
         cells.update({img: [] for img in plan.images})
@@ -49,7 +51,10 @@ def read_cells(path: Path, linter: Linter) -> dict[str, list[Cell]]:
         text = entry.cls or joined.get((entry.id, ""), "")
         if not form.is_empty(entry.cell):
             sure = decimal_number(entry.confidence) if entry.confidence else None
-            rows.append(Cell(entry.cell, numbers.get(text), sure))
+            cls = numbers.get(text)
+            if len(wanted) > 1 and text and cls not in wanted:
+                found.error("class", f"{entry.where}: class {text!r}: need one of {told}")
+            rows.append(Cell(entry.cell, cls, sure))
     raise_all(found.lines("errors"), f"{path}:")
     return dict(cells)
 
@@ -74,14 +79,15 @@ def score_file(
         raise UserError(f"{labels}: has no image of {path}: are the ids written alike?")
     unsized = [img for img in common if linter.size_of(img) is None]
     raise_all([f"{img}: no image" for img in unsized], "scoring needs the images' sizes:")
-    wanted = linter.plan.wanted if linter.plan.kind == "class" else linter.answer.foreground
+    wanted = _wanted(linter)
     need = needs_of(build_metric(without(metric, "only"), task="binary", classes=1))
     task, step = ("multilabel" if len(wanted) > 1 else "binary"), 0
     if linter.answer.task == "multiclass" and linter.form.fills:
         task, wanted = "multiclass", list(range(linter.answer.classes))
     elif need == "instances" and len(wanted) > 1:
         task, step = "multiclass", 1
-    score: Any = build_metric(metric, task=task, classes=len(wanted) + step)
+    known = renumbered(metric, wanted)
+    score: Any = build_metric(known, task=task, classes=len(wanted) + step)
     if getattr(score, "needs_confidence", False) and not linter.answer.takes_confidence:
         raise UserError(
             f"METRIC={metric} ranks objects by their confidence, which this answer does not tell: "
@@ -101,6 +107,11 @@ def score_file(
         pair = (torch.from_numpy(one)[None] for one in (mask, target))
         score.update(*leave_out_ignored(*pair, task=task), **more)
     return float(score.compute())
+
+
+def _wanted(linter: Linter) -> list[int]:
+    """Classes that an answer has masks of."""
+    return linter.plan.wanted if linter.plan.kind == "class" else linter.answer.foreground
 
 
 class Read(NamedTuple):
