@@ -13,7 +13,7 @@ import ensemble
 import Lightning_tester
 import Lightning_trainer
 import tune
-from postprocessing.means import weight_grid
+from postprocessing.means import mean_probs, weight_grid
 from postprocessing.rules import Rule
 from runs.predictions import open_oof
 from scoring.objective import WholeScore
@@ -163,6 +163,15 @@ def test_thinned_pixels_keep_the_border(tmp_path) -> None:
     assert np.array_equal(small.levels(1), images.levels(1)[:, ::2, ::2])
     whole, rules = WholeScore("dice", task="binary", classes=1), [Rule(split=True)]
     assert climb_bags([images] * 2, rules, whole, np.array([0, 1, 0, 1]))[0] == (1, 0)
+
+
+def test_votes_of_many_classes_go_to_the_likeliest() -> None:
+    """Stored levels are rounded one by one, so that those of a pixel do not sum to 1."""
+    shares = torch.full((150, 1, 1), 1 / 151)
+    shares[7] = 2 / 151
+    stored = (shares * 255).round() / 255
+    assert stored.sum() > 1.15
+    assert mean_probs([stored] * 2, [1, 1], "votes").argmax(0).item() == 7
 
 
 def test_noise_weights_are_refused() -> None:
