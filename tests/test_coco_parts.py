@@ -21,6 +21,7 @@ from looking.lines import words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
 from runs.experiment import competition_of
+from submissions.answer import read_answer
 
 
 def look_lines(root: Path) -> Any:
@@ -192,3 +193,38 @@ def test_more_categories_than_a_network_has_classes_are_one_foreground(tmp_path:
     competition = notes_of_categories(tmp_path, {at: f"kind {at}" for at in range(1, 255)})
     assert (competition.task, competition.classes) == ("binary", 1)
     assert build_masks(competition).read({"img": "007"}, SIZE).max() == 1
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize(
+    ("knobs", "asked"),
+    [
+        ({"class_names": ("ground", "dog", "cat")}, ["0", "9", "7"]),
+        ({"mask_values": {"cat": 2, "dog": 1}}, ["0", "9", "7"]),
+        ({"mask_values": {"cat": 1, "dog": 1}}, ["0", "1", "2"]),
+        ({"task": "binary", "classes": 1, "class_names": ("dog",)}, ["9"]),
+        ({"task": "binary", "classes": 1}, ["1"]),
+    ],
+    ids=["names", "values", "two in one", "binary of one", "binary of both"],
+)
+def test_classes_of_an_answer_are_the_categories_that_were_trained_on(
+    knobs: dict[str, Any], asked: list[str], folder: bool, tmp_path: Path
+) -> None:
+    called = {3: "animal", 7: "cat", 9: "dog"}
+    for part in ("all",) if not folder else ("train", "val"):
+        write_coco(tmp_path / f"notes/{part}.json", {f"{part}.png": 1}, called)
+        content = json.loads((tmp_path / f"notes/{part}.json").read_text())
+        numbers = {"all": (7, 9), "train": (7, 7), "val": (9, 9)}[part]
+        for one, number in zip(content["annotations"], numbers, strict=True):
+            one["category_id"] = number
+        (tmp_path / f"notes/{part}.json").write_text(json.dumps(content))
+    save(tmp_path / "test/1.png", image(1))
+    knobs = {"task": "multiclass", "classes": 3, "mask_format": "coco", **knobs}
+    competition = competition_in(
+        tmp_path,
+        mask_path=tmp_path / ("notes" if folder else "notes/all.json"),
+        test_path=tmp_path / "test",
+        submission="coco",
+        **knobs,
+    )
+    assert list(read_answer(competition, find_test_images(competition)).plan.labels) == asked

@@ -51,28 +51,17 @@ def read_coco(
             categories that are none of the classes.
     """
     parts = [_read_document(path, data) for path, data in documents]
-    names: dict[Any, Any] = {}
-    by_name = False
-    for part in parts:
-        by_name |= any(names.get(one, name) != name for one, name in part.names.items())
-        names |= part.names
-
-    def category_of(part: Document, category: Any) -> Any:
-        return str(part.names.get(category, category)) if by_name else category
-
-    used = [category_of(part, category) for part in parts for _, category, _ in part.found]
-    cls_of = classes_of(used, {} if by_name else names, competition)
+    classes = _classes(parts, competition)
     entries: dict[str, list[Entry]] = {}
     file_of: dict[str, Path] = {}
     twice = []
-    for part in parts:
+    for part, cls_of in zip(parts, classes, strict=True):
         by_id = {number: Entry((high, wide), []) for number, _, high, wide in part.images}
         check_folders([file_name for _, file_name, _, _ in part.images], part.path)
         lost = [f"{number!r}" for number, _, _ in part.found if number not in by_id]
         raise_all(sorted(set(lost)), f"{part.path}: annotations of images that it does not list:")
         for number, category, segmentation in part.found:
-            cls = cls_of.get(category_of(part, category))
-            if cls is not None:
+            if (cls := cls_of[category]) is not None:
                 by_id[number].annotations.append(Annotation(cls, segmentation))
         for number, file_name, _, _ in part.images:
             img = image_id(file_name)
@@ -85,6 +74,46 @@ def read_coco(
         "or leave files out by MASK_PATTERN:",
     )
     return entries
+
+
+def categories_of(
+    documents: Sequence[tuple[Path, Any]], competition: Competition
+) -> dict[int, Any]:
+    """The category whose outlines are a class, of each class that is of one category alone.
+
+    Args:
+        documents: files and the JSON that they hold.
+        competition: its classes.
+
+    Raises:
+        UserError: as `read_coco`.
+    """
+    parts = [_read_document(path, data) for path, data in documents]
+    found: dict[int, set[Any]] = {}
+    for cls_of in _classes(parts, competition):
+        for category, cls in cls_of.items():
+            if cls is not None:
+                found.setdefault(cls, set()).add(category)
+    return {cls: categories.pop() for cls, categories in found.items() if len(categories) == 1}
+
+
+def _classes(parts: Sequence[Document], competition: Competition) -> list[dict[Any, int | None]]:
+    """The class of each category in use, a file each; None is of none."""
+    names: dict[Any, Any] = {}
+    by_name = False
+    for part in parts:
+        by_name |= any(names.get(one, name) != name for one, name in part.names.items())
+        names |= part.names
+    called = [
+        {
+            category: str(part.names.get(category, category)) if by_name else category
+            for _, category, _ in part.found
+        }
+        for part in parts
+    ]
+    used = [name for categories in called for name in categories.values()]
+    cls_of = classes_of(used, {} if by_name else names, competition)
+    return [{one: cls_of.get(name) for one, name in categories.items()} for categories in called]
 
 
 def coco_notes(documents: Sequence[tuple[Path, Any]]) -> list[str]:

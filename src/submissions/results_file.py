@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from competition.polygon_files import load_document
+from competition.coco_file import categories_of, is_coco
+from competition.masks import mask_format
+from competition.polygon_files import annotation_files, coco_files, load_document
 from competition.spec import Competition
 from core.errors import UserError
 from core.files import writing
@@ -92,31 +94,47 @@ def image_number(plan: Plan, text: str) -> int | str:
 
 
 def category_labels(competition: Competition, labels: Sequence[str]) -> tuple[str, ...]:
-    """The category id of each class: of the COCO file of training masks, else numbers.
+    """The category id of each class: of the COCO files of training masks, else numbers.
 
-    Without such a file one class is category 1, several are what CLASS_BASE makes of them.
+    Without such files one class is category 1, several are what CLASS_BASE makes of them.
     """
-    known = _trained_categories(competition)
-    if competition.classes == 1:
-        return (str(known[0][0]) if len(known) == 1 else "1",)
+    documents = _trained_documents(competition)
+    known = _named_categories(documents)
+    used = categories_of(documents, competition) if documents else {}
     names = {name: number for number, name in known}
+    if competition.classes == 1:
+        alone = known[0][0] if len(known) == 1 else 1
+        wanted = next(iter(competition.class_names), None)
+        return (str(used.get(0, names.get(wanted, alone))),)
     numbers = [k + competition.class_base for k in range(competition.classes)]
-    return tuple(
-        str(names.get(name, number))
-        for name, number in zip(competition.class_names or labels, numbers, strict=True)
-    )
+    called = zip(competition.class_names or labels, numbers, strict=True)
+    found = [names.get(name, number) for name, number in called]
+    return tuple(str(used.get(k, number)) for k, number in enumerate(found))
 
 
-def _trained_categories(competition: Competition) -> list[tuple[int, str]]:
-    """(id, name) of the categories in a COCO file of training masks."""
-    path = competition.mask_path
-    if path.suffix != ".json" or not path.is_file():
-        return []
-    data = load_document(path)
+def _trained_documents(competition: Competition) -> list[tuple[Path, Any]]:
+    """The COCO files of the training masks; none of other masks, or where they are not here."""
     try:
-        return [(one["id"], one.get("name", "")) for one in data.get("categories", [])]
-    except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: categories are not as COCO has them: id and name each") from None
+        form = mask_format(competition)
+        of_outlines = coco_files if form == "coco" else annotation_files
+        paths = of_outlines(competition) if form in ("coco", "polygons") else []
+    except UserError:
+        return []
+    if not (paths and paths[0].is_file() and is_coco(first := load_document(paths[0]))):
+        return []
+    return [(paths[0], first), *((path, load_document(path)) for path in paths[1:])]
+
+
+def _named_categories(documents: Sequence[tuple[Path, Any]]) -> list[tuple[Any, str]]:
+    """(id, name) of the categories that COCO files list."""
+    found = []
+    for path, data in documents:
+        try:
+            found += [(one["id"], one.get("name", "")) for one in data.get("categories", [])]
+        except (KeyError, TypeError, AttributeError):
+            told = "categories are not as COCO has them: id and name each"
+            raise UserError(f"{path}: {told}") from None
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
