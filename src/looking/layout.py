@@ -27,6 +27,7 @@ from looking.schemes import (
     schemes_of,
     unpadded,
     widths_of,
+    widths_of_ids,
     with_head,
 )
 from looking.sequences import join_sequences
@@ -94,7 +95,9 @@ def find_layout(survey: Survey) -> Layout:
             f"{survey.root}: no images in it. " + contents_line(survey.root, what_to_do(survey))
         )
     tables, broken = read_tables(survey.root, survey.tables)
-    schemes = {id(one): _readings(one, survey) for one in survey.sets}
+    widths = widths_of(one for one in survey.sets if one.words & MASK)
+    widths |= widths_of_ids(img for one in tables for ids in one.ids.values() for img in ids)
+    schemes = {id(one): _readings(one, survey, widths) for one in survey.sets}
     pictures = [one for one in survey.sets if not one.words & MASK] or survey.sets
     train, candidates = _choose_train(pictures, survey.sets, schemes, tables)
     ranked = rank_training(tables, train.paths)
@@ -182,13 +185,12 @@ def find_layout(survey: Survey) -> Layout:
 Schemes = dict[int, list[Scheme]]
 
 
-def _readings(files: FileSet, survey: Survey) -> list[Scheme]:
+def _readings(files: FileSet, survey: Survey, widths: set[int]) -> list[Scheme]:
     """The ways to read the names of a set: several files an image first, then the simplest."""
     plain = schemes_of(files, survey.sets)
     if files.words & MASK:
         return [*class_schemes(files, survey.sets, survey.root), *plain]
     bands = band_schemes(files, survey.sets, survey.root)
-    widths = widths_of(one for one in survey.sets if one.words & MASK)
     padding = [way for one in plain for way in (*padded(one, widths), *unpadded(one))]
     return [*bands, *plain, *padding]
 

@@ -168,6 +168,11 @@ def widths_of(sets: Iterable[FileSet]) -> set[int]:
     return {len(match[0]) for match in starts if match}
 
 
+def widths_of_ids(ids: Iterable[str]) -> set[int]:
+    """Digits of the ids that are numbers with zeros before them."""
+    return {len(img) for img in ids if PADDED.fullmatch(img)}
+
+
 def with_head(scheme: Scheme) -> Scheme:
     """A reading whose ids begin as the names do, by a template for other beginnings, too."""
     files = scheme.files
