@@ -112,7 +112,7 @@ SUBMISSION_FILE: Free[str] = "auto"
 TASK: Literal["binary", "multiclass", "multilabel"] = "binary"
 # Output channels K: 1 for binary, else the number of classes with the background.
 CLASSES: int = 1
-# Names for logs and reports, one a class; empty = numbers.
+# Names for logs and reports, one a class, a comma in it as a blank; empty = numbers.
 CLASS_NAMES: tuple[str, ...] = ()
 # How objects are told apart: connected parts of the mask; or border: one more output channel learns
 # where objects are near each other, and a watershed splits the mask there. border needs TASK=binary

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from looking.lines import words_of
 from looking.steps import first_lines, flat
 from looking.survey import survey
 from runs.experiment import competition_of, data_spec
+from submissions.answer import read_answer
 
 COLOURS = np.array([[0, 0, 0], [128, 0, 0], [0, 128, 0]], np.uint8)
 PARTS = (("train", range(8)), ("val", range(8, 12)), ("test", range(12, 16)))
@@ -186,3 +188,43 @@ def test_a_table_with_a_row_a_volume_groups_its_pages(tmp_path: Path) -> None:
     grouping = find_grouping(list(table["img"]), join_looks([None] * 24), layout)
     assert grouping is not None
     assert (grouping.value, len(set(grouping.groups))) == ("scroll_id", 3)
+
+
+def look_lines(root: Path) -> Any:
+    lines = flat(first_lines(find_layout(survey(root)), {}))
+    return load_config(["--input", str(root), *words_of(lines)])[0]
+
+
+def test_a_table_that_writes_numbers_with_zeros_before_them(tmp_path: Path) -> None:
+    rows = ["id,rle"]
+    for at in range(8):
+        save(tmp_path / f"train/{at}.png", image(at))
+        rows.append(f"{at:05d},{rle_encode(union(at) // 255)}")
+    for at in range(8, 11):
+        save(tmp_path / f"test/{at}.png", image(at))
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    asked = "".join(f"{at:05d},1 1\n" for at in range(8, 11))
+    (tmp_path / "sample_submission.csv").write_text(f"id,rle\n{asked}")
+    competition = competition_of(look_lines(tmp_path))
+    masks = build_masks(competition)
+    for row in collect_images(competition).table.to_dict("records"):
+        np.testing.assert_array_equal(masks.read(row, SIZE), union(int(row["img"])) // 255)
+    assert sorted(find_test_images(competition)) == ["00008", "00009", "00010"]
+
+
+def test_a_comma_in_a_class_of_a_table(tmp_path: Path) -> None:
+    rows, names = ["image,label,encoded"], ("fish, raw", "cat")
+    for at in range(8):
+        save(tmp_path / f"train/{at:03d}.png", image(at))
+        for name, plane in zip(names, planes(at), strict=True):
+            rows.append(f'{at:03d}.png,"{name}",{rle_encode(plane)}')
+    save(tmp_path / "test/100.png", image(9))
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    asked = "".join(f'100.png,"{name}",1 1\n' for name in names)
+    (tmp_path / "sample_submission.csv").write_text(f"image,label,encoded\n{asked}")
+    competition = competition_of(look_lines(tmp_path))
+    masks = build_masks(competition)
+    for row in collect_images(competition).table.to_dict("records"):
+        np.testing.assert_array_equal(masks.read(row, SIZE)[::-1], planes(int(row["img"])))
+    answer = read_answer(competition, find_test_images(competition))
+    assert answer.plan.class_of == {"cat": 0, "fish, raw": 1}

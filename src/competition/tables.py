@@ -3,7 +3,7 @@
 import functools
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from competition.groups import compile_bracket
 from competition.patterns import same_name
@@ -284,6 +284,14 @@ def _is_of_training(competition: "Competition") -> bool:
     return column not in column_names(competition.test_csv) and column in column_names(train)
 
 
+def class_number(text: Any, names: Sequence[str]) -> int | None:
+    """The place of a text among CLASS_NAMES, where a comma of it is a blank; None of none."""
+    for name in (text, text.replace(",", " ")) if isinstance(text, str) else ():
+        if name in names:
+            return names.index(name)
+    return None
+
+
 def class_ids(cells: "pd.Series", competition: "Competition") -> "pd.Series":
     """Class ids from 0 of the cells of a class column: numbers from CLASS_BASE, or CLASS_NAMES.
 
@@ -293,7 +301,7 @@ def class_ids(cells: "pd.Series", competition: "Competition") -> "pd.Series":
 
     numbers = pd.to_numeric(cells, errors="coerce") - competition.class_base
     if numbers.isna().any() and competition.class_names:
-        numbers = cells.map({name: at for at, name in enumerate(competition.class_names)})
+        numbers = cells.map(lambda cell: class_number(cell, competition.class_names))
     return numbers.astype(object).where(numbers.notna(), cells)
 
 

@@ -208,7 +208,7 @@ def _table_class_lines(texts: Sequence[str], column: str) -> Iterator[Line]:
     if numbers:
         yield Line("CLASS_BASE", str(min(map(int, texts))), "")
     else:
-        yield Line("CLASS_NAMES", ",".join(texts), "")
+        yield Line("CLASS_NAMES", ",".join(text.replace(",", " ") for text in texts), "")
 
 
 def coco_lines(paths: Sequence[Path]) -> Iterator[Line]:

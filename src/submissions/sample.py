@@ -14,6 +14,7 @@ from competition.tables import (
     COUNTER_NAME,
     Columns,
     SampleColumns,
+    class_number,
     image_id,
     joined_classes,
     read_sample_table,
@@ -251,7 +252,9 @@ def class_labels(competition: Competition, known: Sequence[str]) -> tuple[str, .
     """
     found = {at: text for text, at in class_numbers(competition, known).items()}
     names = competition.class_names
-    named = bool(names) and (not found or any(text in names for text in found.values()))
+    named = bool(names) and (
+        not found or any(class_number(text, names) is not None for text in found.values())
+    )
     rest = names if named else [str(k + competition.class_base) for k in range(competition.classes)]
     return tuple(found.get(k, rest[k]) for k in range(competition.classes))
 
@@ -263,10 +266,10 @@ def class_numbers(competition: Competition, texts: Sequence[str]) -> dict[str, i
     """
     if competition.classes == 1 and len(set(texts)) == 1:
         return {texts[0]: 0}
-    names = {name: at for at, name in enumerate(competition.class_names)}
+    named = {text: class_number(text, competition.class_names) for text in texts}
     found = {
-        text: names[text] if text in names else int(text) - competition.class_base
-        for text in texts
-        if text in names or is_whole_number(text)
+        text: int(text) - competition.class_base if at is None else at
+        for text, at in named.items()
+        if at is not None or is_whole_number(text)
     }
     return {text: at for text, at in found.items() if 0 <= at < competition.classes}
