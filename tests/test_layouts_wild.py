@@ -334,6 +334,39 @@ def arrays_of_two_sources(root: Path) -> Drawn:
     return truth, {f"test_images_medseg_{at}" for at in range(4)}
 
 
+def types_in_capitals(root: Path) -> Drawn:
+    """Cameras and people write .JPG and .jpg, _mask.PNG and _mask.png, in one folder."""
+    truth = {}
+    for at in range(COUNT):
+        path = f"data/{at:03d}.{'jpg' if at % 2 else 'JPG'}"
+        save(root / path, image(at))
+        save(root / f"data/{at:03d}_mask.{'PNG' if at % 3 else 'png'}", union(at))
+        truth[path] = flat_mask(at)
+    return truth, set()
+
+
+def several_types(root: Path) -> Drawn:
+    """Images of two formats, their masks beside them."""
+    truth = {}
+    for at in range(COUNT):
+        path = f"data/{at:03d}.{'bmp' if at % 2 else 'png'}"
+        save(root / path, image(at))
+        save(root / f"data/{at:03d}_mask.png", union(at))
+        truth[path] = flat_mask(at)
+    for at in range(50, 53):
+        save(root / f"test/{at:03d}.{'bmp' if at % 2 else 'png'}", image(at))
+    return truth, {f"{at:03d}" for at in range(50, 53)}
+
+
+def masks_of_several_types(root: Path) -> Drawn:
+    truth = {}
+    for at in range(COUNT):
+        save(root / f"images/{at:03d}.png", image(at))
+        save(root / f"masks/{at:03d}.{'bmp' if at % 2 else 'png'}", union(at))
+        truth[f"images/{at:03d}.png"] = flat_mask(at)
+    return truth, set()
+
+
 # What writes a set, and TASK.
 DRAWN: dict[Callable[[Path], Drawn], str] = {
     masks_of_both_parts: "binary",
@@ -358,6 +391,9 @@ DRAWN: dict[Callable[[Path], Drawn], str] = {
     two_times: "multiclass",
     lists_of_tabs: "binary",
     arrays_of_two_sources: "binary",
+    types_in_capitals: "binary",
+    several_types: "binary",
+    masks_of_several_types: "binary",
 }
 
 

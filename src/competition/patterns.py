@@ -234,6 +234,12 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def small_type(name: str) -> str:
+    """A file's name with its type in small letters: 7.png of 7.PNG."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}{dot}{suffix.lower()}"
+
+
 def _whole(text: str) -> str:
     """A part to leave out; a folder, `test/`, means all that lies in it."""
     return f"{text}**/*" if text.endswith("/") else text

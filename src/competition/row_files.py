@@ -7,7 +7,7 @@ import pandas as pd
 
 from competition.listings import find_mask_names, find_train_images
 from competition.mask_source import MaskSource
-from competition.patterns import Found, same_name
+from competition.patterns import Found, same_name, small_type
 from competition.places import names_in, place_files, prefix_of
 from competition.spec import Competition
 from competition.table_files import AUTO
@@ -165,8 +165,10 @@ def _mask_files(
             _check_first_page(set(ids), found)
         return found
     spelled = {same_name(name): name for name in names_in(competition.mask_path)}
-    pairs = zip(ids, map(same_name, wanted), strict=True)
-    return {img: spelled[name] for img, name in pairs if name in spelled}
+    spelled = {small_type(name): file for name, file in spelled.items()} | spelled
+    names = {img: same_name(name) for img, name in zip(ids, wanted, strict=True)}
+    found = {img: spelled.get(name, spelled.get(small_type(name))) for img, name in names.items()}
+    return {img: file for img, file in found.items() if file}
 
 
 def _check_first_page(ids: set[str], found: Mapping[str, str]) -> None:

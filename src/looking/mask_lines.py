@@ -120,7 +120,9 @@ def _place_lines(layout: Layout) -> Iterator[Line]:
     common = len(masks.paths.keys() & layout.train.paths.keys())
     told = f"{common} of {len(layout.train.paths)} images have a mask {masks.files.told()}"
     yield Line("MASK_PATH", masks.files.root or ".", told)
-    if masks.plain:
+    if masks.plain and masks.pattern == "{id}.*":
+        yield Line("MASK_PATTERN", masks.pattern, "files of several formats")
+    elif masks.plain:
         yield Line("MASK_SUFFIX", masks.pattern.removeprefix("{id}"), "")
     else:
         # Without ID_TEMPLATE all parts make the id.

@@ -188,12 +188,13 @@ def same_template(one: str, other: str) -> bool:
 
 def _excludes(files: FileSet, others: Sequence[FileSet]) -> str:
     """Names in the same folders that are another set's: ` !*_anno.bmp`, ` !mask_*`."""
+    suffix = files.tail[files.tail.rfind(".") :].lower()
     tails = {
         other.tail
         for other in others
         if other.folders == files.folders
         and other.tail != files.tail
-        and other.tail.lower().endswith(files.tail[files.tail.rfind(".") :].lower())
+        and (suffix == ".*" or other.tail.lower().endswith(suffix))
         and len(other.tail) > len(files.tail)
     }
     heads = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from competition.patterns import same_name
+from competition.patterns import same_name, small_type
 from competition.polygon_files import ANNOTATION_SUFFIXES
 from core.gates import json_value
 from imaging.readers import is_image
@@ -225,12 +225,17 @@ def _split_tails(folders: Folders, files: Files) -> list[FileSet]:
         tail_of[path] = f"{end}.{suffix}"
         tails[tail_of[path].lower()] += 1
     found: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
+    usual = {
+        small_type(tail): tail for tail, _ in reversed(Counter(tail_of.values()).most_common())
+    }
     for vary, name, path in files:
-        tail = tail_of[path]
+        tail = usual[small_type(tail_of[path])]
         few = tails[tail.lower()] < min(FEW, len(files))
         if few and not (kinds or _is_piece(tail, tails)):  # a stray file
             tail = "." + name.rpartition(".")[2]
-        found[tail].setdefault((*vary, same_name(name[: -len(tail)])), path)
+        key = (*vary, same_name(name[: -len(tail)]))
+        tail = tail_of[path] if key in found[tail] else tail  # 7.png beside 7.PNG
+        found[tail].setdefault(key, path)
     sets = [FileSet(folders, tail, members) for tail, members in found.items()]
     return [part for one in _join_suffixes(sets) for part in _split_heads(one)]
 
