@@ -101,7 +101,7 @@ def category_labels(competition: Competition, labels: Sequence[str]) -> tuple[st
     documents = _trained_documents(competition)
     known = _named_categories(documents)
     used = categories_of(documents, competition) if documents else {}
-    names = {name: number for number, name in known}
+    names: dict[str | None, Any] = {name: number for number, name in known}
     if competition.classes == 1:
         alone = known[0][0] if len(known) == 1 else 1
         wanted = next(iter(competition.class_names), None)
