@@ -167,8 +167,8 @@ def _mask_files(
     spelled = {same_name(name): name for name in names_in(competition.mask_path)}
     spelled = {small_type(name): file for name, file in spelled.items()} | spelled
     names = {img: same_name(name) for img, name in zip(ids, wanted, strict=True)}
-    found = {img: spelled.get(name, spelled.get(small_type(name))) for img, name in names.items()}
-    return {img: file for img, file in found.items() if file}
+    known = {i: name if name in spelled else small_type(name) for i, name in names.items()}
+    return {img: spelled[name] for img, name in known.items() if name in spelled}
 
 
 def _check_first_page(ids: set[str], found: Mapping[str, str]) -> None:
