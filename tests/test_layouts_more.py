@@ -212,6 +212,21 @@ def test_a_table_that_writes_numbers_with_zeros_before_them(tmp_path: Path) -> N
     assert sorted(find_test_images(competition)) == ["00008", "00009", "00010"]
 
 
+def test_numbers_of_classes_are_not_taken_for_those_of_images(tmp_path: Path) -> None:
+    """Images 0 to 7 are trained on; the sample asks for classes 1 and 2 of the images 8 to 10."""
+    rows = ["id,class,rle"]
+    for at in range(8):
+        save(tmp_path / f"train/{at}.png", image(at))
+        rows += [f"{at},{k},{rle_encode(plane)}" for k, plane in enumerate(planes(at), 1)]
+    for at in range(8, 11):
+        save(tmp_path / f"test/{at}.png", image(at))
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    asked = "".join(f"{at},{k},\n" for at in range(8, 11) for k in (1, 2))
+    (tmp_path / "sample_submission.csv").write_text(f"id,class,rle\n{asked}")
+    competition = competition_of(look_lines(tmp_path))
+    assert sorted(find_test_images(competition)) == ["10", "8", "9"]
+
+
 def test_a_comma_in_a_class_of_a_table(tmp_path: Path) -> None:
     rows, names = ["image,label,encoded"], ("fish, raw", "cat")
     for at in range(8):

@@ -42,7 +42,8 @@ def choose_test(
 def _asks(sampled: Listed, train: Scheme) -> bool:
     """Whether a sample asks for images that lie among those to train on."""
     column, count = sampled.best_column(train.paths)
-    return count > 0 and sampled.ids[column] <= train.paths.keys()
+    named = count > 0 and column != sampled.columns.cls  # classes 1 and 2 are no images 1 and 2
+    return named and sampled.ids[column] <= train.paths.keys()
 
 
 def without_asked(train: Scheme, sampled: Listed, listed: Listed) -> Scheme:
