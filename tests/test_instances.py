@@ -1,6 +1,7 @@
 """Objects told apart: the border target, the watershed, and a run that uses both."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +49,7 @@ from stages import (
     write_objects,
 )
 from tuning.objects import tune_objects
+from tuning.pixels import tune_pixels
 
 EIGHT = np.ones((3, 3))
 BORDER = (*OBJECT_FLAGS, "--instances", "border", "--resize-mode", "crop", "--min-area", "3")
@@ -284,33 +286,61 @@ def test_tuning_pixels_leaves_objects_split(split_run: Competition, tmp_path: Pa
 
 
 def test_tuning_takes_a_watershed_that_divides_what_touches(tmp_path: Path) -> None:
-    rng, truths, rows = np.random.default_rng(5), {}, []
-    for at in range(16):
-        truth = np.roll(two_discs(), (int(rng.integers(-6, 6)), int(rng.integers(-6, 6))), (0, 1))
-        levels = levels_of(truth).astype(float) + rng.normal(0, 8, (2, *truth.shape))
-        probs = torch.from_numpy(levels.clip(0, 255) / 255).float()
-        write_probs(tmp_path / f"i{at}.png", probs)
-        truths[f"i{at}"] = truth
-        rows.append({"img": f"i{at}", "mask": "", "group": f"g{at}", "fold": at % 4})
-    masks: Any = SimpleNamespace(
-        ignores=False,
-        soft_cut=None,
-        read=lambda row, size: (truths[row["img"]] > 0).astype(np.uint8),
-        objects=lambda row, size: truths[row["img"]],
-    )
-    images = OofImages(
-        tmp_path, rows, masks=masks, root=tmp_path, task="binary", classes=1, border=True
-    )
+    rng = np.random.default_rng(5)
+    shifts = rng.integers(-6, 6, (16, 2)).tolist()
+    truths = [np.roll(two_discs(), shift, (0, 1)) for shift in shifts]
+    noisy = [levels_of(one).astype(float) + rng.normal(0, 8, (2, *one.shape)) for one in truths]
+    images = predicted(tmp_path, noisy, truths)
     objective = build_objective("map")
     (one,) = tune_objects(images, objective, 0.5)
     assert one.steps[-1].taken
     assert one.now.rule.split
     assert one.gain().low > 0.5
     twin = [
-        instance_map(label_levels(images.levels(at), one.now.rule), truths[f"i{at}"])
-        for at in range(16)
+        instance_map(label_levels(images.levels(at), one.now.rule), truth)
+        for at, truth in enumerate(truths)
     ]
     assert float(objective.score(one.now.inside.sum(0))) == pytest.approx(np.mean(twin))
+
+
+def test_pixels_are_tuned_to_the_mask_that_a_watershed_leaves(tmp_path: Path) -> None:
+    """Specks ask for a smallest part; what it would be of split objects, pixels do not tell."""
+    rng = np.random.default_rng(6)
+    truths = [np.roll(two_discs(), shift, (0, 1)) for shift in rng.integers(-6, 6, (16, 2))]
+    levels = [levels_of(truth).astype(float) for truth in truths]
+    for planes, truth in zip(levels, truths, strict=True):
+        planes[0, ::7, ::7] = np.where(truth[::7, ::7] > 0, planes[0, ::7, ::7], 250)
+    images = predicted(tmp_path, levels, truths)
+    objective = build_objective("dice")
+    (one,) = tune_pixels(images, objective, 0.5)
+    rule = replace(one.now.rule, split=True)
+    masks = [decide_levels([rule], images.levels(at))[0] for at in range(len(images))]
+    both = [(mask, truth > 0) for mask, truth in zip(masks, truths, strict=True)]
+    shared = sum(np.count_nonzero(mask & truth) for mask, truth in both)
+    marked = sum(np.count_nonzero(mask) + np.count_nonzero(truth) for mask, truth in both)
+    score = float(objective.score(one.now.inside.sum(0)))
+    assert score == pytest.approx(2 * shared / marked, abs=1e-5)
+    assert rule.min_area <= 1
+
+
+def predicted(folder: Path, levels: list[np.ndarray], truths: list[np.ndarray]) -> OofImages:
+    """Stored predictions with a border, (2, H, W) 0...255 each, of objects (H, W)."""
+    rows = [
+        {"img": f"i{at}", "mask": "", "group": f"g{at}", "fold": at % 4}
+        for at in range(len(levels))
+    ]
+    objects = {row["img"]: truth for row, truth in zip(rows, truths, strict=True)}
+    for row, planes in zip(rows, levels, strict=True):
+        probs = torch.from_numpy(planes.clip(0, 255) / 255).float()
+        write_probs(folder / f"{row['img']}.png", probs)
+    masks: Any = SimpleNamespace(
+        ignores=False,
+        soft_cut=None,
+        read=lambda row, size: (objects[row["img"]] > 0).astype(np.uint8),
+        objects=lambda row, size: objects[row["img"]],
+    )
+    kind: dict[str, Any] = {"task": "binary", "classes": 1, "border": True}
+    return OofImages(folder, rows, masks=masks, root=folder, **kind)
 
 
 def test_reports_hold_the_scores_of_objects(split_run: Competition) -> None:

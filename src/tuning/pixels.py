@@ -39,11 +39,14 @@ def tune_pixels(images: OofImages, objective: Objective, start: float) -> list[C
         one.consider("pair", pair)
         tuned.append(one)
 
+    # A watershed's rule drops small objects, not small parts: pixels do not tell which.
+    smallest = [[0] if images.border else grid for grid in areas]
+
     def second(at: int) -> list[dict[Rule, np.ndarray]]:
         levels = images.levels(at)[: images.classes]
         planes = zip(levels, images.truth(at, levels.shape[1:]), strict=True)
         return [
-            {rule: sweep_parts(*pair, rule, areas[k]) for rule in tuned[k].now.rules()}
+            {rule: sweep_parts(*pair, rule, smallest[k]) for rule in tuned[k].now.rules()}
             for k, pair in enumerate(planes)
         ]
 
@@ -55,7 +58,7 @@ def tune_pixels(images: OofImages, objective: Objective, start: float) -> list[C
             )
             for rule in one.now.rules()
         }
-        one.consider("parts", propose_parts(one, tables, areas[k], 2))
+        one.consider("parts", propose_parts(one, tables, smallest[k], 2))
     if images.gates(0) is not None:
         tune_gates(images, tuned, truth, areas)
     return tuned
