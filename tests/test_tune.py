@@ -13,7 +13,7 @@ from competition.mask_source import MaskSource
 from core.errors import UserError
 from imaging.levels import write_probs
 from measures.matching import instance_map
-from metrics import decide
+from metrics import build_metric, decide
 from postprocessing.rules import Rule, apply_rule, decide_by, drop_small, fill_holes
 from scoring.gains import paired_gain
 from scoring.nested import choose_nested, choose_plateau, fold_blocks, groups_of
@@ -22,6 +22,7 @@ from scoring.oof import OofImages
 from scoring.sweeps import THRESHOLDS, area_grid, object_values, sweep_parts, sweep_thresholds
 from tuning.objects import tune_objects
 from tuning.pixels import tune_pixels
+from tuning.rules import summary
 from tuning.steps import Class, propose_threshold
 
 SIZE = (48, 56)
@@ -131,6 +132,28 @@ def test_classes_are_tuned_apart(tmp_path: Path) -> None:
     tuned = tune_pixels(write_oof(tmp_path, pairs, folds=3), build_objective("dice"), 0.5)
     found = [one.now.rule.threshold for one in tuned]
     assert np.allclose(found, [0.3, 0.7], atol=0.03)
+
+
+@pytest.mark.parametrize("only", [(), (0, 2), (1,)])
+def test_what_is_told_of_classes_is_the_metric_itself(tmp_path: Path, only: tuple) -> None:
+    """A class that is nowhere has no say, and of only= the others have none."""
+    rng, pairs = np.random.default_rng(3), []
+    for _ in range(12):
+        planes = [blob(rng, 9), blob(rng, 7), np.zeros(SIZE, bool)]
+        faint = [0.8, 0.3, 0.0]
+        noise = rng.random((3, *SIZE)) * np.array([0.6, 0.6, 0.2])[:, None, None]
+        probs = np.clip(np.stack(planes) * np.array(faint)[:, None, None] + noise, 0, 1)
+        pairs.append((probs, np.stack(planes).astype(np.uint8)))
+    images = write_oof(tmp_path, pairs, folds=4)
+    objective = build_objective("dataset_dice")
+    tuned = tune_pixels(images, objective, 0.5)
+    name = "dataset_dice" + (":only=" + "/".join(map(str, only)) if only else "")
+    metric = build_metric(name, task="multilabel", classes=3)
+    for at, (_, truth) in enumerate(pairs):
+        mask = torch.from_numpy((images.levels(at) > 127.5).astype(np.uint8))
+        metric.update(mask[None], torch.from_numpy(truth)[None])
+    told = summary(tuned, images, objective, only=only)
+    assert told["untuned"] == pytest.approx(float(metric.compute()))
 
 
 def test_one_fold_is_tuned_by_blocks_of_groups(tmp_path: Path) -> None:

@@ -39,9 +39,15 @@ class Objective:
 
     def score(self, sums: Tensor) -> Tensor:
         """Scores (...) of summed values (..., V); a class that is nowhere scores 1."""
+        return self.defined(sums).nan_to_num(nan=1.0)
+
+    def defined(self, sums: Tensor) -> Tensor:
+        """As `score`; of a class that is nowhere nan."""
         if self.kind == "dataset":
-            return self.metric.score(*sums.unbind(-1)).nan_to_num(nan=1.0)
-        return self.metric.score_sums(sums).nan_to_num(nan=1.0)
+            scores: Tensor = self.metric.score(*sums.unbind(-1))
+        else:
+            scores = self.metric.score_sums(sums)
+        return scores
 
 
 def build_objective(name: str) -> Objective:

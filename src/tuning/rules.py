@@ -9,6 +9,7 @@ import torch
 from core.columns import align
 from core.errors import UserError
 from core.quantities import counted
+from metrics import build_metric
 from postprocessing.rules import Rules
 from runs.baseline import beside
 from runs.identity import check_same_folds
@@ -45,7 +46,8 @@ def tune_rules(run: Run, *, dry_run: bool) -> None:
         for k, one in enumerate(tuned):
             take_steps(images, one, k)
     names = run.spec.class_names or [f"class {k}" for k in range(run.spec.classes)]
-    told = summary(tuned, images, objective)
+    metric = build_metric(run.metric, task=run.spec.task, classes=run.spec.classes)
+    told = summary(tuned, images, objective, only=getattr(metric, "only", ()))
     first, *steps = verdict_lines(tuned, names, told)
     print("\n".join([first + beside(report.trivial), *steps]))
     if not dry_run:
@@ -108,14 +110,27 @@ def tune_images(run: Run, images: OofImages) -> tuple[list[Class], Any]:
     return tune(images, objective, run.threshold), objective
 
 
-def summary(tuned: Sequence[Class], images: OofImages, objective: Any) -> dict[str, Any]:
-    """What report.json keeps of the tuning."""
+def summary(
+    tuned: Sequence[Class], images: OofImages, objective: Any, *, only: Sequence[int] = ()
+) -> dict[str, Any]:
+    """What report.json keeps of the tuning.
+
+    Args:
+        tuned: a class each, of multiclass one for all.
+        images: it was tuned on.
+        objective: of the metric.
+        only: numbers of the classes that the metric is a mean of; none: of all.
+    """
+    one_by_one = len(tuned) > 1
+    chosen = [tuned[k] for k in only] if one_by_one and only else tuned
+    score = objective.defined if one_by_one else objective.score
 
     def mean(which: str) -> list[float]:
-        both = [(one.start, one.now) for one in tuned]
+        both = [(one.start, one.now) for one in chosen]
         sums = [[getattr(choice, which).sum(0) for choice in pair] for pair in both]
-        scores = [[float(objective.score(total)) for total in pair] for pair in sums]
-        return torch.tensor(scores, dtype=torch.double).mean(0).tolist()
+        scores = [[float(score(total)) for total in pair] for pair in sums]
+        # A class that is nowhere has no say, as in the metric itself.
+        return torch.tensor(scores, dtype=torch.double).nanmean(0).nan_to_num(nan=1.0).tolist()
 
     (before, inside), (_, outside) = mean("inside"), mean("outside")
     return {
