@@ -75,8 +75,8 @@ def files_key(
     if spec.border:
         digest.update(b"border")
     # By value: equal sources of two processes, or of a class that cannot be pickled, are equal.
-    # Where the data lie is not what they are.
-    told = {name: value for name, value in vars(masks).items() if name != "root"}
+    # Where the data lie, and what is told of them, is not what they are.
+    told = {name: value for name, value in vars(masks).items() if name not in ("root", "notes")}
     digest.update(f"{type(masks).__qualname__} {joblib.hash(told)}".encode())
     for row in rows:
         digest.update(row["img"].encode())
