@@ -149,6 +149,16 @@ def test_pixels_are_thinned_to_the_budget(competition) -> None:
     assert np.array_equal(small.truth(3, (22, 27)), whole_truth[:, ::3, ::3])
 
 
+def test_a_small_first_image_leaves_the_others_within_the_budget(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(8, 8), (96, 120), (80, 100)]
+    pairs = [(rng.random((1, *size)), np.zeros(size, np.uint8)) for size in sizes]
+    images, budget = write_oof(tmp_path, pairs, folds=1), 4000
+    (small,) = thin([images], budget)
+    kept = sum(small.levels(at).size for at in range(3))
+    assert budget // 2 < kept < budget * 1.1  # rows and columns are whole ones
+
+
 def test_thinned_pixels_keep_the_border(tmp_path) -> None:
     """Of four runs or more with INSTANCES=border, for a metric of pixels."""
     rng = np.random.default_rng(0)

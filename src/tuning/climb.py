@@ -52,10 +52,9 @@ class ThinImages(OofImages):
 
 
 def thin(runs: Sequence[OofImages], budget: int = BUDGET) -> list[OofImages]:
-    """The runs with as many pixels an image as the budget of levels allows."""
-    share = budget / (len(runs) * len(runs[0]))
-    pixels = runs[0].levels(0).size
-    stride = max(1, math.ceil(math.sqrt(pixels / share)))
+    """The runs with as many of all images' pixels as the budget of levels allows."""
+    sizes = sum(runs[0].each(lambda at: runs[0].levels(at).size))
+    stride = max(1, math.ceil(math.sqrt(sizes * len(runs) / budget)))
     return [ThinImages(run, stride) for run in runs]
 
 
