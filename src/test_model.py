@@ -75,6 +75,7 @@ def bench_of(config: Any) -> Any:
 
     run, fit = run_of(config), fit_of(config)
     spec = run.spec
+    torch.manual_seed(fit.seed)  # two calls say the same
     module = build_module(
         fit.model_name, spec, recipe=fit.recipe, encoder_weights=fit.encoder_weights
     )
