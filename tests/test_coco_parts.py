@@ -22,6 +22,7 @@ from looking.steps import first_lines, flat
 from looking.survey import survey
 from runs.experiment import competition_of
 from submissions.answer import read_answer
+from submissions.results_file import category_labels
 
 
 def look_lines(root: Path) -> Any:
@@ -228,3 +229,18 @@ def test_classes_of_an_answer_are_the_categories_that_were_trained_on(
         **knobs,
     )
     assert list(read_answer(competition, find_test_images(competition)).plan.labels) == asked
+
+
+@pytest.mark.parametrize("beside", ["classes.txt", "README.txt"])
+def test_numbers_of_classes_are_categories_where_outlines_are_no_coco(
+    tmp_path: Path, beside: str
+) -> None:
+    """YOLO's files, and a text that comes before them."""
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / beside).write_text("Drawn by hand, see the manual.\n")
+    (tmp_path / "labels" / "q.txt").write_text("1 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    kind: dict[str, Any] = {"task": "multiclass", "classes": 3, "mask_suffix": ".txt"}
+    competition = competition_in(
+        tmp_path, mask_path=tmp_path / "labels", mask_format="polygons", **kind
+    )
+    assert category_labels(competition, ["0", "1", "2"]) == ("0", "1", "2")

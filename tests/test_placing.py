@@ -1,5 +1,6 @@
 """Images and masks that say by their headers where they lie."""
 
+import gzip
 from pathlib import Path
 
 import nibabel
@@ -64,6 +65,21 @@ def test_what_does_not_tell_is_not_compared(tmp_path: Path) -> None:
     (tmp_path / "e.png").write_bytes(b"no picture")
     for pair in (("a.nii", "b.nii"), ("a.nii", "c.tif"), ("c.tif", "d.tif"), ("a.nii", "e.png")):
         assert distance_apart(*(tmp_path / name for name in pair)) == 0
+
+
+def test_a_broken_file_is_not_compared_and_told_elsewhere(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz", TURNED)
+    whole = (tmp_path / "a.nii.gz").read_bytes()
+    plain = gzip.decompress(whole)
+    broken = {
+        "stream.nii.gz": whole[:30] + b"\xff" * 30 + whole[60:],
+        "cut.nii.gz": whole[:20],
+        "cut.nii": plain[:200],
+        "quaternion.nii": plain[:252] + b"\0\1\0\0" + b"\x7f" * 12 + plain[268:],
+    }
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+        assert distance_apart(tmp_path / "a.nii.gz", tmp_path / name) == 0
 
 
 @pytest.mark.parametrize(("by", "told"), [(0.0, False), (0.15, False), (3.0, True)])

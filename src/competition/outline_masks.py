@@ -112,8 +112,8 @@ class OutlineMasks(MaskSource):
             counts = "a pixel is foreground where more than half of them marked it"
         return [
             f"{self.name} lists {counted(len(several), 'image')} several times, {several[0]} for "
-            f"one, as of several annotators: {counts}. If they are others of one name, call the "
-            "files otherwise"
+            f"one, as of several annotators: {counts}. If these are different images of one "
+            "name, rename the files"
         ]
 
     def read(self, row: Row, size: Size) -> np.ndarray:

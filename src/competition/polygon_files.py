@@ -1,7 +1,7 @@
 """Annotation files: COCO, or what drawing programs export, of all images or one each."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -91,7 +91,7 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
         UserError: files that are none of the known kinds, one id of images of several folders, or
             labels that are no classes.
     """
-    documents = _documents(paths)
+    documents = list(documents_of(paths))
     if documents and all(is_coco(data) for _, data in documents):
         return _coco_masks(documents, competition)
     ids = {}
@@ -115,16 +115,20 @@ def read_outlines(paths: Sequence[Path], competition: Competition) -> OutlineMas
     return OutlineMasks(entries_of(drawn, competition), competition, by_area=False)
 
 
-def _documents(paths: Sequence[Path]) -> list[tuple[Path, Any]]:
-    """The documents of files, without the classes.txt and README.txt that lie beside them."""
-    found = []
+def documents_of(paths: Sequence[Path]) -> Iterator[tuple[Path, Any]]:
+    """The documents of files, without the classes.txt and README.txt that lie beside them.
+
+    Raises:
+        UserError: one cannot be read.
+    """
     for path in paths:
         try:
-            found.append((path, load_document(path)))
+            document = load_document(path)
         except UserError:
             if len(paths) == 1 or path.suffix.lower() != ".txt" or not is_prose(_text_of(path)):
                 raise
-    return found
+        else:
+            yield path, document
 
 
 def _text_of(path: Path) -> str:

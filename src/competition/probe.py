@@ -73,7 +73,7 @@ def _place_notes(rows: Sequence[Row], root: Path) -> list[str]:
     return [
         f"{len(told)} of {counted(len(pairs), 'pair')} looked at lie apart by their own headers, "
         f"up to {most:.0f} pixels, such as {image} and {mask}: images and masks may be flipped or "
-        "shifted to each other; no stage turns them: look at look.html, or write them in one grid"
+        "shifted to each other, and no stage moves them: src/look.py shows some of both"
     ]
 
 

@@ -202,7 +202,8 @@ def nifti_header(stream: BinaryIO, name: str) -> Any:
 
     Raises:
         UserError: nibabel is missing.
-        ValueError, OSError, EOFError: another or a broken file.
+        ValueError: another kind of file.
+        Exception: any of gzip's and nibabel's, of a broken one.
     """
     packed = stream.read(len(GZIP)) == GZIP
     stream.seek(0)

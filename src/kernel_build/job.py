@@ -118,7 +118,7 @@ def sample_of(competition: Competition, answer: "Answer") -> dict[str, Any]:
     if is_table and not table_form(path)[1]:
         raise UserError(
             f"{path} has no header, what a kernel hands in has one: kernels are for samples with a "
-            "header; send answer.csv, as ensemble.py's note says"
+            "header; send answer.csv, as folds.py's note says"
         )
     columns = read_rows(path)[0] if is_table else []
     return {

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from competition.coco_file import categories_of, is_coco
 from competition.masks import mask_format
-from competition.polygon_files import annotation_files, coco_files, load_document
+from competition.polygon_files import annotation_files, coco_files, documents_of
 from competition.spec import Competition
 from core.errors import UserError
 from core.files import writing
@@ -117,12 +117,11 @@ def _trained_documents(competition: Competition) -> list[tuple[Path, Any]]:
     try:
         form = mask_format(competition)
         of_outlines = coco_files if form == "coco" else annotation_files
-        paths = of_outlines(competition) if form in ("coco", "polygons") else []
+        documents = documents_of(of_outlines(competition) if form in ("coco", "polygons") else [])
+        first = next(documents, None)
+        return [first, *documents] if first and is_coco(first[1]) else []
     except UserError:
         return []
-    if not (paths and paths[0].is_file() and is_coco(first := load_document(paths[0]))):
-        return []
-    return [(paths[0], first), *((path, load_document(path)) for path in paths[1:])]
 
 
 def _named_categories(documents: Sequence[tuple[Path, Any]]) -> list[tuple[Any, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from imaging.images import image_size
 from postprocessing.rules import Rule
 from scoring.nested import TINY, sum_blocks
 from scoring.objective import WholeScore
@@ -53,7 +54,9 @@ class ThinImages(OofImages):
 
 def thin(runs: Sequence[OofImages], budget: int = BUDGET) -> list[OofImages]:
     """The runs with as many of all images' pixels as the budget of levels allows."""
-    sizes = sum(runs[0].each(lambda at: runs[0].levels(at).size))
+    # Planes are stored below each other: the size of the picture is that of the levels.
+    stored = (runs[0].folder / f"{row['img']}.png" for row in runs[0].rows)
+    sizes = sum(math.prod(image_size(path)) for path in stored)
     stride = max(1, math.ceil(math.sqrt(sizes * len(runs) / budget)))
     return [ThinImages(run, stride) for run in runs]
 
