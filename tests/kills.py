@@ -32,19 +32,6 @@ from typing import Any, NamedTuple
 SRC = Path(__file__).parents[1] / "src"
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
 KINDS = (*SIGNALS, "ERROR", "FULL")
-WORKERS = ("--num-workers", "2")
-# A row a stage, in the order of a run: its name, script, and words beside the competition's.
-STAGES = (
-    ("folds", "folds", ()),
-    ("trainer", "Lightning_trainer", ()),
-    ("trainer, workers", "Lightning_trainer", WORKERS),
-    ("tester", "Lightning_tester", ()),
-    ("tester, workers", "Lightning_tester", WORKERS),
-    ("tune", "tune", ()),
-    ("ensemble", "ensemble", ()),
-    ("ensemble, workers", "ensemble", WORKERS),
-    ("kernel", "kernel", ()),
-)
 # Loaded once, before the children: a trial takes a second instead of ten.
 LOADED = ("pytorch_lightning", "Lightning_module", "Lightning_datamodule", "inference.predictor")
 LOADED += ("reporting.build", "runs.scored", "tuning.rules", "kernel_build.infer")
@@ -59,23 +46,12 @@ SCRIBES: dict[int, subprocess.Popen] = {}
 class Known(NamedTuple):
     """A stage, where it starts from, and what an undisturbed call of it left and did."""
 
-    name: str
-    script: str
-    words: tuple[str, ...]
+    stage: Any
     before: Any
     after: dict[str, Any]
     operations: int
     largest: int
     seconds: float
-
-
-def flags_of(competition: Any, name: str, words: tuple[str, ...]) -> list[str]:
-    """The words of a stage's call."""
-    if name == "kernel":
-        from kernel_runs import flags
-
-        return ["infer", "--owner", "me", *flags(competition, "--runs", "first")]
-    return competition.flags("--tta", "flip_h", *words)
 
 
 def load_here(bundle: Path) -> list[str]:
@@ -161,7 +137,7 @@ def results(competition: Any) -> dict[str, Any]:
     aside = re.compile(r"tfevents|\.lock|\.html$|hparams\.yaml|run_log|\.part$|runs\.csv")
     paths = [
         path
-        for folder in (competition.output, competition.logs)
+        for folder in (competition.input, competition.output, competition.logs)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not aside.search(path.relative_to(competition.root).as_posix())
     ]
@@ -195,7 +171,7 @@ def fresh(competition: Any, folder: Path) -> Any:
     return copy_of(competition, folder / "trial")
 
 
-def undisturbed(row: tuple[str, str, tuple[str, ...]], before: Any, folder: Path) -> Known:
+def undisturbed(stage: Any, before: Any, folder: Path) -> Known:
     """Calls a stage on a copy of `before`, which stays in folder/trial, and counts what it does."""
     made, note = fresh(before, folder), folder / "operations.txt"
     note.write_text("")
@@ -205,37 +181,35 @@ def undisturbed(row: tuple[str, str, tuple[str, ...]], before: Any, folder: Path
             stream.write(".")
 
     began = time.monotonic()
-    child = start(made, row[1], flags_of(made, row[0], row[2]), lambda: watch(made.root, count))
+    child = start(made, stage.script, stage.words(made), lambda: watch(made.root, count))
     code = wait(child)
     seconds = time.monotonic() - began
     if code:
-        raise SystemExit(f"{row[0]}: exit code {code}\n{log_of(made).read_text()[-2000:]}")
+        raise SystemExit(f"{stage.name}: exit code {code}\n{log_of(made).read_text()[-2000:]}")
     sizes = [path.stat().st_size for path in made.root.rglob("*") if path.is_file()]
-    return Known(*row, before, results(made), len(note.read_text()), max(sizes), seconds)
+    return Known(stage, before, results(made), len(note.read_text()), max(sizes), seconds)
 
 
 def prepared(pattern: str, folder: Path) -> list[Known]:
     """The stages whose names match, each after undisturbed calls of those before it."""
-    from conftest import write_competition
-    from kernel_runs import write_run
+    from killed_stages import CHAINS
     from stages import copy_of
 
-    competition, found = write_competition(folder / "made"), []
-    (competition.output / "train_folds.csv").unlink()
-    for row in STAGES:
-        left = [other[0] for other in STAGES[STAGES.index(row) :]]
-        if not any(re.search(pattern, name) for name in left) or "," in row[0]:
-            continue
-        if row[0] == "kernel":  # which holds no network of a test
-            competition = write_competition(folder / "other")
-            write_run(competition, "first", folds=2)
-        for other in [other for other in STAGES if other[0].startswith(row[0])][::-1]:
-            if other is row or re.search(pattern, other[0]):
-                known = undisturbed(other, competition, folder)
-                found += [known] if re.search(pattern, other[0]) else []
-        competition = copy_of(known.before, folder / row[0])
-        shutil.rmtree(competition.root)
-        shutil.copytree(folder / "trial", competition.root)
+    found = list[Known]()
+    for begin, stages in CHAINS:
+        competition = None
+        for at, stage in enumerate(stages):
+            if "," in stage.name or not any(re.search(pattern, row.name) for row in stages[at:]):
+                continue
+            competition = competition or begin(folder / f"before {stage.name}")
+            ways = [row for row in stages if row.name.split(",")[0] == stage.name]
+            for row in ways[::-1]:  # what the first way leaves is gone on with
+                if row is stage or re.search(pattern, row.name):
+                    known = undisturbed(row, competition, folder)
+                    found += [known] if re.search(pattern, row.name) else []
+            competition = copy_of(known.before, folder / stage.name)
+            shutil.rmtree(competition.root)
+            shutil.copytree(folder / "trial", competition.root)
     return found
 
 
@@ -250,7 +224,7 @@ def trial(known: Known, kind: str, folder: Path, at: int, delay: float | None) -
         delay: seconds after which it is stopped instead; None: at the operation.
     """
     made = fresh(known.before, folder)
-    flags = flags_of(made, known.name, known.words)
+    script, flags = known.stage.script, known.stage.words(made)
 
     def stop(number: int, event: str, path: str) -> None:
         if number == at and kind in SIGNALS:
@@ -265,7 +239,7 @@ def trial(known: Known, kind: str, folder: Path, at: int, delay: float | None) -
         elif delay is None:
             watch(made.root, stop)
 
-    child = start(made, known.script, flags, prepare)
+    child = start(made, script, flags, prepare)
     if delay is not None:
         time.sleep(delay)
         os.kill(child, SIGNALS[kind])
@@ -273,7 +247,7 @@ def trial(known: Known, kind: str, folder: Path, at: int, delay: float | None) -
     left = orphans(child)
     if "Traceback" in said or (kind not in SIGNALS and (code, said.count("error: ")) not in OVER):
         return f"{kind} at {at}: exit code {code}: {said[-600:]}", left
-    code = wait(start(made, known.script, flags, lambda: None))
+    code = wait(start(made, script, flags, lambda: None))
     if code:
         return f"{kind} at {at}, again: exit code {code}: {log_of(made).read_text()[-600:]}", left
     found = results(made)
@@ -333,7 +307,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ]
                 equal, left = sum(not wrong for wrong, _ in done), sum(left for _, left in done)
                 bad += len(done) - equal + left
-                print(f"| {known.name} | {kind} | {len(done)} | {equal} | {left} |", flush=True)
+                print(
+                    f"| {known.stage.name} | {kind} | {len(done)} | {equal} | {left} |", flush=True
+                )
                 for wrong in filter(None, (wrong for wrong, _ in done)):
                     print(wrong, file=sys.stderr, flush=True)
     return min(bad, 1)
