@@ -70,6 +70,29 @@ def with_raster(folder: Path) -> Competition:
     return competition
 
 
+# What a script is for train_stages.py, which starts processes: one that knows the tests' networks.
+SCRIPT = """import sys
+sys.path[:0] = {tests!r}, {src!r}
+from stages import call
+raise SystemExit(call({name!r}, sys.argv[1:]))
+"""
+
+
+def with_scripts(folder: Path) -> Competition:
+    """One with the stages' file of train_stages.py, and the script that it calls."""
+    competition, tests = write_competition(folder), Path(__file__).parent
+    names = {"tests": str(tests), "src": str(tests.parent / "src")}
+    (folder / "scripts").mkdir()
+    script = folder / "scripts" / "Lightning_trainer.py"
+    script.write_text(SCRIPT.format(name=script.stem, **names))
+    (folder / "mine.stages").write_text("small: --crop-size 32\nlarge: --epochs 4\n")
+    return competition
+
+
+def of_stages(competition: Competition) -> list[str]:
+    return [str(competition.root / "mine.stages"), *usual()(competition)]
+
+
 class Stage(NamedTuple):
     """A row of kills.py's table.
 
@@ -113,5 +136,6 @@ CHAINS = (
     ),
     (two_runs, (Stage("tune blend", "tune", usual("--runs", ",".join(RUNS), verb=("blend",))),)),
     (with_raster, (Stage("tiles", "tiles", of_tiles),)),
+    (with_scripts, (Stage("train_stages", "train_stages", of_stages),)),
     (scored, (Stage("kernel", "kernel", of_kernel),)),
 )

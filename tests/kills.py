@@ -87,6 +87,8 @@ def start(competition: Any, script: str, flags: list[str], prepare: Callable[[],
         sys.stdout = sys.stderr = os.fdopen(writer, "w", buffering=1)
         if script == "kernel":
             importlib.import_module("kernel_build.check").load_problems = load_here
+        if script == "train_stages":
+            importlib.import_module("runs.attempts").SRC = competition.root / "scripts"
         prepare()
         code = call(script, flags)
     except SystemExit as end:
