@@ -89,6 +89,7 @@ def start(competition: Any, script: str, flags: list[str], prepare: Callable[[],
             importlib.import_module("kernel_build.check").load_problems = load_here
         if script == "train_stages":
             importlib.import_module("runs.attempts").SRC = competition.root / "scripts"
+        importlib.import_module("core.loading").stop_while_loading()  # as at the script's top
         prepare()
         code = call(script, flags)
     except SystemExit as end:

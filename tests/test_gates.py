@@ -171,6 +171,7 @@ def test_a_variable_of_nonsense(text: str, monkeypatch: pytest.MonkeyPatch) -> N
         (IsADirectoryError(errno.EISDIR, "Is a directory", ".x.part", None, "x"), "error: x: Is a"),
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
         (RuntimeError("Too many open files. Communication with"), "files: ulimit -n 4096 raises"),
+        (RuntimeError("unable to resize file </x> to the right size: File too large"), "ulimit -f"),
         (RuntimeError("can't start new thread"), "no other thread may be started: raise the lim"),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "or use --num-workers 0"),
         (MemoryError(), "out of memory"),

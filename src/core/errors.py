@@ -131,6 +131,9 @@ LIMITS = {
     "an't start new thread": f"no other thread may be started: {PROCESSES}",
     "oo many open files": "too many open files: ulimit -n 4096 raises the limit; or use "
     "--num-workers 0",
+    # Of what a data-loading process hands a batch over in: memory, which counts as a file.
+    "right size: File too large": "ulimit -f allows no file as large as a batch: "
+    "ulimit -f unlimited lifts the limit; or use --num-workers 0",
 }
 # What helps against errors of the system, by errno.
 REMEDIES = {
