@@ -90,6 +90,7 @@ def start(competition: Any, script: str, flags: list[str], prepare: Callable[[],
         if script == "train_stages":
             importlib.import_module("runs.attempts").SRC = competition.root / "scripts"
         importlib.import_module("core.loading").stop_while_loading()  # as at the script's top
+        importlib.import_module("torch").set_num_threads(1)  # makes a pool of this process's own
         prepare()
         code = call(script, flags)
     except SystemExit as end:

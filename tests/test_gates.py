@@ -12,7 +12,9 @@ import time
 import zlib
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import cv2
@@ -160,6 +162,18 @@ def test_a_variable_of_nonsense(text: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # ---------------------------------------------------------------- the system
+
+
+@pytest.mark.parametrize("kind", [UserError, partial(FileNotFoundError, errno.ENOENT, "No file")])
+def test_a_name_does_not_reach_the_terminal_as_it_is(
+    kind: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @script
+    def main(argv: object) -> int:
+        raise kind("a\x1b[2J é b\u202e.png")
+
+    assert main() == 2
+    assert capsys.readouterr().err.endswith("a\\x1b[2J é b\\u202e.png\n")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ def without(name: str) -> dict[str, Any]:
         ({**WHOLE.to_dict(), "folds": [{"fold": 0}]}, "is broken"),
         ({**WHOLE.to_dict(), "rules": [{}] * 9}, "Report: 9 rules for"),
         ({**WHOLE.to_dict(), "version": Report.VERSION + 1}, f"is of version {Report.VERSION + 1}"),
+        ({**WHOLE.to_dict(), "rules": [], "min_area": -3}, "min_area is -3, need 0 or more"),
+        ({**WHOLE.to_dict(), "rules": [], "threshold": 7.5}, "threshold is 7.5, need 0 to 1"),
         ({**WHOLE.to_dict(), "rules": [{"treshold": 0.4}]}, "Did you mean threshold?"),
     ],
 )

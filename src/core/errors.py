@@ -22,7 +22,21 @@ AGAIN = 0.05
 
 
 class UserError(ValueError):
-    """A mistake the user can mend: says what is wrong, got X, need Y, do Z."""
+    """A mistake the user can mend: says what is wrong, got X, need Y, do Z.
+
+    What names of files and words of a command bring along reaches no terminal as it is: a control
+    character, which could clear the screen, is told as \\x1b.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    """A text whose characters can be seen, but for blanks and ends of lines."""
+    return "".join(
+        char if char in " \n" or char.isprintable() else repr(char)[1:-1] for char in text
+    )
 
 
 class Stopped(KeyboardInterrupt):
@@ -158,7 +172,7 @@ def system_error_line(error: OSError) -> str:
     name = error.filename2 or error.filename  # of a renaming the name that was to be
     path = f"{name}: " if name else ""
     remedy = REMEDIES.get(error.errno or 0, "")
-    return f"{path}{error.strerror or error}{': ' + remedy if remedy else ''}"
+    return printable(f"{path}{error.strerror or error}{': ' + remedy if remedy else ''}")
 
 
 def limit_line(error: BaseException) -> str:

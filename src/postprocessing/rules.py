@@ -59,6 +59,16 @@ class Rule:
         """Plain values for report.json."""
         return asdict(self)
 
+    def out_of_range(self) -> list[str]:
+        """A line for each value that no rule can have: "min_area is -3, need 0 or more"."""
+        shares = ("threshold", "high", "gate")
+        sizes = ("gate_area", "min_area", "seed_area", "gate_scale")
+        wrong = [(name, "0 to 1") for name in shares if not 0 <= getattr(self, name) <= 1]
+        wrong += [(name, "0 or more") for name in sizes if getattr(self, name) < 0]
+        wrong += [("weight", "more than 0")] if self.weight <= 0 else []
+        wrong += [("seed", "-1 to 1")] if not -1 <= self.seed <= 1 else []
+        return [f"{name} is {getattr(self, name)}, need {need}" for name, need in wrong]
+
     def changes(self) -> str:
         """The steps in words, for a line of text."""
         words = [f"threshold {self.threshold:g}"]

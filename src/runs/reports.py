@@ -188,6 +188,8 @@ def _misfits(report: Report) -> list[str]:
     parts = [report, *report.folds, *report.rules, *([report.blend] if report.blend else [])]
     known = {"DataSpec": DataSpec, "Rule": Rule}
     found = [f"{type(part).__name__}: {line}" for part in parts for line in misfits(part, known)]
+    if not found:
+        found += [f"Rule: {line}" for rule in report.decision for line in rule.out_of_range()]
     if report.rules and len(report.rules) != report.spec.classes:
         found.append(f"Report: {len(report.rules)} rules for {report.spec.classes} classes")
     paths = [] if found else [fold.checkpoint for fold in report.folds]
