@@ -1,6 +1,8 @@
 """The stages that kills.py stops: what each is called with, and what it starts from."""
 
+import contextlib
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -56,8 +58,9 @@ def two_runs(folder: Path) -> Competition:
 def train_both(competition: Competition) -> None:
     from stages import train_and_score
 
-    for seed, run in enumerate(RUNS):
-        train_and_score(competition, "--run", run, "--seed", str(seed))
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        for seed, run in enumerate(RUNS):
+            train_and_score(competition, "--run", run, "--seed", str(seed))
 
 
 def with_raster(folder: Path) -> Competition:
