@@ -13,6 +13,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest
 TESTS ?= tests
+# What writes small files by the million writes them to memory, where there is such a place.
+MEMORY := $(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm)
 
 .PHONY: demo test bench bench-gpu matrix fuzz soak lock audit lowest kills clean
 
@@ -44,7 +46,7 @@ matrix: .venv/ready
 	$(BIN)/python benchmarks/networks_matrix.py
 
 fuzz: .venv/ready
-	for block in $$(seq 20); do FUZZ_INPUTS=50000 \
+	for block in $$(seq 20); do $(MEMORY) FUZZ_INPUTS=50000 \
 	$(BIN)/python -m pytest -x --hypothesis-seed=$$block tests/test_fuzz_*.py || exit; done
 
 soak: .venv/ready
@@ -76,7 +78,7 @@ lowest: $(LOWEST)/ready
 	$(LOWEST)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 kills: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
+	$(MEMORY) OMP_NUM_THREADS=1 $(BIN)/python tests/kills.py
 
 clean:
 	rm -rf .venv $(LOWEST) output/demo lightning_logs/demo
