@@ -38,7 +38,7 @@ from runs.experiment import identity_of, run_of
 from runs.fold_table import choose_folds, read_fold_table
 from runs.folder import RunFolder
 from runs.identity import data_of, differences, with_gone
-from runs.journals import left_before, mend_journal
+from runs.journals import left_before, mend_journal, next_run, tried
 from runs.owners import owning
 from runs.records import Begun
 from runs.reports import Report
@@ -80,7 +80,7 @@ class Search:
         """Of what the search leaves: journal, page, logs of its trials."""
         return self.output / self.name
 
-    def open_study(self, identity: Begun, seed: int, run: Run) -> Any:
+    def open_study(self, identity: Begun, run: Run) -> Any:
         """The study in the journal, begun if there is none; `run` says what the data hold.
 
         Raises:
@@ -98,8 +98,6 @@ class Search:
             study_name=self.name,
             load_if_exists=True,
             direction="maximize" if self.larger else "minimize",
-            # Another seed at each call: a search that goes on does not draw what it drew before.
-            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
         )
         asked = {dial.name: repr(dial) for dial in self.dials}
@@ -121,10 +119,6 @@ class Search:
         study.set_user_attr("begun", now)
         return study
 
-    def run_of(self, trial: Any) -> str:
-        """The run of a trial; one that was interrupted keeps its own."""
-        return str(trial.user_attrs.get("run") or f"{self.name}-{trial.number:03d}")
-
     def train(self, trial: Any) -> float:
         """Trains and scores the run of a trial.
 
@@ -135,7 +129,8 @@ class Search:
         import optuna
 
         values = {dial.name: dial.suggest(trial) for dial in self.dials}
-        run = self.run_of(trial)
+        # One that was interrupted keeps its own.
+        run = str(trial.user_attrs.get("run") or next_run(trial.study))
         trial.set_user_attr("run", run)
         trial.set_user_attr("values", values)
         folder, log = RunFolder(self.logs, run), self.folder / "trials" / f"{run}.log"
@@ -161,13 +156,17 @@ class Search:
         return float(score)
 
 
-def run_trials(search: Search, study: Any, count: int) -> None:
+def run_trials(search: Search, study: Any, count: int, seed: int) -> None:
     """Trials until `count` have ended, interrupted ones first.
+
+    What a trial draws follows from `seed` and from the trials before it: a search that was stopped
+    and called again draws what it would have drawn.
 
     Raises:
         UserError: several failed one after the other.
     """
     from optuna import TrialPruned
+    from optuna.samplers import TPESampler
     from optuna.trial import TrialState as State
 
     for trial in study.get_trials(states=(State.RUNNING,)):
@@ -177,6 +176,8 @@ def run_trials(search: Search, study: Any, count: int) -> None:
         study.enqueue_trial(trial.params, user_attrs={**known, "resumed": True})
     failed, reason = 0, ""
     while len(study.get_trials(states=(State.COMPLETE, State.PRUNED))) < count:
+        ended = sum(trial.state.is_finished() for trial in tried(study))
+        study.sampler = TPESampler(seed=seed + ended, multivariate=True)
         trial = study.ask()
         try:
             study.tell(trial, search.train(trial))
@@ -205,8 +206,8 @@ def trial_line(search: Search, study: Any, number: int) -> str:
         State.FAIL: f"failed: {trial.user_attrs.get('reason', '')}",
     }[trial.state]
     done = study.get_trials(states=(State.COMPLETE,))
-    best = f"; best {study.best_value:.4f} of {search.run_of(study.best_trial)}" if done else ""
-    return f"{search.run_of(trial)}: {values}: {told}{best}"
+    best = f"; best {study.best_value:.4f} of {study.best_trial.user_attrs['run']}" if done else ""
+    return f"{trial.user_attrs['run']}: {values}: {told}{best}"
 
 
 def check_target(target: Path, study: Any) -> None:
@@ -239,8 +240,8 @@ def write_recipe(search: Search, study: Any, target: Path) -> None:
     }
     words = as_flags({**values, **best.user_attrs["values"]})
     lines = [
-        f"# Best of {counted(len(study.trials), 'trial')} of the search {search.name}: "
-        f"{search.run_of(best)}, "
+        f"# Best of {counted(len(tried(study)), 'trial')} of the search {search.name}: "
+        f"{best.user_attrs['run']}, "
         f"{search.metric} {best.value:.4f} on folds {', '.join(map(str, search.folds))}.",
         *(shlex.quote(word) for word in words),
     ]
@@ -331,16 +332,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = run_of(config)
     journal = naming(config.RUN_OUTPUT / JOURNAL)
     with owning(STAGE, [Claim(config.OUTPUT, config.RUN, STAGE)]), journal:
-        study = search.open_study(replace(identity, knobs=knobs), config.SEED, run)
+        study = search.open_study(replace(identity, knobs=knobs), run)
         check_target(target, study)
         try:
-            run_trials(search, study, args.trials)
+            run_trials(search, study, args.trials, config.SEED)
         finally:
             page = write_search_page(search.folder, study, search.metric)
         write_recipe(search, study, target)
     trivial = beside(best_trivial(run))
-    found = f"{search.metric} {study.best_value:.4f}, {search.run_of(study.best_trial)}"
-    print(f"best of {counted(len(study.trials), 'trial')}: {found}{trivial}")
+    found = f"{search.metric} {study.best_value:.4f}, {study.best_trial.user_attrs['run']}"
+    print(f"best of {counted(len(tried(study)), 'trial')}: {found}{trivial}")
     print(f"the page: {page}\nthe best trial's flags: {target}")
     return 0
 

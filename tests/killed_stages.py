@@ -96,6 +96,13 @@ def of_stages(competition: Competition) -> list[str]:
     return [str(competition.root / "mine.stages"), *usual()(competition)]
 
 
+def of_search(competition: Competition) -> list[str]:
+    """One trial: others are drawn anew by each call."""
+    target = str(competition.output / "best.args")
+    words = ["--search", "LR=0.01|0.03|0.05", "--trials", "1", "--target", target]
+    return [*words, *usual("--loggers", "csv")(competition)]
+
+
 class Stage(NamedTuple):
     """A row of kills.py's table.
 
@@ -140,5 +147,6 @@ CHAINS = (
     (two_runs, (Stage("tune blend", "tune", usual("--runs", ",".join(RUNS), verb=("blend",))),)),
     (with_raster, (Stage("tiles", "tiles", of_tiles),)),
     (with_scripts, (Stage("train_stages", "train_stages", of_stages),)),
+    (with_scripts, (Stage("search", "search", of_search),)),
     (scored, (Stage("kernel", "kernel", of_kernel),)),
 )

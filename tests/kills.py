@@ -87,7 +87,7 @@ def start(competition: Any, script: str, flags: list[str], prepare: Callable[[],
         sys.stdout = sys.stderr = os.fdopen(writer, "w", buffering=1)
         if script == "kernel":
             importlib.import_module("kernel_build.check").load_problems = load_here
-        if script == "train_stages":
+        if script in ("train_stages", "search"):
             importlib.import_module("runs.attempts").SRC = competition.root / "scripts"
         importlib.import_module("core.loading").stop_while_loading()  # as at the script's top
         importlib.import_module("torch").set_num_threads(1)  # makes a pool of this process's own
@@ -138,7 +138,9 @@ def watch(root: Path, act: Callable[[int, str, str], None]) -> None:
 
 def results(competition: Any) -> dict[str, Any]:
     """Every result by name; no logs, locks, pages with times, or unfinished files of the dead."""
-    aside = re.compile(r"tfevents|\.lock|\.html$|hparams\.yaml|run_log|\.part$|runs\.csv")
+    aside = re.compile(
+        r"tfevents|\.lock|\.html$|hparams\.yaml|run_log|\.log$|\.journal$|\.part$|runs\.csv"
+    )
     paths = [
         path
         for folder in (competition.input, competition.output, competition.logs)

@@ -222,8 +222,23 @@ def test_a_search_that_was_stopped_goes_on_with_the_trial_it_was_at(
     assert call("search", words) == 0
     first, second = (line for line in told(capsys).splitlines() if line.startswith("s-"))
     assert first.startswith("s-000: LR=")
-    assert second.startswith("s-002: LR=")
+    assert second.startswith("s-001: LR=")
+    assert "# Best of 2 trials" in (competition.root / "best.args").read_text()
     assert (competition.logs / "s-000" / "calls.txt").read_text() == "x"
+
+
+def test_calls_one_after_the_other_draw_what_one_call_draws(
+    competition: Competition, stand_in: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = []
+    for number, counts in enumerate((["4"], ["1", "3", "4"])):
+        run = ("--run", f"r{number}", "--target", str(competition.root / f"{number}.args"))
+        for count in counts:
+            assert call("search", flags_of(competition, *run, "--trials", count)) == 0
+        lines = told(capsys).splitlines()
+        drawn.append([line.split(": ")[1] for line in lines if line.startswith(f"r{number}-")])
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 4
 
 
 def test_a_journal_that_a_full_disk_cut_off_goes_on(

@@ -7,6 +7,7 @@ from typing import Any
 from core.files import writing
 from reporting.blocks import Cell, Figure, Section, Table, number, render_page
 from reporting.charts import Axis, Series, draw_chart, fit_axis
+from runs.journals import tried
 
 # Trials before it is said which knobs mattered.
 ENOUGH = 8
@@ -22,11 +23,11 @@ def write_search_page(folder: Path, study: Any, metric: str) -> Path:
     """
     done = [
         trial
-        for trial in study.trials
+        for trial in tried(study)
         if trial.value is not None and trial.state.name == "COMPLETE"
     ]
     tiles = [
-        ("trials", str(len(study.trials)), ""),
+        ("trials", str(len(tried(study))), ""),
         ("finished", str(len(done)), "the others were ended early, or failed"),
         ("best", number(study.best_value) if done else "–", metric),
     ]
@@ -87,9 +88,9 @@ def _importance(study: Any, done: list[Any]) -> Section | None:
 
 def _trials(study: Any, done: list[Any]) -> Section:
     """Every trial, the best first."""
-    names = list(dict.fromkeys(name for trial in study.trials for name in _values(trial)))
+    names = list(dict.fromkeys(name for trial in tried(study) for name in _values(trial)))
     sign = -1 if _larger(study) else 1
-    others = [trial for trial in study.trials if trial not in done]
+    others = [trial for trial in tried(study) if trial not in done]
     ordered = [*sorted(done, key=lambda trial: sign * trial.value), *others]
     rows = [
         [

@@ -1,5 +1,6 @@
 """The journal of a search: a line of JSON a step, whatever a kill or a full disk has left of it."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,15 @@ def left_before(study: Any, target: Path) -> list[str]:
     """What a search has written to `target`, the last at the end; one of before told it alone."""
     told = study.user_attrs.get(f"recipe {target}", [])
     return [told] if isinstance(told, str) else list(told)
+
+
+def tried(study: Any) -> list[Any]:
+    """Trials of a study of Optuna, without those that a kill cut off: others took their runs."""
+    return [t for t in study.trials if t.state.name != "FAIL" or "reason" in t.user_attrs]
+
+
+def next_run(study: Any) -> str:
+    """The next of the names that a study's trials have, STUDY-000 and so on."""
+    taken = {trial.user_attrs.get("run") for trial in study.trials}
+    names = (f"{study.study_name}-{at:03d}" for at in itertools.count(len(tried(study)) - 1))
+    return next(name for name in names if name not in taken)
