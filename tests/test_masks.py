@@ -159,6 +159,13 @@ def test_jpeg_noise_is_cut_at_the_middle(tmp_path: Path, colour: bool) -> None:
     np.testing.assert_array_equal(read_mask_file(path, BINARY), BLOB)
 
 
+def test_heights_are_no_mask(tmp_path: Path) -> None:
+    """Numbers with a point, and larger than those of two bytes, are no colours."""
+    tifffile.imwrite(tmp_path / "m.tif", np.full((4, 5), 70_000.5, np.float32))
+    with pytest.raises(UserError, match=r"m.tif: the mask has values 70000.5, need"):
+        read_mask_file(tmp_path / "m.tif", MaskRules("multiclass", 3))
+
+
 def test_a_grey_photo_in_jpeg_is_no_mask(tmp_path: Path) -> None:
     """Nor is one whose foreground is grey, of which 128 would leave nothing."""
     photo = np.clip(RNG.normal(120, 40, (60, 80)), 0, 255).astype(np.uint8)

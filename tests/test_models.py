@@ -232,6 +232,7 @@ def test_a_blocked_network_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError("We couldn't connect to 'https://huggingface.co'\nmore lines")
 
     monkeypatch.setattr(smp.encoders, "hf_hub_download", offline)
+    monkeypatch.setattr(smp.encoders, "load_url", offline, raising=False)
     with pytest.raises(UserError) as caught:
         build_model(SMALL, weights="imagenet")
     told = str(caught.value)

@@ -309,7 +309,8 @@ def _look_up(
     unknown = out == UNDECLARED
     if unknown.any():
         values = np.unique(pixels[unknown])
-        if values[-1] > 0xFFFF or any(isinstance(v, int) and v > 0xFFFF for v in table):
+        coloured = values[-1] > 0xFFFF or any(isinstance(v, int) and v > 0xFFFF for v in table)
+        if coloured and values.dtype.kind in "iu":
             values = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1)
         raise UserError(
             f"{name}: the mask has values {_shown(values)}, need {need}: set CLASSES, "

@@ -309,5 +309,7 @@ def _flatten(mask: np.ndarray, order: Order) -> np.ndarray:
 
 
 def _transpose(mask: np.ndarray) -> np.ndarray:
-    # Ten times faster than a NumPy copy of mask.T, but refuses an image without pixels.
+    # Ten times faster than a NumPy copy of mask.T, but refuses images without pixels, and of bools.
+    if mask.dtype == bool:
+        return _transpose(mask.view(np.uint8)).view(bool)
     return cv2.transpose(mask) if mask.size else np.ascontiguousarray(mask.T)

@@ -63,7 +63,8 @@ def count_optimal(objects: Overlaps, iou: float) -> list[float]:
     fits = objects.iou > iou
     tp = 0
     if fits.any():
-        pairs = (objects.row[fits], objects.column[fits])
+        # SciPy before 1.15 matches graphs of 32-bit numbers alone.
+        pairs = (objects.row[fits].astype(np.int32), objects.column[fits].astype(np.int32))
         graph = csr_array((np.ones(int(fits.sum())), pairs), shape=size)
         tp = int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
     return [tp, size[0] - tp, size[1] - tp]

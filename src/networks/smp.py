@@ -229,7 +229,8 @@ def on_meta(build: Callable[[], Any]) -> Any:
         with torch.device("meta"):
             return build()
     except Exception:
-        return build()
+        with torch.device("cpu"):  # this may be called where others build without memory
+            return build()
 
 
 def padded_size(size: tuple[int, int], smallest: int = STRIDE) -> tuple[int, int]:
