@@ -242,9 +242,12 @@ def test_downloaded_backbones_fill_the_networks(hub: dict[str, Any], tmp_path: P
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
     former = build_model("small_mask2former", weights="imagenet", classes=2)
-    taken = getattr(former.encoder, "swin", former.encoder).state_dict()  # of transformers 5.0
+    # Of transformers 5.0 the encoder is the backbone itself, with norms that others have outside.
+    taken = getattr(former.encoder, "swin", former.encoder).state_dict()
     given = swin.state_dict()
-    assert all(torch.equal(taken[key], given[key]) for key in taken)
+    both = taken.keys() & given.keys()
+    assert len(both) >= len(given) - 2  # its last norm is not used
+    assert all(torch.equal(taken[key], given[key]) for key in both)
 
 
 def test_a_hub_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
