@@ -130,7 +130,7 @@ def predict_share(work: "Work", share: Share, images: Mapping[str, str], key: st
     mine = shared.pop(share.index)
     mine.take()
     with PartFile(mine.path, key, images, shared=mine) as part:
-        todo = work.todo(share, part.done)
+        todo = work.todo(share, work.drawn(part.done))
         # Networks that do not load, or fit the rules, are told before anything goes.
         predictor = open_predictor(run, work.checkpoints, work.how) if todo else None
         drop_pictures(work.path, images.keys() - dict(todo).keys())

@@ -47,7 +47,14 @@ def read_run(folder: RunFolder, output: Path) -> tuple[dict[str, Any], dict[str,
         row["note"] = outdated(report, folder, report_path)
         if not row["note"]:
             row |= {"score": report.score, "metric": report.metric}
-            row["tuned"] = report.tuning.get("held_out")
+            tuned_for = report.tuning.get("metric", report.metric)
+            if tuned_for == report.metric:
+                row["tuned"] = report.tuning.get("held_out")
+            else:
+                row["note"] = (
+                    f"run {folder.run!r} is scored by {report.metric} and tuned for {tuned_for}: "
+                    "it has no tuned score here"
+                )
             row["trivial"] = report.trivial.get("score")
     row["fold_scores"] = " ".join(f"{done.score:.4f}" for done in folds)
     row["folds"] = len(folds)
@@ -72,7 +79,8 @@ def outdated(report: Report, folder: RunFolder, path: Path) -> str:
     other = []
     for fold in report.folds:
         network = folder.logs / fold.checkpoint
-        if network.is_file() and network.stat().st_mtime > written:
+        files = {network, network.with_name("best.ckpt")}  # a soup is of it
+        if any(file.is_file() and file.stat().st_mtime > written for file in files):
             other += [] if was_scored(fold, folder.logs) else [fold.fold]
     told = f"run {folder.run!r}: folds {other} were trained again since it was scored"
     return f"{told}: score it, {again}" if other else ""

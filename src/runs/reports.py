@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from core.advice import command
 from core.errors import UserError, nearest, raise_all
-from core.files import file_digest, write_json
+from core.files import write_json
 from core.recipes import recipe_digest, recipe_file
 from core.records import Record, known_values, read_values
 from core.typed import misfits
 from runs.records import UNKNOWN
 from runs.seals import sealed, was_edited
+from runs.standing import is_left_of_soup, why_not_scored
 
 # What is made of report.json and the predictions, beside them.
 PAGES = ("report.html", "classes.csv")
@@ -282,12 +283,14 @@ def checkpoints_of(report: Report, logs: Path, wanted: Sequence[int] | None) -> 
     check_scored(chosen, logs, report.run)
     check_same_recipe(report)
     paths = [logs / fold.checkpoint for fold in chosen]
-    gone = [str(path) for path in paths if not path.is_file()]
-    if gone:
-        raise UserError(
-            f"no checkpoint {', '.join(gone)}. Put it back, train this fold again "
-            f"({command('Lightning_trainer', run=report.run)}), or leave it out by TRAIN_FOLDS"
+    if gone := [path for path in paths if not path.is_file()]:
+        remedy = (
+            f"Put it back, train this fold again ({command('Lightning_trainer', run=report.run)}), "
+            "or leave it out by TRAIN_FOLDS"
         )
+        if all(map(is_left_of_soup, gone)):
+            remedy = f"Score best.ckpt: {command('Lightning_tester', run=report.run)}"
+        raise UserError(f"no checkpoint {', '.join(map(str, gone))}. {remedy}")
     return paths
 
 
@@ -295,13 +298,14 @@ def check_scored(folds: Sequence[FoldReport], logs: Path, run: str) -> None:
     """Makes sure that the networks of a run are those that were scored.
 
     Raises:
-        UserError: one was trained or replaced since.
+        UserError: one was trained or replaced since, or is a soup of one that was.
     """
     for fold in folds:
-        if not was_scored(fold, logs):
+        path = logs / fold.checkpoint
+        if told := why_not_scored(path, fold.network):
             raise UserError(
-                f"{logs / fold.checkpoint} is not the network that was scored, so its rules and "
-                f"threshold are not its own. Score it first: {command('Lightning_tester', run=run)}"
+                f"{path} {told}, so its rules and threshold are not its own. Score it first: "
+                f"{command('Lightning_tester', run=run)}"
             )
 
 
@@ -330,8 +334,7 @@ def check_same_recipe(report: Report) -> None:
 
 def was_scored(fold: FoldReport, logs: Path) -> bool:
     """Whether a fold's checkpoint is the one that its report tells of; True of one that is gone."""
-    path = logs / fold.checkpoint
-    return not (fold.network and path.is_file()) or file_digest(path) == fold.network
+    return not why_not_scored(logs / fold.checkpoint, fold.network)
 
 
 def made_of(

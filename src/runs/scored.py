@@ -1,7 +1,7 @@
 """Scores of a run on the images that its networks never saw: oof/, oof.csv, report.json."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,11 @@ def score_fold(run: Run, fold: int, share: Share = WHOLE) -> FoldRecord | None:
     if known:
         _check_same_data(DataSpec.from_dict(known.spec), run.spec, checkpoint)
         return replace(known, checkpoint=place)  # of a run that had another name
-    shares = Shares(folder, f"fold_{fold}", share, state)
+
+    def pictures(images: Iterable[str]) -> str:
+        return pictures_key(folder, [{"img": img} for img in images])
+
+    shares = Shares(folder, f"fold_{fold}", share, state, pictures)
     own = shares.own()
     if own is None:
         folder.mkdir(parents=True, exist_ok=True)

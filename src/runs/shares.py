@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,12 @@ class ShareRecord(Record):
     Attributes:
         state: all that it comes from; shares of other states do not belong together.
         images: plain values by id.
+        pictures: a key of what was left of these images beside the values.
     """
 
     state: Mapping[str, Any]
     images: Mapping[str, Any]
+    pictures: str = ""
 
 
 class Shares:
@@ -59,10 +61,19 @@ class Shares:
         name: of what is shared.
         share: of this process; a whole one keeps no record.
         state: all that the values come from.
+        pictures: a key of what lies there of some images, by their ids; "" where one is missing.
     """
 
-    def __init__(self, folder: Path, name: str, share: Share, state: Mapping[str, Any]):
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        share: Share,
+        state: Mapping[str, Any],
+        pictures: Callable[[Iterable[str]], str],
+    ):
         self.folder, self.name, self.share, self.state = folder, name, share, state
+        self.pictures = pictures
 
     def own(self) -> Mapping[str, Any] | None:
         """What an earlier call of this process found; None where it has to be found."""
@@ -71,7 +82,8 @@ class Shares:
     def keep(self, images: Mapping[str, Any]) -> None:
         """Leaves what this process found for the others."""
         if self.share.count > 1:
-            ShareRecord(state=self.state, images=images).write(self._path(self.share))
+            record = ShareRecord(state=self.state, images=images, pictures=self.pictures(images))
+            record.write(self._path(self.share))
 
     def gather(self, images: Mapping[str, Any], count: int) -> dict[str, Any] | None:
         """The values of all `count` images by id, in its order; None while a process is not done.
@@ -103,4 +115,7 @@ class Shares:
             record = ShareRecord.of(values)
         except (OSError, ValueError, KeyError):
             return None
-        return record.images if record.state == self.state else None
+        if record.state != self.state or not record.pictures:
+            return None
+        # A call of another state may have drawn over them since.
+        return record.images if self.pictures(record.images) == record.pictures else None

@@ -1,6 +1,6 @@
 """What a call of ensemble.py has to do: images, networks, and how masks become rows."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,13 @@ class Work:
         """Id and file of the images of a share that are not done."""
         mine = self.answer.plan.images[share.index :: share.count]
         return [(img, self.found[img]) for img in mine if img not in done]
+
+    def drawn(self, images: Iterable[str]) -> list[str]:
+        """Those of some images whose pictures, where they are asked for, lie there."""
+        asked = {"masks": self.how.save_masks, "probs": self.how.save_probs}
+        folders = {self.folder / name for name, wanted in asked.items() if wanted} - {self.path}
+        there = [{path.stem for path in folder.glob("[!.]*")} for folder in folders]
+        return [img for img in images if all(img in names for names in there)]
 
     def words(self) -> str:
         """Networks and decision."""

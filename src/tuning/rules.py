@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from core.advice import command
 from core.columns import align
 from core.errors import UserError
 from core.quantities import counted
@@ -16,6 +17,7 @@ from runs.identity import check_same_folds
 from runs.predictions import open_oof
 from runs.reports import check_same_task, report_path
 from runs.run import Run
+from runs.seals import was_edited
 from scoring.objective import WholeScore, build_objective
 from scoring.oof import OofImages
 from tuning.candidates import take_steps
@@ -35,11 +37,17 @@ def tune_rules(run: Run, *, dry_run: bool) -> None:
         dry_run: print, store nothing.
 
     Raises:
-        UserError: the run is not scored, or METRIC cannot be tuned for.
+        UserError: the run is not scored, its report was changed by hand, or METRIC cannot be tuned
+            for.
     """
     check_same_folds(run)
     path = report_path(run.output, run.name)
     images, report = open_oof(run, run.name)
+    if not dry_run and was_edited(path):
+        raise UserError(
+            f"{path} was changed by hand, rules would be stored beside what it says by now. Score "
+            f"the run again first: {command('Lightning_tester', run=run.name)}"
+        )
     check_same_task(run, report.spec)
     tuned, objective = tune_images(run, images)
     if run.spec.task != "multiclass":  # whose classes are not decided one by one
