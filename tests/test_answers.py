@@ -366,6 +366,14 @@ def test_the_sample_tells_how_masks_are_spelled(tmp_path: Path, cell: str, name:
         answer_to(tmp_path, f"id,mask\na,{cell}\nb,\n", submission=other)
 
 
+@pytest.mark.parametrize("cell", ["[1 2]", "[01, 2]", "[1, 2,]", "[1,, 2]", "[1, 2];[5 1]"])
+def test_lists_that_are_no_json_are_errors(tmp_path: Path, cell: str) -> None:
+    form = answer_to(tmp_path, 'id,mask\na,"[1, 2];[5, 1]"\n').form
+    assert form.inspect("[1, 2];[5, 1]", (2, 3)).pixels == 3
+    with pytest.raises(UserError, match="a list that is no JSON"):
+        form.inspect(cell, (2, 3))
+
+
 @pytest.mark.parametrize("cell", ["authentic", "", "-"])
 def test_a_sample_that_shows_no_mask_is_refused_where_nothing_tells(
     tmp_path: Path, cell: str

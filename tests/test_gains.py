@@ -82,6 +82,24 @@ def test_a_few_steps_alike_are_no_proof(count: int) -> None:
     assert gain_of(np.full(6, 0.1)).real
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("others", [(0, 0, 0), (0, 3, 0)])
+def test_groups_that_stay_as_they_are_prove_nothing(count: int, others: tuple[int, ...]) -> None:
+    """A class that few of twelve groups show, which gain alike; the others nothing, or noise."""
+    before = torch.tensor(others, dtype=torch.double).repeat(12, 1)
+    after = before.clone()
+    before[:count] = torch.tensor([50.0, 30, 30])
+    after[:count] = torch.tensor([60.0, 20, 20])
+
+    def recall(sums: torch.Tensor) -> torch.Tensor:
+        return sums[..., 0] / (sums[..., 0] + sums[..., 2])
+
+    gain = paired_gain(before, after, recall)
+    assert gain.gain == pytest.approx(60 / 80 - 50 / 80)
+    assert not gain.real
+    assert "not enough groups to tell" in str(gain)
+
+
 def test_a_gain_of_every_group_is_real() -> None:
     differences = np.random.default_rng(3).normal(0.1, 0.01, 40)
     assert gain_of(differences, np.repeat(np.arange(4), 10)).real

@@ -248,6 +248,17 @@ LABELBOX = {
         }
     },
 }
+# As JSON-MIN has them: tools in lists of their own beside a comment, and an image without shapes.
+STUDIO_TOOLS = [
+    {
+        "image": "a.png",
+        "notes": [{"text": "?"}],
+        "area": STUDIO_MIN[0]["label"][:1],
+        "part": STUDIO_MIN[0]["label"][1:],
+        "annotation_id": 1,
+    },
+    {"image": "c.png", "annotation_id": 2, "annotator": 1},
+]
 # A few kilobytes that unpack to 64 MB.
 BOMB = base64.b64encode(zlib.compress(bytes(1 << 26), 9)).decode()
 PAINTED = [inside(OUTER, HOLE), inside(TRIANGLE)]
@@ -323,6 +334,7 @@ BRUSHES = [
         ("m.json", VIA_PROJECT, SOLID),
         ("m.json", STUDIO, SOLID),
         ("m.json", STUDIO_MIN, SOLID),
+        ("m.json", STUDIO_TOOLS, SOLID),
         ("m.json", HUBMAP, BOTH),
         ("m.jsonl", "\n".join(json.dumps(one) for one in HUBMAP * 2), BOTH),
         ("m.json", SUPERVISELY, BOTH),

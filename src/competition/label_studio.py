@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,8 +22,9 @@ def is_label_studio(data: Any) -> bool:
     """Whether it is a list of Label Studio's tasks, whole or JSON-MIN."""
     return (
         isinstance(data, list)
-        and bool(data)
-        and all(isinstance(one, Mapping) and _studio_results(one) is not None for one in data)
+        and all(isinstance(one, Mapping) for one in data)
+        and bool(told := [one for one in data if not _is_bare(one)])
+        and all(_studio_results(one) is not None for one in told)
     )
 
 
@@ -32,7 +34,7 @@ def read_label_studio(data: Any, label: str) -> list[Drawn]:
     for task in data:
         image = task.get("image") or next(iter(task.get("data", {}).values()), "")
         name = _file_name(str(image))
-        for results in _studio_results(task) or []:
+        for results in [[]] if _is_bare(task) else _studio_results(task) or []:
             sizes = {size_of(one, "original_height", "original_width") for one in results}
             shapes = [shape for one in results if (shape := _studio_shape(one))]
             drawn.append(Drawn(name, sizes.pop() if len(sizes) == 1 else None, shapes))
@@ -55,9 +57,17 @@ def _studio_results(task: Mapping[str, Any]) -> list[list[Mapping[str, Any]]] | 
     if isinstance(annotators, list) and all("result" in one for one in annotators):
         return [one["result"] for one in annotators if not one.get("was_cancelled")]
     regions = [v for v in task.values() if isinstance(v, list) and v and isinstance(v[0], Mapping)]
-    if "image" in task and any("original_width" in one[0] for one in regions):
-        return [[{"value": one, **one} for one in regions[0]]]
+    drawn = [one for one in regions if "original_width" in one[0]]  # a list a tool
+    if "image" in task and drawn:
+        return [[{"value": one, **one} for one in chain.from_iterable(drawn)]]
     return None
+
+
+def _is_bare(task: Mapping[str, Any]) -> bool:
+    """Whether it is an image of JSON-MIN on which an annotator drew nothing."""
+    return {"image", "annotation_id"} <= task.keys() and not any(
+        isinstance(value, list) for value in task.values()
+    )
 
 
 def _studio_shape(result: Mapping[str, Any]) -> tuple[Any, Any] | None:

@@ -22,7 +22,7 @@ class Gain:
     Attributes:
         gain: score of the second minus score of the first.
         low, high: 95 % interval; infinite with a single group, or a few that gain the same.
-        groups: of images that the interval rests on.
+        groups: of images that the interval rests on; without one, those that the gain is of.
     """
 
     gain: float
@@ -56,7 +56,8 @@ def paired_gain(
     gains that are nothing it calls a quarter real at two groups, a tenth at five. The t interval
     keeps its 2.5 % at any number of them, exactly so for a mean over groups of one size. Groups of
     unequal sizes, in images or in what is pooled (pixels, objects), count as the number of equal
-    ones that would tell as much. A few groups that gain exactly the same tell nothing. Where a rare
+    ones that would tell as much. A few groups that gain exactly the same tell nothing, however many
+    others stay as they are; nor does a gain where one group has all that is scored. Where a rare
     group loses far more than others gain, any interval of few groups is too hopeful, this one less:
     of null differences 1 - x, x exponential, it calls 8 % real at 2 groups, 12 at 3 and 5, 10 at
     10, 8 at 20; of x - 1, 1 % at most.
@@ -84,10 +85,13 @@ def paired_gain(
         return Gain(gain, -math.inf, math.inf, count)
     without = both.sum(0) - both
     first, second = score(without).unbind(1)
-    off = (second - first).nan_to_num(nan=gain) - gain
+    if math.isfinite(gain) and (second - first).isnan().any():  # one group has all that is scored
+        return Gain(gain, -math.inf, math.inf, 1)
+    off = second - first - gain
     error = math.sqrt((count - 1) / count * float((off**2).sum()))
-    if error < TINY * abs(gain) and count < SIGNS:  # as coins fall alike
-        return Gain(gain, -math.inf, math.inf, count)
+    coins = int((both[:, 0] != both[:, 1]).any(1).sum())
+    if error < TINY * abs(gain) and coins < SIGNS:  # as coins fall alike
+        return Gain(gain, -math.inf, math.inf, coins)
     # Pooled pixels and objects weigh as many as there are, not as images.
     effective = min(_effective(sizes), _effective(both[:, 0].amax(1).numpy()))
     reach = float(stats.t.ppf(0.975, max(effective - 1, 0.5))) * error

@@ -11,6 +11,7 @@ import numpy as np
 
 from competition.run_layout import run_layout
 from competition.spec import Competition
+from core.gates import json_value
 from imaging.rle import (
     Order,
     RunError,
@@ -237,9 +238,13 @@ class RunLists(RunLengths):
                 "syntax",
                 f"{short(cell)}: need JSON lists joined by semicolons, [1, 5, 20, 3];[40, 2]",
             )
-        texts = [" ".join(re.findall(r"\d+", part)) for part in cell.split(";")]
-        if "" in texts:
+        try:
+            lists = [json_value(part) for part in cell.split(";")]
+        except ValueError as error:
+            raise CellError("syntax", f"{short(cell)}: a list that is no JSON ({error})") from None
+        if [] in lists:
             raise CellError("syntax", "an empty list: leave it out")
+        texts = [" ".join(map(str, numbers)) for numbers in lists]
         return [runs for text in texts for runs in super(RunLists, self).runs(text, size)]
 
     def inspect(self, cell: str, size: Size | None) -> CellFinding:
