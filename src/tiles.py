@@ -18,6 +18,7 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import random
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -223,7 +224,7 @@ def cut(args: argparse.Namespace, competition: "Competition") -> "list[dict[str,
 
 def tiles_of(known: "pd.DataFrame", name: str) -> "pd.Series[bool]":
     """Which rows of TRAIN_CSV are tiles of the raster of that name."""
-    return known["img"].str.startswith(f"{name}_tile_")
+    return known["img"].str.fullmatch(rf"{re.escape(name)}_tile_\d+_\d+")
 
 
 def check_twin(path: Path, raster: Any, competition: "Competition") -> None:

@@ -1,6 +1,7 @@
 """Shards: what is read from them is what was packed, by every stage, from a folder and from S3."""
 
 import glob
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -188,6 +189,8 @@ def test_shards_do_not_come_among_the_data(
         ("tables.json", b"[1]"),
         ("tables.json", b'{"input/../../gone.csv": "0"}'),
         ("tables.json", b'{"elsewhere/a.csv": "0"}'),
+        ("tables.json", b'{"input//gone.csv": "0"}'),
+        ("tables.json", b'{"input": "0"}'),
         ("files.csv", b"path,shard\na,b\n"),
         ("files.csv", b"path,shard,start,bytes,time,sha256\n../a,b,0,1,2,c\n"),
         ("files.csv", b"path,shard,start,bytes,time,sha256\na,b,x,1,2,c\n"),
@@ -204,6 +207,30 @@ def test_what_shards_py_did_not_write_is_refused(
     with pytest.raises(UserError, match=f"{key} is not what shards.py writes"):
         bring_tables(tmp_path / "output")
     assert not [path for path in tmp_path.rglob("*") if path.name in ("gone.csv", "a.csv")]
+
+
+@pytest.mark.parametrize("folder", ["", "outside/"])
+def test_a_table_in_shards_that_is_not_what_was_packed_is_not_taken(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changed in the store, or named by a path from the root, which is none below INPUT."""
+    table, data = tmp_path / "a.csv", b"id\n1\n"
+    table.write_bytes(data)
+    store = Folder(tmp_path / "shards")
+    key = f"input/{tmp_path / folder}/a.csv" if folder else "input/a.csv"
+    list(write_shards([], store, root=tmp_path, tables={"input/a.csv": table}, size=1))
+    if folder:
+        told = {key: hashlib.sha256(data).hexdigest()}
+        store.write("tables.json", json.dumps(told).encode())
+        store.write(key, data)
+    else:
+        store.write(key, b"id\n2\n")
+    monkeypatch.setenv("SEG_SHARDS", str(tmp_path / "shards"))
+    monkeypatch.setenv("SEG_INPUT", str(tmp_path / "input"))
+    with pytest.raises(UserError, match="run it again" if folder else "a.csv has changed"):
+        bring_tables(tmp_path / "output")
+    assert not (tmp_path / "input" / "a.csv").exists()
+    assert not (tmp_path / "outside").exists()
 
 
 def test_a_part_that_is_written_here_is_never_replaced(

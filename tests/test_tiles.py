@@ -328,6 +328,16 @@ def test_rasters_that_are_cut_at_once_all_have_their_rows(
     }
 
 
+def test_rows_that_are_called_nearly_as_its_tiles_stay(place: Place) -> None:
+    others = [f"{name},{name}.png,{name}_m.png" for name in ("big_tile_7", "big_tile_x_tile_0_0")]
+    place.input.mkdir()
+    (place.input / "train_masks.csv").write_text("\n".join(["img,image,mask", *others, ""]))
+    for _ in range(2):
+        table = place.cut("--patch-size", "128")
+        assert list(table["img"][:2]) == ["big_tile_7", "big_tile_x_tile_0_0"]
+        assert len(table) == 6
+
+
 def test_a_raster_of_the_same_name_from_elsewhere_does_not_replace_the_first(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -212,7 +212,7 @@ def bring_tables(output: Path) -> None:
         output: OUTPUT, for what folds.py left there.
 
     Raises:
-        UserError: a table that is here is another than that of the shards.
+        UserError: a table here is another than that of the shards, or one there has changed.
     """
     shards = current_shards()
     if shards is None:
@@ -223,8 +223,14 @@ def bring_tables(output: Path) -> None:
         place, _, name = key.partition("/")
         path = folders[place] / name
         if not path.exists():
+            data = store.read(key)
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise UserError(
+                    f"{store.place}: {key} has changed, it is not what was packed: run shards.py "
+                    "again"
+                )
             with writing(path) as part:
-                part.write_bytes(store.read(key))
+                part.write_bytes(data)
         if file_digest(path) != digest:
             others.append(str(path))
     raise_all(
@@ -241,7 +247,8 @@ def _tables(store: Store) -> dict[str, str]:
     try:
         tables = dict(json_value(store.read(TABLES)))
         for key in tables:
-            if key.partition("/")[0] not in ("input", "output") or ".." in key.split("/"):
+            place, *parts = key.split("/")
+            if place not in ("input", "output") or {"", ".", ".."} & {*parts} or not parts:
                 raise ValueError(f"{key!r} lies elsewhere")
     except (ValueError, TypeError) as error:
         if isinstance(error, UserError):
