@@ -107,3 +107,21 @@ def test_a_score_of_another_metric_is_no_tuned_score(own: Competition) -> None:
     assert table["tuned"].isna().all()
     assert table["score"].tolist() == [report_of(own)["score"]]
     assert "run 'baseline' is scored by dice and tuned for iou" in notes[0]
+
+
+def test_a_blend_of_predictions_that_were_made_anew_is_not_tuned(
+    own: Competition, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its rules would be of means that no network gives any more."""
+    other = own.flags(*LEARN, "--run", "other", "--seed", "7")
+    assert [call(name, other) for name in ("Lightning_trainer", "Lightning_tester")] == [0, 0]
+    assert call("tune", ["blend", "--runs", "baseline,other", *own.flags()]) == 0
+    blended = own.flags("--run", "baseline+other")
+    assert call("tune", blended) == 0
+    before = (own.output / "baseline+other" / "report.json").read_bytes()
+    assert call("Lightning_tester", [*other, "--tta", "flip_h"]) == 0
+    capsys.readouterr()
+    assert call("tune", blended) == 2
+    need = "is of other predictions of its runs: run src/tune.py blend --runs baseline,other again"
+    assert need in errors_of(capsys)[0]
+    assert (own.output / "baseline+other" / "report.json").read_bytes() == before

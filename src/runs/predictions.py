@@ -98,11 +98,12 @@ def open_oof(run: Run, name: str) -> tuple[OofImages, Report]:
 
     Raises:
         UserError: it is not scored, oof.csv is not what the report was made of, or networks,
-            images, masks or RECIPE have changed since.
+            images, masks, RECIPE or the runs of a blend have changed since.
     """
     folder, report = run.output / name, read_report(run.output, name)
     spec = report.spec
     check_oof(folder, report)
+    check_blended(run, report)
     check_scored(report.folds, run.logs, name)
     check_same_recipe(report)
     for fold in report.folds:
@@ -129,6 +130,21 @@ def open_oof(run: Run, name: str) -> tuple[OofImages, Report]:
         border=spec.border,
     )
     return images, report
+
+
+def check_blended(run: Run, report: Report) -> None:
+    """Makes sure that a blend's predictions are means of those that its runs have now.
+
+    Raises:
+        UserError: they are not, or one of the runs cannot be read, as `open_oof` says.
+    """
+    if report.blend and report.blend.runs:
+        keys = [open_oof(run, name)[1].oof_key for name in report.blend.runs]
+        if keys != list(report.blend.oof_keys):
+            raise UserError(
+                f"{run.output / report.run} is of other predictions of its runs: run src/tune.py "
+                f"blend --runs {','.join(report.blend.runs)} again"
+            )
 
 
 def check_oof(folder: Path, report: Report) -> None:
