@@ -100,6 +100,8 @@ def test_spaces_read_as_they_are_written(config: ModuleType) -> None:
         ("EPOCHS=1..2.5", "got '2.5', need int"),
         ("LOSS=1..2", "need two numbers"),
         ("RESIZE_MODE=crop|zoom", "got 'zoom'"),
+        ("METRIC=dice|iou", "METRIC changes what a score is of: trials could not be ranked"),
+        ("MASK_THRESHOLD=100|200", "changes what a score is of"),
         ("THRESHOLD=0.1..0.9", "does not change what is trained"),
     ],
 )

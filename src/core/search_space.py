@@ -14,6 +14,10 @@ NEED = (
     'need KNOB=low..high, with :log or a step behind it, or KNOB=one|other: "LR=1e-4..1e-2:log", '
     '"CROP_SIZE=256..512:64", "LOSS=bce+dice|lovasz"'
 )
+# Knobs, beside those of masks and run lengths, that say what is scored and how.
+MEASURED = ("METRIC", "TASK", "CLASSES", "CLASS_NAMES", "CLASS_BASE", "CLASS_COLUMN")
+MEASURED += ("CLASS_PATTERN", "IGNORE_INDEX", "IGNORE_NODATA", "ABSENT", "SOURCES", "HOLDOUT")
+MEASURED += ("SOFT_LABELS", "OUTLINE_UNITS", "LIMIT_BATCHES")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ def read_space(texts: Sequence[str], config: ModuleType) -> list[Dial]:
                 raise UserError(f"no knob {name}.{nearest(name, kinds)}")
             if name in free:
                 raise UserError(f"{name} does not change what is trained: leave it out")
+            if name in MEASURED or name.startswith(("MASK_", "RLE_")):
+                raise UserError(f"{name} changes what a score is of: trials could not be ranked")
             if name in dials:
                 raise UserError(f"{name} is there twice")
             dials[name] = _read(name, values, kinds[name])
