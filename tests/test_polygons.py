@@ -604,6 +604,15 @@ def test_round_and_turned_shapes(tmp_path: Path) -> None:
             ],
             "a brush that is cut off",
         ),
+        (
+            [
+                {
+                    "data": {"image": "a.png"},
+                    "annotations": [{"result": [{**STUDIO_SIZE, "value": {"rle": 10**12}}]}],
+                }
+            ],
+            "must be an iterable, not int",  # and no memory for so many zeros
+        ),
         ({**BITMAPS, "size": {"height": 9, "width": 9}}, r"a bitmap of .* of an image of \(9, 9\)"),
         (
             {**BITMAPS, "objects": [{"bitmap": {"data": BOMB, "origin": [0, 0]}}]},

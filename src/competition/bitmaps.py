@@ -61,7 +61,7 @@ def read_brush(words: Sequence[int], size: Size) -> dict[str, Any]:
     Raises:
         ValueError: cut off, or of another size.
     """
-    bits = "".join(f"{byte:08b}" for byte in bytes(words))
+    bits = "".join(f"{byte:08b}" for byte in bytes([*words]))
     at = 0
 
     def take(count: int) -> int:
