@@ -15,9 +15,11 @@ NEED = (
     '"CROP_SIZE=256..512:64", "LOSS=bce+dice|lovasz"'
 )
 # Knobs, beside those of masks and run lengths, that say what is scored and how.
-MEASURED = ("METRIC", "TASK", "CLASSES", "CLASS_NAMES", "CLASS_BASE", "CLASS_COLUMN")
-MEASURED += ("CLASS_PATTERN", "IGNORE_INDEX", "IGNORE_NODATA", "ABSENT", "SOURCES", "HOLDOUT")
-MEASURED += ("SOFT_LABELS", "OUTLINE_UNITS", "LIMIT_BATCHES")
+MEASURED = {
+    *("METRIC", "TASK", "CLASSES", "CLASS_NAMES", "CLASS_BASE", "CLASS_COLUMN", "CLASS_PATTERN"),
+    *("IGNORE_INDEX", "IGNORE_NODATA", "ABSENT", "SOURCES", "HOLDOUT", "SOFT_LABELS"),
+    *("OUTLINE_UNITS", "LIMIT_BATCHES"),
+}
 
 
 @dataclass(frozen=True)
