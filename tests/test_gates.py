@@ -186,6 +186,7 @@ def test_a_name_does_not_reach_the_terminal_as_it_is(
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
         (RuntimeError("Too many open files. Communication with"), "files: ulimit -n 4096 raises"),
         (RuntimeError("unable to resize file </x> to the right size: File too large"), "ulimit -f"),
+        (RuntimeError("Error: did not possess lock"), "lock of the search's journal cannot be"),
         (RuntimeError("can't start new thread"), "no other thread may be started: raise the lim"),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "or use --num-workers 0"),
         (MemoryError(), "out of memory"),

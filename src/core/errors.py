@@ -148,6 +148,9 @@ LIMITS = {
     # Of what a data-loading process hands a batch over in: memory, which counts as a file.
     "right size: File too large": "ulimit -f allows no file as large as a batch: "
     "ulimit -f unlimited lifts the limit; or use --num-workers 0",
+    # Of Optuna, about search.journal.
+    "did not possess lock": "the lock of the search's journal cannot be given back: look at the "
+    "rights of its folder, and whether another search.py works there; the same command goes on",
 }
 # What helps against errors of the system, by errno.
 REMEDIES = {
