@@ -27,7 +27,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from killed_stages import Stage
 
 SRC = Path(__file__).parents[1] / "src"
 SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
@@ -46,7 +49,7 @@ SCRIBES: dict[int, subprocess.Popen] = {}
 class Known(NamedTuple):
     """A stage, where it starts from, and what an undisturbed call of it left and did."""
 
-    stage: Any
+    stage: "Stage"
     before: Any
     after: dict[str, Any]
     operations: int
@@ -177,7 +180,7 @@ def fresh(competition: Any, folder: Path) -> Any:
     return copy_of(competition, folder / "trial")
 
 
-def undisturbed(stage: Any, before: Any, folder: Path) -> Known:
+def undisturbed(stage: "Stage", before: Any, folder: Path) -> Known:
     """Calls a stage on a copy of `before`, which stays in folder/trial, and counts what it does."""
     made, note = fresh(before, folder), folder / "operations.txt"
     note.write_text("")
@@ -306,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         for known in prepared(args.stages, folder):
-            for kind in args.kinds.split(","):
+            for kind in [one for one in args.kinds.split(",") if one not in known.stage.spared]:
                 done = [
                     trial(known, kind, folder, at, delay)
                     for at, delay in moments(known, kind, args.kills, dice)
